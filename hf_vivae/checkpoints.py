@@ -1,0 +1,212 @@
+"""Models ready to train: by name from scratch or pretrained, or any audio-classification checkpoint.
+
+Weights are read from safetensors only, and nothing is executed from a checkpoint without consent. Library encoders
+get inputs as long as the clips rather than the 30 s that some of them were made for.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import requests
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from .models import MODELS, WaveformFeatureExtractor, build_config, build_feature_extractor
+
+CONNECT_SECONDS = 3.0  # how long the Hub may take to answer before we say that it cannot be reached
+
+
+def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
+    """The local folder of a checkpoint: as given, from the cache, or downloaded from the Hub.
+
+    Args:
+        id_or_folder: a folder, or a Hub id such as `facebook/wav2vec2-base-960h`.
+        code: fetch the checkpoint's Python files too.
+
+    Raises:
+        ValueError: where it is neither a folder nor cached and the Hub does not have it or cannot be reached;
+            known after at most `CONNECT_SECONDS` of trying to connect, not after the library's retries.
+    """
+    if Path(id_or_folder).is_dir():
+        return Path(id_or_folder)
+    patterns = ["*.json", "*.safetensors", *(["*.py"] if code else [])]
+    try:
+        cached = Path(snapshot_download(id_or_folder, local_files_only=True, allow_patterns=patterns))
+        if any(cached.glob("*.safetensors")):
+            return cached
+    except HFValidationError as error:
+        raise ValueError(
+            f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id, found {id_or_folder!r}; "
+            "check the spelling of the name or path."
+        ) from error
+    except LocalEntryNotFoundError:
+        pass
+    _check_hub_is_reachable(id_or_folder)
+    try:
+        return Path(snapshot_download(id_or_folder, allow_patterns=patterns))
+    except (HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"expected a checkpoint folder or a Hub id that can be downloaded, found {id_or_folder!r} ({reason}); "
+            "check the name, or log in with `hf auth login` if it is private or gated."
+        ) from error
+
+
+def _check_hub_is_reachable(id_or_folder: str) -> None:
+    cure = (
+        "download it elsewhere and give its folder with --model_name_or_path (or as --model), or train one of the "
+        "report's models with --from_scratch."
+    )
+    if constants.is_offline_mode():
+        raise ValueError(f"{id_or_folder!r} is neither a folder nor in the cache, and HF_HUB_OFFLINE is set; {cure}")
+    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+    try:
+        requests.head(endpoint, timeout=CONNECT_SECONDS)
+    except requests.RequestException as error:
+        raise ValueError(
+            f"{id_or_folder!r} is neither a folder nor in the cache, and {endpoint} cannot be reached; {cure}"
+        ) from error
+
+
+def load_named(
+    name: str,
+    labels: dict[int, str],
+    config: dict,
+    checkpoint: str | None = None,
+    from_scratch: bool = False,
+) -> tuple[PreTrainedModel, WaveformFeatureExtractor]:
+    """A model of `MODELS` and its feature extractor.
+
+    Args:
+        name: a key of `MODELS`.
+        labels: name of each label index.
+        config: fields of its configuration that shall differ.
+        checkpoint: Hub id or folder of weights to start from, instead of the default for this name.
+        from_scratch: start from random weights.
+
+    Raises:
+        ValueError: see `build_config` and `resolve_checkpoint`.
+    """
+    spec = MODELS[name]
+    extractor = build_feature_extractor(name)
+    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    source = None if from_scratch else checkpoint or spec.pretrained
+    if source is None:
+        return spec.model_class(build_config(name, **config, **label_config)), extractor
+    folder = resolve_checkpoint(source)
+    settings = _read_json(folder / "config.json")
+    if "architecture" in settings and settings.get("model_type") is None:  # written by timm
+        fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
+        return spec.model_class.from_timm(folder, fitted), extractor
+    if settings.get("model_type") != spec.config_class.model_type:
+        raise ValueError(
+            f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
+            f"{settings.get('model_type')!r} in {source}; give another --model_name_or_path, or use it as --model."
+        )
+    model = spec.model_class.from_pretrained(
+        folder, use_safetensors=True, ignore_mismatched_sizes=True, **config, **label_config
+    )
+    return model, extractor
+
+
+def load_any(
+    id_or_folder: str,
+    labels: dict[int, str],
+    config: dict,
+    max_seconds: float,
+    from_scratch: bool = False,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
+
+    A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
+    fixed, which the library would train. Encoders whose first normalisation runs over padding (`group` norm) get our
+    fixed-length extractor, so that a score does not depend on how a clip was padded.
+
+    Raises:
+        ValueError: see `resolve_checkpoint`; and for folders without `config.json`.
+    """
+    folder = resolve_checkpoint(id_or_folder, code=trust_remote_code)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"expected one of {', '.join(MODELS)} or a checkpoint with config.json, found none in {id_or_folder!r}; "
+            "check the name or path."
+        )
+    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    extractor = fit_extractor_length(extractor, settings, max_seconds)
+    if settings.model_type == "whisper":
+        settings.max_source_positions = extractor.nb_max_frames // 2
+    if from_scratch:
+        model = AutoModelForAudioClassification.from_config(settings, trust_remote_code=trust_remote_code)
+    else:
+        model = AutoModelForAudioClassification.from_pretrained(
+            folder,
+            config=settings,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=trust_remote_code,
+        )
+    if settings.model_type == "whisper":
+        model.encoder.embed_positions.requires_grad_(False)
+    return model, extractor
+
+
+def fit_extractor_length(
+    extractor: FeatureExtractionMixin, settings: PreTrainedConfig, max_seconds: float
+) -> FeatureExtractionMixin:
+    """The extractor for clips of `max_seconds`, remembering that length where its class can."""
+    if settings.model_type == "whisper":
+        extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
+        extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
+        extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
+    elif getattr(settings, "feat_extract_norm", None) == "group":
+        if not isinstance(extractor, WaveformFeatureExtractor):
+            extractor = WaveformFeatureExtractor(
+                sampling_rate=extractor.sampling_rate,
+                num_samples=math.ceil(max_seconds * extractor.sampling_rate),
+                zero_mean_unit_variance=extractor.do_normalize,
+            )
+    return extractor
+
+
+def extract_features(
+    extractor: FeatureExtractionMixin, clips: list[np.ndarray], max_seconds: float
+) -> dict[str, np.ndarray]:
+    """Features of clips `(samples,)` at the extractor's rate, all of one shape, not yet normalised over a corpus.
+
+    Raises:
+        ValueError: where the extractor gives clips of different shapes.
+    """
+    if isinstance(extractor, WaveformFeatureExtractor):
+        return {extractor.model_input_names[0]: extractor.extract(clips)}
+    padding = {}
+    if type(extractor).__name__ == "Wav2Vec2FeatureExtractor":
+        padding = {
+            "max_length": math.ceil(max_seconds * extractor.sampling_rate),
+            "return_attention_mask": True,
+        }
+    elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
+        padding = {"max_length": 2 * math.ceil(max_seconds * 50)}  # frames of 10 ms, stacked in pairs
+    if padding:
+        padding |= {"padding": "max_length", "truncation": True}
+    features = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding)
+    return dict(features)
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise ValueError(f"expected a checkpoint with config.json, found none in {path.parent}; check the folder.")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+"""Where clips come from: VIVAE, the synthetic stand-in, or anybody's folder, all with the same columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .folder import load_folder, read_folder
+from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, check_choice
+from .tasks import TASKS, task_labels
+from .vivae import ZENODO_URL, load_vivae, read_vivae
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = [
+    "EMOTIONS",
+    "INTENSITIES",
+    "SOURCES",
+    "TASKS",
+    "Corpus",
+    "CorpusError",
+    "load_corpus",
+    "load_folder",
+    "load_synthetic",
+    "load_vivae",
+    "read_synthetic",
+    "task_labels",
+]
+
+SOURCES = ("vivae", "synthetic", "folder")
+
+
+def load_corpus(
+    data: str,
+    data_dir: str | Path | None = None,
+    data_url: str | None = None,
+    subset: str = "full",
+    allow_partial: bool = False,
+    on_bad_audio: str = "error",
+    speaker_pattern: str | None = None,
+    synthetic_seed: int = 0,
+) -> Corpus:
+    """Corpus of the source named by `--data`, with what was missing from it.
+
+    Args:
+        data: one of `SOURCES`.
+        data_dir: folder or archive of VIVAE, or the folder of `folder`.
+        data_url: another address of VIVAE's archive.
+        subset: "full" or "core"; VIVAE only.
+        allow_partial: use the part of VIVAE that is there.
+        on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
+        speaker_pattern: as for `read_folder`; `folder` only.
+        synthetic_seed: seed of the synthetic clips.
+
+    Raises:
+        ValueError: for an unknown source, an option that the source does not have, and whatever the readers
+            raise.
+    """
+    check_choice("--data", data, SOURCES)
+    _refuse_unused(data, data_dir, data_url, subset, speaker_pattern)
+    if data == "folder":
+        if data_dir is None:
+            raise ValueError(
+                "expected the folder of the clips with --data folder, found none; give it with --data_dir."
+            )
+        return read_folder(data_dir, speaker_pattern, on_bad_audio)
+    if data == "synthetic":
+        return read_synthetic(synthetic_seed)
+    return read_vivae(data_dir, subset, allow_partial, on_bad_audio, data_url or ZENODO_URL)
+
+
+def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Dataset:
+    """`Dataset` of the embedded stand-in for VIVAE: its 1085 names, sung by a small voice from a seed."""
+    return read_synthetic(seed, cache_dir).dataset
+
+
+def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
+    """The synthetic corpus, made where the cache does not hold it, and read as VIVAE is."""
+    from .synthetic import synthesize_corpus
+
+    return dataclasses.replace(read_vivae(synthesize_corpus(seed, cache_dir)), name="synthetic")
+
+
+def _refuse_unused(
+    data: str, data_dir: str | Path | None, data_url: str | None, subset: str, speaker_pattern: str | None
+) -> None:
+    unused = {
+        "--data_dir": data == "synthetic" and data_dir is not None,
+        "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
+        "--subset": data != "vivae" and subset != "full",
+        "--speaker_pattern": data != "folder" and speaker_pattern is not None,
+    }
+    options = [option for option, given in unused.items() if given]
+    if options:
+        source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
+        raise ValueError(
+            f"expected only options that {source} has, found {', '.join(options)}; leave them out."
+        )

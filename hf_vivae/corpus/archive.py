@@ -1,0 +1,69 @@
+"""Zip archives of strangers, read member by member into memory: nothing is written, so nothing can escape."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from .schema import first_names, is_clutter
+
+# VIVAE's longest clip lasts 2 s (176 kB) and all of it takes some 90 MB: more than this is a trap.
+MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 64 * 2**20, 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of an archive: its path, its content, or why there is none."""
+
+    path: PurePosixPath
+    content: bytes | None
+    fault: str = ""
+
+
+def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
+    """Members of a zip archive whose path is wanted, without what operating systems leave there.
+
+    Raises:
+        ValueError: for what is no whole zip archive, is encrypted, or would take too much memory.
+    """
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(
+            f"expected a folder or a whole zip archive at {source}, found a file that is neither ({error}); "
+            "correct --data_dir, or leave it out to download VIVAE."
+        ) from error
+    with archive:
+        paths = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in archive.infolist()]
+        members = [
+            (info, path) for info, path in paths if wanted(path) and not any(map(is_clutter, path.parts))
+        ]
+        _check([info for info, _ in members], source)
+        return [_read(archive, info, path) for info, path in members]
+
+
+def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
+    locked = [info.filename for info in members if info.flag_bits & 1]
+    if locked:
+        raise ValueError(
+            f"expected an archive without a password, found {len(locked)} encrypted files in {source} "
+            f"({first_names(locked)}); unpack it and give the folder with --data_dir."
+        )
+    large = [info.filename for info in members if info.file_size > MAX_MEMBER_BYTES]
+    total = sum(info.file_size for info in members)
+    if large or total > MAX_TOTAL_BYTES:
+        found = f"more in {first_names(large)}" if large else f"{total / 2**30:.1f} GiB"
+        raise ValueError(
+            f"expected clips of at most {MAX_MEMBER_BYTES // 2**20} MiB and {MAX_TOTAL_BYTES // 2**30} GiB "
+            f"in all in {source}, found {found}; get VIVAE.zip again from its source."
+        )
+
+
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
+    try:
+        return Member(path, archive.read(info))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+        return Member(path, None, f"a damaged member of the archive ({error})")

@@ -1,0 +1,219 @@
+"""Downloads that end whole or not at all: resumed after a cut, checked, and moved into place at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    import requests
+
+ALTERNATIVES = (
+    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
+    "or use the embedded stand-in with --data synthetic"
+)
+REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
+BACKOFF_SECONDS = 1.0
+CHUNK_BYTES = 1 << 18
+
+logger = logging.getLogger(__name__)
+
+
+# Both, as io.UnsupportedOperation is: what users are told are ValueErrors, what networks do are OSErrors.
+class NetworkError(OSError, ValueError):
+    """A file that could not be downloaded; the message says what else can be done."""
+
+    def __init__(self, url: str, found: str) -> None:
+        super().__init__(url, found)
+        self.url, self.found = url, found
+
+    def __str__(self) -> str:
+        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
+
+
+class _Interrupted(Exception):
+    """A transfer that may succeed when it is tried again."""
+
+    def __init__(self, found: str, answered: bool = True) -> None:
+        super().__init__(found)
+        self.answered = answered
+
+
+def cache_folder() -> Path:
+    """Where the package keeps what it downloads or makes: `$HF_VIVAE_CACHE`, else `hf_vivae` in
+    `$HF_HOME`.
+    """
+    from huggingface_hub import constants
+
+    return Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae")).expanduser()
+
+
+def download(url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6) -> Path:
+    """Fetch a zip archive once; a file that is already there is returned as it is.
+
+    The bytes gather in `<destination>.part`, which later calls continue, and two processes take turns by a
+    lock. A host that does not answer at all is an error within 5 s.
+
+    Args:
+        url: an http or https address.
+        destination: the file to make.
+        timeout: seconds without a byte after which a transfer counts as cut.
+        attempts: how many transfers in a row may fail without bringing the file any further.
+
+    Raises:
+        NetworkError: naming the address, what was found there, and what to do without the network.
+    """
+    destination = Path(destination)
+    if destination.exists():
+        return destination
+    _refuse_offline(url)
+    from filelock import FileLock
+
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{destination}.lock"):
+        if not destination.exists():
+            part = destination.with_name(f"{destination.name}.part")
+            _reach(url)
+            _transfer(url, part, timeout, attempts)
+            os.replace(part, destination)
+    return destination
+
+
+def _refuse_offline(url: str) -> None:
+    from huggingface_hub import constants
+
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise NetworkError(url, "no address that begins with http:// or https://")
+    if constants.HF_HUB_OFFLINE:
+        raise NetworkError(url, "HF_HUB_OFFLINE=1, which forbids it")
+
+
+def _reach(url: str) -> None:
+    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    target = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
+    address = target.hostname, target.port or (443 if target.scheme == "https" else 80)
+    failure: list[str] = ["no answer"]
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=REACH_SECONDS).close()
+            failure.clear()
+        except OSError as error:
+            failure[:] = [error.strerror or str(error)]
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    if failure:
+        raise NetworkError(url, f"no connection to {address[0]} ({failure[0]})")
+
+
+def _transfer(url: str, part: Path, timeout: float, attempts: int) -> None:
+    failures, most, answered = 0, _size(part), False
+    while True:
+        resumed = _size(part) > 0
+        try:
+            _fetch(url, part, timeout)
+            _check_archive(part, resumed, url)
+            return
+        except _Interrupted as error:
+            failures = 1 if _size(part) > most else failures + 1
+            most = max(most, _size(part))
+            answered = answered or error.answered
+            if failures >= attempts or not answered:
+                raise NetworkError(url, f"{error} (attempt {failures})") from error
+            wait = BACKOFF_SECONDS * 2 ** (failures - 1)
+            logger.warning("Download of %s: %s; again in %.0f s.", url, error, wait)
+            time.sleep(wait)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _fetch(url: str, part: Path, timeout: float) -> None:
+    """One request, from where `part` ends; returns when all bytes that the server announced are there."""
+    import requests
+
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    answered = False
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=(REACH_SECONDS, timeout)) as response:
+            answered = True
+            if response.status_code == 416:
+                _settle(part, response)
+            else:
+                _check_status(url, response)
+                _write(response, part, _offset(part, response))
+    except requests.RequestException as error:
+        raise _Interrupted(f"a connection that was cut ({type(error).__name__})", answered) from error
+
+
+def _settle(part: Path, response: requests.Response) -> None:
+    """Nothing is left to send where `part` is whole; else it is of another version, and goes."""
+    if response.headers.get("Content-Range") != f"bytes */{_size(part)}":
+        part.unlink()
+        raise _Interrupted("another file than the one that was begun")
+
+
+def _check_status(url: str, response: requests.Response) -> None:
+    status = f"HTTP {response.status_code} {response.reason}"
+    if response.status_code >= 500 or response.status_code == 429:  # 429: too many requests, come back later
+        raise _Interrupted(status)
+    if response.status_code not in (200, 206):
+        raise NetworkError(url, status)
+
+
+def _offset(part: Path, response: requests.Response) -> int:
+    """Where the bytes of an answer belong: a server that ignores Range sends the whole file (200)."""
+    if response.status_code == 200:
+        return 0
+    span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    if span is None or int(span[1]) != _size(part):
+        part.unlink()
+        raise _Interrupted("other bytes than those asked for")
+    return _size(part)
+
+
+def _write(response: requests.Response, part: Path, have: int) -> None:
+    from tqdm import tqdm
+
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True)
+    with part.open("ab" if have else "wb") as file, bar:
+        for chunk in response.iter_content(CHUNK_BYTES):
+            file.write(chunk)
+            bar.update(len(chunk))
+    if total is not None and _size(part) != total:
+        raise _Interrupted(f"{_size(part)} of {total} bytes")
+
+
+def _check_archive(part: Path, resumed: bool, url: str) -> None:
+    """Refuse what is no whole zip archive; one that was put together from two versions is fetched anew."""
+    try:
+        with zipfile.ZipFile(part) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile:
+        damaged = "its directory"
+    if damaged is None:
+        return
+    with part.open("rb") as file:
+        start = file.read(16)
+    part.unlink()
+    if resumed:
+        raise _Interrupted("parts that do not fit together")
+    if start.startswith(b"PK"):
+        raise NetworkError(url, f"a damaged zip archive ({damaged})")
+    raise NetworkError(url, f"no zip archive (it begins with {start!r})")

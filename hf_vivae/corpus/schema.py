@@ -1,0 +1,142 @@
+"""What every corpus looks like: its columns, its labels, and how rows become a `Dataset`.
+
+The audio column is stored with `decode=False`: a row holds the bytes or the path of the file as it is, and
+`hf_vivae.audio.load` decodes it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
+INTENSITIES = ("low", "moderate", "strong", "peak")
+BAD_AUDIO = "bad audio"  # the kind of problem that on_bad_audio="skip" accepts
+ON_BAD_AUDIO = ("error", "skip")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Labelled clips from one source.
+
+    Args:
+        name: what tables and run folders call the source.
+        dataset: one row per clip, with the columns of `features`.
+        problems: one line per file that was missing, skipped or not as expected; empty for a whole corpus.
+    """
+
+    name: str
+    dataset: Dataset
+    problems: tuple[str, ...] = ()
+
+
+class CorpusError(ValueError):
+    """A corpus that is not as it should be; `problems` names every file concerned, the message the first
+    ones.
+    """
+
+    def __init__(self, message: str, problems: Iterable[str]) -> None:
+        super().__init__(message, tuple(problems))
+        self.problems: tuple[str, ...] = self.args[1]
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class Problems(dict[str, list[str]]):
+    """What is wrong with the files of a corpus: texts by kind."""
+
+    def note(self, kind: str, texts: Iterable[str]) -> None:
+        """Add texts of one kind, if there are any."""
+        if texts := list(texts):
+            self.setdefault(kind, []).extend(texts)
+
+    def lines(self) -> tuple[str, ...]:
+        """One line per text."""
+        return tuple(f"{kind}: {text}" for kind, texts in self.items() for text in texts)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{len(texts)} {kind} ({first_names(texts)})" for kind, texts in self.items())
+
+
+def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100) -> Features:
+    """Columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds)."""
+    from datasets import Audio, ClassLabel, Features, Value
+
+    return Features(
+        {
+            "audio": Audio(sampling_rate=sampling_rate, decode=False),
+            "file": Value("string"),
+            "speaker": Value("string"),
+            "emotion": ClassLabel(names=list(emotions)),
+            "intensity": ClassLabel(names=list(INTENSITIES)),
+            "item": Value("string"),
+            "duration": Value("float64"),
+        }
+    )
+
+
+def build_dataset(
+    rows: Sequence[dict[str, Any]], emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100
+) -> Dataset:
+    """`Dataset` of rows whose emotion and intensity are still names.
+
+    Args:
+        rows: one dict per clip with every column of `features`; speaker and intensity may be None.
+        emotions: names of the emotion column, in the order of their indices.
+        sampling_rate: rate in Hz that all clips share, or None where they differ.
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    # `Dataset.from_list` with an Audio feature encodes, and that asks for torchcodec; a table does not.
+    schema = features(emotions, sampling_rate).arrow_schema
+    emotion = {name: index for index, name in enumerate(emotions)}
+    intensity = {name: index for index, name in enumerate(INTENSITIES)} | {None: None}
+    coded = [
+        row | {"emotion": emotion[row["emotion"]], "intensity": intensity[row["intensity"]]} for row in rows
+    ]
+    return Dataset(pyarrow.Table.from_pylist(coded, schema=schema))
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """Files under a folder in sorted order, links followed once; leaves out hidden ones and `__MACOSX`."""
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not is_clutter(name))
+        yield from (Path(folder, name) for name in sorted(names) if not is_clutter(name))
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is left there by an operating system or a tool, and is no clip."""
+    return name == "__MACOSX" or (name.startswith(".") and name != "..")  # "._x.wav" is the resource fork of x.wav
+
+
+def first_names(names: Sequence[str], limit: int = 10) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a name that is not among the choices.
+
+    Raises:
+        ValueError: naming the nearest choice, where one is near, and all of them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        near = difflib.get_close_matches(value, choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"expected {what} to be one of {', '.join(choices)}, found {value!r}{hint}.")

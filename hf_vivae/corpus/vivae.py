@@ -1,0 +1,252 @@
+"""VIVAE: 1085 non-verbal vocalisations of 11 speakers, six emotions at four intensities.
+
+Source: Holz, Larrouy-Maestri and Poeppel, https://doi.org/10.5281/zenodo.4066235, CC BY-NC 4.0.
+Every file is compared with the shipped list of names, and every sound is decoded once; what is not as it
+should be is named in one error, or in `Corpus.problems` where the caller accepts it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from ..audio import BadAudio, ClipInfo, inspect, load
+from .archive import read_members
+from .download import cache_folder, download
+from .schema import (
+    BAD_AUDIO,
+    EMOTIONS,
+    INTENSITIES,
+    ON_BAD_AUDIO,
+    Corpus,
+    CorpusError,
+    Problems,
+    build_dataset,
+    check_choice,
+    first_names,
+    walk_files,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ZENODO_URL = "https://zenodo.org/api/records/4066235/files/VIVAE.zip/content"
+SAMPLING_RATE = 44100
+SUBSETS = {"full": "full_set", "core": "core_set"}
+CORE_CLIPS = 480
+FILE_NAME = re.compile(rf"(S[0-9]{{2}})_({'|'.join(EMOTIONS)})_({'|'.join(INTENSITIES)})_([0-9]{{1,3}})\.wav")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str  # base name, suffix in lower case
+    place: str  # path below the subset's folder
+    audio: dict[str, Any]
+    fault: str = ""  # why the archive could not give it
+
+
+def load_vivae(
+    path: str | Path | None = None,
+    subset: str = "full",
+    allow_partial: bool = False,
+    on_bad_audio: str = "error",
+    url: str = ZENODO_URL,
+    cache_dir: str | Path | None = None,
+) -> Dataset:
+    """`Dataset` of `read_vivae`; what was missing or left out goes to the log as one warning."""
+    corpus = read_vivae(path, subset, allow_partial, on_bad_audio, url, cache_dir)
+    if corpus.problems:
+        logger.warning("VIVAE, %d problems: %s.", len(corpus.problems), first_names(corpus.problems))
+    return corpus.dataset
+
+
+def read_vivae(
+    path: str | Path | None = None,
+    subset: str = "full",
+    allow_partial: bool = False,
+    on_bad_audio: str = "error",
+    url: str = ZENODO_URL,
+    cache_dir: str | Path | None = None,
+) -> Corpus:
+    """VIVAE from a folder, from its archive, or from the archive's address; rows in the order of names.
+
+    Args:
+        path: a folder that holds `full_set/` (`core_set/`) at any depth, flat or with subfolders, or
+            `VIVAE.zip`; by default the archive is downloaded once to the cache. An archive is read in place,
+            never unpacked.
+        subset: "full", compared with the shipped list of 1085 names; or "core", whose list is not published
+            with this package, so that only the form of the names and their number (480) are checked.
+        allow_partial: use the clips that are good, and list everything else in `Corpus.problems`.
+        on_bad_audio: "skip" leaves out clips whose sound cannot be used; missing and unknown files stay
+            errors.
+        url: address of the archive, for a mirror.
+        cache_dir: folder of the downloaded archive; by default that of
+            `hf_vivae.corpus.download.cache_folder`.
+
+    Raises:
+        CorpusError: where the files are not those of VIVAE; its `problems` names all of them.
+        ValueError: where there is no such folder or archive, or the archive is not to be trusted.
+        NetworkError: where the archive has to be downloaded and cannot be.
+    """
+    check_choice("--subset", subset, SUBSETS)
+    check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
+    source = Path(path) if path is not None else download(url, _archive_path(url, cache_dir))
+    problems = Problems()
+    files = _by_name(_find(source, SUBSETS[subset]), problems)
+    files = _check_core(files, problems) if subset == "core" else _check_full(files, problems)
+    rows = [row for name in sorted(files) if (row := _row(files[name], problems))]
+    accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
+    if not rows or problems.keys() - accepted:
+        raise _error(source, subset, problems)
+    return Corpus("vivae" if subset == "full" else "vivae-core", build_dataset(rows), problems.lines())
+
+
+def read_manifest() -> list[dict[str, str]]:
+    """Rows (file_name, speaker, emotion, intensity, item) of the shipped list of `full_set`, by file name."""
+    with Path(__file__).with_name("manifest.csv").open(newline="", encoding="utf-8") as lines:
+        return sorted(csv.DictReader(lines), key=lambda row: row["file_name"])
+
+
+def _archive_path(url: str, cache_dir: str | Path | None) -> Path:
+    # A mirror's copy must not pass for the original, nor the other way round.
+    mark = "" if url == ZENODO_URL else "-" + hashlib.sha256(url.encode()).hexdigest()[:8]
+    return Path(cache_dir or cache_folder(), f"VIVAE{mark}.zip")
+
+
+def _find(source: Path, folder: str) -> list[_File]:
+    if not source.exists():
+        raise ValueError(
+            f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found nothing; "
+            "correct --data_dir, or leave it out to download VIVAE."
+        )
+    if source.is_dir():
+        files = _folder_files(source, folder)
+        if not files and (source / "VIVAE.zip").is_file():
+            return _find(source / "VIVAE.zip", folder)
+    else:
+        files = _archive_files(source, folder)
+    if not files:
+        raise ValueError(
+            f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
+            "found neither; correct --data_dir, or leave it out to download VIVAE."
+        )
+    return files
+
+
+def _folder_files(source: Path, folder: str) -> list[_File]:
+    root = Path(os.path.abspath(source))
+    paths = {path: root.name / path.relative_to(root) for path in walk_files(root) if _is_wave(path)}
+    places = _below(paths.values(), folder, source)
+    return [
+        _File(_clip_name(path), str(places[inner]), {"bytes": None, "path": str(path)})
+        for path, inner in paths.items()
+        if inner in places
+    ]
+
+
+def _archive_files(source: Path, folder: str) -> list[_File]:
+    members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
+    places = _below((member.path for member in members), folder, source)
+    return [
+        _File(
+            _clip_name(member.path),
+            str(places[member.path]),
+            {"bytes": member.content, "path": member.path.name},
+            member.fault,
+        )
+        for member in members
+    ]
+
+
+def _is_wave(path: PurePath) -> bool:
+    return path.suffix.lower() == ".wav"
+
+
+def _clip_name(path: PurePath) -> str:
+    return path.stem + path.suffix.lower()
+
+
+def _below(paths: Iterable[PurePath], folder: str, source: Path) -> dict[PurePath, PurePath]:
+    """Paths below the one folder of that name, with the part of each that lies below it."""
+    places: dict[PurePath, PurePath] = {}
+    roots: set[PurePath] = set()
+    for path in paths:
+        if folder in path.parts[:-1]:
+            depth = path.parts.index(folder) + 1
+            roots.add(type(path)(*path.parts[:depth]))
+            places[path] = type(path)(*path.parts[depth:])
+    if len(roots) > 1:
+        raise ValueError(
+            f"expected one folder {folder} in {source}, found {len(roots)} "
+            f"({first_names(sorted(map(str, roots)))}); give the one that is meant with --data_dir."
+        )
+    return places
+
+
+def _by_name(files: list[_File], problems: Problems) -> dict[str, _File]:
+    problems.note("badly named", sorted(file.place for file in files if not FILE_NAME.fullmatch(file.name)))
+    places: dict[str, list[_File]] = {}
+    for file in sorted(files, key=lambda file: file.place):
+        if FILE_NAME.fullmatch(file.name):
+            places.setdefault(file.name, []).append(file)
+    problems.note(
+        "duplicate",
+        [f"{same.place}, as {first.place}" for first, *others in places.values() for same in others],
+    )
+    return {name: same[0] for name, same in places.items()}
+
+
+def _check_full(files: dict[str, _File], problems: Problems) -> dict[str, _File]:
+    expected = {row["file_name"] for row in read_manifest()}
+    problems.note("missing", sorted(expected - files.keys()))
+    problems.note("extra", sorted(files.keys() - expected))
+    return {name: file for name, file in files.items() if name in expected}
+
+
+def _check_core(files: dict[str, _File], problems: Problems) -> dict[str, _File]:
+    if len(files) != CORE_CLIPS:
+        problems.note(
+            "wrong number", [f"{len(files)} clips in core_set, not {CORE_CLIPS}; their names are not known"]
+        )
+    return files
+
+
+def _row(file: _File, problems: Problems) -> dict[str, Any] | None:
+    try:
+        info = _check_sound(file)
+    except BadAudio as error:
+        problems.note(BAD_AUDIO, [f"{file.name}: expected {error.expected}, found {error.found}"])
+        return None
+    speaker, emotion, intensity, item = FILE_NAME.fullmatch(file.name).groups()
+    labels = {"speaker": speaker, "emotion": emotion, "intensity": intensity, "item": item}
+    return {"audio": file.audio, "file": file.name, "duration": info.duration} | labels
+
+
+def _check_sound(file: _File) -> ClipInfo:
+    if file.fault:
+        raise BadAudio(file.name, "a whole file", file.fault)
+    info = inspect(file.audio, file.name)
+    if info.channels != 1:
+        raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
+    if info.sampling_rate != SAMPLING_RATE:
+        raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
+    load(file.audio, name=file.name)  # damage and NaN show only when the sound is decoded
+    return info
+
+
+def _error(source: Path, subset: str, problems: Problems) -> CorpusError:
+    expected = f"the {CORE_CLIPS} clips of core_set" if subset == "core" else "the 1085 clips of full_set"
+    return CorpusError(
+        f"expected {expected} in {source}, found {problems}; get VIVAE.zip again from "
+        "https://doi.org/10.5281/zenodo.4066235, or use the clips that are good with --allow_partial.",
+        problems.lines(),
+    )

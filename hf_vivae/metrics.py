@@ -1,0 +1,152 @@
+"""One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
+
+It needs no network (`evaluate.load` of a Hub metric does), writes no file, and answers NaN with a note, not
+0, where a score is undefined. `evaluate.evaluator` cannot be imported under transformers 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import evaluate
+import numpy as np
+
+if TYPE_CHECKING:
+    from transformers import EvalPrediction
+
+
+class ClassificationScores(evaluate.Metric):
+    """Scores of single-label classification from logits.
+
+    `compute(predictions=logits (clips, labels), references=label indices (clips,))` returns:
+
+    - `accuracy`: share of clips whose largest logit is their label's.
+    - `uar`: unweighted average recall (balanced accuracy) over the labels that the references hold.
+    - `macro_f1`: mean F1 over the labels that the references or the predictions hold.
+    - `auc`: for each label the area under the ROC curve of its softmax probability, this label against the
+      rest; NaN where the clips do not hold both.
+    - `macro_auc`: mean over the labels whose AUC is defined; NaN if none is.
+    - `loss`: mean cross entropy in nats.
+    - `confusion_matrix`: clip counts, `(labels, labels)` as a list of rows; a row is the truth, a column the
+      prediction.
+    - `n`: number of clips.
+    - `notes`: a sentence for each label that the clips lack.
+
+    Formulas are scikit-learn's (Pedregosa et al., JMLR 12, 2011).
+
+    Args:
+        label_names: name of each label, in the order of the logits.
+
+    Raises:
+        ValueError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
+            or not finite, or references that are not label indices.
+    """
+
+    def __init__(self, label_names: Sequence[str]) -> None:
+        self.label_names = list(label_names)
+        if len(self.label_names) < 2 or len(set(self.label_names)) < len(self.label_names):
+            raise ValueError(
+                f"expected two or more different label names, found {self.label_names}: name each once"
+            )
+        # In memory, since two runs that share a cache folder would wait for each other's lock on its file.
+        super().__init__(keep_in_memory=True, seed=0)
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Accuracy, UAR, macro F1, one-versus-rest AUC, cross entropy and confusion matrix.",
+            citation="",
+            inputs_description="predictions: logits, (clips, labels); references: label indices, (clips,).",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float64")),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
+        from scipy.special import log_softmax, softmax
+        from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+        logits, truth = self._checked(predictions, references)
+        predicted = logits.argmax(axis=1)
+        auc = self._auc(softmax(logits, axis=1), truth)
+        defined = [area for area in auc.values() if not np.isnan(area)]
+        log_likelihood = log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
+        return {
+            "accuracy": float(accuracy_score(truth, predicted)),
+            "uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro")),
+            "macro_f1": float(f1_score(truth, predicted, average="macro")),
+            "auc": auc,
+            "macro_auc": float(np.mean(defined)) if defined else float("nan"),
+            "loss": float(-log_likelihood.mean()),
+            "confusion_matrix": confusion_matrix(truth, predicted, labels=range(logits.shape[1])).tolist(),
+            "n": len(truth),
+            "notes": self._notes(truth),
+        }
+
+    def _auc(self, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        from sklearn.metrics import roc_auc_score
+
+        areas = {}
+        for label, name in enumerate(self.label_names):
+            positive = truth == label
+            defined = positive.any() and not positive.all()
+            areas[name] = float(roc_auc_score(positive, probabilities[:, label])) if defined else float("nan")
+        return areas
+
+    def _notes(self, truth: np.ndarray) -> list[str]:
+        counts = np.bincount(truth, minlength=len(self.label_names))
+        absent = [name for name, count in zip(self.label_names, counts, strict=True) if count == 0]
+        if len(absent) == len(self.label_names) - 1:
+            only = self.label_names[truth[0]]
+            return [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
+        return [
+            f"None of the {len(truth)} clips is labelled {name}: its AUC is undefined, and UAR and macro AUC "
+            "are means over the other labels."
+            for name in absent
+        ]
+
+    def _checked(
+        self, predictions: list[list[float]], references: list[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        labels, truth = len(self.label_names), np.asarray(references)
+        widths = sorted({len(row) for row in predictions})
+        if widths != [labels]:
+            raise ValueError(
+                f"expected {labels} logits for each clip, one for each label name, found rows of {widths}: "
+                "pass logits (clips, labels) and the names of the model's labels"
+            )
+        outside = truth[(truth < 0) | (truth >= labels)]
+        if outside.size:
+            raise ValueError(
+                f"expected references from 0 to {labels - 1}, found {outside[0]}: "
+                "pass label indices in the order of the label names"
+            )
+        logits = np.asarray(predictions, dtype=float)
+        broken = int((~np.isfinite(logits)).any(axis=1).sum())
+        if broken:
+            raise ValueError(
+                f"expected finite logits, found NaN or infinity for {broken} of {len(truth)} clips: "
+                "training diverged, so lower the learning rate"
+            )
+        return logits, truth
+
+
+def make_compute_metrics(label_names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, Any]]:
+    """A `compute_metrics` for `Trainer`: the scores of `ClassificationScores`, with the same keys.
+
+    Args:
+        label_names: name of each label, in the order of the logits.
+    """
+    scores = ClassificationScores(label_names)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, Any]:
+        outputs = prediction.predictions
+        # A model that returns more than logits (hidden states, attentions) has them after the logits.
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
+        return scores.compute(predictions=logits, references=prediction.label_ids)
+
+    return compute_metrics

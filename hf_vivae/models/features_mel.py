@@ -1,0 +1,83 @@
+"""The mel spectrogram a spectrogram model sees.
+
+Written out in torch so that a checkpoint loads where torchaudio is absent; equal to torchaudio's MelSpectrogram
+followed by AmplitudeToDB.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from .features_waveform import WaveformFeatureExtractor
+
+
+class LogMelFeatureExtractor(WaveformFeatureExtractor):
+    """Clips as `input_features` `(batch, 1, num_mel_bins, frames)`, float32, in dB.
+
+    The waveform is scaled and padded first (see `WaveformFeatureExtractor`), then transformed with the 2022
+    report's values: Hann window and FFT of 1024 samples, hop 64, 64 HTK mel bands, power, decibels no lower than
+    80 dB below the clip's loudest value. 44,100 samples give 690 frames.
+
+    Args:
+        num_mel_bins: number of mel bands between 0 Hz and half the sampling rate.
+        fft_length: length of window and transform, in samples.
+        hop_length: step between frames, in samples.
+        top_db: range below the clip's maximum that is kept, in dB.
+        kwargs: those of `WaveformFeatureExtractor`.
+    """
+
+    model_input_names = ("input_features",)
+
+    def __init__(
+        self,
+        num_mel_bins: int = 64,
+        fft_length: int = 1024,
+        hop_length: int = 64,
+        top_db: float = 80.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if self.num_samples <= fft_length // 2:
+            raise ValueError(
+                f"num_samples must exceed half of fft_length {fft_length}, found {self.num_samples}; "
+                "use longer clips or a shorter transform."
+            )
+        self.num_mel_bins = num_mel_bins
+        self.fft_length = fft_length
+        self.hop_length = hop_length
+        self.top_db = top_db
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of every output: one at each hop, the first centred on sample 0."""
+        return self.num_samples // self.hop_length + 1
+
+    def extract(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
+        waveforms = torch.from_numpy(super().extract(clips))
+        spectrum = torch.stft(
+            waveforms,
+            self.fft_length,
+            self.hop_length,
+            window=torch.hann_window(self.fft_length),
+            return_complex=True,
+        )  # (batch, bins, frames)
+        filters = mel_filters(self.num_mel_bins, self.fft_length // 2 + 1, self.sampling_rate)
+        power = filters.T @ spectrum.abs().pow(2)  # (batch, num_mel_bins, frames)
+        decibels = 10 * torch.log10(power.clamp(min=1e-10))
+        floor = decibels.amax(dim=(1, 2), keepdim=True) - self.top_db
+        return torch.maximum(decibels, floor)[:, None].numpy()
+
+
+@lru_cache
+def mel_filters(num_mel_bins: int, num_bins: int, sampling_rate: int) -> torch.Tensor:
+    """Triangular filters `(num_bins, num_mel_bins)` on the HTK mel scale, peak 1 (torchaudio's default)."""
+    frequencies = torch.linspace(0, sampling_rate // 2, num_bins)
+    top = 2595 * np.log10(1 + (sampling_rate // 2) / 700)
+    corners = 700 * (10 ** (torch.linspace(0, float(top), num_mel_bins + 2) / 2595) - 1)
+    widths = corners[1:] - corners[:-1]
+    slopes = corners[None] - frequencies[:, None]  # (num_bins, num_mel_bins + 2)
+    rising = -slopes[:, :-2] / widths[:-1]
+    falling = slopes[:, 2:] / widths[1:]
+    return torch.clamp(torch.minimum(rising, falling), min=0)

@@ -1,0 +1,120 @@
+"""The waveform a model hears: scaled, cut or centre-padded to a fixed length.
+
+Fixed lengths make a clip's score independent of the clips it is batched with, also in models whose
+normalisation runs over padding (group-norm wav2vec2).
+"""
+
+import numpy as np
+from transformers import BatchFeature
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+
+class WaveformFeatureExtractor(FeatureExtractionMixin):
+    """Clips as `input_values` `(batch, num_samples)`, float32.
+
+    Following the 2022 report: a clip is divided by the largest absolute sample of the training set, cut to its
+    first `num_samples` or zero-padded equally on both sides (the odd sample goes right). The report scales "by the
+    dataset's extremes"; one divisor for both keeps silence at zero, where the padding is.
+
+    Args:
+        sampling_rate: of the audio that is accepted, in Hz.
+        num_samples: length of every output.
+        peak: largest absolute sample of the training set; outputs are divided by it.
+        zero_mean_unit_variance: normalise each padded clip by itself, as wav2vec2 wants it.
+        mean: subtracted from every value; measured on the training set.
+        std: divides every value after that; measured on the training set.
+    """
+
+    model_input_names = ("input_values",)
+
+    def __init__(
+        self,
+        sampling_rate: int = 44100,
+        num_samples: int = 44100,
+        peak: float = 1.0,
+        zero_mean_unit_variance: bool = False,
+        mean: float = 0.0,
+        std: float = 1.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_samples < 1 or peak <= 0 or std <= 0:
+            raise ValueError(
+                f"num_samples, peak and std must be positive, found {num_samples}, {peak} and {std}; "
+                "measure them on clips that are not silent."
+            )
+        self.sampling_rate = sampling_rate
+        self.num_samples = num_samples
+        self.peak = peak
+        self.zero_mean_unit_variance = zero_mean_unit_variance
+        self.mean = mean
+        self.std = std
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | list[np.ndarray],
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        """Normalised features of one clip or of several.
+
+        Args:
+            raw_speech: one clip `(samples,)`, or a list of such clips, or an array `(batch, samples)`.
+            sampling_rate: of the clips, in Hz.
+            return_tensors: `"pt"` or `"np"`.
+            kwargs: the library's padding arguments; lengths are fixed here, so none of them has an effect.
+
+        Raises:
+            ValueError: for a missing or other sampling rate, and for clips that are not one-dimensional, have no
+                samples or hold NaN or infinite ones.
+        """
+        if sampling_rate != self.sampling_rate:
+            found = "none" if sampling_rate is None else f"{sampling_rate} Hz"
+            raise ValueError(
+                f"{type(self).__name__} expects audio at {self.sampling_rate} Hz, found {found}; "
+                "resample the clip and pass its sampling_rate."
+            )
+        features = self.normalize(self.extract(as_clips(raw_speech)))
+        return BatchFeature({self.model_input_names[0]: features}, tensor_type=return_tensors)
+
+    def extract(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Features before `normalize`, `(batch, num_samples)`: what may be cached for every fold."""
+        waveforms = np.stack([fit_length(clip, self.num_samples) for clip in clips])
+        if self.peak != 1:
+            waveforms /= np.float32(self.peak)
+        if self.zero_mean_unit_variance:
+            centred = waveforms - waveforms.mean(axis=1, keepdims=True)
+            # 1e-7 under the root: the constant of the library's Wav2Vec2FeatureExtractor
+            waveforms = centred / np.sqrt(centred.var(axis=1, keepdims=True) + 1e-7)
+        return waveforms
+
+    def normalize(self, features):
+        """`(features - mean) / std`, for arrays and tensors alike."""
+        if self.mean == 0 and self.std == 1:
+            return features
+        return (features - self.mean) / self.std
+
+
+def as_clips(raw_speech: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
+    """The clips as a list of float32 arrays `(samples,)`, each checked."""
+    single = not isinstance(raw_speech, (list, tuple)) and np.ndim(raw_speech) == 1
+    single = single or (isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) == 0)
+    clips = [np.asarray(clip, dtype=np.float32) for clip in ([raw_speech] if single else raw_speech)]
+    for index, clip in enumerate(clips):
+        if clip.ndim != 1 or clip.size == 0:
+            raise ValueError(
+                f"expected mono clips of shape (samples,), found shape {clip.shape} at index {index}; "
+                "average the channels and leave out empty clips."
+            )
+        if not np.isfinite(clip).all():
+            raise ValueError(f"expected finite samples, found NaN or infinite ones at index {index}; leave it out.")
+    return clips
+
+
+def fit_length(clip: np.ndarray, num_samples: int) -> np.ndarray:
+    """The first `num_samples`, or the clip in the middle of zeros; `(num_samples,)`."""
+    if len(clip) >= num_samples:
+        return clip[:num_samples]
+    missing = num_samples - len(clip)
+    return np.pad(clip, (missing // 2, missing - missing // 2))

@@ -1,0 +1,146 @@
+"""timm's image ViT on a mel spectrogram: the report's ViT-Base.
+
+timm builds the network; this class owns what goes in (spectrogram to image), what comes out (logits, loss, labels)
+and how it is saved.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class TimmViTConfig(PreTrainedConfig):
+    """Configuration of `TimmViTForAudioClassification`.
+
+    Args:
+        architecture: name of a timm model that takes square colour images.
+        architecture_config: what `timm.create_model` shall do otherwise, such as `{"depth": 2}`.
+        num_mel_bins: height of the spectrogram.
+        num_frames: width of the spectrogram.
+        image_size: side of the image the network sees, in pixels.
+        resize_size: length the spectrogram's shorter side is resized to before the middle of `image_size` is cut
+            out, as in the report; `None` resizes the whole spectrogram to the image instead.
+        kwargs: the library's, such as `id2label`.
+    """
+
+    model_type = "vivae_timm_vit"
+
+    def __init__(
+        self,
+        architecture: str = "vit_base_patch16_224",
+        architecture_config: dict | None = None,
+        num_mel_bins: int = 64,
+        num_frames: int = 690,
+        image_size: int = 224,
+        resize_size: int | None = 248,
+        **kwargs,
+    ) -> None:
+        self.architecture = architecture
+        self.architecture_config = dict(architecture_config or {})
+        self.num_mel_bins = num_mel_bins
+        self.num_frames = num_frames
+        self.image_size = image_size
+        self.resize_size = resize_size
+        super().__init__(**kwargs)
+        if resize_size is not None and resize_size < image_size:
+            raise ValueError(
+                f"resize_size must be at least image_size {image_size}, found {resize_size}; "
+                "use None to resize the whole spectrogram."
+            )
+
+
+class TimmViTForAudioClassification(PreTrainedModel):
+    """A timm image model behind the spectrogram; 85,803,270 parameters as ViT-Base with six labels."""
+
+    config_class = TimmViTConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_features"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True  # timm's attention calls torch's fused kernel by itself
+
+    def __init__(self, config: TimmViTConfig) -> None:
+        super().__init__(config)
+        import timm
+
+        self.backbone = timm.create_model(
+            config.architecture,
+            num_classes=config.num_labels,
+            img_size=config.image_size,
+            **config.architecture_config,
+        )
+        self.post_init()
+
+    @classmethod
+    def from_timm(cls, folder: str | Path, config: TimmViTConfig) -> "TimmViTForAudioClassification":
+        """The model with the weights of a timm checkpoint folder and a new classifier.
+
+        Raises:
+            ValueError: where the folder has no `model.safetensors`; pickled weights are not read.
+        """
+        import timm
+
+        if not (Path(folder) / "model.safetensors").is_file():
+            raise ValueError(
+                f"expected model.safetensors in {folder}, found none; "
+                "convert the checkpoint with safetensors, since pickled weights are not read."
+            )
+        model = cls(config)
+        # after construction: post_init would overwrite weights loaded before it
+        pretrained = timm.create_model(
+            f"local-dir:{folder}",
+            pretrained=True,
+            num_classes=config.num_labels,
+            img_size=config.image_size,
+            **config.architecture_config,
+        )
+        model.backbone.load_state_dict(pretrained.state_dict())
+        return model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        # timm has initialised its own modules; a classifier that is missing in a checkpoint starts at zero, as timm's
+        if module is getattr(self.backbone, "head", None) and isinstance(module, nn.Linear):
+            init.zeros_(module.weight)
+            init.zeros_(module.bias)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, **kwargs) -> None:
+        self.backbone.set_grad_checkpointing(enable)
+
+    def to_image(self, input_features: torch.Tensor) -> torch.Tensor:
+        """Spectrograms `(batch, 1, bins, frames)` as images `(batch, 3, image_size, image_size)` in [-1, 1].
+
+        A clip's quietest value is black, its loudest white, in whatever unit; then mean and deviation 0.5, with which
+        the network was pretrained.
+        """
+        loudest = input_features.amax(dim=(1, 2, 3), keepdim=True)
+        quietest = input_features.amin(dim=(1, 2, 3), keepdim=True)
+        pixels = (input_features - quietest) / (loudest - quietest).clamp(min=1e-6)
+        size, resize = self.config.image_size, self.config.resize_size
+        if resize is None:
+            target = (size, size)
+        else:
+            scale = resize / min(self.config.num_mel_bins, self.config.num_frames)
+            target = (int(self.config.num_mel_bins * scale), int(self.config.num_frames * scale))
+        pixels = nn.functional.interpolate(pixels, target, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (target[0] - size) // 2, (target[1] - size) // 2
+        pixels = pixels[:, :, top : top + size, left : left + size]
+        return ((pixels - 0.5) / 0.5).expand(-1, 3, -1, -1)
+
+    def forward(
+        self, input_features: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
+    ) -> SequenceClassifierOutput:
+        """Scores of each label.
+
+        Args:
+            input_features: mel spectrograms `(batch, 1, num_mel_bins, num_frames)`.
+            labels: label index of each clip, `(batch,)`.
+            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
+        """
+        logits = self.backbone(self.to_image(input_features))  # (batch, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+        return SequenceClassifierOutput(loss=loss, logits=logits)

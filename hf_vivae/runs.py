@@ -1,0 +1,138 @@
+"""Run folders: what a training leaves behind, written so that no half-written file is taken for a whole one.
+
+`run.json` says what was run, `predictions.parquet` holds every logit, `results.json` the scores; the last is written
+last, so that a folder with it is finished.
+"""
+
+import json
+import math
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from .version import __version__
+
+PACKAGES = (
+    "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
+    "soundfile",
+)  # fmt: skip
+# differ between two starts of one run without making it another run
+VOLATILE = ("output_dir", "local_rank", "resume_from_checkpoint", "hub_token")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: readers see the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write strict JSON: NaN, which JSON has not, becomes null."""
+    write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of file, label, logits, fold and split as Parquet."""
+    schema = pa.schema(
+        [
+            ("file", pa.string()),
+            ("label", pa.int64()),
+            ("logits", pa.list_(pa.float32())),
+            ("fold", pa.string()),
+            ("split", pa.string()),
+        ]
+    )
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
+    os.replace(part, path)
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """The scores of a finished run, or None."""
+    file = folder / "results.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def check_same_run(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse to continue a run folder with other settings or other clips.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    file = folder / "run.json"
+    if not file.is_file():
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    now = _finite(json.loads(json.dumps(record)))
+    differing = [
+        f"{name} (was {before[part].get(name)!r}, is {now[part].get(name)!r})"
+        for part in ("run", "training", "corpus")
+        for name in sorted(before[part].keys() | now[part].keys())
+        if name not in VOLATILE and before[part].get(name) != now[part].get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder} holds another run, which differs in {', '.join(differing)}; "
+            "repeat that run's settings to continue it, or give another --output_dir."
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit of this process."""
+    return {
+        "hf_vivae": __version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the package's own repository, with `+changes` where files differ; None for an installed copy."""
+    package = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None  # no git, or the package does not lie in a repository that tracks it
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return f"{commit}+changes" if commit and changes else commit
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, or of the GPU's allocations, in MB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kilobytes
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

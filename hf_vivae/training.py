@@ -1,0 +1,324 @@
+"""One run: corpus and arguments in, run folders with checkpoint, predictions and scores out.
+
+The only place where model, data and Trainer meet.
+"""
+
+import copy
+import json
+import logging
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedModel, set_seed
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from . import runs
+from .arguments import RunArguments, VivaeTrainingArguments
+from .checkpoints import load_any, load_named
+from .collator import ClipCollator
+from .corpus import load_corpus
+from .corpus.schema import Corpus
+from .corpus.tasks import task_labels
+from .features import fit_extractor, scan_clips
+from .metrics import ClassificationScores, make_compute_metrics
+from .models import MODELS, LogisticRegressionForAudioClassification
+from .splits import Fold, make_folds
+from .trainer import VivaeTrainer
+
+logger = logging.getLogger(__name__)
+LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus that is ready to be split: usable clips, the peak of each `(clips,)`, labels `(clips,)` and names."""
+
+    corpus: Corpus
+    peaks: np.ndarray
+    labels: list[int]
+    label_names: list[str]
+    folds: list[Fold]
+
+
+def train(run: RunArguments, args: VivaeTrainingArguments) -> dict[str, Any]:
+    """Train and score a model on every chosen fold; the content of `results.json`.
+
+    A fold that is finished is not trained again, one that was interrupted goes on from its last checkpoint.
+
+    Raises:
+        ValueError: for everything in arguments, clips, checkpoint or run folder that a user can mend.
+    """
+    with args.main_process_first(desc="reading the corpus"):
+        prepared = prepare(run, args.seed)
+    chosen = _choose_folds(prepared.folds, run.folds)
+    whole = len(prepared.folds) == 1
+    results = {}
+    for fold in chosen:
+        folder = Path(args.output_dir) if whole else Path(args.output_dir) / fold.name
+        with _named(fold, folder):
+            results[fold.name] = run_fold(run, args, prepared, fold, folder)
+    if whole:
+        return results[chosen[0].name]
+    return _pool(run, args, prepared, chosen, results)
+
+
+def prepare(run: RunArguments, seed: int) -> Prepared:
+    """Read, check, label and split the corpus."""
+    corpus = load_corpus(
+        run.data,
+        data_dir=run.data_dir,
+        data_url=run.data_url,
+        subset=run.subset,
+        allow_partial=run.allow_partial,
+        on_bad_audio=run.on_bad_audio,
+        speaker_pattern=run.speaker_pattern,
+        synthetic_seed=run.synthetic_seed,
+    )
+    corpus, peaks = scan_clips(corpus, "skip" if run.allow_partial else run.on_bad_audio)
+    for problem in corpus.problems:
+        logger.warning("left out: %s", problem)
+    labels, label_names = task_labels(corpus.dataset, run.task)
+    return Prepared(corpus, peaks, labels, label_names, make_folds(corpus.dataset, run.protocol, labels, seed))
+
+
+def run_fold(
+    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold, folder: Path
+) -> dict[str, Any]:
+    """Train on one fold into its run folder, and score the best epoch once; the content of its `results.json`."""
+    args = copy.copy(args)
+    args.output_dir = str(folder)
+    record = _record(run, args, prepared, fold)
+    runs.check_same_run(folder, record)
+    if (finished := runs.read_results(folder)) is not None:
+        logger.warning("%s is finished and not trained again; its scores follow.", folder)
+        return finished
+    started = time.perf_counter()
+    set_seed(args.seed)
+    dataset = prepared.corpus.dataset
+    max_seconds = run.max_seconds or min(max(dataset["duration"]), LONGEST_INPUT)
+    model, extractor = _load(run, prepared.label_names, max_seconds)
+    with args.main_process_first(desc="features"):
+        features = fit_extractor(extractor, dataset, prepared.peaks, fold.train, run.normalization, max_seconds)
+    features = features.add_column("labels", prepared.labels).with_format("torch")
+    parts = {part: features.select(getattr(fold, part)) for part in ("train", "validation", "test")}
+    trainer = VivaeTrainer(
+        model=model,
+        args=args,
+        train_dataset=parts["train"],
+        eval_dataset=parts["validation"],
+        data_collator=ClipCollator(extractor),
+        compute_metrics=make_compute_metrics(prepared.label_names),
+    )
+    if args.should_save:
+        runs.write_json(folder / "run.json", record)
+    _fit(trainer, extractor, folder)
+    scores, rows = _score(trainer, parts, prepared, fold)
+    results = _results(run, args, prepared, trainer, scores) | {"fold": fold.name}
+    if args.should_save:
+        trainer.model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        runs.write_predictions(folder / "predictions.parquet", rows)
+        seconds = time.perf_counter() - started
+        runs.write_json(
+            folder / "run.json",
+            record | {"finished": True, "seconds": seconds, "peak_memory_mb": runs.peak_memory_mb()},
+        )
+        runs.write_json(folder / "results.json", results)
+    trainer.accelerator.wait_for_everyone()
+    return results
+
+
+def _load(
+    run: RunArguments, label_names: Sequence[str], max_seconds: float
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    labels = dict(enumerate(label_names))
+    if run.model in MODELS:
+        return load_named(run.model, labels, run.model_config, run.model_name_or_path, run.from_scratch)
+    return load_any(run.model, labels, run.model_config, max_seconds, run.from_scratch, run.trust_remote_code)
+
+
+def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path) -> None:
+    if isinstance(trainer.model, LogisticRegressionForAudioClassification):
+        _fit_logistic_regression(trainer, folder)
+        return
+    if trainer.args.should_save:
+        _drop_unfinished_checkpoints(folder)
+    trainer.accelerator.wait_for_everyone()
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+
+
+def _drop_unfinished_checkpoints(folder: Path) -> None:
+    # Trainer writes trainer_state.json last: without it, or with half of it, the writer was killed in between
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            logger.warning("%s was not written to its end and is removed.", checkpoint)
+            shutil.rmtree(checkpoint)
+
+
+def _fit_logistic_regression(trainer: VivaeTrainer, folder: Path) -> None:
+    """scikit-learn's solution, copied into the linear layer; the same on every process."""
+    import torch
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = trainer.model
+    rows = trainer.train_dataset.with_format("torch")[:]
+    labels = rows["labels"].numpy()
+    inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"].numpy()
+    solver = LogisticRegression(C=model.config.inverse_regularization, max_iter=model.config.max_iterations)
+    with warnings.catch_warnings():
+        # stopping at max_iterations is the report's setting; whether it was reached stands in history.jsonl
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(inputs, labels)
+    weight, bias = solver.coef_, solver.intercept_
+    if len(solver.classes_) == 2:  # one sigmoid instead of two softmax rows
+        weight, bias = np.concatenate((0 * weight, weight)), np.concatenate((0 * bias, bias))
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.fill_(-1e4)  # a label without a training clip is never predicted
+        model.classifier.weight[solver.classes_] = torch.as_tensor(weight, dtype=torch.float32, device=model.device)
+        model.classifier.bias[solver.classes_] = torch.as_tensor(bias, dtype=torch.float32, device=model.device)
+    iterations = int(solver.n_iter_.max())
+    trainer.state.log_history = [{"iterations": iterations, "converged": iterations < solver.max_iter}]
+    if trainer.args.should_save:
+        runs.write_text(folder / "history.jsonl", json.dumps(trainer.state.log_history[0]) + "\n")
+
+
+def _score(
+    trainer: VivaeTrainer, parts: dict[str, Dataset], prepared: Prepared, fold: Fold
+) -> tuple[dict[str, dict], list[dict[str, Any]]]:
+    scores, rows = {}, []
+    scorer = ClassificationScores(prepared.label_names)
+    for part, dataset in parts.items():
+        logits = trainer.predict(dataset).predictions
+        files = prepared.corpus.dataset.select(getattr(fold, part))["file"]
+        labels = np.asarray(prepared.labels)[list(getattr(fold, part))]
+        scores[part] = scorer.compute(predictions=logits, references=labels)
+        rows += [
+            {"file": file, "label": int(label), "logits": row.tolist(), "fold": fold.name, "split": part}
+            for file, label, row in zip(files, labels, logits, strict=True)
+        ]
+    return scores, rows
+
+
+def _results(
+    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, trainer: VivaeTrainer, scores: dict
+) -> dict[str, Any]:
+    best = trainer.state.best_global_step
+    epoch = next((e["epoch"] for e in trainer.state.log_history if best and e.get("step") == best), None)
+    return {
+        **_identity(run, args, prepared),
+        "selection": {"on": "validation", "metric": args.metric_for_best_model, "epoch": epoch},
+        **{part: scores[part] for part in ("test", "validation", "train")},
+    }
+
+
+def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "model": run.model,
+        "recipe": run.recipe,
+        "data": prepared.corpus.name,
+        "protocol": run.protocol,
+        "task": run.task,
+        "seed": args.seed,
+        "labels": prepared.label_names,
+    }
+
+
+def _pool(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    folds: Sequence[Fold],
+    results: dict[str, dict],
+) -> dict[str, Any]:
+    """Scores over the test clips of all folds together, beside those of each fold."""
+    import pyarrow.parquet as pq
+
+    scorer = ClassificationScores(prepared.label_names)
+    tables = [pq.read_table(Path(args.output_dir) / fold.name / "predictions.parquet") for fold in folds]
+    rows = [row for table in tables for row in table.to_pylist()]
+    pooled = {}
+    for part in ("test", "validation", "train"):
+        chosen = [row for row in rows if row["split"] == part]
+        pooled[part] = scorer.compute(
+            predictions=np.asarray([row["logits"] for row in chosen]),
+            references=[row["label"] for row in chosen],
+        )
+    content = {
+        **_identity(run, args, prepared),
+        "pooled_folds": [fold.name for fold in folds],
+        "of_folds": len(prepared.folds),
+        **pooled,
+        "folds": {name: {part: result[part] for part in pooled} for name, result in results.items()},
+    }
+    if args.should_save:
+        runs.write_json(Path(args.output_dir) / "results.json", content)
+    return content
+
+
+def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold) -> dict[str, Any]:
+    corpus = prepared.corpus
+    files = corpus.dataset["file"][:]
+    return {
+        "run": asdict(run),
+        "training": args.to_dict(),
+        "corpus": {"name": corpus.name, "clips": len(corpus.dataset), "problems": list(corpus.problems)},
+        "fold": {part: [files[row] for row in getattr(fold, part)] for part in ("train", "validation", "test")},
+        "processes": args.world_size,
+        "environment": runs.environment(),
+        "finished": False,
+    }
+
+
+def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:
+    if numbers is None:
+        return list(folds)
+    wrong = [number for number in numbers if not 0 <= number < len(folds)]
+    if wrong:
+        raise ValueError(
+            f"expected --folds between 0 and {len(folds) - 1}, found {', '.join(map(str, wrong))}; "
+            "this protocol has no such fold."
+        )
+    return [folds[number] for number in sorted(set(numbers))]
+
+
+@contextmanager
+def _named(fold: Fold, folder: Path):
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in fold {fold.name}, run folder {folder}")
+        raise
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """The scores as a table for a terminal; chance stands below them, and synthetic clips are called so."""
+    title = f"{results['model']} on {results['data']} clips, {results['protocol']}, {results['task']}"
+    lines = [
+        title,
+        f"{'':11}{'clips':>6}{'accuracy':>10}{'UAR':>8}{'macro F1':>10}{'macro AUC':>11}{'loss':>8}",
+    ]
+    for part in ("train", "validation", "test"):
+        scores = results[part]
+        auc = math.nan if scores["macro_auc"] is None else scores["macro_auc"]
+        lines.append(
+            f"{part:11}{scores['n']:6d}{scores['accuracy']:10.1%}{scores['uar']:8.1%}{scores['macro_f1']:10.1%}"
+            f"{auc:11.3f}{scores['loss']:8.3f}"
+        )
+    share = 1 / len(results["labels"])
+    lines.append(f"{'chance':11}{'':6}{share:10.1%}{share:8.1%}{'':10}{0.5:11.3f}{math.log(1 / share):8.3f}")
+    lines += [f"note: {note}" for note in results["test"]["notes"]]
+    return "\n".join(lines)

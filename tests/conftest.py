@@ -1,0 +1,52 @@
+"""No test speaks to the network or writes outside a temporary folder; both must be settled before any import."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+HOME = tempfile.mkdtemp(prefix="hf_vivae-tests-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HOME": os.path.join(HOME, "huggingface"),
+    "HF_VIVAE_CACHE": os.path.join(HOME, "hf_vivae"),
+}
+
+from collections import defaultdict  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import soundfile  # noqa: E402
+
+from hf_vivae.corpus import EMOTIONS, INTENSITIES  # noqa: E402
+from hf_vivae.corpus.vivae import read_manifest  # noqa: E402
+
+RATE = 44100
+
+
+def tone(emotion: int, speaker: int, rng: np.random.Generator) -> np.ndarray:
+    """A clip of 0.3 to 1.2 s, `(samples,)`, whose overtones tell the emotion and whose pitch the speaker."""
+    seconds = np.arange(int(RATE * rng.uniform(0.3, 1.2))) / RATE
+    pitch = 180 + 30 * speaker + 5 * rng.standard_normal()
+    partials = (0.2 * np.sin(2 * np.pi * pitch * k * seconds) for k in (1, 2 + emotion, 9 + 2 * emotion))
+    return sum(partials) + 0.02 * rng.standard_normal(len(seconds))
+
+
+@pytest.fixture(scope="session")
+def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `full_set/`: two takes of 4 speakers and 6 emotions, 48 of VIVAE's names."""
+    root = tmp_path_factory.mktemp("tiny_vivae")
+    (root / "full_set").mkdir()
+    takes = defaultdict(list)
+    for row in read_manifest():
+        takes[row["speaker"], row["emotion"], row["intensity"]].append(row["file_name"])
+    rng = np.random.default_rng(0)
+    for speaker in range(4):
+        for index, emotion in enumerate(EMOTIONS):
+            key = f"S{speaker + 1:02d}", emotion, INTENSITIES[(speaker + index) % 4]
+            for name in takes[key][:2]:
+                soundfile.write(root / "full_set" / name, tone(index, speaker, rng), RATE, subtype="PCM_16")
+    return root
