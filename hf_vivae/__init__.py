@@ -1,5 +1,27 @@
-"""Emotion in non-verbal vocalisation, on the Hugging Face stack."""
+"""Emotion in non-verbal vocalisation, on the Hugging Face stack.
 
+Importing this package registers its models and feature extractors with the library's Auto classes.
+"""
+
+from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
+from .metrics import ClassificationScores, make_compute_metrics
+from .models import MODELS, build_feature_extractor, build_model
+from .splits import PROTOCOLS, Fold, make_folds
 from .version import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "EMOTIONS",
+    "INTENSITIES",
+    "MODELS",
+    "PROTOCOLS",
+    "ClassificationScores",
+    "Fold",
+    "__version__",
+    "build_feature_extractor",
+    "build_model",
+    "load_folder",
+    "load_synthetic",
+    "load_vivae",
+    "make_compute_metrics",
+    "make_folds",
+]

@@ -114,6 +114,11 @@ class VivaeTrainingArguments(TrainingArguments):
     )
     greater_is_better: bool | None = field(default=None)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # pinned memory speeds copies to a GPU; without one torch warns for each loader
+        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
+
 
 def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
     """Arguments of one run.

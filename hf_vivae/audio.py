@@ -89,17 +89,10 @@ def load(source: Source, sampling_rate: int | None = None, name: str | None = No
     data, name = _read_bytes(source, name)
     with _open(data, name) as clip:
         info = _info(clip, data, name)
-        try:
-            channels = clip.read(dtype="float32", always_2d=True)  # (samples, channels)
-        except soundfile.SoundFileError as error:
-            raise BadAudio(
-                name, "sound that decodes to its end", f"damaged sound ({_reason(error)})"
-            ) from error
+        channels = _decode(clip, name)
     # The length of an MP3 without a Xing header is an estimate, wrong by up to a frame.
     if len(channels) < info.samples - (MPEG_FRAME if clip.format == "MP3" else 0):
-        raise BadAudio(
-            name, f"the {info.samples} samples of its header", f"only {len(channels)} samples (truncated)"
-        )
+        raise BadAudio(name, f"the {info.samples} samples of its header", f"only {len(channels)} samples (truncated)")
     if not np.isfinite(channels).all():
         bad = int((~np.isfinite(channels)).sum())
         raise BadAudio(name, "finite samples", f"{bad} NaN or infinite samples")
@@ -149,6 +142,15 @@ def _open(data: bytes, name: str) -> soundfile.SoundFile:
     except soundfile.SoundFileError as error:
         expected = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
         raise BadAudio(name, expected, f"no readable audio ({_reason(error)})") from error
+
+
+def _decode(clip: soundfile.SoundFile, name: str) -> np.ndarray:
+    """All samples, `(samples, channels)`."""
+    try:
+        # In one read: soundfile seeks after each, and an MP3 then continues with a gap.
+        return clip.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, ValueError, MemoryError) as error:  # a damaged header may announce terabytes
+        raise BadAudio(name, "sound that decodes to its end", f"damaged sound ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

@@ -99,16 +99,16 @@ def load_named(
         ValueError: see `build_config` and `resolve_checkpoint`.
     """
     spec = MODELS[name]
-    extractor = build_feature_extractor(name)
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     source = None if from_scratch else checkpoint or spec.pretrained
     if source is None:
-        return spec.model_class(build_config(name, **config, **label_config)), extractor
+        model = spec.model_class(build_config(name, **config, **label_config))
+        return model, matching_extractor(name, model.config)
     folder = resolve_checkpoint(source)
     settings = _read_json(folder / "config.json")
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
         fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
-        return spec.model_class.from_timm(folder, fitted), extractor
+        return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
     if settings.get("model_type") != spec.config_class.model_type:
         raise ValueError(
             f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
@@ -117,7 +117,20 @@ def load_named(
     model = spec.model_class.from_pretrained(
         folder, use_safetensors=True, ignore_mismatched_sizes=True, **config, **label_config
     )
-    return model, extractor
+    return model, matching_extractor(name, model.config)
+
+
+def matching_extractor(name: str, config: PreTrainedConfig) -> WaveformFeatureExtractor:
+    """The feature extractor of a model of `MODELS` whose output has the shape that its configuration asks for."""
+    extractor = build_feature_extractor(name)
+    if hasattr(config, "num_samples"):
+        return build_feature_extractor(name, num_samples=config.num_samples)
+    if not hasattr(config, "num_frames"):
+        return extractor
+    if config.num_frames == extractor.num_frames:
+        return build_feature_extractor(name, num_mel_bins=config.num_mel_bins)
+    num_samples = (config.num_frames - 1) * extractor.hop_length
+    return build_feature_extractor(name, num_mel_bins=config.num_mel_bins, num_samples=num_samples)
 
 
 def load_any(
@@ -172,13 +185,14 @@ def fit_extractor_length(
         extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
-    elif getattr(settings, "feat_extract_norm", None) == "group":
-        if not isinstance(extractor, WaveformFeatureExtractor):
-            extractor = WaveformFeatureExtractor(
-                sampling_rate=extractor.sampling_rate,
-                num_samples=math.ceil(max_seconds * extractor.sampling_rate),
-                zero_mean_unit_variance=extractor.do_normalize,
-            )
+    elif getattr(settings, "feat_extract_norm", None) == "group" and not isinstance(
+        extractor, WaveformFeatureExtractor
+    ):
+        extractor = WaveformFeatureExtractor(
+            sampling_rate=extractor.sampling_rate,
+            num_samples=math.ceil(max_seconds * extractor.sampling_rate),
+            zero_mean_unit_variance=extractor.do_normalize,
+        )
     return extractor
 
 

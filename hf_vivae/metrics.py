@@ -1,7 +1,7 @@
 """One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
 
 It needs no network (`evaluate.load` of a Hub metric does), writes no file, and answers NaN with a note, not
-0, where a score is undefined. `evaluate.evaluator` cannot be imported under transformers 5.
+0, where a score is undefined. `evaluate.evaluator` fails under transformers 5 (evaluate 0.4.6).
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class ClassificationScores(evaluate.Metric):
     def __init__(self, label_names: Sequence[str]) -> None:
         self.label_names = list(label_names)
         if len(self.label_names) < 2 or len(set(self.label_names)) < len(self.label_names):
-            raise ValueError(
-                f"expected two or more different label names, found {self.label_names}: name each once"
-            )
+            raise ValueError(f"expected two or more different label names, found {self.label_names}: name each once")
         # In memory, since two runs that share a cache folder would wait for each other's lock on its file.
         super().__init__(keep_in_memory=True, seed=0)
 
@@ -109,9 +107,7 @@ class ClassificationScores(evaluate.Metric):
             for name in absent
         ]
 
-    def _checked(
-        self, predictions: list[list[float]], references: list[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels, truth = len(self.label_names), np.asarray(references)
         widths = sorted({len(row) for row in predictions})
         if widths != [labels]:

@@ -104,8 +104,7 @@ def make_folds(dataset: Dataset, protocol: str, labels: Sequence[int], seed: int
         )
     if len(labels) != len(dataset):
         raise ValueError(
-            f"expected one label for each of {len(dataset)} rows, found {len(labels)}: "
-            "pass the labels of this dataset"
+            f"expected one label for each of {len(dataset)} rows, found {len(labels)}: pass the labels of this dataset"
         )
     order = _order_by_file(dataset["file"][:])
     sorted_labels = np.asarray(labels)[order]
@@ -135,8 +134,7 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
         )
     if PROTOCOLS[protocol].tests_every_clip and len(tested) < len(dataset):
         raise ValueError(
-            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}: "
-            "correct the protocol"
+            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}: correct the protocol"
         )
     if PROTOCOLS[protocol].speaker_disjoint:
         _check_speakers(folds, dataset["speaker"][:])

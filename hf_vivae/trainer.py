@@ -20,7 +20,9 @@ class VivaeTrainer(Trainer):
     """
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, compute_loss_func=self._mean_loss, **kwargs)
+        super().__init__(
+            *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
+        )
         self._hits, self._seen = 0, 0
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
@@ -71,6 +73,11 @@ class VivaeTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    # library encoders append hidden states, which would be gathered for all clips
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 class EpochProgress(ProgressCallback):

@@ -175,6 +175,29 @@ def test_resampling_to_its_own_rate_changes_nothing():
     assert resample(TONE, 16000, 16000) is TONE
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # soundfile's callbacks cannot raise
+@pytest.mark.parametrize("format", sorted({format for format, *_ in FORMATS}))
+def test_damage_gives_sound_or_a_sentence(format):
+    rng = np.random.default_rng(0)
+    data = encode(TONE[:2000], format=format)
+    for _ in range(100):
+        damaged = bytearray(data)
+        for position in rng.integers(0, min(len(data), 200), size=3):
+            damaged[position] = rng.integers(256)
+        try:
+            samples, _ = load(bytes(damaged))
+        except BadAudio:
+            continue
+        assert samples.size
+        assert np.isfinite(samples).all()
+
+
+def test_a_header_that_announces_terabytes_is_refused():
+    data = bytearray(encode(format="FLAC", subtype="PCM_16"))
+    data[21:26] = bytes([data[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])
+    assert sentence(bytes(data)).startswith("a.wav: expected sound that decodes to its end, found damaged sound (")
+
+
 def test_errors_cross_processes():
     error = BadAudio("a.wav", "sound", "silence")
     again = pickle.loads(pickle.dumps(error))

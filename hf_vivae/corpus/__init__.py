@@ -25,7 +25,9 @@ __all__ = [
     "load_folder",
     "load_synthetic",
     "load_vivae",
+    "read_folder",
     "read_synthetic",
+    "read_vivae",
     "task_labels",
 ]
 
@@ -95,6 +97,4 @@ def _refuse_unused(
     options = [option for option, given in unused.items() if given]
     if options:
         source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
-        raise ValueError(
-            f"expected only options that {source} has, found {', '.join(options)}; leave them out."
-        )
+        raise ValueError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")

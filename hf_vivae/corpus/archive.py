@@ -38,9 +38,7 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[
         ) from error
     with archive:
         paths = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in archive.infolist()]
-        members = [
-            (info, path) for info, path in paths if wanted(path) and not any(map(is_clutter, path.parts))
-        ]
+        members = [(info, path) for info, path in paths if wanted(path) and not any(map(is_clutter, path.parts))]
         _check([info for info, _ in members], source)
         return [_read(archive, info, path) for info, path in members]
 

@@ -22,7 +22,7 @@ ALTERNATIVES = (
 )
 REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
 BACKOFF_SECONDS = 1.0
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
 
 logger = logging.getLogger(__name__)
 

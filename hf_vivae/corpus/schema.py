@@ -100,9 +100,7 @@ def build_dataset(
     schema = features(emotions, sampling_rate).arrow_schema
     emotion = {name: index for index, name in enumerate(emotions)}
     intensity = {name: index for index, name in enumerate(INTENSITIES)} | {None: None}
-    coded = [
-        row | {"emotion": emotion[row["emotion"]], "intensity": intensity[row["intensity"]]} for row in rows
-    ]
+    coded = [row | {"emotion": emotion[row["emotion"]], "intensity": intensity[row["intensity"]]} for row in rows]
     return Dataset(pyarrow.Table.from_pylist(coded, schema=schema))
 
 

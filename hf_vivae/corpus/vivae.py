@@ -214,9 +214,7 @@ def _check_full(files: dict[str, _File], problems: Problems) -> dict[str, _File]
 
 def _check_core(files: dict[str, _File], problems: Problems) -> dict[str, _File]:
     if len(files) != CORE_CLIPS:
-        problems.note(
-            "wrong number", [f"{len(files)} clips in core_set, not {CORE_CLIPS}; their names are not known"]
-        )
+        problems.note("wrong number", [f"{len(files)} clips in core_set, not {CORE_CLIPS}; their names are not known"])
     return files
 
 

@@ -1,0 +1,328 @@
+"""Downloads from a server on loopback that drops, lies and refuses: whole, or not at all."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+
+from hf_vivae.corpus import download as module
+from hf_vivae.corpus import load_vivae
+from hf_vivae.corpus.download import NetworkError, cache_folder, download
+from hf_vivae.corpus.vivae import ZENODO_URL, _archive_path
+
+ALTERNATIVES = (
+    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
+    "or use the embedded stand-in with --data synthetic."
+)
+
+
+def archive_of(seed: int = 0) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("noise.bin", np.random.default_rng(seed).bytes(400_000))
+    return file.getvalue()
+
+
+ARCHIVE = archive_of()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request by the next of `script`, and goes on with its last entry.
+
+    An entry is a status, or "ok", or "cut" (half of what was asked for, then nothing). `requests` keeps the Range of
+    each request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, script: list, body: bytes = ARCHIVE, ranges: bool = True) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.body, self.ranges, self.requests = script, body, ranges, []
+        self.declared: int | None = None
+        self.delay = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/VIVAE.zip"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
+        wanted = self.headers.get("Range")
+        server.requests.append(wanted)
+        time.sleep(server.delay)
+        if isinstance(step, int):
+            return self.answer(step, b"no")
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
+        if start >= len(server.body):
+            return self.answer(416, b"", {"Content-Range": f"bytes */{len(server.body)}"})
+        span = {"Content-Range": f"bytes {start}-{len(server.body) - 1}/{len(server.body)}"} if start else {}
+        body = server.body[start:]
+        sent = body[: len(body) // 2] if step == "cut" else body
+        return self.answer(206 if start else 200, sent, span, server.declared or len(body))
+
+    def answer(self, status: int, body: bytes, headers: dict | None = None, length: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch) -> Iterator:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def start(*arguments, **options) -> Server:
+        servers.append(Server(*arguments, **options))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def error_of(url: str, destination: Path, **options) -> str:
+    with pytest.raises(NetworkError) as error:
+        download(url, destination, **options)
+    assert not destination.exists()
+    return str(error.value)
+
+
+def test_a_whole_file_arrives_and_is_kept(serve, tmp_path, capsys):
+    server = serve(["ok"])
+    path = download(server.url, tmp_path / "new" / "VIVAE.zip")
+    assert path == tmp_path / "new" / "VIVAE.zip"
+    assert path.read_bytes() == ARCHIVE
+    assert download(server.url, path) == path
+    assert server.requests == [None]
+    assert "VIVAE.zip: 100%" in capsys.readouterr().err
+    assert not list(path.parent.glob("*.part"))
+
+
+def whole_chunks(size: int) -> int:
+    """What is kept of a transfer that was cut: the chunk under way is lost."""
+    return size - size % module.CHUNK_BYTES
+
+
+def test_a_cut_connection_is_resumed(serve, tmp_path):
+    server = serve(["cut", "cut", "ok"])
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+    first = whole_chunks(len(ARCHIVE) // 2)
+    second = first + whole_chunks((len(ARCHIVE) - first) // 2)
+    assert server.requests == [None, f"bytes={first}-", f"bytes={second}-"]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_ended(serve, tmp_path):
+    server = serve(["cut", 404])
+    assert error_of(server.url, tmp_path / "a.zip").startswith(
+        f"expected a download from {server.url}, found HTTP 404"
+    )
+    server.script = ["ok"]
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+    assert server.requests[-1] == f"bytes={whole_chunks(len(ARCHIVE) // 2)}-"
+
+
+def test_cuts_without_any_progress_end(serve, tmp_path):
+    server = serve(["cut"], ranges=False)
+    assert error_of(server.url, tmp_path / "a.zip", attempts=3).startswith(
+        f"expected a download from {server.url}, found a connection that was cut (ChunkedEncodingError) (attempt 3)"
+    )
+    assert len(server.requests) == 3
+
+
+def test_busy_servers_are_asked_again(serve, tmp_path):
+    server = serve([503, 429, 503, "ok"])
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+    assert len(server.requests) == 4
+
+
+def test_the_wait_doubles(serve, tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: waits.append(seconds))
+    server = serve([503])
+    message = error_of(server.url, tmp_path / "a.zip", attempts=4)
+    assert message == (
+        f"expected a download from {server.url}, found HTTP 503 Service Unavailable (attempt 4); {ALTERNATIVES}"
+    )
+    assert [wait for wait in waits if wait] == [0.01, 0.02, 0.04]
+
+
+def test_a_server_that_ignores_ranges_begins_again(serve, tmp_path):
+    server = serve(["cut", "ok"], ranges=False)
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+
+
+def test_a_part_that_is_whole_is_taken(serve, tmp_path):
+    (tmp_path / "a.zip.part").write_bytes(ARCHIVE)
+    server = serve(["ok"])
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+    assert server.requests == [f"bytes={len(ARCHIVE)}-"]
+
+
+@pytest.mark.parametrize("part", [ARCHIVE + b"more", archive_of(seed=1)[:1000], b"<html>"])
+def test_a_part_of_another_file_is_dropped(serve, tmp_path, part):
+    (tmp_path / "a.zip.part").write_bytes(part)
+    server = serve(["ok"])
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == ARCHIVE
+    assert server.requests == [f"bytes={len(part)}-", None]
+
+
+def test_fewer_bytes_than_announced_are_no_file(serve, tmp_path):
+    server = serve(["ok"])
+    server.declared = len(ARCHIVE) + 10
+    message = error_of(server.url, tmp_path / "a.zip", attempts=2)
+    assert re.search(r"found a connection that was cut \(ChunkedEncodingError\) \(attempt 2\);", message)
+
+
+def test_fewer_bytes_announced_than_there_are(serve, tmp_path):
+    server = serve(["ok"])
+    server.declared = len(ARCHIVE) - 10
+    assert error_of(server.url, tmp_path / "a.zip") == (
+        f"expected a download from {server.url}, found a damaged zip archive (its directory); {ALTERNATIVES}"
+    )
+
+
+@pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden"), (410, "Gone")])
+def test_what_is_not_there_is_asked_for_once(serve, tmp_path, status, reason):
+    server = serve([status])
+    message = f"expected a download from {server.url}, found HTTP {status} {reason}; {ALTERNATIVES}"
+    assert error_of(server.url, tmp_path / "a.zip") == message
+    assert len(server.requests) == 1
+
+
+def test_a_page_is_no_archive(serve, tmp_path):
+    server = serve(["ok"], body=b"<!DOCTYPE html><title>Not here</title>")
+    assert error_of(server.url, tmp_path / "a.zip") == (
+        f"expected a download from {server.url}, found no zip archive (it begins with b'<!DOCTYPE html><'); "
+        f"{ALTERNATIVES}"
+    )
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_damaged_member_is_no_archive(serve, tmp_path):
+    server = serve(["ok"], body=ARCHIVE[:1000] + b"?" + ARCHIVE[1001:])
+    assert "found a damaged zip archive (noise.bin);" in error_of(server.url, tmp_path / "a.zip")
+
+
+def test_nobody_listens(serve, tmp_path):
+    server = serve(["ok"])
+    url = server.url
+    server.shutdown()
+    server.server_close()
+    started = time.monotonic()
+    assert error_of(url, tmp_path / "a.zip") == (
+        f"expected a download from {url}, found no connection to 127.0.0.1 (Connection refused); {ALTERNATIVES}"
+    )
+    assert time.monotonic() - started < 5
+
+
+def test_names_that_never_resolve_do_not_keep_anybody_waiting(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "REACH_SECONDS", 0.1)
+    monkeypatch.setattr(module.socket, "create_connection", lambda *arguments, **options: time.sleep(60))
+    started = time.monotonic()
+    assert error_of("https://nowhere.example/VIVAE.zip", tmp_path / "a.zip") == (
+        "expected a download from https://nowhere.example/VIVAE.zip, found no connection to nowhere.example "
+        f"(no answer); {ALTERNATIVES}"
+    )
+    assert time.monotonic() - started < 5
+
+
+def test_a_host_that_hangs_up_is_no_network(serve, tmp_path):
+    listener = module.socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        for _ in range(2):
+            listener.accept()[0].close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/VIVAE.zip"
+    with listener:
+        assert error_of(url, tmp_path / "a.zip") == (
+            f"expected a download from {url}, found a connection that was cut (ConnectionError) (attempt 1); "
+            f"{ALTERNATIVES}"
+        )
+
+
+def test_offline_means_offline(serve, tmp_path, monkeypatch):
+    server = serve(["ok"])
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    message = f"expected a download from {server.url}, found HF_HUB_OFFLINE=1, which forbids it; {ALTERNATIVES}"
+    assert error_of(server.url, tmp_path / "a.zip") == message
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["VIVAE.zip", "ftp://example.org/VIVAE.zip", "https:///VIVAE.zip"])
+def test_other_addresses_are_refused(serve, tmp_path, url):
+    message = f"expected a download from {url}, found no address that begins with http:// or https://; {ALTERNATIVES}"
+    assert error_of(url, tmp_path / "a.zip") == message
+
+
+def test_errors_of_the_network_are_both_kinds():
+    assert issubclass(NetworkError, OSError)
+    assert issubclass(NetworkError, ValueError)
+
+
+def test_two_processes_download_once(serve, tmp_path):
+    server = serve(["ok"])
+    server.delay = 0.5
+    # By itself the module starts in a second; with its package it would load torch and transformers first.
+    code = "import sys; sys.path.append(sys.argv.pop(1)); import download; download.download(*sys.argv[1:])"
+    folder = str(Path(module.__file__).parent)
+    command = [sys.executable, "-c", code, folder, server.url, str(tmp_path / "a.zip")]
+    workers = [subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "0"}) for _ in range(2)]
+    assert [worker.wait() for worker in workers] == [0, 0]
+    assert server.requests == [None]
+    assert (tmp_path / "a.zip").read_bytes() == ARCHIVE
+
+
+def test_the_corpus_is_downloaded_once_per_address(serve, tmp_path, tiny_vivae):
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as archive:
+        for file in tiny_vivae.rglob("*.wav"):
+            archive.write(file, f"VIVAE/full_set/{file.name}")
+    server = serve(["ok"], body=body.getvalue())
+    options = {"url": server.url, "allow_partial": True}
+    for cache, requests in ((tmp_path, 1), (tmp_path, 1), (tmp_path / "other", 2)):
+        assert len(load_vivae(cache_dir=cache, **options)) == 48
+        assert len(server.requests) == requests
+    assert _archive_path(ZENODO_URL, tmp_path) == tmp_path / "VIVAE.zip"
+    assert not (tmp_path / "VIVAE.zip").exists()
+
+
+def test_without_the_network_vivae_says_so_at_once(tmp_path):
+    message = f"expected a download from {ZENODO_URL}, found HF_HUB_OFFLINE=1, which forbids it; {ALTERNATIVES}"
+    with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
+        load_vivae(cache_dir=tmp_path)
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("HF_VIVAE_CACHE")
+    assert cache_folder() == Path(huggingface_hub.constants.HF_HOME, "hf_vivae")
