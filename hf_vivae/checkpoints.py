@@ -7,6 +7,7 @@ get inputs as long as the clips rather than the 30 s that some of them were made
 import json
 import math
 import os
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,13 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
     """
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
+    if "/" not in id_or_folder:
+        close = get_close_matches(id_or_folder, MODELS, 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id (owner/name), found "
+            f"{id_or_folder!r}{hint}; check the spelling."
+        )
     patterns = ["*.json", "*.safetensors", *(["*.py"] if code else [])]
     try:
         cached = Path(snapshot_download(id_or_folder, local_files_only=True, allow_patterns=patterns))
@@ -47,8 +55,7 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
             return cached
     except HFValidationError as error:
         raise ValueError(
-            f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id, found {id_or_folder!r}; "
-            "check the spelling of the name or path."
+            f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the path."
         ) from error
     except LocalEntryNotFoundError:
         pass
@@ -107,6 +114,7 @@ def load_named(
     folder = resolve_checkpoint(source)
     settings = _read_json(folder / "config.json")
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
+        _check_weights(folder)
         fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
         return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
     if settings.get("model_type") != spec.config_class.model_type:
@@ -114,6 +122,7 @@ def load_named(
             f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
             f"{settings.get('model_type')!r} in {source}; give another --model_name_or_path, or use it as --model."
         )
+    _check_weights(folder)
     model = spec.model_class.from_pretrained(
         folder, use_safetensors=True, ignore_mismatched_sizes=True, **config, **label_config
     )
@@ -165,6 +174,7 @@ def load_any(
     if from_scratch:
         model = AutoModelForAudioClassification.from_config(settings, trust_remote_code=trust_remote_code)
     else:
+        _check_weights(folder)
         model = AutoModelForAudioClassification.from_pretrained(
             folder,
             config=settings,
@@ -218,6 +228,14 @@ def extract_features(
         padding |= {"padding": "max_length", "truncation": True}
     features = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding)
     return dict(features)
+
+
+def _check_weights(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
+            "weights are not read), or start with --from_scratch."
+        )
 
 
 def _read_json(path: Path) -> dict:

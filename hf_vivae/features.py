@@ -1,4 +1,4 @@
-"""Clips to model inputs: each clip is checked and turned into features once, then read from memory-mapped Arrow.
+"""Clips to model inputs: features are computed once, then read from memory-mapped Arrow.
 
 Caches are keyed by what the clips and the extractor are, so that a changed file or setting is computed anew.
 """
@@ -7,68 +7,29 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import datasets
 import numpy as np
-from huggingface_hub import constants
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
 from .checkpoints import extract_features
-from .corpus.schema import Corpus
+from .corpus.download import cache_folder
 from .models import WaveformFeatureExtractor
 from .version import __version__
 
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
 
 
-def cache_folder() -> Path:
-    """Where corpora and features are kept: `HF_VIVAE_CACHE`, or `hf_vivae` inside `HF_HOME`."""
-    return Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME) / "hf_vivae")
+def measure_peaks(dataset: datasets.Dataset) -> np.ndarray:
+    """The largest absolute sample of each clip, `(clips,)`."""
 
+    def peaks(batch: dict) -> dict:
+        rows = zip(batch["audio"], batch["file"], strict=True)
+        return {"peak": [float(np.abs(audio.load(source, name=name)[0]).max()) for source, name in rows]}
 
-def scan_clips(corpus: Corpus, on_bad_audio: str = "error") -> tuple[Corpus, np.ndarray]:
-    """The corpus without unusable clips, and the largest absolute sample of each clip that is left, `(clips,)`.
-
-    Args:
-        corpus: every clip of it is decoded once.
-        on_bad_audio: `error` raises; `skip` leaves bad clips out and adds them to the corpus's `problems`.
-
-    Raises:
-        ValueError: listing every clip that does not decode or is silent, with the reason.
-    """
-    scanned = _cached_map(
-        corpus.dataset, _scan_batch, key=("scan", _corpus_key(corpus.dataset)), desc="Checking clips"
-    )
-    problems = {row: text for row, text in enumerate(scanned["problem"]) if text}
-    peaks = np.asarray(scanned["peak"])
-    if not problems:
-        return corpus, peaks
-    if on_bad_audio == "error":
-        raise ValueError(
-            f"{len(problems)} of {len(peaks)} clips cannot be used: {'; '.join(problems.values())}. "
-            "Mend or remove these files, or leave them out with --on_bad_audio skip."
-        )
-    good = [row for row in range(len(peaks)) if row not in problems]
-    left = replace(corpus, dataset=corpus.dataset.select(good), problems=(*corpus.problems, *problems.values()))
-    return left, peaks[good]
-
-
-def _scan_batch(batch: dict) -> dict:
-    peaks, problems = [], []
-    for source, name in zip(batch["audio"], batch["file"], strict=True):
-        peak, problem = 0.0, ""
-        try:
-            peak = float(np.abs(audio.load(source, name=name)[0]).max())
-            if peak == 0:
-                problem = f"{name}: expected sound, found nothing but zeros"
-        except audio.BadAudio as error:
-            problem = f"{name}: expected {error.expected}, found {error.found}"
-        peaks.append(peak)
-        problems.append(problem)
-    return {"peak": peaks, "problem": problems}
+    measured = _cached_map(dataset, peaks, key=("peaks", _corpus_key(dataset)), desc="Measuring clips")
+    return np.asarray(measured["peak"])
 
 
 def build_features(
@@ -77,7 +38,7 @@ def build_features(
     """Features of each clip, in the rows' order, before `normalize`; computed once and kept.
 
     Args:
-        dataset: a corpus whose clips have been scanned.
+        dataset: a corpus; its clips have been checked where they were read.
         extractor: of the model; its `mean` and `std` are not applied yet.
         max_seconds: length that library extractors pad and cut to.
     """
@@ -160,9 +121,6 @@ def _features_of(batch: dict) -> datasets.Features:
     types = {}
     for name, values in batch.items():
         values = np.asarray(values)
-        if values.dtype.kind == "U":
-            types[name] = datasets.Value("string")
-            continue
         dtype, shape = str(values.dtype), values.shape[1:]
         if not shape:
             types[name] = datasets.Value(dtype)

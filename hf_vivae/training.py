@@ -28,7 +28,7 @@ from .collator import ClipCollator
 from .corpus import load_corpus
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .features import fit_extractor, scan_clips
+from .features import fit_extractor, measure_peaks
 from .metrics import ClassificationScores, make_compute_metrics
 from .models import MODELS, LogisticRegressionForAudioClassification
 from .splits import Fold, make_folds
@@ -83,10 +83,11 @@ def prepare(run: RunArguments, seed: int) -> Prepared:
         speaker_pattern=run.speaker_pattern,
         synthetic_seed=run.synthetic_seed,
     )
-    corpus, peaks = scan_clips(corpus, "skip" if run.allow_partial else run.on_bad_audio)
-    for problem in corpus.problems:
-        logger.warning("left out: %s", problem)
+    if corpus.problems:
+        shown = "; ".join(corpus.problems[:5])
+        logger.warning("%d files are left out or missing (all in run.json): %s", len(corpus.problems), shown)
     labels, label_names = task_labels(corpus.dataset, run.task)
+    peaks = measure_peaks(corpus.dataset)
     return Prepared(corpus, peaks, labels, label_names, make_folds(corpus.dataset, run.protocol, labels, seed))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import threading
 import time
@@ -48,9 +47,7 @@ class _Interrupted(Exception):
 
 
 def cache_folder() -> Path:
-    """Where the package keeps what it downloads or makes: `$HF_VIVAE_CACHE`, else `hf_vivae` in
-    `$HF_HOME`.
-    """
+    """Folder of what the package downloads or makes: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`."""
     from huggingface_hub import constants
 
     return Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae")).expanduser()
@@ -108,8 +105,8 @@ def _reach(url: str) -> None:
         try:
             socket.create_connection(address, timeout=REACH_SECONDS).close()
             failure.clear()
-        except OSError as error:
-            failure[:] = [error.strerror or str(error)]
+        except (OSError, UnicodeError) as error:  # UnicodeError: no possible host name
+            failure[:] = [getattr(error, "strerror", None) or str(error)]
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
@@ -155,7 +152,7 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
                 _settle(part, response)
             else:
                 _check_status(url, response)
-                _write(response, part, _offset(part, response))
+                _write(response, part, have if response.status_code == 206 else 0)  # 200: Range is ignored
     except requests.RequestException as error:
         raise _Interrupted(f"a connection that was cut ({type(error).__name__})", answered) from error
 
@@ -173,17 +170,6 @@ def _check_status(url: str, response: requests.Response) -> None:
         raise _Interrupted(status)
     if response.status_code not in (200, 206):
         raise NetworkError(url, status)
-
-
-def _offset(part: Path, response: requests.Response) -> int:
-    """Where the bytes of an answer belong: a server that ignores Range sends the whole file (200)."""
-    if response.status_code == 200:
-        return 0
-    span = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    if span is None or int(span[1]) != _size(part):
-        part.unlink()
-        raise _Interrupted("other bytes than those asked for")
-    return _size(part)
 
 
 def _write(response: requests.Response, part: Path, have: int) -> None:

@@ -243,5 +243,5 @@ def _utterance(name: str, seed: int, rng: np.random.Generator) -> Utterance:
         vowels=0.65 * style.vowels + 0.35 * any_vowels,
         tract=tract * np.exp(0.03 * vary()),
         level=np.clip(shift["level"], -35.0, -1.0),
-        floor=-72.0 + habits["level"],
+        floor=-82.0 + habits["level"],
     )

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.signal import lfilter, sosfilt
 
 SAMPLING_RATE = 44_100
-UPPER_FORMANTS = (3500.0, 4500.0)  # Hz, shared by all vowels
-BANDWIDTHS = (80.0, 100.0, 140.0, 200.0, 300.0)  # Hz
+UPPER_FORMANTS = np.arange(3500.0, 9000.0, 1000.0)  # Hz, those of a uniform tube; shared by all vowels
+BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0])  # Hz
 OPEN_QUOTIENT = 0.65  # share of each cycle in which the glottis is open
 FADE_SECONDS = 0.004
 
@@ -99,9 +99,7 @@ def _bursts(utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
     return np.interp(clock, times, loudness) ** 1.5, semitones
 
 
-def _glottis(
-    utterance: Utterance, semitones: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _glottis(utterance: Utterance, semitones: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Derivative of the glottal flow, and the flow itself (0 to 1), each `(samples,)`.
 
     The pulse is KLGLOTT88's cubic (Klatt and Klatt, 1990, doi:10.1121/1.398894).
@@ -147,7 +145,7 @@ def _vocal_tract(utterance: Utterance, source: np.ndarray) -> np.ndarray:
 def _resonators(vowel: np.ndarray, tract: float) -> np.ndarray:
     """Second-order sections `(formants, 6)`, unit gain at 0 Hz (Klatt, 1980, doi:10.1121/1.383940)."""
     formants = np.array([*vowel, *UPPER_FORMANTS]) * tract
-    radius = np.exp(-np.pi * np.array(BANDWIDTHS) / SAMPLING_RATE)
+    radius = np.exp(-np.pi * BANDWIDTHS / SAMPLING_RATE)
     first = -2.0 * radius * np.cos(2.0 * np.pi * formants / SAMPLING_RATE)
     second = radius**2
     zeros, ones = np.zeros_like(first), np.ones_like(first)

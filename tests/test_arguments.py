@@ -1,0 +1,115 @@
+"""Configuration in one hop: defaults, recipe, command line; and what is misspelt."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hf_vivae.arguments import RunArguments, VivaeTrainingArguments, parse_run
+from hf_vivae.models import MODELS, build_config
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def parse(*argv: str):
+    return parse_run(list(argv), RECIPES)
+
+
+def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_defaults():
+    _, args = parse("--model", "mlp", "--num_train_epochs", "7")
+    assert args.num_train_epochs == 7
+    assert (args.learning_rate, args.weight_decay, args.adam_l2) == (2e-5, 1e-6, True)
+    assert VivaeTrainingArguments(output_dir="unused").learning_rate == 5e-5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_the_reports_recipe_and_it_fits_the_model(name):
+    run, args = parse("--model", name)
+    assert (run.recipe, run.data, run.protocol) == ("paper", "vivae", "random-80-20")
+    build_config(name, **run.model_config)
+    assert args.metric_for_best_model == "accuracy"
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("vit-") and name != "vit-base"])
+def test_the_name_of_a_vit_is_its_patch(name):
+    run, _ = parse("--model", name)
+    assert run.model_config["patch_size"] == [int(part) for part in name.split("-")[1:]]
+
+
+def test_recipes_hold_no_file_that_is_not_a_model():
+    stems = {path.stem for path in RECIPES.glob("paper/*")}
+    assert stems == set(MODELS)
+
+
+def test_a_folder_is_split_by_speakers_unless_told_otherwise():
+    assert parse("--model", "mlp", "--data", "folder")[0].protocol == "speaker-k-fold"
+    assert parse("--model", "mlp", "--data", "folder", "--protocol", "random-80-20")[0].protocol == "random-80-20"
+
+
+def test_the_run_folder_tells_what_was_run():
+    _, args = parse("--model", "some/where/else", "--data", "synthetic", "--seed", "3")
+    assert args.output_dir == "runs/synthetic/paper/else-random-80-20-emotion-seed3"
+
+
+def test_a_models_configuration_is_given_as_json():
+    run, _ = parse("--model", "mlp", "--model_config", '{"hidden_sizes": [4]}')
+    assert run.model_config == {"hidden_sizes": [4]}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--model", "mlp", "--learning_rat", "1"], r"unknown argument '--learning_rat' \(did you mean --learning_rate\?\)"),
+        (["--model", "mlp", "--learning-rat=1"], r"unknown argument '--learning-rat' \(did you mean --learning_rate\?\)"),
+        (["--data", "synthetic"], "expected --model, found none; give one of logistic-regression, mlp"),
+        (["--model", "mlp", "--recipe", "papper"], r"expected a recipe out of paper, found 'papper' \(did you mean paper\?\)"),
+        (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
+        (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),
+        (["--model", "mlp", "--model_config", "[1]"], "expected a JSON object in --model_config, found list"),
+        (
+            ["--model", "vit-base", "--from_scratch", "--model_name_or_path", "x"],
+            "--from_scratch and --model_name_or_path exclude each other",
+        ),
+        (["--config", "absent.json"], "expected the run.json of a run, found no file absent.json"),
+    ],
+)  # fmt: skip
+def test_what_is_misspelt_or_missing_is_named(argv, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lerning_rate: 1e-5", r"mlp.yaml has an unknown key 'lerning_rate' \(did you mean learning_rate\?\)"),
+        ("- 1", "to hold `key: value` lines, found list"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_misspelt_recipe_is_named(text, sentence, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mlp.yaml").write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        parse_run(["--model", "mlp", "--recipe", "mine"], tmp_path)
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mlp.yaml").write_text("learning_rate: 5e-4")  # YAML 1.1 wants 5.0e-4
+    _, args = parse_run(["--model", "mlp", "--recipe", "mine"], tmp_path)
+    assert args.learning_rate == 5e-4
+
+
+def test_a_run_is_repeated_from_its_record(tmp_path):
+    run, args = parse("--model", "vit-16-69", "--data", "synthetic", "--seed", "5", "--folds", "0")
+    record = {"run": vars(run), "training": args.to_dict()}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    again, args_again = parse("--config", str(tmp_path / "run.json"), "--output_dir", str(tmp_path / "again"))
+    assert again == run
+    assert args_again.to_dict() | {"output_dir": ""} == args.to_dict() | {"output_dir": ""}
+    assert parse("--config", str(tmp_path / "run.json"), "--seed", "6")[1].seed == 6
+
+
+def test_every_own_argument_is_explained():
+    fields = RunArguments.__dataclass_fields__.values()
+    assert [f.name for f in fields if not f.metadata.get("help")] == []

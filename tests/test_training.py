@@ -1,0 +1,269 @@
+"""One run from arguments to run folder, and the promises it keeps."""
+
+import json
+import logging
+import math
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from runner import TRAIN, flags, run, script
+from safetensors.torch import load_file
+from tiny import CONFIGS
+from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+from hf_vivae import audio
+from hf_vivae.arguments import VivaeTrainingArguments
+from hf_vivae.metrics import ClassificationScores
+from hf_vivae.models import MODELS, build_model
+from hf_vivae.trainer import VivaeTrainer
+
+EMOTIONS = ["achievement", "anger", "fear", "pain", "pleasure", "surprise"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_vivae, tmp_path_factory):
+    """A run folder of one fold, and what the run returned."""
+    output = tmp_path_factory.mktemp("finished")
+    return output / "S01", run(flags(tiny_vivae, output, "vit-32-30", "--normalization", "mean_std"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_trains_through_the_recipe_and_loads_again(name, tiny_vivae, tmp_path, capsys):
+    script(TRAIN).main(flags(tiny_vivae, tmp_path, name, "--num_train_epochs", "1"))
+    printed = capsys.readouterr().out
+    assert f"{name} on vivae clips, leave-one-speaker-out, emotion" in printed
+    folder = tmp_path / "S01"
+    model = AutoModelForAudioClassification.from_pretrained(folder).eval()
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    for row in [row for row in rows if row["split"] == "test"][:4]:
+        clip, rate = audio.load(tiny_vivae / "full_set" / row["file"], extractor.sampling_rate)
+        with torch.no_grad():
+            logits = model(**extractor(clip, sampling_rate=rate, return_tensors="pt")).logits[0]
+        np.testing.assert_allclose(logits, row["logits"], atol=1e-4)
+        assert EMOTIONS[row["label"]] == row["file"].split("_")[1]
+
+
+def test_the_run_folder_is_complete(finished):
+    folder, _ = finished
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {
+        "config.json", "model.safetensors", "preprocessor_config.json", "predictions.parquet", "history.jsonl",
+        "run.json", "results.json", "loss.png", "accuracy.png",
+    }  # fmt: skip
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl")) or name.startswith(".")]
+
+
+def test_results_say_what_was_run_and_are_the_scores_of_the_predictions(finished):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    said = {key: results[key] for key in ("model", "data", "protocol", "task", "seed", "fold", "labels")}
+    assert said == {
+        "model": "vit-32-30", "data": "vivae", "protocol": "leave-one-speaker-out", "task": "emotion", "seed": 42,
+        "fold": "S01", "labels": EMOTIONS,
+    }  # fmt: skip
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    for part, speakers in (("test", {"S01"}), ("validation", {"S02"}), ("train", {"S03", "S04"})):
+        chosen = [row for row in rows if row["split"] == part]
+        assert {row["file"][:3] for row in chosen} == speakers
+        logits, labels = np.array([row["logits"] for row in chosen]), np.array([row["label"] for row in chosen])
+        assert results[part]["n"] == len(chosen) == 12 * len(speakers)
+        assert results[part]["accuracy"] == pytest.approx((logits.argmax(1) == labels).mean())
+        assert set(results[part]["auc"]) == set(EMOTIONS)
+
+
+def test_the_record_repeats_the_run_and_names_what_was_missing(finished, tiny_vivae, tmp_path):
+    folder, _ = finished
+    record = json.loads((folder / "run.json").read_text())
+    assert record["finished"] is True
+    assert record["corpus"]["clips"] == 48
+    assert len(record["corpus"]["problems"]) == 1085 - 48
+    assert {"torch", "transformers"} <= record["environment"]["versions"].keys()
+    assert record["seconds"] > 0 < record["peak_memory_mb"]
+    again = run(["--config", str(folder / "run.json"), "--output_dir", str(tmp_path)])
+    assert again["test"] == run(["--config", str(folder / "run.json"), "--output_dir", str(folder.parent)])["test"]
+    one, other = (path / "model.safetensors" for path in (folder, tmp_path / "S01"))
+    assert one.read_bytes() == other.read_bytes(), "same seed, same machine, same bits"
+
+
+def test_history_holds_validation_and_never_test(finished):
+    folder, _ = finished
+    entries = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    validated = [entry for entry in entries if "eval_uar" in entry]
+    assert [entry["epoch"] for entry in validated] == [1, 2]
+    assert {entry["eval_n"] for entry in validated} == {12}
+    trained = [entry for entry in entries if "loss" in entry]
+    assert all(0 <= entry["accuracy"] <= 1 for entry in trained)
+    assert not any(key.startswith("test") for entry in entries for key in entry)
+    best = max(validated, key=lambda entry: entry["eval_accuracy"])
+    fold = json.loads((folder / "results.json").read_text())
+    assert fold["selection"] == {"on": "validation", "metric": "accuracy", "epoch": best["epoch"]}
+    assert fold["validation"]["accuracy"] == pytest.approx(best["eval_accuracy"])
+
+
+def test_normalisation_is_measured_on_training_clips_alone(finished, tiny_vivae):
+    folder, _ = finished
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    record = json.loads((folder / "run.json").read_text())
+    clips = [audio.load(tiny_vivae / "full_set" / name)[0] for name in record["fold"]["train"]]
+    assert extractor.peak == pytest.approx(max(np.abs(clip).max() for clip in clips))
+    features = extractor.extract(clips)
+    assert (extractor.mean, extractor.std) == pytest.approx((features.mean(), features.std()), rel=1e-4)
+
+
+def test_a_finished_run_is_not_trained_again(finished, tiny_vivae, caplog):
+    folder, results = finished
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    with caplog.at_level(logging.WARNING):
+        again = run(flags(tiny_vivae, folder.parent, "vit-32-30", "--normalization", "mean_std"))
+    assert again["test"] == results["test"]
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    assert "is finished and not trained again" in caplog.text
+
+
+def test_a_folder_of_another_run_is_refused(finished, tiny_vivae):
+    folder, _ = finished
+    argv = flags(tiny_vivae, folder.parent, "vit-32-30", "--normalization", "mean_std", "--learning_rate", "1e-4")
+    with pytest.raises(
+        ValueError, match=r"holds another run, which differs in learning_rate \(was 0.001, is 0.0001\)"
+    ):
+        run(argv)
+
+
+def test_a_half_written_checkpoint_is_not_resumed(tiny_vivae, tmp_path, caplog):
+    broken = tmp_path / "S01" / "checkpoint-99"
+    broken.mkdir(parents=True)
+    (broken / "trainer_state.json").write_text('{"epoch": 1')
+    with caplog.at_level(logging.WARNING):
+        run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
+    assert "checkpoint-99 was not written to its end and is removed" in caplog.text
+    assert not broken.exists()
+
+
+def test_all_folds_are_pooled(tiny_vivae, tmp_path):
+    argv = flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1")
+    at = argv.index("--folds")
+    results = run(argv[:at] + argv[at + 2 :])
+    assert results == json.loads((tmp_path / "results.json").read_text()) | {"test": results["test"]}
+    assert results["pooled_folds"] == ["S01", "S02", "S03", "S04"]
+    assert results["test"]["n"] == 48
+    by_fold = [fold["test"]["accuracy"] for fold in results["folds"].values()]
+    assert results["test"]["accuracy"] == pytest.approx(np.mean(by_fold))
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "logistic-regression"])
+def test_eight_at_once_train_as_two_four_times(name, tiny_vivae, tmp_path):
+    """24 clips of 10 a step: the last step is short, where a mean over batches would differ."""
+    weights = []
+    for batch, times in ((10, 1), (5, 2), (2, 5)):
+        output = tmp_path / str(batch)
+        run(
+            flags(tiny_vivae, output, name, "--num_train_epochs", "1", "--optim", "sgd", "--adam_l2", "false",
+                  "--per_device_train_batch_size", str(batch), "--gradient_accumulation_steps", str(times))
+        )  # fmt: skip
+        weights.append(load_file(output / "S01" / "model.safetensors"))
+    for other in weights[1:]:
+        torch.testing.assert_close(other, weights[0], atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["valence", "emotion"])
+def test_logistic_regression_is_scikit_learns(task, tiny_vivae, tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    run(flags(tiny_vivae, tmp_path, "logistic-regression", "--task", task))
+    rows = pq.read_table(tmp_path / "S01" / "predictions.parquet").to_pylist()
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "S01")
+    inputs = np.concatenate([extractor.extract([audio.load(tiny_vivae / "full_set" / r["file"])[0]]) for r in rows])
+    train = np.array([row["split"] == "train" for row in rows])
+    labels = np.array([row["label"] for row in rows])
+    oracle = LogisticRegression(max_iter=100).fit(inputs[train], labels[train])
+    ours = torch.tensor([row["logits"] for row in rows]).softmax(-1)
+    np.testing.assert_allclose(ours, oracle.predict_proba(inputs), atol=1e-4)
+
+
+def test_a_task_of_24_labels_trains(tiny_vivae, tmp_path):
+    results = run(flags(tiny_vivae, tmp_path, "mlp", "--task", "emotion_intensity", "--num_train_epochs", "1"))
+    fold = json.loads((tmp_path / "S01" / "results.json").read_text())
+    assert len(fold["labels"]) == 24
+    assert fold["test"]["auc"]["anger_low"] is None or fold["test"]["notes"] == []
+    assert any("its AUC is undefined" in note for note in results["test"]["notes"])
+
+
+def test_bad_clips_stop_the_run_by_name_or_are_left_out_and_listed(tiny_vivae, tmp_path):
+    folder = tmp_path / "clips"
+    for path in sorted((tiny_vivae / "full_set").iterdir()):
+        target = folder / path.name.split("_")[1] / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    (folder / "anger" / "S01_nothing.wav").touch()
+    samples = np.full(4000, np.nan, dtype=np.float32)
+    soundfile.write(folder / "fear" / "S02_nan.wav", samples, 16000, subtype="FLOAT")
+    argv = [
+        "--model", "mlp", "--data", "folder", "--data_dir", str(folder), "--speaker_pattern", "^(S[0-9]+)_",
+        "--model_config", json.dumps(CONFIGS["mlp"]), "--folds", "0", "--num_train_epochs", "1",
+        "--output_dir", str(tmp_path / "out"), "--disable_tqdm", "true",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"(?s)S01_nothing.wav.*S02_nan.wav"):
+        run(argv)
+    run([*argv, "--on_bad_audio", "skip"])
+    record = json.loads(next((tmp_path / "out").glob("*/run.json")).read_text())
+    problems = " ".join(record["corpus"]["problems"])
+    assert "S01_nothing.wav" in problems
+    assert "S02_nan.wav" in problems
+    assert record["corpus"]["clips"] == 48
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--folds", "9"], "expected --folds between 0 and 3, found 9"),
+        (["--protocol", "leave-one-speaker"], "did you mean 'leave-one-speaker-out'"),
+        (["--task", "emotions"], "did you mean emotion"),
+        (["--data", "vivea"], "did you mean vivae"),
+        (["--model", "vit-32-3"], r"found 'vit-32-3' \(did you mean vit-32-30\?\); check the spelling"),
+        (["--model_config", '{"patch_size": [32, 31]}'], "31 does not divide the 690 frames"),
+    ],
+)
+def test_wrong_values_are_named(more, sentence, tiny_vivae, tmp_path):
+    with pytest.raises((ValueError, OSError), match=sentence):
+        run(flags(tiny_vivae, tmp_path, "vit-32-30", *more))
+
+
+def trainer_of(model, tmp_path, **arguments):
+    args = VivaeTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, **arguments)
+    return VivaeTrainer(model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
+
+
+def test_adam_has_l2_on_all_parameters_as_the_report(tmp_path):
+    model = build_model("mlp", **CONFIGS["mlp"])
+    trainer = trainer_of(model, tmp_path, adam_l2=True, weight_decay=0.1, learning_rate=0.5)
+    optimizer = trainer.create_optimizer()
+    assert type(optimizer) is torch.optim.Adam
+    assert len(optimizer.param_groups) == 1
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert len(optimizer.param_groups[0]["params"]) == len(list(model.parameters()))
+
+
+def test_the_learning_rate_steps_every_so_many_epochs(tmp_path):
+    trainer = trainer_of(
+        build_model("mlp", **CONFIGS["mlp"]), tmp_path,
+        learning_rate=1.0, lr_decay_epochs=2, lr_decay_factor=0.5, per_device_train_batch_size=30,
+    )  # fmt: skip
+    scheduler = trainer.create_scheduler(1000, trainer.create_optimizer())
+    rates = []
+    for _ in range(17):  # 100 clips in batches of 30: 4 steps an epoch, 8 in two
+        rates.append(scheduler.get_last_lr()[0])
+        trainer.optimizer.step()
+        scheduler.step()
+    assert rates == 8 * [1.0] + 8 * [0.5] + [0.25]
+
+
+def test_a_diverged_model_is_said_to_be_one():
+    logits = np.zeros((3, 2))
+    logits[1] = math.nan
+    with pytest.raises(ValueError, match="NaN or infinity for 1 of 3 clips"):
+        ClassificationScores(["a", "b"]).compute(predictions=logits, references=[0, 1, 0])
