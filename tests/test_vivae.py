@@ -147,6 +147,10 @@ class TestLayouts:
             (folder / name).hardlink_to(whole_vivae / "full_set" / name)
         assert columns(load_vivae(tmp_path)) == columns(load_vivae(whole_vivae))
 
+    def test_full_set_may_be_the_working_folder(self, whole_vivae, monkeypatch):
+        monkeypatch.chdir(whole_vivae / "full_set")
+        assert load_vivae(".")[0]["audio"]["path"] == str(whole_vivae / "full_set" / NAMES[0])
+
     def test_a_folder_may_hold_the_archive(self, tmp_path, whole_vivae):
         archived(tmp_path / "VIVAE.zip", whole_vivae)
         assert len(load_vivae(tmp_path)) == 1085

@@ -1,0 +1,93 @@
+"""Imports go one way: recipes -> training, evaluation -> models, corpus, splits, audio, metrics."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hf_vivae"
+# room -> the rooms that it may import; leaves import none but themselves
+MAY_IMPORT = {
+    "audio": set(),
+    "splits": set(),
+    "metrics": set(),
+    "models": set(),
+    "corpus": {"audio"},
+    "evaluation": set(),
+    "runs": {"version"},
+    "arguments": {"models"},
+    "checkpoints": {"models"},
+    "collator": {"models"},
+    "features": {"audio", "checkpoints", "corpus", "models", "version"},
+    "trainer": {"evaluation", "runs"},
+    "training": {
+        "arguments", "checkpoints", "collator", "corpus", "features", "metrics", "models", "runs", "splits", "trainer",
+    },
+    "version": set(),
+    "__init__": {"corpus", "metrics", "models", "splits", "version"},
+}  # fmt: skip
+LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
+HEAVY = {"torchaudio", "timm", "gradio", "matplotlib", "sklearn"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[ast.stmt, str]]:
+    """Each import of a file with the module it names, relative ones as `hf_vivae...`."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append((node, node.module))
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).with_suffix("").parts[: -node.level]
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found += [(node, ".".join((*package, name))) for name in names]
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_the_rooms_below_it(path):
+    for _, module in imports(path):
+        parts = module.split(".")
+        if parts[0] == "hf_vivae" and len(parts) > 1 and parts[1] != room(path):
+            assert parts[1] in MAY_IMPORT[room(path)], f"{path.name} imports {module}"
+        assert parts[0] != "recipes", "nothing in the package knows the recipes"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*.py")), ids=lambda path: path.name)
+def test_a_model_file_can_be_exported(path):
+    for node, module in imports(path):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1, "save_pretrained copies siblings of a model file, and nothing else"
+        else:
+            known = module.split(".")[0] in LIBRARIES_OF_MODELS | sys.stdlib_module_names
+            assert known, f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_where_they_are_used(path):
+    for node, module in imports(path):
+        if module.split(".")[0] in HEAVY:
+            assert node.col_offset > 0, f"{path.name} imports {module} on top"
+
+
+def test_recipes_are_no_package():
+    assert not list((ROOT / "recipes").rglob("__init__.py"))
+
+
+def test_every_dependency_imports_in_this_environment():
+    """The bounds of pyproject.toml hold together: a wrong torch breaks torchaudio, torchvision or Trainer on import."""
+    names = (
+        "torch torchaudio torchvision transformers datasets evaluate accelerate timm sklearn huggingface_hub soundfile "
+        "numpy pyarrow matplotlib yaml requests tqdm filelock"
+    )
+    program = f"for name in {names.split()}: __import__(name)\nfrom transformers import Trainer, Wav2Vec2Model"
+    subprocess.run([sys.executable, "-c", program], check=True)

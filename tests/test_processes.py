@@ -1,0 +1,92 @@
+"""Promises that only real processes can break: several at once, killed ones, and every way to start one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from runner import TRAIN, flags
+from safetensors.torch import load_file
+
+LAUNCHERS = {
+    "python": [sys.executable],
+    "accelerate": [sys.executable, "-m", "accelerate.commands.launch"],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"],
+}
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def launch(launcher: str, argv: list[str]) -> str:
+    done = subprocess.run(
+        [*LAUNCHERS[launcher], str(TRAIN), *argv], capture_output=True, text=True, check=False, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def logits_by_file(folder: Path) -> dict[str, list[float]]:
+    return {row["file"]: row["logits"] for row in pq.read_table(folder / "predictions.parquet").to_pylist()}
+
+
+def test_two_processes_give_the_scores_of_one(tiny_vivae, tmp_path):
+    """The same 8 clips a step as 1 x 8 and 2 x 4; 12 test clips leave a last batch that the two share unevenly."""
+    printed = {}
+    for launcher, batch in (("accelerate", "8"), ("torchrun", "4")):
+        argv = ["--per_device_train_batch_size", batch, "--per_device_eval_batch_size", "5", "--optim", "sgd"]
+        printed[launcher] = launch(
+            launcher, flags(tiny_vivae, tmp_path / launcher, "vit-32-30", *argv, "--adam_l2", "false")
+        )
+    one, two = (tmp_path / launcher / "S01" for launcher in printed)
+    first, second = (json.loads((folder / "results.json").read_text()) for folder in (one, two))
+    assert json.loads((two / "run.json").read_text())["processes"] == 2
+    for part in ("test", "validation", "train"):
+        assert first[part]["confusion_matrix"] == second[part]["confusion_matrix"]
+        assert first[part]["loss"] == pytest.approx(second[part]["loss"], abs=1e-4)
+    ours, theirs = logits_by_file(one), logits_by_file(two)
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(list(ours.values()), list(theirs.values()), atol=1e-4, rtol=1e-4)
+    assert printed["torchrun"].count("leave-one-speaker-out, emotion") == 1, "one process prints"
+
+
+def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp_path):
+    more = ["--num_train_epochs", "6", "--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [16]})]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    launch("python", flags(tiny_vivae, whole, "mlp", *more))
+    argv = [sys.executable, str(TRAIN), *flags(tiny_vivae, killed, "mlp", *more)]
+    process = subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(killed.glob("S01/checkpoint-*/trainer_state.json")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "killed in the middle, not after the end"
+    assert not (killed / "S01" / "results.json").exists()
+    launch("python", flags(tiny_vivae, killed, "mlp", *more))
+    one, other = (load_file(folder / "S01" / "model.safetensors") for folder in (whole, killed))
+    torch.testing.assert_close(other, one, atol=0, rtol=0)
+    assert logits_by_file(whole / "S01") == logits_by_file(killed / "S01")
+    histories = [(folder / "S01" / "history.jsonl").read_text().splitlines() for folder in (whole, killed)]
+    ours, theirs = ([json.loads(line).get("eval_loss") for line in history] for history in histories)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--model", "mlp", "--data", "synthetik"], "error: expected --data to be one of vivae, synthetic, folder"),
+        (["--model", "mlp", "--num_epochs", "2"], "error: unknown argument '--num_epochs'"),
+        (["--model", "facebook/hubert-base-ls960", "--data", "synthetic"], "error: "),
+    ],
+)
+def test_a_users_mistake_ends_in_one_sentence(argv, sentence, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(TRAIN), *argv, "--output_dir", str(tmp_path)],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(sentence)
+    assert "Traceback" not in done.stderr
