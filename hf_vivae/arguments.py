@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -115,9 +116,11 @@ class VivaeTrainingArguments(TrainingArguments):
     greater_is_better: bool | None = field(default=None)
 
     def __post_init__(self) -> None:
+        # without use_cpu, the library lets each process of a machine without accelerator train alone, and refuses bf16
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
-        # pinned memory speeds copies to a GPU; without one torch warns for each loader
-        self.dataloader_pin_memory = self.dataloader_pin_memory and self.device.type == "cuda"
+        # pinned memory speeds copies to an accelerator; without one torch warns for each loader
+        self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
 
 
 def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:

@@ -26,7 +26,7 @@ PACKAGES = (
     "soundfile",
 )  # fmt: skip
 # differ between two starts of one run without making it another run
-VOLATILE = ("output_dir", "local_rank", "resume_from_checkpoint", "hub_token")
+VOLATILE = ("output_dir", "local_rank", "resume_from_checkpoint", "hub_token", "use_cpu", "dataloader_pin_memory")
 
 
 def write_text(path: Path, text: str) -> None:

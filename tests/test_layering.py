@@ -84,10 +84,10 @@ def test_recipes_are_no_package():
 
 
 def test_every_dependency_imports_in_this_environment():
-    """The bounds of pyproject.toml hold together: a wrong torch breaks torchaudio, torchvision or Trainer on import."""
+    """A torch outside the bounds of pyproject.toml breaks torchaudio, torchvision or Trainer on import."""
     names = (
-        "torch torchaudio torchvision transformers datasets evaluate accelerate timm sklearn huggingface_hub soundfile "
-        "numpy pyarrow matplotlib yaml requests tqdm filelock"
+        "torch torchaudio torchvision transformers datasets evaluate accelerate timm sklearn huggingface_hub "
+        "soundfile numpy pyarrow matplotlib yaml requests tqdm filelock"
     )
     program = f"for name in {names.split()}: __import__(name)\nfrom transformers import Trainer, Wav2Vec2Model"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 LAUNCHERS = {
     "python": [sys.executable],
     "accelerate": [sys.executable, "-m", "accelerate.commands.launch"],
-    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"],
+    "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
 }
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

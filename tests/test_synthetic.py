@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,9 +43,12 @@ def clips(corpus: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     rows = {name: synthetic._manifest()[name] for name in FEW}
     monkeypatch.setattr(synthetic, "_manifest", lambda: rows)
+    synthetic._durations.cache_clear()
+    yield
+    synthetic._durations.cache_clear()
 
 
 @pytest.fixture
@@ -143,8 +147,7 @@ def test_a_file_holds_its_clip(corpus: Path):
     np.testing.assert_array_equal(stored, np.rint(synthesize_clip(FEW[3]) * 32767))
 
 
-@pytest.mark.parametrize("hash_seed", ["1", "2"])
-def test_a_clip_depends_on_nothing_but_name_and_seed(hash_seed: str):
+def test_a_clip_depends_on_nothing_but_name_and_seed():
     script = """
 import hashlib
 synthetic._manifest = synthetic.functools.cache(lambda: {r["file_name"]: r for r in synthetic.read_manifest()})
@@ -152,7 +155,7 @@ for name in sys.argv[1:]:
     print(hashlib.sha256(synthetic.synthesize_clip(name, 7).tobytes()).hexdigest())
 """
     digests = [hashlib.sha256(synthesize_clip(name, 7).tobytes()).hexdigest() for name in FEW]
-    backwards = run(script, *reversed(FEW), PYTHONHASHSEED=hash_seed).split()
+    backwards = run(script, *reversed(FEW), PYTHONHASHSEED="1").split()
     assert backwards[::-1] == digests
 
 
