@@ -4,7 +4,6 @@ Importing this package registers its models and feature extractors with the libr
 """
 
 from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
-from .metrics import ClassificationScores, make_compute_metrics
 from .models import MODELS, build_feature_extractor, build_model
 from .splits import PROTOCOLS, Fold, make_folds
 from .version import __version__
@@ -14,7 +13,6 @@ __all__ = [
     "INTENSITIES",
     "MODELS",
     "PROTOCOLS",
-    "ClassificationScores",
     "Fold",
     "__version__",
     "build_feature_extractor",
@@ -22,6 +20,5 @@ __all__ = [
     "load_folder",
     "load_synthetic",
     "load_vivae",
-    "make_compute_metrics",
     "make_folds",
 ]

@@ -17,17 +17,22 @@ class VivaeTrainer(Trainer):
 
     The library leaves the loss to each model, and some ignore gradient accumulation (wav2vec2 would take four times
     the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits.
+
+    Args:
+        args: those of `Trainer`.
+        title: model and clips; stands beside every score that is shown while training.
+        kwargs: those of `Trainer`.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, title: str, **kwargs) -> None:
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
         self._hits, self._seen = 0, 0
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
-        self.add_callback(EpochProgress)
-        self.add_callback(History)
+        self.add_callback(EpochProgress(title))
+        self.add_callback(History(title))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         logits = outputs["logits"].float()  # (batch, num_labels)
@@ -83,30 +88,35 @@ def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch
 class EpochProgress(ProgressCallback):
     """The library's progress bar, with one readable line for each evaluation instead of every number."""
 
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title = title
+
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         """Show the line once validation has been scored."""
         if self.training_bar is not None and logs and "eval_uar" in logs:
             train = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
             self.training_bar.write(
-                f"epoch {logs.get('epoch', 0):g}: train loss {train.get('loss', math.nan):.3f}, accuracy "
-                f"{train.get('accuracy', math.nan):.1%}; validation loss {logs['eval_loss']:.3f}, accuracy "
+                f"{self.title}, epoch {logs.get('epoch', 0):g}: train loss {train.get('loss', math.nan):.3f}, "
+                f"accuracy {train.get('accuracy', math.nan):.1%}; validation loss {logs['eval_loss']:.3f}, accuracy "
                 f"{logs['eval_accuracy']:.1%}, UAR {logs['eval_uar']:.1%}"
             )
 
 
 class History(TrainerCallback):
-    """Keeps `history.jsonl` and the loss and accuracy curves of a run folder up to date."""
+    """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
-        if state.is_world_process_zero and state.log_history:
-            write_text(
-                Path(args.output_dir) / "history.jsonl",
-                "".join(f"{json.dumps(e)}\n" for e in state.log_history),
-            )
+        if state.is_world_process_zero:
+            lines = "".join(f"{json.dumps(entry)}\n" for entry in state.log_history)
+            write_text(Path(args.output_dir) / "history.jsonl", lines)
 
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        """Write the last entries and draw the curves."""
+    def on_train_end(self, args, state, control, model, **kwargs) -> None:
+        """Write the last entries and draw the curves; a picture each epoch would cost as much as an epoch of the MLP."""
         self.on_evaluate(args, state, control)
         if state.is_world_process_zero:
-            save_curves(state.log_history, Path(args.output_dir))
+            save_curves(state.log_history, Path(args.output_dir), self.title, model.config.num_labels)

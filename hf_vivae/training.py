@@ -6,10 +6,9 @@ The only place where model, data and Trainer meet.
 import copy
 import json
 import logging
-import math
+import re
 import shutil
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from .corpus import load_corpus
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import fit_extractor, measure_peaks
+from .logistic import fit_logistic_regression
 from .metrics import ClassificationScores, make_compute_metrics
 from .models import MODELS, LogisticRegressionForAudioClassification
 from .splits import Fold, make_folds
@@ -49,8 +49,8 @@ class Prepared:
     folds: list[Fold]
 
 
-def train(run: RunArguments, args: VivaeTrainingArguments) -> dict[str, Any]:
-    """Train and score a model on every chosen fold; the content of `results.json`.
+def train(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, Any], list[Path]]:
+    """Train and score a model on every chosen fold; the content of `results.json`, and the folds' run folders.
 
     A fold that is finished is not trained again, one that was interrupted goes on from its last checkpoint.
 
@@ -60,15 +60,14 @@ def train(run: RunArguments, args: VivaeTrainingArguments) -> dict[str, Any]:
     with args.main_process_first(desc="reading the corpus"):
         prepared = prepare(run, args.seed)
     chosen = _choose_folds(prepared.folds, run.folds)
-    whole = len(prepared.folds) == 1
-    results = {}
-    for fold in chosen:
-        folder = Path(args.output_dir) if whole else Path(args.output_dir) / fold.name
+    output = Path(args.output_dir)
+    if len(prepared.folds) == 1:
+        return run_fold(run, args, prepared, chosen[0], output), [output]
+    results, folders = {}, [output / _folder_name(fold) for fold in chosen]
+    for fold, folder in zip(chosen, folders, strict=True):
         with _named(fold, folder):
             results[fold.name] = run_fold(run, args, prepared, fold, folder)
-    if whole:
-        return results[chosen[0].name]
-    return _pool(run, args, prepared, chosen, results)
+    return _pool(run, args, prepared, results, folders), folders
 
 
 def prepare(run: RunArguments, seed: int) -> Prepared:
@@ -118,6 +117,7 @@ def run_fold(
         eval_dataset=parts["validation"],
         data_collator=ClipCollator(extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
+        title=f"{Path(run.model).name} on {prepared.corpus.name} clips",
     )
     if args.should_save:
         runs.write_json(folder / "run.json", record)
@@ -149,7 +149,7 @@ def _load(
 
 def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path) -> None:
     if isinstance(trainer.model, LogisticRegressionForAudioClassification):
-        _fit_logistic_regression(trainer, folder)
+        _solve(trainer, folder)
         return
     if trainer.args.should_save:
         _drop_unfinished_checkpoints(folder)
@@ -168,33 +168,12 @@ def _drop_unfinished_checkpoints(folder: Path) -> None:
             shutil.rmtree(checkpoint)
 
 
-def _fit_logistic_regression(trainer: VivaeTrainer, folder: Path) -> None:
-    """scikit-learn's solution, copied into the linear layer; the same on every process."""
-    import torch
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = trainer.model
-    rows = trainer.train_dataset.with_format("torch")[:]
-    labels = rows["labels"].numpy()
-    inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"].numpy()
-    solver = LogisticRegression(C=model.config.inverse_regularization, max_iter=model.config.max_iterations)
-    with warnings.catch_warnings():
-        # stopping at max_iterations is the report's setting; whether it was reached stands in history.jsonl
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(inputs, labels)
-    weight, bias = solver.coef_, solver.intercept_
-    if len(solver.classes_) == 2:  # one sigmoid instead of two softmax rows
-        weight, bias = np.concatenate((0 * weight, weight)), np.concatenate((0 * bias, bias))
-    with torch.no_grad():
-        model.classifier.weight.zero_()
-        model.classifier.bias.fill_(-1e4)  # a label without a training clip is never predicted
-        model.classifier.weight[solver.classes_] = torch.as_tensor(weight, dtype=torch.float32, device=model.device)
-        model.classifier.bias[solver.classes_] = torch.as_tensor(bias, dtype=torch.float32, device=model.device)
-    iterations = int(solver.n_iter_.max())
-    trainer.state.log_history = [{"iterations": iterations, "converged": iterations < solver.max_iter}]
+def _solve(trainer: VivaeTrainer, folder: Path) -> None:
+    rows = trainer.train_dataset[:]
+    inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"]
+    entry = fit_logistic_regression(trainer.model, inputs.numpy(), rows["labels"].numpy())
     if trainer.args.should_save:
-        runs.write_text(folder / "history.jsonl", json.dumps(trainer.state.log_history[0]) + "\n")
+        runs.write_text(folder / "history.jsonl", json.dumps(entry) + "\n")
 
 
 def _score(
@@ -242,15 +221,14 @@ def _pool(
     run: RunArguments,
     args: VivaeTrainingArguments,
     prepared: Prepared,
-    folds: Sequence[Fold],
     results: dict[str, dict],
+    folders: Sequence[Path],
 ) -> dict[str, Any]:
     """Scores over the test clips of all folds together, beside those of each fold."""
     import pyarrow.parquet as pq
 
     scorer = ClassificationScores(prepared.label_names)
-    tables = [pq.read_table(Path(args.output_dir) / fold.name / "predictions.parquet") for fold in folds]
-    rows = [row for table in tables for row in table.to_pylist()]
+    rows = [row for folder in folders for row in pq.read_table(folder / "predictions.parquet").to_pylist()]
     pooled = {}
     for part in ("test", "validation", "train"):
         chosen = [row for row in rows if row["split"] == part]
@@ -260,7 +238,6 @@ def _pool(
         )
     content = {
         **_identity(run, args, prepared),
-        "pooled_folds": [fold.name for fold in folds],
         "of_folds": len(prepared.folds),
         **pooled,
         "folds": {name: {part: result[part] for part in pooled} for name, result in results.items()},
@@ -296,6 +273,10 @@ def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[
     return [folds[number] for number in sorted(set(numbers))]
 
 
+def _folder_name(fold: Fold) -> str:
+    return re.sub(r"[^\w.-]", "_", fold.name)  # speakers of a folder may be named anyhow
+
+
 @contextmanager
 def _named(fold: Fold, folder: Path):
     try:
@@ -303,23 +284,3 @@ def _named(fold: Fold, folder: Path):
     except Exception as error:
         error.add_note(f"in fold {fold.name}, run folder {folder}")
         raise
-
-
-def format_results(results: dict[str, Any]) -> str:
-    """The scores as a table for a terminal; chance stands below them, and synthetic clips are called so."""
-    title = f"{results['model']} on {results['data']} clips, {results['protocol']}, {results['task']}"
-    lines = [
-        title,
-        f"{'':11}{'clips':>6}{'accuracy':>10}{'UAR':>8}{'macro F1':>10}{'macro AUC':>11}{'loss':>8}",
-    ]
-    for part in ("train", "validation", "test"):
-        scores = results[part]
-        auc = math.nan if scores["macro_auc"] is None else scores["macro_auc"]
-        lines.append(
-            f"{part:11}{scores['n']:6d}{scores['accuracy']:10.1%}{scores['uar']:8.1%}{scores['macro_f1']:10.1%}"
-            f"{auc:11.3f}{scores['loss']:8.3f}"
-        )
-    share = 1 / len(results["labels"])
-    lines.append(f"{'chance':11}{'':6}{share:10.1%}{share:8.1%}{'':10}{0.5:11.3f}{math.log(1 / share):8.3f}")
-    lines += [f"note: {note}" for note in results["test"]["notes"]]
-    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """Train and score one model.
 
 accelerate launch recipes/train.py --model wav2vec2
-python recipes/train.py --model vit-32-30 --data synthetic --learning_rate 4e-4 --num_train_epochs 10
+accelerate launch recipes/train.py --model vit-32-30 --data synthetic --recipe quick
 torchrun --nproc_per_node 2 recipes/train.py --model mlp --data folder --data_dir my_clips
 """
 
@@ -12,12 +12,28 @@ from pathlib import Path
 
 def main(argv: list[str]) -> None:
     from hf_vivae.arguments import parse_run
-    from hf_vivae.training import format_results, train
+    from hf_vivae.evaluation.tables import format_results
+    from hf_vivae.training import train
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
-    results = train(run, args)
+    results, folders = train(run, args)
     if args.process_index == 0:
-        print(format_results(results))
+        print(f"\n{format_results(results)}\n\n{describe(Path(args.output_dir), folders)}")
+
+
+def describe(output: Path, folders: list[Path]) -> str:
+    """Where everything is, and the lines that load the first checkpoint."""
+    checkpoints = ", ".join(str(folder) for folder in folders)
+    curves = ", ".join(str(curve) for folder in folders for curve in sorted(folder.glob("*.png"))) or "none"
+    return f"""\
+results     {output / "results.json"}
+checkpoint  {checkpoints}
+curves      {curves}
+
+Load it:
+import hf_vivae
+from transformers import pipeline
+classify = pipeline("audio-classification", "{folders[0]}", top_k=None)"""
 
 
 def said_by_us(error: BaseException) -> bool:

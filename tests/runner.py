@@ -36,7 +36,7 @@ def run(argv: list[str]) -> dict[str, Any]:
     from hf_vivae.arguments import parse_run
     from hf_vivae.training import train
 
-    return train(*parse_run(argv, ROOT / "recipes"))
+    return train(*parse_run(argv, ROOT / "recipes"))[0]
 
 
 def script(path: Path) -> Any:

@@ -36,9 +36,11 @@ def test_the_name_of_a_vit_is_its_patch(name):
     assert run.model_config["patch_size"] == [int(part) for part in name.split("-")[1:]]
 
 
-def test_recipes_hold_no_file_that_is_not_a_model():
-    stems = {path.stem for path in RECIPES.glob("paper/*")}
-    assert stems == set(MODELS)
+def test_a_recipe_is_named_after_its_model():
+    assert {path.stem for path in RECIPES.glob("paper/*")} == set(MODELS)
+    for path in RECIPES.glob("*/*.yaml"):
+        run, _ = parse("--model", path.stem, "--recipe", path.parent.name)
+        build_config(path.stem, **run.model_config)
 
 
 def test_a_folder_is_split_by_speakers_unless_told_otherwise():
@@ -62,7 +64,7 @@ def test_a_models_configuration_is_given_as_json():
         (["--model", "mlp", "--learning_rat", "1"], r"argument '--learning_rat' \(did you mean --learning_rate\?\)"),
         (["--model", "mlp", "--learning-rat=1"], r"argument '--learning-rat' \(did you mean --learning_rate\?\)"),
         (["--data", "synthetic"], "expected --model, found none; give one of logistic-regression, mlp"),
-        (["--model", "mlp", "--recipe", "papper"], r"a recipe out of paper, found 'papper' \(did you mean paper\?\)"),
+        (["--model", "mlp", "--recipe", "papper"], r"out of paper, quick, found 'papper' \(did you mean paper\?\)"),
         (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
         (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),
         (["--model", "mlp", "--model_config", "[1]"], "expected a JSON object in --model_config, found list"),

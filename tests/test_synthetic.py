@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from hf_vivae.corpus import EMOTIONS, INTENSITIES, synthetic
-from hf_vivae.corpus.synthetic import load_synthetic, synthesize_clip, synthesize_corpus
+from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_synthetic, synthetic
+from hf_vivae.corpus.synthetic import synthesize_clip, synthesize_corpus
 from hf_vivae.corpus.vivae import read_manifest
 from hf_vivae.corpus.voice import SAMPLING_RATE, Utterance, sing
 

@@ -149,7 +149,7 @@ def test_all_folds_are_pooled(tiny_vivae, tmp_path):
     at = argv.index("--folds")
     results = run(argv[:at] + argv[at + 2 :])
     assert results == json.loads((tmp_path / "results.json").read_text()) | {"test": results["test"]}
-    assert results["pooled_folds"] == ["S01", "S02", "S03", "S04"]
+    assert list(results["folds"]) == ["S01", "S02", "S03", "S04"]
     assert results["test"]["n"] == 48
     by_fold = [fold["test"]["accuracy"] for fold in results["folds"].values()]
     assert results["test"]["accuracy"] == pytest.approx(np.mean(by_fold))
@@ -235,7 +235,7 @@ def test_wrong_values_are_named(more, sentence, tiny_vivae, tmp_path):
 
 def trainer_of(model, tmp_path, **arguments):
     args = VivaeTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, **arguments)
-    return VivaeTrainer(model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
+    return VivaeTrainer(title="a test", model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
 
 
 def test_adam_has_l2_on_all_parameters_as_the_report(tmp_path):

@@ -21,11 +21,11 @@ from scipy.special import expit, ndtr, ndtri
 from tqdm.auto import tqdm
 
 from .download import cache_folder
-from .vivae import load_vivae, read_manifest
+from .vivae import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    pass
 
 VERSION = "v1"  # of the voice; a clip that sounds different needs a new one, and so a new cache folder
 
@@ -121,11 +121,6 @@ TAKE_SD = {"register": 2.0, "roughness": 0.5, "tilt": 0.25, "breath": 3.0, "leve
 SHORTEST, LONGEST = 17_619, 88_200  # samples
 LOG_DURATION_MEAN, LOG_DURATION_SD = np.log(32_918), 0.6375
 UNHURRIED = {"pleasure": 0.4, "anger": 0.1, "surprise": -0.4}  # standard deviations of the rank
-
-
-def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Dataset:
-    """`Dataset` of the synthetic corpus, read as VIVAE is."""
-    return load_vivae(synthesize_corpus(seed, cache_dir))
 
 
 def synthesize_corpus(seed: int = 0, cache_dir: str | Path | None = None) -> Path:
