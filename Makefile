@@ -11,7 +11,7 @@ lint: ## the same checks, changing nothing
 	$(PYTHON) -m ruff format --check .
 
 test: ## seconds; no network, no GPU
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest
 
-slow: ## minutes
+slow: ## minutes more
 	$(PYTHON) -m pytest -m slow

@@ -116,7 +116,7 @@ class History(TrainerCallback):
             write_text(Path(args.output_dir) / "history.jsonl", lines)
 
     def on_train_end(self, args, state, control, model, **kwargs) -> None:
-        """Write the last entries and draw the curves; a picture each epoch would cost as much as an epoch of the MLP."""
+        """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
         self.on_evaluate(args, state, control)
         if state.is_world_process_zero:
             save_curves(state.log_history, Path(args.output_dir), self.title, model.config.num_labels)

@@ -1,0 +1,95 @@
+"""README's commands and claims are those of the code."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+from runner import ROOT, TRAIN, flags, run, script
+
+from hf_vivae.arguments import parse_run
+from hf_vivae.models import MODELS
+
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
+RECIPES = ROOT / "recipes"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def train_commands() -> list[list[str]]:
+    lines = [line.split("recipes/train.py", 1)[1] for block in blocks("bash") for line in block.splitlines()
+             if "recipes/train.py" in line]  # fmt: skip
+    return [shlex.split(line) for line in lines]
+
+
+def test_readme_shows_every_way_to_start():
+    assert len(train_commands()) == 3
+    assert sum("python -m pytest" in block for block in blocks("bash")) == 1
+
+
+@pytest.mark.parametrize("argv", train_commands(), ids=" ".join)
+def test_readmes_commands_are_understood(argv):
+    parse_run(argv, RECIPES)
+
+
+def test_the_first_command_leaves_its_checkpoint_where_readme_loads_it():
+    run_arguments, args = parse_run(train_commands()[0], RECIPES)
+    assert (run_arguments.data, run_arguments.folds) == ("synthetic", [0])
+    assert f'"{args.output_dir}/1-of-5"' in blocks("python")[0]
+
+
+def test_the_lines_that_a_run_prints_load_its_checkpoint(tiny_vivae, tmp_path, capsys):
+    argv = flags(tiny_vivae, tmp_path, "vit-32-30", "--num_train_epochs", "1")
+    script(TRAIN).main(argv)
+    printed = capsys.readouterr().out
+    for name in ("results.json", "S01", "loss.png", "accuracy.png"):
+        assert str(tmp_path) in printed
+        assert name in printed
+    lines = printed.split("Load it:\n")[1].strip()
+    assert lines.splitlines()[:2] == blocks("python")[0].splitlines()[:2]
+    scope = {}
+    exec(lines, scope)
+    scores = scope["classify"]({"array": np.sin(np.arange(20000) / 9), "sampling_rate": 44100})
+    assert len(scores) == 6
+    assert sum(item["score"] for item in scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_readme_names_every_model_and_its_parameters():
+    from test_models import PARAMETERS
+
+    assert set(PARAMETERS) == set(MODELS)
+    for name, count in PARAMETERS.items():
+        assert f"`{name}`" in README
+        assert f"{count:,}" in README
+
+
+def test_readme_names_every_file_of_a_run(tiny_vivae, tmp_path):
+    run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
+    code = {"mlp.py", "features_waveform.py"}
+    for path in (tmp_path / "S01").iterdir():
+        assert path.is_dir() or path.name in code or f"`{path.name}`" in README, path.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_flag_that_a_page_names_exists():
+    of_others = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--help", "--config"}
+    for page in PAGES:
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", page.read_text()):
+            assert flag in _known_flags() | of_others, f"{page.name} names {flag}"
+
+
+def _known_flags() -> set[str]:
+    from transformers import HfArgumentParser
+
+    from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
+
+    parser = HfArgumentParser([RunArguments, VivaeTrainingArguments])
+    return {flag for action in parser._actions for flag in action.option_strings}
