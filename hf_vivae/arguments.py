@@ -149,7 +149,10 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
     settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
-    return run, VivaeTrainingArguments(**settings)
+    try:
+        return run, VivaeTrainingArguments(**settings)
+    except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:

@@ -6,12 +6,10 @@ get inputs as long as the clips rather than the 30 s that some of them were made
 
 import json
 import math
-import os
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-import requests
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import (
@@ -23,9 +21,8 @@ from transformers import (
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .corpus.download import NetworkError, check_reachable
 from .models import MODELS, WaveformFeatureExtractor, build_config, build_feature_extractor
-
-CONNECT_SECONDS = 3.0  # how long the Hub may take to answer before we say that it cannot be reached
 
 
 def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
@@ -36,8 +33,8 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
         code: fetch the checkpoint's Python files too.
 
     Raises:
-        ValueError: where it is neither a folder nor cached and the Hub does not have it or cannot be reached;
-            known after at most `CONNECT_SECONDS` of trying to connect, not after the library's retries.
+        ValueError: where it is neither a folder nor cached and the Hub does not have it or cannot be reached; said
+            within seconds, and not after the library's retries, which take most of a minute.
     """
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
@@ -77,12 +74,11 @@ def _check_hub_is_reachable(id_or_folder: str) -> None:
     )
     if constants.is_offline_mode():
         raise ValueError(f"{id_or_folder!r} is neither a folder nor in the cache, and HF_HUB_OFFLINE is set; {cure}")
-    endpoint = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
     try:
-        requests.head(endpoint, timeout=CONNECT_SECONDS)
-    except requests.RequestException as error:
+        check_reachable(constants.ENDPOINT)
+    except NetworkError as error:
         raise ValueError(
-            f"{id_or_folder!r} is neither a folder nor in the cache, and {endpoint} cannot be reached; {cure}"
+            f"{id_or_folder!r} is neither a folder nor in the cache, and there is {error.found}; {cure}"
         ) from error
 
 

@@ -4,9 +4,9 @@ The only place where model, data and Trainer meet.
 """
 
 import copy
+import hashlib
 import json
 import logging
-import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from datasets import Dataset
@@ -155,7 +156,10 @@ def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path)
         _drop_unfinished_checkpoints(folder)
     trainer.accelerator.wait_for_everyone()
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    last = str(checkpoints[-1]) if checkpoints else None
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or last)
+    # mixed precision wraps forward in place; what is scored is the model that is saved, in its own precision
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
 def _drop_unfinished_checkpoints(folder: Path) -> None:
@@ -196,13 +200,20 @@ def _score(
 def _results(
     run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, trainer: VivaeTrainer, scores: dict
 ) -> dict[str, Any]:
-    best = trainer.state.best_global_step
-    epoch = next((e["epoch"] for e in trainer.state.log_history if best and e.get("step") == best), None)
     return {
         **_identity(run, args, prepared),
-        "selection": {"on": "validation", "metric": args.metric_for_best_model, "epoch": epoch},
+        "selection": _selection(trainer),
         **{part: scores[part] for part in ("test", "validation", "train")},
     }
+
+
+def _selection(trainer: VivaeTrainer) -> dict[str, Any] | None:
+    """How the epoch that is scored was chosen; None where nothing was: the last one, or a solver's solution."""
+    best = trainer.state.best_global_step
+    if not trainer.args.load_best_model_at_end or not best:
+        return None
+    epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
+    return {"on": "validation", "metric": trainer.args.metric_for_best_model, "epoch": epoch}
 
 
 def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
@@ -250,10 +261,16 @@ def _pool(
 def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold) -> dict[str, Any]:
     corpus = prepared.corpus
     files = corpus.dataset["file"][:]
+    content = json.dumps([files, corpus.dataset["duration"][:], prepared.labels])
     return {
         "run": asdict(run),
         "training": args.to_dict(),
-        "corpus": {"name": corpus.name, "clips": len(corpus.dataset), "problems": list(corpus.problems)},
+        "corpus": {
+            "name": corpus.name,
+            "clips": len(files),
+            "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
+            "problems": list(corpus.problems),
+        },
         "fold": {part: [files[row] for row in getattr(fold, part)] for part in ("train", "validation", "test")},
         "processes": args.world_size,
         "environment": runs.environment(),
@@ -274,7 +291,7 @@ def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[
 
 
 def _folder_name(fold: Fold) -> str:
-    return re.sub(r"[^\w.-]", "_", fold.name)  # speakers of a folder may be named anyhow
+    return quote(fold.name, safe=" ")  # speakers of a folder may be named anyhow
 
 
 @contextmanager

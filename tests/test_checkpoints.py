@@ -167,8 +167,8 @@ def test_code_of_a_checkpoint_is_not_executed_unasked(published, tmp_path):
 @pytest.mark.parametrize("offline", [True, False])
 def test_without_a_network_one_sentence_names_the_alternatives(offline, monkeypatch):
     monkeypatch.setattr(checkpoints.constants, "is_offline_mode", lambda: offline)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the discard port: refused at once
-    why = "HF_HUB_OFFLINE is set" if offline else "http://127.0.0.1:9 cannot be reached"
+    monkeypatch.setattr(checkpoints.constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port refuses at once
+    why = "HF_HUB_OFFLINE is set" if offline else r"there is no connection to 127.0.0.1 \(Connection refused\)"
     with pytest.raises(ValueError, match=f"'some/model' is neither a folder nor in the cache, and {why}; download it"):
         resolve_checkpoint("some/model")
 

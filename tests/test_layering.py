@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "evaluation": set(),
     "runs": {"version"},
     "arguments": {"models"},
-    "checkpoints": {"models"},
+    "checkpoints": {"corpus", "models"},
     "collator": {"models"},
     "logistic": {"models"},
     "features": {"audio", "checkpoints", "corpus", "models", "version"},

@@ -134,6 +134,17 @@ def test_a_folder_of_another_run_is_refused(finished, tiny_vivae):
         run(argv)
 
 
+def test_mixed_precision_scores_what_it_saves(tiny_vivae, tmp_path):
+    run(flags(tiny_vivae, tmp_path, "vit-32-30", "--num_train_epochs", "1", "--bf16", "--normalization", "mean_std"))
+    model = AutoModelForAudioClassification.from_pretrained(tmp_path / "S01").eval()
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "S01")
+    row = pq.read_table(tmp_path / "S01" / "predictions.parquet").to_pylist()[0]
+    clip, rate = audio.load(tiny_vivae / "full_set" / row["file"])
+    with torch.no_grad():
+        logits = model(**extractor(clip, sampling_rate=rate, return_tensors="pt")).logits[0]
+    np.testing.assert_allclose(logits, row["logits"], atol=1e-4)
+
+
 def test_a_half_written_checkpoint_is_not_resumed(tiny_vivae, tmp_path, caplog):
     broken = tmp_path / "S01" / "checkpoint-99"
     broken.mkdir(parents=True)
@@ -220,6 +231,7 @@ def test_bad_clips_stop_the_run_by_name_or_are_left_out_and_listed(tiny_vivae, t
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
+        (["--eval_strategy", "no"], "requires the save and eval strategy to match"),
         (["--folds", "9"], "expected --folds between 0 and 3, found 9"),
         (["--protocol", "leave-one-speaker"], "did you mean 'leave-one-speaker-out'"),
         (["--task", "emotions"], "did you mean emotion"),

@@ -78,7 +78,7 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
     with FileLock(f"{destination}.lock"):
         if not destination.exists():
             part = destination.with_name(f"{destination.name}.part")
-            _reach(url)
+            check_reachable(url)
             _transfer(url, part, timeout, attempts)
             os.replace(part, destination)
     return destination
@@ -93,8 +93,12 @@ def _refuse_offline(url: str) -> None:
         raise NetworkError(url, "HF_HUB_OFFLINE=1, which forbids it")
 
 
-def _reach(url: str) -> None:
-    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`."""
+def check_reachable(url: str) -> None:
+    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`.
+
+    Raises:
+        NetworkError: after `REACH_SECONDS` at most.
+    """
     from requests.utils import get_environ_proxies, select_proxy
 
     target = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
