@@ -42,8 +42,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
-def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of file, label, logits, fold and split as Parquet."""
+def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of file, label, logits, fold and split as `predictions.parquet`, in one step."""
     schema = pa.schema(
         [
             ("file", pa.string()),
@@ -53,9 +53,14 @@ def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
             ("split", pa.string()),
         ]
     )
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = folder / f".predictions.parquet.{os.getpid()}"
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
-    os.replace(part, path)
+    os.replace(part, folder / "predictions.parquet")
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows that `write_predictions` wrote."""
+    return pq.read_table(folder / "predictions.parquet").to_pylist()
 
 
 def read_results(folder: Path) -> dict[str, Any] | None:

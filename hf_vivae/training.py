@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from datasets import Dataset
 from transformers import PreTrainedModel, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -30,9 +29,10 @@ from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import fit_extractor, measure_peaks
 from .logistic import fit_logistic_regression
-from .metrics import ClassificationScores, make_compute_metrics
+from .metrics import make_compute_metrics
 from .models import MODELS, LogisticRegressionForAudioClassification
-from .splits import Fold, make_folds
+from .scoring import predict_parts, score_rows, selection
+from .splits import PARTS, Fold, make_folds
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
@@ -110,12 +110,11 @@ def run_fold(
     with args.main_process_first(desc="features"):
         features = fit_extractor(extractor, dataset, prepared.peaks, fold.train, run.normalization, max_seconds)
     features = features.add_column("labels", prepared.labels).with_format("torch")
-    parts = {part: features.select(getattr(fold, part)) for part in ("train", "validation", "test")}
     trainer = VivaeTrainer(
         model=model,
         args=args,
-        train_dataset=parts["train"],
-        eval_dataset=parts["validation"],
+        train_dataset=features.select(fold.train),
+        eval_dataset=features.select(fold.validation),
         data_collator=ClipCollator(extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
         title=f"{Path(run.model).name} on {prepared.corpus.name} clips",
@@ -123,12 +122,13 @@ def run_fold(
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     _fit(trainer, extractor, folder)
-    scores, rows = _score(trainer, parts, prepared, fold)
-    results = _results(run, args, prepared, trainer, scores) | {"fold": fold.name}
+    rows = predict_parts(trainer, features, fold, dataset["file"][:], prepared.labels)
+    scores = score_rows(rows, prepared.label_names)
+    results = _identity(run, args, prepared) | {"fold": fold.name, "selection": selection(trainer)} | scores
     if args.should_save:
         trainer.model.save_pretrained(folder)
         extractor.save_pretrained(folder)
-        runs.write_predictions(folder / "predictions.parquet", rows)
+        runs.write_predictions(folder, rows)
         seconds = time.perf_counter() - started
         runs.write_json(
             folder / "run.json",
@@ -180,42 +180,6 @@ def _solve(trainer: VivaeTrainer, folder: Path) -> None:
         runs.write_text(folder / "history.jsonl", json.dumps(entry) + "\n")
 
 
-def _score(
-    trainer: VivaeTrainer, parts: dict[str, Dataset], prepared: Prepared, fold: Fold
-) -> tuple[dict[str, dict], list[dict[str, Any]]]:
-    scores, rows = {}, []
-    scorer = ClassificationScores(prepared.label_names)
-    for part, dataset in parts.items():
-        logits = trainer.predict(dataset).predictions
-        files = prepared.corpus.dataset.select(getattr(fold, part))["file"]
-        labels = np.asarray(prepared.labels)[list(getattr(fold, part))]
-        scores[part] = scorer.compute(predictions=logits, references=labels)
-        rows += [
-            {"file": file, "label": int(label), "logits": row.tolist(), "fold": fold.name, "split": part}
-            for file, label, row in zip(files, labels, logits, strict=True)
-        ]
-    return scores, rows
-
-
-def _results(
-    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, trainer: VivaeTrainer, scores: dict
-) -> dict[str, Any]:
-    return {
-        **_identity(run, args, prepared),
-        "selection": _selection(trainer),
-        **{part: scores[part] for part in ("test", "validation", "train")},
-    }
-
-
-def _selection(trainer: VivaeTrainer) -> dict[str, Any] | None:
-    """How the epoch that is scored was chosen; None where nothing was: the last one, or a solver's solution."""
-    best = trainer.state.best_global_step
-    if not trainer.args.load_best_model_at_end or not best:
-        return None
-    epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
-    return {"on": "validation", "metric": trainer.args.metric_for_best_model, "epoch": epoch}
-
-
 def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     return {
         "model": run.model,
@@ -235,23 +199,13 @@ def _pool(
     results: dict[str, dict],
     folders: Sequence[Path],
 ) -> dict[str, Any]:
-    """Scores over the test clips of all folds together, beside those of each fold."""
-    import pyarrow.parquet as pq
-
-    scorer = ClassificationScores(prepared.label_names)
-    rows = [row for folder in folders for row in pq.read_table(folder / "predictions.parquet").to_pylist()]
-    pooled = {}
-    for part in ("test", "validation", "train"):
-        chosen = [row for row in rows if row["split"] == part]
-        pooled[part] = scorer.compute(
-            predictions=np.asarray([row["logits"] for row in chosen]),
-            references=[row["label"] for row in chosen],
-        )
+    """Scores over the clips of all folds together, beside those of each fold."""
+    rows = [row for folder in folders for row in runs.read_predictions(folder)]
     content = {
         **_identity(run, args, prepared),
         "of_folds": len(prepared.folds),
-        **pooled,
-        "folds": {name: {part: result[part] for part in pooled} for name, result in results.items()},
+        **score_rows(rows, prepared.label_names),
+        "folds": {name: {part: result[part] for part in PARTS} for name, result in results.items()},
     }
     if args.should_save:
         runs.write_json(Path(args.output_dir) / "results.json", content)
@@ -271,7 +225,7 @@ def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared,
             "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
             "problems": list(corpus.problems),
         },
-        "fold": {part: [files[row] for row in getattr(fold, part)] for part in ("train", "validation", "test")},
+        "fold": {part: [files[row] for row in getattr(fold, part)] for part in PARTS},
         "processes": args.world_size,
         "environment": runs.environment(),
         "finished": False,

@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "logistic": {"models"},
     "features": {"audio", "checkpoints", "corpus", "models", "version"},
     "trainer": {"evaluation", "runs"},
+    "scoring": {"metrics", "splits", "trainer"},
     "training": {
         "arguments", "checkpoints", "collator", "corpus", "features", "logistic", "metrics", "models", "runs",
-        "splits", "trainer",
+        "scoring", "splits", "trainer",
     },
     "version": set(),
     "__init__": {"corpus", "models", "splits", "version"},
