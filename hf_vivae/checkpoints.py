@@ -82,12 +82,33 @@ def _check_hub_is_reachable(id_or_folder: str) -> None:
         ) from error
 
 
+def find_checkpoint(
+    name: str, model_name_or_path: str | None = None, from_scratch: bool = False, trust_remote_code: bool = False
+) -> Path | None:
+    """The folder that a model starts from, fetched if need be; None for a named model from random weights.
+
+    Args:
+        name: a key of `MODELS`, or a folder or Hub id.
+        model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
+        from_scratch: start a named model from random weights.
+        trust_remote_code: fetch the checkpoint's Python files too.
+
+    Raises:
+        ValueError: see `resolve_checkpoint`; and for weights of a model that brings its own.
+    """
+    if name not in MODELS:
+        if model_name_or_path:
+            raise ValueError(
+                f"expected --model_name_or_path beside one of {', '.join(MODELS)}, found it beside --model {name}; "
+                "give one of the two."
+            )
+        return resolve_checkpoint(name, code=trust_remote_code)
+    source = None if from_scratch else model_name_or_path or MODELS[name].pretrained
+    return resolve_checkpoint(source) if source else None
+
+
 def load_named(
-    name: str,
-    labels: dict[int, str],
-    config: dict,
-    checkpoint: str | None = None,
-    from_scratch: bool = False,
+    name: str, labels: dict[int, str], config: dict, folder: Path | None
 ) -> tuple[PreTrainedModel, WaveformFeatureExtractor]:
     """A model of `MODELS` and its feature extractor.
 
@@ -95,30 +116,27 @@ def load_named(
         name: a key of `MODELS`.
         labels: name of each label index.
         config: fields of its configuration that shall differ.
-        checkpoint: Hub id or folder of weights to start from, instead of the default for this name.
-        from_scratch: start from random weights.
+        folder: checkpoint to start from, as `find_checkpoint` gives it; None for random weights.
 
     Raises:
-        ValueError: see `build_config` and `resolve_checkpoint`.
+        ValueError: see `build_config`; and for checkpoints of another kind or without safetensors.
     """
     spec = MODELS[name]
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-    source = None if from_scratch else checkpoint or spec.pretrained
-    if source is None:
+    if folder is None:
         model = spec.model_class(build_config(name, **config, **label_config))
         return model, matching_extractor(name, model.config)
-    folder = resolve_checkpoint(source)
     settings = _read_json(folder / "config.json")
+    _check_weights(folder)
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
-        _check_weights(folder)
         fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
         return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
     if settings.get("model_type") != spec.config_class.model_type:
         raise ValueError(
             f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
-            f"{settings.get('model_type')!r} in {source}; give another --model_name_or_path, or use it as --model."
+            f"{settings.get('model_type')!r} in {folder}; give another --model_name_or_path, or use it as --model."
         )
-    _check_weights(folder)
+    build_config(name, **config)  # refuses fields that are misspelt
     model = spec.model_class.from_pretrained(
         folder, use_safetensors=True, ignore_mismatched_sizes=True, **config, **label_config
     )
@@ -139,7 +157,7 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> WaveformFeatureEx
 
 
 def load_any(
-    id_or_folder: str,
+    folder: Path,
     labels: dict[int, str],
     config: dict,
     max_seconds: float,
@@ -153,14 +171,9 @@ def load_any(
     fixed-length extractor, so that a score does not depend on how a clip was padded.
 
     Raises:
-        ValueError: see `resolve_checkpoint`; and for folders without `config.json`.
+        ValueError: for folders without `config.json` or safetensors, and for code without consent.
     """
-    folder = resolve_checkpoint(id_or_folder, code=trust_remote_code)
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"expected one of {', '.join(MODELS)} or a checkpoint with config.json, found none in {id_or_folder!r}; "
-            "check the name or path."
-        )
+    _read_json(folder / "config.json")
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)

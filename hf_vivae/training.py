@@ -22,7 +22,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
-from .checkpoints import load_any, load_named
+from .checkpoints import find_checkpoint, load_any, load_named
 from .collator import ClipCollator
 from .corpus import load_corpus
 from .corpus.schema import Corpus
@@ -58,16 +58,18 @@ def train(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, An
     Raises:
         ValueError: for everything in arguments, clips, checkpoint or run folder that a user can mend.
     """
-    with args.main_process_first(desc="reading the corpus"):
+    with args.main_process_first(desc="reading checkpoint and corpus"):
+        # first, since it fails at once where there is no network, and the corpus may take a minute
+        checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
         prepared = prepare(run, args.seed)
     chosen = _choose_folds(prepared.folds, run.folds)
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
-        return run_fold(run, args, prepared, chosen[0], output), [output]
+        return run_fold(run, args, prepared, chosen[0], output, checkpoint), [output]
     results, folders = {}, [output / _folder_name(fold) for fold in chosen]
     for fold, folder in zip(chosen, folders, strict=True):
         with _named(fold, folder):
-            results[fold.name] = run_fold(run, args, prepared, fold, folder)
+            results[fold.name] = run_fold(run, args, prepared, fold, folder, checkpoint)
     return _pool(run, args, prepared, results, folders), folders
 
 
@@ -92,7 +94,12 @@ def prepare(run: RunArguments, seed: int) -> Prepared:
 
 
 def run_fold(
-    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold, folder: Path
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    fold: Fold,
+    folder: Path,
+    checkpoint: Path | None,
 ) -> dict[str, Any]:
     """Train on one fold into its run folder, and score the best epoch once; the content of its `results.json`."""
     args = copy.copy(args)
@@ -106,7 +113,7 @@ def run_fold(
     set_seed(args.seed)
     dataset = prepared.corpus.dataset
     max_seconds = run.max_seconds or min(max(dataset["duration"]), LONGEST_INPUT)
-    model, extractor = _load(run, prepared.label_names, max_seconds)
+    model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
     with args.main_process_first(desc="features"):
         features = fit_extractor(extractor, dataset, prepared.peaks, fold.train, run.normalization, max_seconds)
     features = features.add_column("labels", prepared.labels).with_format("torch")
@@ -140,12 +147,12 @@ def run_fold(
 
 
 def _load(
-    run: RunArguments, label_names: Sequence[str], max_seconds: float
+    run: RunArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
     if run.model in MODELS:
-        return load_named(run.model, labels, run.model_config, run.model_name_or_path, run.from_scratch)
-    return load_any(run.model, labels, run.model_config, max_seconds, run.from_scratch, run.trust_remote_code)
+        return load_named(run.model, labels, run.model_config, checkpoint)
+    return load_any(checkpoint, labels, run.model_config, max_seconds, run.from_scratch, run.trust_remote_code)
 
 
 def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path) -> None:

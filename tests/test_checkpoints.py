@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from hf_vivae import checkpoints
-from hf_vivae.checkpoints import extract_features, load_any, load_named, resolve_checkpoint
+from hf_vivae.checkpoints import extract_features, find_checkpoint, load_any, load_named, resolve_checkpoint
 from hf_vivae.models import WaveformFeatureExtractor, build_model
 
 LABELS = {0: "cough", 1: "laugh", 2: "scream"}
@@ -61,7 +61,7 @@ def published(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["whisper", "ast", "hubert-group", "wav2vec2-layer"])
 def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind, published, tmp_path):
-    model, extractor = load_any(str(published[kind]), LABELS, {}, max_seconds=1.5)
+    model, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
     assert model.config.id2label == LABELS
     batch = clips(16000)
     features = {name: torch.from_numpy(v) for name, v in extract_features(extractor, batch, 1.5).items()}
@@ -80,7 +80,7 @@ def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind,
 
 
 def test_whisper_hears_the_clips_and_not_30_seconds(published):
-    model, extractor = load_any(str(published["whisper"]), LABELS, {}, max_seconds=1.5)
+    model, extractor = load_any(published["whisper"], LABELS, {}, max_seconds=1.5)
     assert extract_features(extractor, clips(16000), 1.5)["input_features"].shape == (3, 80, 200)  # 2 s
     assert model.config.max_source_positions == 100
     assert not model.encoder.embed_positions.weight.requires_grad
@@ -92,17 +92,17 @@ def test_whisper_hears_the_clips_and_not_30_seconds(published):
 
 
 def test_only_a_norm_over_padding_gets_fixed_lengths(published):
-    _, extractor = load_any(str(published["hubert-group"]), LABELS, {}, max_seconds=1.5)
+    _, extractor = load_any(published["hubert-group"], LABELS, {}, max_seconds=1.5)
     assert type(extractor) is WaveformFeatureExtractor
     assert (extractor.num_samples, extractor.zero_mean_unit_variance) == (24000, True)
-    _, extractor = load_any(str(published["wav2vec2-layer"]), LABELS, {}, max_seconds=1.5)
+    _, extractor = load_any(published["wav2vec2-layer"], LABELS, {}, max_seconds=1.5)
     features = extract_features(extractor, clips(16000), 1.5)
     assert features["input_values"].shape == features["attention_mask"].shape == (3, 24000)
 
 
 def test_from_scratch_starts_elsewhere(published):
-    model, _ = load_any(str(published["ast"]), LABELS, {}, 1.0)
-    scratch, _ = load_any(str(published["ast"]), LABELS, {}, 1.0, from_scratch=True)
+    model, _ = load_any(published["ast"], LABELS, {}, 1.0)
+    scratch, _ = load_any(published["ast"], LABELS, {}, 1.0, from_scratch=True)
     name = "audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight"
     assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
 
@@ -110,7 +110,7 @@ def test_from_scratch_starts_elsewhere(published):
 def test_wav2vec2_takes_its_weights_from_a_folder(tmp_path):
     torch.manual_seed(0)
     build_model("wav2vec2", **CONFIGS["wav2vec2"], num_labels=2).save_pretrained(tmp_path)
-    model, _ = load_named("wav2vec2", LABELS, {}, str(tmp_path))
+    model, _ = load_named("wav2vec2", LABELS, {}, tmp_path)
     pretrained = AutoModelForAudioClassification.from_pretrained(tmp_path)
     torch.testing.assert_close(model.wav2vec2.state_dict(), pretrained.wav2vec2.state_dict())
     assert model.classifier.out_features == 3
@@ -125,7 +125,7 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     config = {"architecture": "vit_base_patch16_224", "num_classes": 5, "pretrained_cfg": network.pretrained_cfg}
     (tmp_path / "config.json").write_text(json.dumps(config, default=str))
-    model, extractor = load_named("vit-base", LABELS, settings, str(tmp_path))
+    model, extractor = load_named("vit-base", LABELS, settings, tmp_path)
     ours = model.backbone.state_dict()
     for name, weight in network.state_dict().items():
         if not name.startswith("head."):
@@ -136,7 +136,7 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
 
 def test_weights_of_another_kind_are_refused(published):
     with pytest.raises(ValueError, match="--model wav2vec2 expects a checkpoint of type 'wav2vec2', found 'whisper'"):
-        load_named("wav2vec2", LABELS, {}, str(published["whisper"]))
+        load_named("wav2vec2", LABELS, {}, published["whisper"])
 
 
 def test_pickled_weights_are_not_read(published, tmp_path):
@@ -144,12 +144,26 @@ def test_pickled_weights_are_not_read(published, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"expected weights as model.safetensors in .*, found none; convert them"):
-        load_any(str(tmp_path), LABELS, {}, 1.0)
+        load_any(tmp_path, LABELS, {}, 1.0)
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"or a checkpoint with config.json, found none in"):
-        load_any(str(tmp_path), LABELS, {}, 1.0)
+    with pytest.raises(
+        ValueError, match=r"expected a checkpoint with config.json, found none in .*; check the folder"
+    ):
+        load_any(tmp_path, LABELS, {}, 1.0)
+
+
+def test_a_name_knows_where_its_weights_are(published):
+    assert find_checkpoint("mlp") is None
+    assert find_checkpoint("wav2vec2", from_scratch=True) is None
+    assert find_checkpoint("wav2vec2", str(published["ast"])) == published["ast"]
+    with pytest.raises(ValueError, match="'facebook/wav2vec2-base-960h' is neither a folder nor in the cache"):
+        find_checkpoint("wav2vec2")
+    with pytest.raises(
+        ValueError, match="expected --model_name_or_path beside one of .*, found it beside --model a/b"
+    ):
+        find_checkpoint("a/b", str(published["ast"]))
 
 
 def test_code_of_a_checkpoint_is_not_executed_unasked(published, tmp_path):
@@ -160,7 +174,7 @@ def test_code_of_a_checkpoint_is_not_executed_unasked(published, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Config: pass\n")
     with pytest.raises(ValueError, match="trust_remote_code"):
-        load_any(str(tmp_path), LABELS, {}, 1.0)
+        load_any(tmp_path, LABELS, {}, 1.0)
     assert not (tmp_path / "executed").exists()
 
 
@@ -176,7 +190,7 @@ def test_without_a_network_one_sentence_names_the_alternatives(offline, monkeypa
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="the encoders of ../shared/real are not here")
 def test_a_real_encoder_gives_real_features():
-    model, extractor = load_any(str(REAL), LABELS, {"use_weighted_layer_sum": True}, max_seconds=2.0)
+    model, extractor = load_any(REAL, LABELS, {"use_weighted_layer_sum": True}, max_seconds=2.0)
     assert sum(p.numel() for p in model.encoder.parameters()) > 7e6
     clip = np.sin(np.arange(24000) / 8).astype(np.float32)
     features = {k: torch.from_numpy(v) for k, v in extract_features(extractor, [clip, -0.1 * clip], 2.0).items()}

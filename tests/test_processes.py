@@ -79,7 +79,10 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp
     [
         (["--model", "mlp", "--data", "synthetik"], "error: expected --data to be one of vivae, synthetic, folder"),
         (["--model", "mlp", "--num_epochs", "2"], "error: unknown argument '--num_epochs'"),
-        (["--model", "facebook/hubert-base-ls960", "--data", "synthetic"], "error: "),
+        (
+            ["--model", "facebook/hubert-base-ls960", "--data", "synthetic"],
+            "error: 'facebook/hubert-base-ls960' is neither a folder nor in the cache, and HF_HUB_OFFLINE is set;",
+        ),
     ],
 )
 def test_a_users_mistake_ends_in_one_sentence(argv, sentence, tmp_path):
