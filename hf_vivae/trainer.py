@@ -36,16 +36,18 @@ class VivaeTrainer(Trainer):
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         logits = outputs["logits"].float()  # (batch, num_labels)
+        smoothing = 0.0
         if self.model.training:
+            smoothing = self.args.label_smoothing_factor
             self._hits += (logits.detach().argmax(-1) == labels).sum()
             self._seen += len(labels)
         count = len(labels) if num_items_in_batch is None else num_items_in_batch
-        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum") / count
+        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing) / count
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Add the accuracy on the training clips since the last entry, measured with dropout on."""
         if "loss" in logs and self._seen:
-            counts = torch.tensor([int(self._hits), self._seen], device=self.args.device, dtype=torch.float64)
+            counts = torch.tensor([int(self._hits), self._seen], device=self.args.device)
             hits, seen = self.accelerator.reduce(counts).tolist()
             logs["accuracy"] = hits / seen
             self._hits, self._seen = 0, 0

@@ -250,6 +250,17 @@ def trainer_of(model, tmp_path, **arguments):
     return VivaeTrainer(title="a test", model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
 
 
+def test_labels_are_smoothed_in_training_alone(tmp_path):
+    model = build_model("mlp", **CONFIGS["mlp"])
+    trainer = trainer_of(model, tmp_path, label_smoothing_factor=0.1)
+    inputs, labels = torch.randn(4, 2000), torch.tensor([0, 1, 2, 3])
+    for training, smoothing in ((True, 0.1), (False, 0.0)):
+        model.train(training)
+        expected = torch.nn.functional.cross_entropy(model(inputs).logits, labels, label_smoothing=smoothing)
+        loss = trainer.compute_loss(model, {"input_values": inputs, "labels": labels})
+        torch.testing.assert_close(loss, expected)
+
+
 def test_adam_has_l2_on_all_parameters_as_the_report(tmp_path):
     model = build_model("mlp", **CONFIGS["mlp"])
     trainer = trainer_of(model, tmp_path, adam_l2=True, weight_decay=0.1, learning_rate=0.5)
