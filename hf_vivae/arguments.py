@@ -1,17 +1,20 @@
-"""What to run and how: a recipe's defaults under the command line, in one hop, with every misspelling refused."""
+"""What to run, and how to train: two dataclasses that refuse what cannot be meant."""
 
-import argparse
 import json
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
+from .corpus.schema import check_choice
+from .corpus.tasks import TASKS
 from .models import MODELS
+from .splits import PROTOCOLS
+
+SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
 @dataclass
@@ -24,7 +27,10 @@ class RunArguments:
             "help": f"One of {', '.join(MODELS)}; or the Hub id or folder of any audio-classification checkpoint."
         },
     )
-    recipe: str = field(default="paper", metadata={"help": "Folder of recipes/ whose YAML gives the defaults."})
+    recipe: str | None = field(
+        default=None,
+        metadata={"help": "Folder of recipes/ whose YAML gives the defaults; paper for the report's models."},
+    )
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Start a named model from these weights (Hub id or folder)."}
     )
@@ -50,7 +56,7 @@ class RunArguments:
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
     subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
     allow_partial: bool = field(
-        default=False, metadata={"help": "Train on a VIVAE that has clips missing, extra or unusable."}
+        default=False, metadata={"help": "Train on what is there of VIVAE, with clips missing, extra or unusable."}
     )
     on_bad_audio: Literal["error", "skip"] = field(
         default="error",
@@ -75,14 +81,30 @@ class RunArguments:
     def __post_init__(self) -> None:
         if not self.model:
             raise ValueError(f"expected --model, found none; give one of {', '.join(MODELS)}, a Hub id or a folder.")
-        # the parser leaves dictionaries that were given on the command line as JSON text
-        if isinstance(self.model_config, str):
-            self.model_config = _json_object(self.model_config, "--model_config")
-        self.model_config = self.model_config or {}
-        if self.protocol is None:
-            self.protocol = "speaker-k-fold" if self.data == "folder" else "random-80-20"
+        self.model_config = json_object(self.model_config or {}, "--model_config")
+        self.recipe = self.recipe or ("paper" if self.model in MODELS else "none")
+        self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
+        check_choice("--protocol", self.protocol, PROTOCOLS)
+        check_choice("--task", self.task, TASKS)
+        if self.data_dir:
+            self.data_dir = str(Path(self.data_dir).resolve())  # the run may be repeated from elsewhere
         if self.from_scratch and self.model_name_or_path:
             raise ValueError("--from_scratch and --model_name_or_path exclude each other; give one of them.")
+        labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
+        if labels:
+            raise ValueError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
+        self._check_max_seconds()
+
+    def _check_max_seconds(self) -> None:
+        if self.max_seconds is None:
+            return
+        if self.model in MODELS:
+            raise ValueError(
+                f"--max_seconds is for encoders of the library, found it beside --model {self.model}; "
+                "set num_samples or num_frames in --model_config."
+            )
+        if not self.max_seconds > 0:
+            raise ValueError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
 
 
 @dataclass
@@ -121,101 +143,52 @@ class VivaeTrainingArguments(TrainingArguments):
         super().__post_init__()
         # pinned memory speeds copies to an accelerator; without one torch warns for each loader
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
+        check_choice("--metric_for_best_model", self.metric_for_best_model.removeprefix("eval_"), SELECTING)
+        self._check_numbers()
+        self._check_combinations()
+
+    def _check_numbers(self) -> None:
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise ValueError(
+                f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step at least."
+            )
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(
+                f"expected --learning_rate above 0, found {self.learning_rate}; usual ones lie between 1e-6 and 1e-2."
+            )
+        if self.lr_decay_epochs < 0:
+            raise ValueError(f"expected --lr_decay_epochs of 0 or more, found {self.lr_decay_epochs}; 0 turns it off.")
+
+    def _check_combinations(self) -> None:
+        if self.adam_l2 and self.optim != "adamw_torch_fused":
+            raise ValueError(
+                f"--adam_l2 and --optim {self.optim.value} exclude each other; add --adam_l2 false to use the latter."
+            )
+        if self.lr_decay_epochs and (self.lr_scheduler_type != "linear" or self.warmup_steps):
+            raise ValueError(
+                "--lr_decay_epochs takes the place of --lr_scheduler_type and --warmup_steps; add --lr_decay_epochs 0 "
+                "to use those."
+            )
+        if self.resume_from_checkpoint:
+            raise ValueError(
+                "a run resumes by itself: repeat its command with the same --output_dir, without "
+                "--resume_from_checkpoint."
+            )
+        if self.batch_eval_metrics:
+            raise ValueError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")
 
 
-def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
-    """Arguments of one run.
-
-    Args:
-        argv: the command line without the program's name; `--config run.json` repeats a run.
-        recipes: folder of recipe folders, each with a YAML for each model.
+def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
+    """A dictionary, as it is or from JSON text.
 
     Raises:
-        ValueError: for unknown or misspelt keys and flags, with the nearest; for recipes that do not exist.
+        ValueError: for text that is no JSON object, saying where it stands.
     """
-    parser = HfArgumentParser([RunArguments, VivaeTrainingArguments], allow_abbrev=False)
-    parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
-    known = {action.dest for action in parser._actions}
-    source, defaults = _defaults(argv, recipes)
-    for key in defaults:
-        if key not in known:
-            raise ValueError(f"{source} has an unknown key {key!r}{_did_you_mean(key, known)}; correct or remove it.")
-    parser.set_defaults(**defaults)
-    given, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flag = unknown[0].split("=")[0]
-        nearest = _did_you_mean(flag.lstrip("-").replace("-", "_"), known, prefix="--")
-        raise ValueError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
-    run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
-    settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
-    settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
-    try:
-        return run, VivaeTrainingArguments(**settings)
-    except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
-        raise ValueError(" ".join(str(error).split())) from error
-
-
-def default_output_dir(run: RunArguments, seed: int) -> str:
-    """Run folder that tells what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>."""
-    model = run.model if run.model in MODELS else Path(run.model).name
-    return str(Path("runs", run.data, run.recipe, f"{model}-{run.protocol}-{run.task}-seed{seed}"))
-
-
-def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--recipe", "--config"):
-        first.add_argument(flag)
-    given, _ = first.parse_known_args(argv)
-    if given.config:
-        return given.config, _read_run(Path(given.config))
-    recipe = given.recipe or RunArguments.recipe
-    if not (recipes / recipe).is_dir():
-        names = sorted(path.name for path in recipes.iterdir() if any(path.glob("*.yaml")))
-        raise ValueError(
-            f"expected a recipe out of {', '.join(names)}, found {recipe!r}{_did_you_mean(recipe, names)}."
-        )
-    file = recipes / recipe / f"{given.model}.yaml"
-    if given.model in MODELS:
-        return str(file.relative_to(recipes)), _read_yaml(file)
-    if given.recipe:
-        raise ValueError(f"recipe {recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
-    return "defaults", {}
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; mend it.")
-    return values
-
-
-def _read_run(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise ValueError(f"expected the run.json of a run, found no file {file}; check --config.")
-    content = _json_object(file.read_text(encoding="utf-8"), str(file))
-    if not {"run", "training"} <= content.keys():
-        raise ValueError(f"expected the keys 'run' and 'training' in {file}, found {sorted(content)}; use a run.json.")
-    # a repeated run must not land in the folder of the first one unless it is told to
-    return {
-        name: value for part in ("run", "training") for name, value in content[part].items() if name != "output_dir"
-    }
-
-
-def _json_object(text: str, source: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON in {source}, found {text[:40]!r} ({error}); mend it.") from error
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
     return value
-
-
-def _did_you_mean(name: str, known: Any, prefix: str = "") -> str:
-    close = get_close_matches(name, known, 1)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""

@@ -6,6 +6,8 @@ get inputs as long as the clips rather than the 30 s that some of them were made
 
 import json
 import math
+import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -137,9 +139,11 @@ def load_named(
             f"{settings.get('model_type')!r} in {folder}; give another --model_name_or_path, or use it as --model."
         )
     build_config(name, **config)  # refuses fields that are misspelt
-    model = spec.model_class.from_pretrained(
-        folder, use_safetensors=True, ignore_mismatched_sizes=True, **config, **label_config
+    fields = {**spec.config, **config, **label_config}
+    model, loaded = spec.model_class.from_pretrained(
+        folder, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **fields
     )
+    _check_fit(loaded["mismatched_keys"], folder)
     return model, matching_extractor(name, model.config)
 
 
@@ -173,7 +177,12 @@ def load_any(
     Raises:
         ValueError: for folders without `config.json` or safetensors, and for code without consent.
     """
-    _read_json(folder / "config.json")
+    for key in config.keys() - _read_json(folder / "config.json").keys():
+        known = type(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code))().to_dict()
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"the configuration of {folder.name} has no field {key!r}{hint}; correct or remove it.")
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -184,13 +193,15 @@ def load_any(
         model = AutoModelForAudioClassification.from_config(settings, trust_remote_code=trust_remote_code)
     else:
         _check_weights(folder)
-        model = AutoModelForAudioClassification.from_pretrained(
+        model, loaded = AutoModelForAudioClassification.from_pretrained(
             folder,
             config=settings,
             use_safetensors=True,
             ignore_mismatched_sizes=True,
+            output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
+        _check_fit(loaded["mismatched_keys"], folder)
     if settings.model_type == "whisper":
         model.encoder.embed_positions.requires_grad_(False)
     return model, extractor
@@ -237,6 +248,17 @@ def extract_features(
         padding |= {"padding": "max_length", "truncation": True}
     features = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding)
     return dict(features)
+
+
+def _check_fit(mismatched: Iterable[tuple], folder: Path) -> None:
+    # a head for other labels is made anew, and Whisper's positions are cut; anything else would be another network
+    made_anew = re.compile(r"(.*\.)?(classifier|projector|head|embed_positions)\b")
+    names = sorted(key[0] for key in mismatched if not made_anew.match(key[0]))
+    if names:
+        raise ValueError(
+            f"{len(names)} weights of {folder} do not fit the configuration that is asked for (first: {names[0]}); "
+            "leave out --model_config, give other weights, or start with --from_scratch."
+        )
 
 
 def _check_weights(folder: Path) -> None:

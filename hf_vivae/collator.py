@@ -11,7 +11,7 @@ from .models import WaveformFeatureExtractor
 class ClipCollator:
     """Stacks features and labels, and applies what the extractor measured on the training clips.
 
-    Normalising here rather than in the cache lets all folds share one cache.
+    Normalising here rather than in the cache lets folds share one, as long as their training clips have one peak.
 
     Args:
         extractor: of the model; those of the library have normalised already.

@@ -5,8 +5,8 @@ Caches are keyed by what the clips and the extractor are, so that a changed file
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -28,7 +28,7 @@ def measure_peaks(dataset: datasets.Dataset) -> np.ndarray:
         rows = zip(batch["audio"], batch["file"], strict=True)
         return {"peak": [float(np.abs(audio.load(source, name=name)[0]).max()) for source, name in rows]}
 
-    measured = _cached_map(dataset, peaks, key=("peaks", _corpus_key(dataset)), desc="Measuring clips")
+    measured = _cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
     return np.asarray(measured["peak"])
 
 
@@ -50,7 +50,7 @@ def build_features(
         clips = [audio.load(source, extractor.sampling_rate, name)[0] for source, name in rows]
         return extract_features(extractor, clips, max_seconds)
 
-    key = ("features", settings, max_seconds, _corpus_key(dataset))
+    key = ("features", settings, max_seconds, corpus_key(dataset))
     return _cached_map(dataset, extract, key=key, desc="Features")
 
 
@@ -73,10 +73,12 @@ def fit_extractor(
         max_seconds: see `build_features`.
 
     Raises:
-        ValueError: where `mean_std` is asked of a library extractor.
+        ValueError: where `mean_std` is asked of a library extractor, and where all training clips are silent.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         extractor.peak = float(np.max(np.asarray(peaks)[list(train)]))
+        if extractor.peak == 0:
+            raise ValueError("expected sound in the training clips, found nothing but zeros; check the recordings.")
     elif normalization != "none":
         raise ValueError(
             f"--normalization {normalization} needs one of this package's feature extractors, found "
@@ -131,14 +133,11 @@ def _features_of(batch: dict) -> datasets.Features:
     return datasets.Features(types)
 
 
-def _corpus_key(dataset: datasets.Dataset) -> str:
+def corpus_key(dataset: datasets.Dataset) -> str:
+    """Digest of names and content of all clips, the same wherever they lie."""
     digest = hashlib.sha256()
     for batch in dataset.select_columns(["audio", "file"]).iter(batch_size=256):
         for source, name in zip(batch["audio"], batch["file"], strict=True):
-            digest.update(name.encode())
-            if source["bytes"] is not None:
-                digest.update(hashlib.sha256(source["bytes"]).digest())
-            else:
-                state = os.stat(source["path"])
-                digest.update(f"{source['path']}:{state.st_size}:{state.st_mtime_ns}".encode())
+            content = Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]
+            digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
     return digest.hexdigest()

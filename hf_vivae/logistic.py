@@ -17,7 +17,8 @@ def fit_logistic_regression(
     Args:
         model: its `max_iterations` and `inverse_regularization` are the solver's.
         inputs: waveforms `(clips, num_samples)`.
-        labels: label index of each clip, `(clips,)`; a label that is absent is never predicted.
+        labels: label index of each clip, `(clips,)`; a label that is absent gets a bias
+            20 below the least, so that it is practically never predicted.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -33,7 +34,7 @@ def fit_logistic_regression(
     classifier = model.classifier
     with torch.no_grad():
         classifier.weight.zero_()
-        classifier.bias.fill_(-1e4)
+        classifier.bias.fill_(float(bias.min()) - 20)
         classifier.weight[solver.classes_] = torch.as_tensor(weight).to(classifier.weight)
         classifier.bias[solver.classes_] = torch.as_tensor(bias).to(classifier.bias)
     iterations = int(solver.n_iter_.max())

@@ -11,6 +11,8 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock, Timeout
 
 from .version import __version__
 
@@ -25,8 +28,11 @@ PACKAGES = (
     "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
     "soundfile",
 )  # fmt: skip
-# differ between two starts of one run without making it another run
-VOLATILE = ("output_dir", "local_rank", "resume_from_checkpoint", "hub_token", "use_cpu", "dataloader_pin_memory")
+# may differ between two starts of one run: where it runs, how it is watched, and how many of its folds
+VOLATILE = (
+    "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+)  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,6 +46,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write strict JSON: NaN, which JSON has not, becomes null."""
     write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Write one line of strict JSON for each entry."""
+    write_text(path, "".join(json.dumps(_finite(entry), allow_nan=False) + "\n" for entry in entries))
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -70,27 +81,55 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse to continue a run folder with other settings or other clips.
+    """Refuse to continue a run folder with other settings or other clips, or one that no run has made.
 
     Raises:
         ValueError: naming what differs.
     """
+    if not (any(folder.glob("checkpoint-*")) or (folder / "results.json").exists()):
+        return
     file = folder / "run.json"
     if not file.is_file():
-        return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    now = _finite(json.loads(json.dumps(record)))
+        raise ValueError(
+            f"{folder} holds checkpoints or results but no run.json, so they cannot be told to be this run's; "
+            "give another --output_dir."
+        )
+    before, now = json.loads(file.read_text(encoding="utf-8")), _finite(json.loads(json.dumps(record)))
     differing = [
-        f"{name} (was {before[part].get(name)!r}, is {now[part].get(name)!r})"
-        for part in ("run", "training", "corpus")
-        for name in sorted(before[part].keys() | now[part].keys())
-        if name not in VOLATILE and before[part].get(name) != now[part].get(name)
+        f"{name} (was {old.get(name)!r}, is {new.get(name)!r})"
+        for old, new in ((before.get(part, {}), now[part]) for part in ("run", "training", "corpus"))
+        for name in sorted(old.keys() | new.keys())
+        if name not in VOLATILE and old.get(name) != new.get(name)
     ]
+    if before.get("fold") != now.get("fold"):
+        differing.append("the clips that train, validate and test")
     if differing:
         raise ValueError(
             f"{folder} holds another run, which differs in {', '.join(differing)}; "
             "repeat that run's settings to continue it, or give another --output_dir."
         )
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder while this one writes to it.
+
+    Raises:
+        ValueError: where another process is at work there, or no folder can be made.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(
+            f"another process is training in {folder}; wait for its end, or give another --output_dir."
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"expected a folder as --output_dir, found that {folder} is a file; give another.") from error
+    with lock:
+        lock.release()  # `with` counts a second time
+        yield
 
 
 def environment() -> dict[str, Any]:
@@ -104,8 +143,18 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def _without_secrets(command: list[str]) -> list[str]:
+    hidden = []
+    for part, before in zip(command, ["", *command], strict=False):
+        flag, equals, _ = part.partition("=")
+        secret = "token" in flag and equals
+        follows = "token" in before and "=" not in before
+        hidden.append(f"{flag}=<hidden>" if secret else "<hidden>" if follows else part)
+    return hidden
 
 
 def git_commit() -> str | None:

@@ -1,6 +1,5 @@
 """The library's Trainer with one loss for every model, the report's optimiser, and its accuracy while training."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from .evaluation.figures import save_curves
-from .runs import write_text
+from .runs import write_lines
 
 
 class VivaeTrainer(Trainer):
@@ -114,8 +113,7 @@ class History(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
         if state.is_world_process_zero:
-            lines = "".join(f"{json.dumps(entry)}\n" for entry in state.log_history)
-            write_text(Path(args.output_dir) / "history.jsonl", lines)
+            write_lines(Path(args.output_dir) / "history.jsonl", state.log_history)
 
     def on_train_end(self, args, state, control, model, **kwargs) -> None:
         """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""

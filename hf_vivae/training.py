@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .collator import ClipCollator
 from .corpus import load_corpus
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .features import fit_extractor, measure_peaks
+from .features import corpus_key, fit_extractor, measure_peaks
 from .logistic import fit_logistic_regression
 from .metrics import make_compute_metrics
 from .models import MODELS, LogisticRegressionForAudioClassification
@@ -58,6 +58,11 @@ def train(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, An
     Raises:
         ValueError: for everything in arguments, clips, checkpoint or run folder that a user can mend.
     """
+    with runs.claim(Path(args.output_dir)) if args.process_index == 0 else nullcontext():
+        return _train_folds(run, args)
+
+
+def _train_folds(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, Any], list[Path]]:
     with args.main_process_first(desc="reading checkpoint and corpus"):
         # first, since it fails at once where there is no network, and the corpus may take a minute
         checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
@@ -66,6 +71,10 @@ def train(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, An
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
         return run_fold(run, args, prepared, chosen[0], output, checkpoint), [output]
+    record = _record(run, args, prepared)
+    runs.check_same_run(output, record)
+    if args.should_save:
+        runs.write_json(output / "run.json", record)
     results, folders = {}, [output / _folder_name(fold) for fold in chosen]
     for fold, folder in zip(chosen, folders, strict=True):
         with _named(fold, folder):
@@ -104,7 +113,9 @@ def run_fold(
     """Train on one fold into its run folder, and score the best epoch once; the content of its `results.json`."""
     args = copy.copy(args)
     args.output_dir = str(folder)
-    record = _record(run, args, prepared, fold)
+    files = prepared.corpus.dataset["file"][:]
+    record = _record(run, args, prepared)
+    record["fold"] = {part: [files[row] for row in getattr(fold, part)] for part in PARTS}
     runs.check_same_run(folder, record)
     if (finished := runs.read_results(folder)) is not None:
         logger.warning("%s is finished and not trained again; its scores follow.", folder)
@@ -129,7 +140,7 @@ def run_fold(
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     _fit(trainer, extractor, folder)
-    rows = predict_parts(trainer, features, fold, dataset["file"][:], prepared.labels)
+    rows = predict_parts(trainer, features, fold, files, prepared.labels)
     scores = score_rows(rows, prepared.label_names)
     results = _identity(run, args, prepared) | {"fold": fold.name, "selection": selection(trainer)} | scores
     if args.should_save:
@@ -162,16 +173,20 @@ def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path)
     if trainer.args.should_save:
         _drop_unfinished_checkpoints(folder)
     trainer.accelerator.wait_for_everyone()
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    last = str(checkpoints[-1]) if checkpoints else None
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or last)
+    checkpoints = _checkpoints(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     # mixed precision wraps forward in place; what is scored is the model that is saved, in its own precision
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
 def _drop_unfinished_checkpoints(folder: Path) -> None:
     # Trainer writes trainer_state.json last: without it, or with half of it, the writer was killed in between
-    for checkpoint in folder.glob("checkpoint-*"):
+    for checkpoint in _checkpoints(folder):
         try:
             json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -184,7 +199,7 @@ def _solve(trainer: VivaeTrainer, folder: Path) -> None:
     inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"]
     entry = fit_logistic_regression(trainer.model, inputs.numpy(), rows["labels"].numpy())
     if trainer.args.should_save:
-        runs.write_text(folder / "history.jsonl", json.dumps(entry) + "\n")
+        runs.write_lines(folder / "history.jsonl", [entry])
 
 
 def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
@@ -219,20 +234,18 @@ def _pool(
     return content
 
 
-def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold) -> dict[str, Any]:
+def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     corpus = prepared.corpus
-    files = corpus.dataset["file"][:]
-    content = json.dumps([files, corpus.dataset["duration"][:], prepared.labels])
+    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], prepared.labels]
     return {
         "run": asdict(run),
         "training": args.to_dict(),
         "corpus": {
             "name": corpus.name,
-            "clips": len(files),
-            "digest": hashlib.sha256(content.encode()).hexdigest()[:16],
+            "clips": len(corpus.dataset),
+            "digest": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
             "problems": list(corpus.problems),
         },
-        "fold": {part: [files[row] for row in getattr(fold, part)] for part in PARTS},
         "processes": args.world_size,
         "environment": runs.environment(),
         "finished": False,
@@ -252,7 +265,7 @@ def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[
 
 
 def _folder_name(fold: Fold) -> str:
-    return quote(fold.name, safe=" ")  # speakers of a folder may be named anyhow
+    return quote(fold.name, safe=" ").replace("..", "%2E%2E")  # speakers of a folder may be named anyhow
 
 
 @contextmanager

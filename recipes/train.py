@@ -5,14 +5,15 @@ accelerate launch recipes/train.py --model vit-32-30 --data synthetic --recipe q
 torchrun --nproc_per_node 2 recipes/train.py --model mlp --data folder --data_dir my_clips
 """
 
+import os
 import sys
 import traceback
 from pathlib import Path
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.arguments import parse_run
     from hf_vivae.evaluation.tables import format_results
+    from hf_vivae.parsing import parse_run
     from hf_vivae.training import train
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
@@ -38,7 +39,9 @@ classify = pipeline("audio-classification", "{folders[0]}", top_k=None)"""
 
 def said_by_us(error: BaseException) -> bool:
     """Whether hf_vivae itself raised the error, so that its sentence is enough without a traceback."""
-    return "hf_vivae" in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts
+    import hf_vivae
+
+    return Path(hf_vivae.__file__).parent in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
 
 
 if __name__ == "__main__":
@@ -47,4 +50,4 @@ if __name__ == "__main__":
     except (ValueError, OSError) as error:
         if not said_by_us(error):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)

@@ -33,7 +33,7 @@ def flags(corpus: Path, output: Path, name: str = "vit-32-30", *more: str) -> li
 
 def run(argv: list[str]) -> dict[str, Any]:
     """The content of `results.json` after a run in this process."""
-    from hf_vivae.arguments import parse_run
+    from hf_vivae.parsing import parse_run
     from hf_vivae.training import train
 
     return train(*parse_run(argv, ROOT / "recipes"))[0]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hf_vivae.arguments import RunArguments, VivaeTrainingArguments, parse_run
+from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
 from hf_vivae.models import MODELS, build_config
+from hf_vivae.parsing import parse_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -50,12 +51,12 @@ def test_a_folder_is_split_by_speakers_unless_told_otherwise():
 
 def test_the_run_folder_tells_what_was_run():
     _, args = parse("--model", "some/where/else", "--data", "synthetic", "--seed", "3")
-    assert args.output_dir == "runs/synthetic/paper/else-random-80-20-emotion-seed3"
+    assert args.output_dir == "runs/synthetic/none/else-random-80-20-emotion-seed3"
 
 
-def test_a_models_configuration_is_given_as_json():
+def test_a_models_configuration_is_given_as_json_over_the_recipes():
     run, _ = parse("--model", "mlp", "--model_config", '{"hidden_sizes": [4]}')
-    assert run.model_config == {"hidden_sizes": [4]}
+    assert run.model_config == {"num_samples": 44100, "hidden_sizes": [4], "hidden_dropout": 0.25}
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,19 @@ def test_a_models_configuration_is_given_as_json():
             ["--model", "vit-base", "--from_scratch", "--model_name_or_path", "x"],
             "--from_scratch and --model_name_or_path exclude each other",
         ),
+        (["--model", "mlp", "--normalization", "meanstd"], "argument --normalization: invalid choice: 'meanstd'"),
+        (["--model", "mlp", "--num_train_epochs", "0"], "expected --num_train_epochs above 0, found 0"),
+        (["--model", "mlp", "--learning_rate", "nan"], "expected --learning_rate above 0, found nan"),
+        (["--model", "mlp", "--max_seconds", "2"], "--max_seconds is for encoders of the library, found it beside"),
+        (["--model", "a/b", "--max_seconds", "0"], "expected --max_seconds above 0, found 0"),
+        (["--model", "mlp", "--optim", "sgd"], "--adam_l2 and --optim sgd exclude each other; add --adam_l2 false"),
+        (["--model", "mlp", "--lr_scheduler_type", "cosine"], "--lr_decay_epochs takes the place of"),
+        (["--model", "mlp", "--lr_decay_epochs", "-1"], "expected --lr_decay_epochs of 0 or more, found -1"),
+        (["--model", "mlp", "--metric_for_best_model", "uarr"], r"found 'uarr' \(did you mean uar\?\)"),
+        (["--model", "mlp", "--protocol", "random-80"], r"found 'random-80' \(did you mean random-80-20\?\)"),
+        (["--model", "mlp", "--resume_from_checkpoint", "x"], "a run resumes by itself: repeat its command"),
+        (["--model", "mlp", "--model_config", '{"num_labels": 3}'], "are those of --task, found num_labels"),
+        (["--model", "mlp", "--config", "x", "--recipe", "paper"], "--config repeats a run with its recipe"),
         (["--config", "absent.json"], "expected the run.json of a run, found no file absent.json"),
     ],
 )  # fmt: skip
@@ -86,6 +100,9 @@ def test_what_is_misspelt_or_missing_is_named(argv, sentence):
         ("lerning_rate: 1e-5", r"mlp.yaml has an unknown key 'lerning_rate' \(did you mean learning_rate\?\)"),
         ("- 1", "to hold `key: value` lines, found list"),
         ("a: [", "is not valid YAML"),
+        ("normalization: meanstd", "argument --normalization: invalid choice: 'meanstd'"),
+        ("seed: 1.5", "argument --seed: invalid int value: '1.5'"),
+        ("model_config: 3", "expected a JSON object in model_config of mine/mlp.yaml, found int"),
     ],
 )
 def test_a_misspelt_recipe_is_named(text, sentence, tmp_path):

@@ -134,6 +134,11 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
     assert model(**spectrograms).logits.shape == (3, 3)
 
 
+def test_a_misspelt_field_of_a_librarys_model_is_named(published):
+    with pytest.raises(ValueError, match=r"has no field 'dropuot' \(did you mean 'dropout'\?\)"):
+        load_any(published["whisper"], LABELS, {"dropuot": 0.3}, 1.0)
+
+
 def test_weights_of_another_kind_are_refused(published):
     with pytest.raises(ValueError, match="--model wav2vec2 expects a checkpoint of type 'wav2vec2', found 'whisper'"):
         load_named("wav2vec2", LABELS, {}, published["whisper"])

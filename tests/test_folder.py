@@ -55,6 +55,9 @@ class TestClassFolders:
                 "cry/a_3.mp3": sound(32000, format="MP3"),
                 "cry/notes.txt": b"hello",
                 "cry/labels.json": b"{}",
+                "cry/a_1.TextGrid": b"hello",
+                "cry/NOTES.TXT": b"hello",
+                "cry/LICENSE": b"hello",
                 "cry/._a_1.wav": b"",
                 "__MACOSX/cry/a_1.wav": b"",
                 ".cache/a_1.wav": b"",
@@ -73,6 +76,28 @@ class TestClassFolders:
         assert dataset["speaker"] == dataset["intensity"] == [None] * 4
         assert [load(audio)[1] for audio in dataset["audio"]] == [8000, 32000, 44100, 16000]
         assert dataset[2]["audio"] == {"bytes": None, "path": str(tmp_path / "cry/session/2/a_2.flac")}
+
+    @pytest.mark.parametrize("name", ["a.wave", "a.oga", "a.snd", "a.xyz", "a"])
+    def test_the_content_counts_and_not_the_suffix(self, tmp_path, name):
+        fill(tmp_path, {**TWO, f"cry/{name}": CLIP})
+        assert load_folder(tmp_path)["file"] == sorted([*TWO, f"cry/{name}"])
+
+    def test_formats_that_cannot_be_read_are_named(self, tmp_path):
+        names = ("cry/a.AAC", "cry/b", "laugh/c.m4a")
+        fill(tmp_path, {**TWO, **dict.fromkeys(names, b"....ftypM4A " * 9)})
+        lines = [
+            f"{name}: expected WAV, FLAC, OGG, MP3 or another format of libsndfile, "
+            "found no readable audio (format not recognised)"
+            for name in names
+        ]
+        refused(
+            tmp_path,
+            f"expected only usable clips in {tmp_path}, found 3 bad audio ({', '.join(lines)}); "
+            "mend them or take them out, or leave out those that cannot be read with --on_bad_audio skip.",
+        )
+        read = read_folder(tmp_path, on_bad_audio="skip")
+        assert read.problems == tuple(f"bad audio: {line}" for line in lines)
+        assert read.dataset["file"] == list(TWO)
 
     def test_links_are_followed_and_circles_are_not(self, tmp_path):
         fill(tmp_path / "elsewhere", TWO)
@@ -214,11 +239,47 @@ class TestMetadata:
             read_folder(tmp_path, on_bad_audio="skip")
         assert error.value.problems == (
             "without a file: row 5",
+            "without a label: b.wav in row 2",
             "named twice: a.wav",
-            "without a label: b.wav",
             "absent: c.wav",
             "with an intensity other than low, moderate, strong, peak: a.wav: huge",
         )
+
+    @pytest.mark.parametrize(
+        ("name", "label"),
+        [
+            ("metadata.csv", ""),
+            ("metadata.csv", "nan"),
+            ("metadata.csv", "None"),
+            ("metadata.jsonl", float("nan")),
+            ("metadata.jsonl", None),
+            ("metadata.parquet", float("nan")),
+            ("metadata.parquet", None),
+        ],
+    )
+    def test_an_absent_label_is_no_class(self, tmp_path, name, label):
+        fill(tmp_path, {"a.wav": CLIP, "b.wav": CLIP, "c.wav": CLIP})
+        labels = ("1", "2", label) if isinstance(label, str) else (1.0, 2.0, label)
+        write(
+            tmp_path / name,
+            [{"file": f"{file}.wav", "label": label} for file, label in zip("abc", labels, strict=True)],
+        )
+        refused(
+            tmp_path,
+            f"expected only usable clips in {tmp_path}, found 1 without a label (c.wav in row 3); "
+            "give a label to each clip that has none, mend them or take them out.",
+        )
+
+    def test_an_absent_speaker_is_unknown(self, tmp_path):
+        fill(tmp_path, {"a.wav": CLIP, "b.wav": CLIP})
+        rows = [
+            {"file": "a.wav", "label": "cry", "speaker": float("nan")},
+            {"file": "b.wav", "label": "none", "speaker": 7},
+        ]
+        write(tmp_path / "metadata.jsonl", rows)
+        dataset = load_folder(tmp_path)
+        assert dataset["speaker"] == [None, "7"]
+        assert dataset.features["emotion"].names == ["cry", "none"]
 
     def test_bad_sound_in_a_row(self, tmp_path):
         fill(tmp_path, {"x/a.wav": CLIP, "b.wav": CLIP, "c.wav": b""})

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from runner import ROOT, TRAIN, flags, run, script
 
-from hf_vivae.arguments import parse_run
 from hf_vivae.models import MODELS
+from hf_vivae.parsing import parse_run
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]

@@ -186,6 +186,15 @@ def test_an_unknown_name_is_refused():
         synthesize_clip("S12_joy_low_01.wav")
 
 
+def test_a_seed_below_0_is_refused(tmp_path: Path):
+    message = "^expected a seed of at least 0, found -1; give another with --synthetic_seed.$"
+    with pytest.raises(ValueError, match=message):
+        synthesize_corpus(-1, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=message):
+        synthesize_clip(FEW[0], -1)
+
+
 def test_a_killed_build_leaves_nothing_that_counts(tmp_path: Path, few: None):
     script = """
 import time

@@ -397,6 +397,29 @@ class TestLoadCorpus:
         assert (read.name, len(read.dataset), asked) == ("synthetic", 1085, [(7, None)])
         assert corpus.load_synthetic(3)["file"] == NAMES
 
+    @pytest.mark.parametrize("name", ["one", "all"])
+    def test_damaged_synthetic_clips_are_to_be_made_again(self, broken_vivae, monkeypatch, name):
+        from hf_vivae.corpus import synthetic
+
+        monkeypatch.setattr(synthetic, "synthesize_corpus", lambda seed, cache_dir: broken_vivae)
+        if name == "one":
+            spoil(broken_vivae, NAMES[0], None)
+            spoil(broken_vivae, NAMES[1], b"")
+            lines = (
+                f"missing: {NAMES[0]}",
+                f"bad audio: {NAMES[1]}: expected sound, found an empty file (0 bytes)",
+            )
+        else:
+            shutil.rmtree(broken_vivae / "full_set")
+            lines = ("not one full_set with clips",)
+        with pytest.raises(CorpusError) as error:
+            load_corpus("synthetic")
+        assert str(error.value) == (
+            f"expected the synthetic clips in {broken_vivae} as they were made, found them damaged "
+            f"({', '.join(lines)}); delete that folder to have them made again."
+        )
+        assert error.value.problems == lines
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -419,6 +442,19 @@ class TestLoadCorpus:
             (
                 {"data": "vivae", "speaker_pattern": "(.)"},
                 "expected only options that --data vivae has, found --speaker_pattern; leave them out.",
+            ),
+            (
+                {"data": "vivae", "synthetic_seed": 1},
+                "expected only options that --data vivae has, found --synthetic_seed; leave them out.",
+            ),
+            (
+                {"data": "folder", "data_dir": "x", "synthetic_seed": 1, "allow_partial": True},
+                "expected only options that --data folder has, "
+                "found --allow_partial, --synthetic_seed; leave them out.",
+            ),
+            (
+                {"data": "synthetic", "synthetic_seed": 1, "allow_partial": True},
+                "expected only options that --data synthetic has, found --allow_partial; leave them out.",
             ),
         ],
     )

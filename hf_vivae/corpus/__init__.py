@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .folder import load_folder, read_folder
-from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, check_choice
+from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, check_choice, first_names
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_vivae
 
@@ -51,17 +51,17 @@ def load_corpus(
         data_dir: folder or archive of VIVAE, or the folder of `folder`.
         data_url: another address of VIVAE's archive.
         subset: "full" or "core"; VIVAE only.
-        allow_partial: use the part of VIVAE that is there.
+        allow_partial: use the part of VIVAE that is there; VIVAE only.
         on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
         speaker_pattern: as for `read_folder`; `folder` only.
-        synthetic_seed: seed of the synthetic clips.
+        synthetic_seed: seed of the synthetic clips, at least 0; `synthetic` only.
 
     Raises:
         ValueError: for an unknown source, an option that the source does not have, and whatever the readers
             raise.
     """
     check_choice("--data", data, SOURCES)
-    _refuse_unused(data, data_dir, data_url, subset, speaker_pattern)
+    _refuse_unused(data, data_dir, data_url, subset, allow_partial, speaker_pattern, synthetic_seed)
     if data == "folder":
         if data_dir is None:
             raise ValueError(
@@ -79,20 +79,42 @@ def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Datase
 
 
 def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
-    """The synthetic corpus, made where the cache does not hold it, and read as VIVAE is."""
+    """The synthetic corpus, made where the cache does not hold it, and read as VIVAE is.
+
+    Raises:
+        CorpusError: where clips in the cache are no longer whole; its `problems` names all of them.
+        ValueError: for a seed below 0.
+    """
     from .synthetic import synthesize_corpus
 
-    return dataclasses.replace(read_vivae(synthesize_corpus(seed, cache_dir)), name="synthetic")
+    folder = synthesize_corpus(seed, cache_dir)
+    try:
+        return dataclasses.replace(read_vivae(folder), name="synthetic")
+    except ValueError as error:  # no CorpusError where the folder has none or several full_set
+        problems = error.problems if isinstance(error, CorpusError) else ("not one full_set with clips",)
+        raise CorpusError(
+            f"expected the synthetic clips in {folder} as they were made, found them damaged "
+            f"({first_names(problems)}); delete that folder to have them made again.",
+            problems,
+        ) from error
 
 
 def _refuse_unused(
-    data: str, data_dir: str | Path | None, data_url: str | None, subset: str, speaker_pattern: str | None
+    data: str,
+    data_dir: str | Path | None,
+    data_url: str | None,
+    subset: str,
+    allow_partial: bool,
+    speaker_pattern: str | None,
+    synthetic_seed: int,
 ) -> None:
     unused = {
         "--data_dir": data == "synthetic" and data_dir is not None,
         "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
         "--subset": data != "vivae" and subset != "full",
+        "--allow_partial": data != "vivae" and allow_partial,
         "--speaker_pattern": data != "folder" and speaker_pattern is not None,
+        "--synthetic_seed": data != "synthetic" and synthetic_seed != 0,
     }
     options = [option for option, given in unused.items() if given]
     if options:

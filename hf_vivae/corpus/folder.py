@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect, load
-from .metadata import Clip, metadata_file, read_metadata
+from .metadata import NO_LABEL, Clip, metadata_file, read_metadata
 from .schema import (
     BAD_AUDIO,
     ON_BAD_AUDIO,
@@ -25,7 +25,18 @@ from .schema import (
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".opus", ".w64", ".caf"})
+# What lies beside clips and is none, in lower case: suffixes, and names that have none. Any other file counts as a
+# clip, so that sound in a format that nobody thought of is read or named as unreadable, not passed over.
+NOT_CLIPS = frozenset({
+    ".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".log",
+    ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".parquet",
+    ".xml", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".db",
+    ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg",
+    ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".srt", ".vtt", ".pkf", ".asd", ".reapeaks",
+    ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pt", ".arff", ".py", ".ipynb", ".m", ".r", ".sh",
+    ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".bak", ".tmp",
+    "readme", "license", "licence", "copying",
+})  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +54,9 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 
     With `metadata.csv`, `metadata.jsonl` or `metadata.parquet` in the folder, its rows are the clips: columns
     `file` (or `file_name`) and `label` (or `emotion`), and where known `speaker`, `intensity`, `item`. Else each
-    subfolder is a class, and all audio below it belongs to that class. Labels become the names of the emotion
-    column, sorted.
+    subfolder is a class, and every file below it is a clip of that class, except hidden files and those of
+    `NOT_CLIPS` (texts, tables, pictures, annotations, archives). Labels become the names of the emotion column,
+    sorted.
 
     Args:
         path: the folder.
@@ -73,9 +85,13 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 
 
 def _from_classes(root: Path, problems: Problems) -> list[Clip]:
-    files = [file.relative_to(root) for file in walk_files(root) if file.suffix.lower() in SUFFIXES]
+    files = [file.relative_to(root) for file in walk_files(root) if _may_be_clip(file)]
     problems.note("outside the class folders", [file.name for file in files if len(file.parts) == 1])
     return [Clip(file.as_posix(), file.parts[0]) for file in files if len(file.parts) > 1]
+
+
+def _may_be_clip(file: Path) -> bool:
+    return (file.suffix or file.name).lower() not in NOT_CLIPS
 
 
 def _with_speakers(clips: list[Clip], pattern: str, problems: Problems) -> list[Clip]:
@@ -130,6 +146,8 @@ def _row(root: Path, clip: Clip, problems: Problems) -> dict[str, Any] | None:
 
 def _error(root: Path, problems: Problems) -> CorpusError:
     remedy = "mend them or take them out"
+    if NO_LABEL in problems:
+        remedy = "give a label to each clip that has none, " + remedy
     if BAD_AUDIO in problems:
         remedy += ", or leave out those that cannot be read with --on_bad_audio skip"
     return CorpusError(f"expected only usable clips in {root}, found {problems}; {remedy}.", problems.lines())

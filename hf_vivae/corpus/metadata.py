@@ -12,6 +12,9 @@ from typing import Any
 from .schema import INTENSITIES, Problems
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+NO_LABEL = "without a label"  # the kind of problem of such rows
+# How Python and pandas write an absent value; a label of that name would be a class of clips that have none.
+ABSENT = frozenset({"", "nan", "NaN", "None", "<NA>"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def read_metadata(metadata: Path, problems: Problems) -> list[Clip]:
     file = _column(metadata, rows, "file", "file_name")
     label = _column(metadata, rows, "label", "emotion")
     problems.note("without a file", [f"row {number}" for number, row in enumerate(rows, 1) if not row.get(file)])
+    unlabelled = [(number, row[file]) for number, row in enumerate(rows, 1) if row.get(file) and not row.get(label)]
+    problems.note(NO_LABEL, [f"{name} in row {number}" for number, name in unlabelled])
     clips = [
         Clip(
             file=Path(row[file]).as_posix(),
@@ -70,7 +75,6 @@ def read_metadata(metadata: Path, problems: Problems) -> list[Clip]:
 def _check(root: Path, clips: list[Clip], problems: Problems) -> None:
     counts = Counter(clip.file for clip in clips)
     problems.note("named twice", [file for file, count in counts.items() if count > 1])
-    problems.note("without a label", [clip.file for clip in clips if not clip.label])
     problems.note("absent", [clip.file for clip in clips if not (root / clip.file).is_file()])
     problems.note(
         f"with an intensity other than {', '.join(INTENSITIES)}",
@@ -121,8 +125,8 @@ def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
 
 
 def _text(row: dict[str, Any]) -> dict[str, str | None]:
-    texts = {key: "" if value is None else str(value).strip() for key, value in row.items()}
-    return {key: text or None for key, text in texts.items()}
+    texts = {key: str(value).strip() for key, value in row.items()}
+    return {key: None if text in ABSENT else text for key, text in texts.items()}
 
 
 def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> str:

@@ -12,7 +12,6 @@ import os
 import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -23,9 +22,6 @@ from tqdm.auto import tqdm
 from .download import cache_folder
 from .vivae import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
-
-if TYPE_CHECKING:
-    pass
 
 VERSION = "v1"  # of the voice; a clip that sounds different needs a new one, and so a new cache folder
 
@@ -127,9 +123,13 @@ def synthesize_corpus(seed: int = 0, cache_dir: str | Path | None = None) -> Pat
     """The folder that holds `full_set/` with all 1085 clips; sung on the first call, afterwards found in the cache.
 
     Args:
-        seed: another seed gives other speakers and other takes.
+        seed: another seed, of at least 0, gives other speakers and other takes.
         cache_dir: by default that of `hf_vivae.corpus.download.cache_folder`.
+
+    Raises:
+        ValueError: for a seed below 0.
     """
+    _check_seed(seed)
     folder = Path(cache_dir or cache_folder(), "synthetic", f"seed-{seed}-{VERSION}")
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -143,8 +143,9 @@ def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
     """One clip of the corpus, `(samples,)` at 44.1 kHz, between -1 and 1.
 
     Raises:
-        ValueError: if VIVAE has no clip of that name.
+        ValueError: if VIVAE has no clip of that name, or for a seed below 0.
     """
+    _check_seed(seed)
     if name not in _manifest():
         raise ValueError(
             f"expected one of the {len(_manifest())} file names of VIVAE, found {name!r}; "
@@ -152,6 +153,11 @@ def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
         )
     rng = _stream(seed, "clip", name)
     return sing(_utterance(name, seed, rng), rng)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ValueError(f"expected a seed of at least 0, found {seed}; give another with --synthetic_seed.")
 
 
 def _build(folder: Path, seed: int) -> None:

@@ -12,7 +12,10 @@ def format_results(results: dict[str, Any]) -> str:
         results: content of a run's `results.json`.
     """
     data = results["data"]
-    title = f"{Path(results['model']).name} on {data} clips, {results['protocol']}, {results['task']}"
+    title = (
+        f"{Path(results['model']).name} on {data} clips, {results['protocol']}, {results['task']}, "
+        f"recipe {results['recipe']}"
+    )
     if "folds" in results:
         title += f" ({len(results['folds'])} of {results['of_folds']} folds, pooled)"
     width = len(f"validation ({data})")
@@ -27,4 +30,5 @@ def format_results(results: dict[str, Any]) -> str:
     labels = len(results["labels"])
     chance = f"{1 / labels:10.1%}{1 / labels:8.1%}{'':10}{0.5:11.3f}{math.log(labels):8.3f}"
     lines.append(f"{'chance':{width}}{'':7}{chance}")
-    return "\n".join(lines + [f"note: {note}" for note in results["test"]["notes"]])
+    lines += [f"note on {part} ({data}): {note}" for part in ("validation", "test") for note in results[part]["notes"]]
+    return "\n".join(lines)
