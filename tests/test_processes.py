@@ -44,7 +44,11 @@ def test_two_processes_give_the_scores_of_one(tiny_vivae, tmp_path):
         )
     one, two = (tmp_path / launcher / "S01" for launcher in printed)
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (one, two))
-    assert json.loads((two / "run.json").read_text())["processes"] == 2
+    records = [json.loads((folder / "run.json").read_text()) for folder in (one, two)]
+    assert [record["processes"] for record in records] == [1, 2]
+    cores = len(os.sched_getaffinity(0))
+    threads = [record["environment"]["threads"] for record in records]
+    assert threads == [cores, max(1, cores // 2)], "the launchers' one thread is not kept"
     for part in ("test", "validation", "train"):
         assert first[part]["confusion_matrix"] == second[part]["confusion_matrix"]
         assert first[part]["loss"] == pytest.approx(second[part]["loss"], abs=1e-4)
