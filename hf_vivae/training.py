@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,9 +29,9 @@ from .corpus import load_corpus
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import corpus_key, fit_extractor, measure_peaks
-from .logistic import fit_logistic_regression
+from .fitting import fit
 from .metrics import make_compute_metrics
-from .models import MODELS, LogisticRegressionForAudioClassification
+from .models import MODELS
 from .scoring import predict_parts, score_rows, selection
 from .splits import PARTS, Fold, make_folds
 from .trainer import VivaeTrainer
@@ -152,7 +151,7 @@ def run_fold(
     )
     if args.should_save:
         runs.write_json(folder / "run.json", record)
-    _fit(trainer, extractor, folder)
+    fit(trainer, folder)
     rows = predict_parts(trainer, features, fold, files, prepared.labels)
     scores = score_rows(rows, prepared.label_names)
     results = _identity(run, args, prepared) | {"fold": fold.name, "selection": selection(trainer)} | scores
@@ -177,42 +176,6 @@ def _load(
     if run.model in MODELS:
         return load_named(run.model, labels, run.model_config, checkpoint)
     return load_any(checkpoint, labels, run.model_config, max_seconds, run.from_scratch, run.trust_remote_code)
-
-
-def _fit(trainer: VivaeTrainer, extractor: FeatureExtractionMixin, folder: Path) -> None:
-    if isinstance(trainer.model, LogisticRegressionForAudioClassification):
-        _solve(trainer, folder)
-        return
-    if trainer.args.should_save:
-        _drop_unfinished_checkpoints(folder)
-    trainer.accelerator.wait_for_everyone()
-    checkpoints = _checkpoints(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    # mixed precision wraps forward in place; what is scored is the model that is saved, in its own precision
-    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def _drop_unfinished_checkpoints(folder: Path) -> None:
-    # Trainer writes trainer_state.json last: without it, or with half of it, the writer was killed in between
-    for checkpoint in _checkpoints(folder):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s was not written to its end and is removed.", checkpoint)
-            shutil.rmtree(checkpoint)
-
-
-def _solve(trainer: VivaeTrainer, folder: Path) -> None:
-    rows = trainer.train_dataset[:]
-    inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"]
-    entry = fit_logistic_regression(trainer.model, inputs.numpy(), rows["labels"].numpy())
-    if trainer.args.should_save:
-        runs.write_lines(folder / "history.jsonl", [entry])
 
 
 def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:

@@ -24,10 +24,11 @@ MAY_IMPORT = {
     "collator": {"models"},
     "logistic": {"models"},
     "features": {"audio", "checkpoints", "corpus", "models", "version"},
+    "fitting": {"logistic", "models", "runs", "trainer"},
     "trainer": {"evaluation", "runs"},
     "scoring": {"metrics", "splits", "trainer"},
     "training": {
-        "arguments", "checkpoints", "collator", "corpus", "features", "logistic", "metrics", "models", "runs",
+        "arguments", "checkpoints", "collator", "corpus", "features", "fitting", "metrics", "models", "runs",
         "scoring", "splits", "trainer",
     },
     "version": set(),
