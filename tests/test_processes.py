@@ -59,7 +59,7 @@ def test_two_processes_give_the_scores_of_one(tiny_vivae, tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp_path):
-    more = ["--num_train_epochs", "6", "--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [16]})]
+    more = ["--num_train_epochs", "12", "--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [16]})]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     launch("python", flags(tiny_vivae, whole, "mlp", *more))
     argv = [sys.executable, str(TRAIN), *flags(tiny_vivae, killed, "mlp", *more)]
