@@ -127,9 +127,10 @@ def claim(folder: Path) -> Iterator[None]:
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"expected a folder as --output_dir, found that {folder} is a file; give another.") from error
-    with lock:
-        lock.release()  # `with` counts a second time
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def environment() -> dict[str, Any]:
