@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,8 @@ from transformers import TrainingArguments
 
 from .corpus.schema import check_choice
 from .corpus.tasks import TASKS
+from .corpus_arguments import CorpusArguments
+from .habits import ReportHabits
 from .models import MODELS
 from .splits import PROTOCOLS
 
@@ -18,7 +19,7 @@ SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
 @dataclass
-class RunArguments:
+class RunArguments(CorpusArguments, ReportHabits):
     """What to train on what. Values here < recipe YAML < command line."""
 
     model: str | None = field(
@@ -48,25 +49,6 @@ class RunArguments:
         metadata={"help": "Input length of library encoders; by default the longest clip, 30 s at most."},
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that a checkpoint brings along."})
-    data: str = field(default="vivae", metadata={"help": "vivae, synthetic or folder."})
-    data_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder of clips (folder), or folder or VIVAE.zip (vivae) instead of a download."},
-    )
-    data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
-    subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
-    allow_partial: bool = field(
-        default=False, metadata={"help": "Train on what is there of VIVAE, with clips missing, extra or unusable."}
-    )
-    on_bad_audio: Literal["error", "skip"] = field(
-        default="error",
-        metadata={"help": "Clips that cannot be used stop the run, or are left out and listed."},
-    )
-    speaker_pattern: str | None = field(
-        default=None,
-        metadata={"help": "Regular expression whose group is the speaker in a file name (folder)."},
-    )
-    synthetic_seed: int = field(default=0, metadata={"help": "Seed of the synthetic corpus."})
     task: str = field(default="emotion", metadata={"help": "emotion, intensity, emotion_intensity or valence."})
     protocol: str | None = field(
         default=None,
@@ -79,6 +61,7 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.model:
             raise ValueError(f"expected --model, found none; give one of {', '.join(MODELS)}, a Hub id or a folder.")
         self.model_config = json_object(self.model_config or {}, "--model_config")
@@ -86,8 +69,6 @@ class RunArguments:
         self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
         check_choice("--protocol", self.protocol, PROTOCOLS)
         check_choice("--task", self.task, TASKS)
-        if self.data_dir:
-            self.data_dir = str(Path(self.data_dir).resolve())  # the run may be repeated from elsewhere
         if self.from_scratch and self.model_name_or_path:
             raise ValueError("--from_scratch and --model_name_or_path exclude each other; give one of them.")
         labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
@@ -123,7 +104,17 @@ class VivaeTrainingArguments(TrainingArguments):
         default=0,
         metadata={"help": "Multiply the learning rate by lr_decay_factor each time so many epochs have passed."},
     )
+    lr_decay_steps: int = field(
+        default=0, metadata={"help": "The same, counted in optimiser steps (what the report's notebook does)."}
+    )
     lr_decay_factor: float = field(default=0.98, metadata={"help": "See lr_decay_epochs."})
+    loss: Literal["cross_entropy", "ctc"] = field(
+        default="cross_entropy",
+        metadata={"help": "ctc takes the labels' scores of a clip for the one frame of a CTC output (the report)."},
+    )
+    eval_dropout: bool = field(
+        default=False, metadata={"help": "Leave dropout on while scoring (what the report's notebook does)."}
+    )
     # the collator takes every column of the features, and nothing else is in them
     remove_unused_columns: bool = field(default=False)
     eval_strategy: str = field(default="epoch")
@@ -156,18 +147,25 @@ class VivaeTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"expected --learning_rate above 0, found {self.learning_rate}; usual ones lie between 1e-6 and 1e-2."
             )
-        if self.lr_decay_epochs < 0:
-            raise ValueError(f"expected --lr_decay_epochs of 0 or more, found {self.lr_decay_epochs}; 0 turns it off.")
+        for name in ("lr_decay_epochs", "lr_decay_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
 
     def _check_combinations(self) -> None:
         if self.adam_l2 and self.optim != "adamw_torch_fused":
             raise ValueError(
                 f"--adam_l2 and --optim {self.optim.value} exclude each other; add --adam_l2 false to use the latter."
             )
-        if self.lr_decay_epochs and (self.lr_scheduler_type != "linear" or self.warmup_steps):
+        if self.lr_decay_epochs and self.lr_decay_steps:
+            raise ValueError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
+        for name in ("lr_decay_epochs", "lr_decay_steps"):
+            if getattr(self, name) and (self.lr_scheduler_type != "linear" or self.warmup_steps):
+                raise ValueError(
+                    f"--{name} takes the place of --lr_scheduler_type and --warmup_steps; add --{name} 0 to use those."
+                )
+        if self.loss == "ctc" and self.label_smoothing_factor:
             raise ValueError(
-                "--lr_decay_epochs takes the place of --lr_scheduler_type and --warmup_steps; add --lr_decay_epochs 0 "
-                "to use those."
+                "--label_smoothing_factor is for cross entropy, found it beside --loss ctc; leave out one of them."
             )
         if self.resume_from_checkpoint:
             raise ValueError(

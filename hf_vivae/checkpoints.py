@@ -154,10 +154,10 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> WaveformFeatureEx
         return build_feature_extractor(name, num_samples=config.num_samples)
     if not hasattr(config, "num_frames"):
         return extractor
-    if config.num_frames == extractor.num_frames:
-        return build_feature_extractor(name, num_mel_bins=config.num_mel_bins)
-    num_samples = (config.num_frames - 1) * extractor.hop_length
-    return build_feature_extractor(name, num_mel_bins=config.num_mel_bins, num_samples=num_samples)
+    settings = {"num_mel_bins": config.num_mel_bins, "pad_clip": getattr(config, "pad_clip", True)}
+    if config.num_frames != extractor.num_frames:
+        settings["num_samples"] = (config.num_frames - 1) * extractor.hop_length
+    return build_feature_extractor(name, **settings)
 
 
 def load_any(

@@ -61,6 +61,7 @@ def fit_extractor(
     train: Sequence[int],
     normalization: str,
     max_seconds: float,
+    scale: str = "peak",
 ) -> datasets.Dataset:
     """Features of all clips, after the extractor has taken its scale from the training clips.
 
@@ -71,14 +72,16 @@ def fit_extractor(
         train: rows that may be looked at.
         normalization: `none` as the report, or `mean_std` of the training clips' features.
         max_seconds: see `build_features`.
+        scale: `peak` divides waveforms by the training clips' largest sample, `full_scale` leaves full scale at 1.
 
     Raises:
         ValueError: where `mean_std` is asked of a library extractor, and where all training clips are silent.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
-        extractor.peak = float(np.max(np.asarray(peaks)[list(train)]))
-        if extractor.peak == 0:
+        peak = float(np.max(np.asarray(peaks)[list(train)]))
+        if peak == 0:
             raise ValueError("expected sound in the training clips, found nothing but zeros; check the recordings.")
+        extractor.peak = peak if scale == "peak" else 1.0
     elif normalization != "none":
         raise ValueError(
             f"--normalization {normalization} needs one of this package's feature extractors, found "

@@ -70,7 +70,7 @@ class ClassificationScores(evaluate.Metric):
 
         logits, truth = self._checked(predictions, references)
         predicted = logits.argmax(axis=1)
-        auc = self._auc(softmax(logits, axis=1), truth)
+        auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
         defined = [area for area in auc.values() if not np.isnan(area)]
         log_likelihood = log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
         return {
@@ -84,16 +84,6 @@ class ClassificationScores(evaluate.Metric):
             "n": len(truth),
             "notes": self._notes(truth),
         }
-
-    def _auc(self, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        from sklearn.metrics import roc_auc_score
-
-        areas = {}
-        for label, name in enumerate(self.label_names):
-            positive = truth == label
-            defined = positive.any() and not positive.all()
-            areas[name] = float(roc_auc_score(positive, probabilities[:, label])) if defined else float("nan")
-        return areas
 
     def _notes(self, truth: np.ndarray) -> list[str]:
         counts = np.bincount(truth, minlength=len(self.label_names))
@@ -129,6 +119,24 @@ class ClassificationScores(evaluate.Metric):
                 "training diverged, so lower the learning rate"
             )
         return logits, truth
+
+
+def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequence[str]) -> dict[str, float]:
+    """Area under the ROC curve of each label against the rest; NaN where the clips do not hold both.
+
+    Args:
+        scores: `(clips, labels)`, by which the clips are ranked.
+        truth: label index of each clip, `(clips,)`.
+        label_names: name of each label.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    areas = {}
+    for label, name in enumerate(label_names):
+        positive = truth == label
+        defined = positive.any() and not positive.all()
+        areas[name] = float(roc_auc_score(positive, scores[:, label])) if defined else float("nan")
+    return areas
 
 
 def make_compute_metrics(label_names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, Any]]:

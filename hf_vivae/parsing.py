@@ -3,23 +3,16 @@
 import argparse
 import json
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 
 from .arguments import RunArguments, VivaeTrainingArguments, json_object
+from .flags import FlagParser, did_you_mean, refuse_unknown
 from .models import MODELS
 from .runs import VOLATILE
-
-
-class _Parser(HfArgumentParser):
-    """A parser that says what is wrong in one sentence, instead of printing all that is right."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see --help for all arguments.")
+from .switches import choose_switches, read_switches, turn_on
 
 
 def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
@@ -35,19 +28,16 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
         ValueError: for unknown or misspelt keys and flags, with the nearest; for values of another type; for recipes
             that do not exist; and for what the dataclasses refuse.
     """
-    parser = _Parser([RunArguments, VivaeTrainingArguments], allow_abbrev=False)
+    parser = FlagParser([RunArguments, VivaeTrainingArguments], allow_abbrev=False)
     parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
     known = {action.dest for action in parser._actions} - {"help", "config"}
     source, defaults = _defaults(argv, recipes)
     for key in defaults:
         if key not in known:
-            raise ValueError(f"{source} has an unknown key {key!r}{_did_you_mean(key, known)}; correct or remove it.")
+            raise ValueError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
     model_config = json_object(defaults.pop("model_config", None) or {}, f"model_config of {source}")
-    given, unknown = parser.parse_known_args([*_as_flags(defaults), *argv])
-    if unknown:
-        flag = unknown[0].split("=")[0]
-        nearest = _did_you_mean(flag.lstrip("-").replace("-", "_"), known, prefix="--")
-        raise ValueError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
+    given, unknown = parser.parse_known_args([*as_flags(defaults), *argv])
+    refuse_unknown(unknown, known)
     given.model_config = {**model_config, **json_object(given.model_config or {}, "--model_config")}
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
@@ -64,7 +54,8 @@ def default_output_dir(run: RunArguments, seed: int) -> str:
     return str(Path("runs", run.data, run.recipe, f"{model}-{run.protocol}-{run.task}-seed{seed}"))
 
 
-def _as_flags(values: dict[str, Any]) -> list[str]:
+def as_flags(values: dict[str, Any]) -> list[str]:
+    """Settings as the command line that gives them; those that are None or empty are left out."""
     flags = []
     for key, value in values.items():
         if isinstance(value, list):
@@ -79,23 +70,42 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--model", "--recipe", "--config"):
         first.add_argument(flag)
+    first.add_argument("--as_coded", nargs="*")
     given, _ = first.parse_known_args(argv)
     if given.config:
-        if given.recipe:
-            raise ValueError("--config repeats a run with its recipe; leave out --recipe.")
+        for flag in ("recipe", "as_coded"):
+            if getattr(given, flag):
+                raise ValueError(f"--config repeats a run with its recipe and switches; leave out --{flag}.")
         return given.config, _read_run(Path(given.config))
     names = sorted(path.name for path in recipes.iterdir() if any(path.glob("*.yaml")))
     if given.recipe and given.recipe not in names:
         raise ValueError(
             f"expected a recipe out of {', '.join(names)}, found {given.recipe!r}"
-            f"{_did_you_mean(given.recipe, names)}; choose one of them."
+            f"{did_you_mean(given.recipe, names)}; choose one of them."
         )
+    if given.as_coded or given.recipe == "as_coded":
+        return _as_coded(given.model, given.recipe, given.as_coded, recipes)
     if given.model in MODELS:
         file = recipes / (given.recipe or "paper") / f"{given.model}.yaml"
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
     if given.recipe:
         raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
+
+
+def _as_coded(
+    model: str | None, recipe: str | None, names: list[str] | None, recipes: Path
+) -> tuple[str, dict[str, Any]]:
+    """Values of recipe `paper` with the named switches on, or with all that concern the model."""
+    if recipe not in (None, "paper", "as_coded") or model not in MODELS:
+        raise ValueError(
+            f"the switches of recipes/as_coded change the recipe paper of {', '.join(MODELS)}, found --recipe "
+            f"{recipe or 'paper'} and --model {model}; leave out --as_coded, or choose one of these models."
+        )
+    switches = read_switches(recipes)
+    names = names or [name for name, switch in switches.items() if model in switch.models]
+    values = _read_yaml(recipes / "paper" / f"{model}.yaml")
+    return "recipes/as_coded", turn_on(values, choose_switches(switches, names, model))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -119,8 +129,3 @@ def _read_run(file: Path) -> dict[str, Any]:
     # what belongs to the first run's folder or machine is not repeated
     kept = {**content["run"], **content["training"]}
     return {name: value for name, value in kept.items() if name == "folds" or name not in VOLATILE}
-
-
-def _did_you_mean(name: str, known: Any, prefix: str = "") -> str:
-    close = get_close_matches(name, known, 1)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""

@@ -35,6 +35,9 @@ VOLATILE = (
 )  # fmt: skip
 
 
+PEAK_RESET = "/proc/self/clear_refs"  # Linux
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file in one step: readers see the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,10 +178,21 @@ def git_commit() -> str | None:
     return f"{commit}+changes" if commit and changes else commit
 
 
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mb` begin anew, for a process that trains several models."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif os.access(PEAK_RESET, os.W_OK):
+        Path(PEAK_RESET).write_text("5")  # see proc(5)
+
+
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, or of the GPU's allocations, in MB."""
+    """Largest resident memory since `reset_peak_memory` (but on Linux, of the process), or of the GPU's, in MB."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    if os.access(PEAK_RESET, os.W_OK):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
     usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return usage / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kilobytes
 

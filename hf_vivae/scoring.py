@@ -5,30 +5,37 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy.special import softmax
 
-from .metrics import ClassificationScores
-from .splits import PARTS, Fold
+from .habits import ReportHabits, how_reported
+from .metrics import ClassificationScores, one_versus_rest_auc
+from .splits import PARTS
 from .trainer import VivaeTrainer
 
 
 def predict_parts(
-    trainer: VivaeTrainer, features: Dataset, fold: Fold, files: Sequence[str], labels: Sequence[int]
+    trainer: VivaeTrainer,
+    features: Dataset,
+    fold: str,
+    parts: dict[str, Sequence[int]],
+    files: Sequence[str],
+    labels: Sequence[int],
 ) -> list[dict[str, Any]]:
     """Rows of file, label, logits, fold and split for every clip of a fold; each part is predicted once.
 
     Args:
         trainer: of the model to score.
         features: of all clips of the corpus.
-        fold: rows of each part.
+        fold: its name.
+        parts: row indices of each part.
         files: name of each clip of the corpus, `(clips,)`.
         labels: label index of each clip of the corpus, `(clips,)`.
     """
     rows = []
-    for part in PARTS:
-        clips = getattr(fold, part)
+    for part, clips in parts.items():
         logits = trainer.predict(features.select(clips)).predictions  # (clips of the part, labels)
         rows += [
-            {"file": files[clip], "label": labels[clip], "logits": row.tolist(), "fold": fold.name, "split": part}
+            {"file": files[clip], "label": labels[clip], "logits": row.tolist(), "fold": fold, "split": part}
             for clip, row in zip(clips, logits, strict=True)
         ]
     return rows
@@ -39,15 +46,59 @@ def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> di
     scorer, scores = ClassificationScores(label_names), {}
     for part in reversed(PARTS):
         chosen = [row for row in rows if row["split"] == part]
+        if not chosen:  # without a validation part, where the epoch is selected on test
+            continue
         logits = np.asarray([row["logits"] for row in chosen])
         scores[part] = scorer.compute(predictions=logits, references=[row["label"] for row in chosen])
     return scores
 
 
-def selection(trainer: VivaeTrainer) -> dict[str, Any] | None:
+def report_scores(
+    habits: ReportHabits,
+    rows: Sequence[dict[str, Any]],
+    label_names: Sequence[str],
+    history: Sequence[dict[str, Any]],
+    epoch: float | None,
+    seed: int,
+) -> dict[str, Any] | None:
+    """AUC and losses in the report's ways, beside the run's own scores; None where they are asked for in no such way.
+
+    Args:
+        habits: which ways.
+        rows: those of `predict_parts`, for all clips.
+        label_names: name of each label.
+        history: entries of `Trainer.state.log_history`.
+        epoch: whose losses are reported; None for the last.
+        seed: of the run; a redrawn split has another one.
+    """
+    how = how_reported(habits)
+    if how is None:
+        return None
+    test = [row for row in rows if row["split"] == "test"]
+    if habits.auc_split == "redrawn":
+        redrawn = np.random.default_rng((seed, 1)).permutation(len(rows))[: len(test)]
+        test = [rows[row] for row in sorted(redrawn)]
+    scores = np.asarray([row["logits"] for row in test])
+    if habits.auc_scores == "probabilities":
+        scores = softmax(scores, axis=1)
+    auc = one_versus_rest_auc(scores, np.asarray([row["label"] for row in test]), label_names)
+    defined = [area for area in auc.values() if not np.isnan(area)]
+    return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)), "loss": _losses(habits, history, epoch)}
+
+
+def _losses(habits: ReportHabits, history: Sequence[dict[str, Any]], epoch: float | None) -> dict[str, float]:
+    suffix = "_sum" if habits.loss_reduction == "sum" else ""
+    prefix = "eval" if habits.select_on == "test" else "test"
+    keys = {"train": f"loss{suffix}", "test": f"{prefix}_loss{suffix}"}
+    chosen = [entry for entry in history if epoch is None or entry.get("epoch") == epoch]
+    found = {part: [entry[key] for entry in chosen if key in entry] for part, key in keys.items()}
+    return {part: values[-1] for part, values in found.items() if values}
+
+
+def selection(trainer: VivaeTrainer, select_on: str) -> dict[str, Any] | None:
     """How the epoch that is scored was chosen; None where nothing was: the last one, or a solver's solution."""
     best = trainer.state.best_global_step
     if not trainer.args.load_best_model_at_end or not best:
         return None
     epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
-    return {"on": "validation", "metric": trainer.args.metric_for_best_model, "epoch": epoch}
+    return {"on": select_on, "metric": trainer.args.metric_for_best_model, "epoch": epoch}

@@ -1,9 +1,11 @@
 """The library's Trainer with one loss for every model, the report's optimiser, and its accuracy while training."""
 
 import math
+import time
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -15,42 +17,77 @@ class VivaeTrainer(Trainer):
     """`Trainer` whose loss is the mean over all clips of an optimiser step, however they were cut into batches.
 
     The library leaves the loss to each model, and some ignore gradient accumulation (wav2vec2 would take four times
-    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits.
+    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits. Scoring does not touch the random
+    numbers of training, so that a run that scores more learns the same.
 
     Args:
         args: those of `Trainer`.
         title: model and clips; stands beside every score that is shown while training.
+        select_on: which clips are evaluated, `validation` or `test`.
+        watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         kwargs: those of `Trainer`.
     """
 
-    def __init__(self, *args, title: str, **kwargs) -> None:
+    def __init__(
+        self, *args, title: str, select_on: str = "validation", watched: Dataset | None = None, **kwargs
+    ) -> None:
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
-        self._hits, self._seen = 0, 0
+        self._watched = watched
+        self._trained, self._scored = Tally(), Tally()
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
-        self.add_callback(EpochProgress(title))
-        self.add_callback(History(title))
+        self.add_callback(EpochProgress(title, select_on))
+        self.add_callback(History(title, select_on))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         logits = outputs["logits"].float()  # (batch, num_labels)
-        smoothing = 0.0
-        if self.model.training:
-            smoothing = self.args.label_smoothing_factor
-            self._hits += (logits.detach().argmax(-1) == labels).sum()
-            self._seen += len(labels)
-        count = len(labels) if num_items_in_batch is None else num_items_in_batch
-        return torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing) / count
+        training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
+        if self.args.loss == "ctc":
+            total = one_frame_ctc(logits, labels)
+        else:
+            smoothing = self.args.label_smoothing_factor if training else 0.0
+            total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        (self._trained if training else self._scored).add(logits.detach(), labels, total.detach())
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        """The library's, on a clock that stands still while clips are scored and checkpoints written."""
+        self._trained.start()
+        return super().training_step(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Add the accuracy on the training clips since the last entry, measured with dropout on."""
-        if "loss" in logs and self._seen:
-            counts = torch.tensor([int(self._hits), self._seen], device=self.args.device)
-            hits, seen = self.accelerator.reduce(counts).tolist()
-            logs["accuracy"] = hits / seen
-            self._hits, self._seen = 0, 0
+        """Add what the training clips since the last entry gave, with dropout on: accuracy, summed loss, speed."""
+        if "loss" in logs and self._trained.clips:
+            hits, clips, batch_means = self._reduced(self._trained)
+            logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
+            self._trained = Tally()
         super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """The library's, then the same for the watched clips."""
+        scores = super().evaluate(*args, **kwargs)
+        if self._watched is not None:
+            super().evaluate(self._watched, metric_key_prefix="test")
+        return scores
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """The library's, with the sum over batches of their mean losses beside the mean over clips."""
+        self._scored = Tally()
+        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics[f"{metric_key_prefix}_loss_sum"] = self._reduced(self._scored)[2]
+        return output
+
+    def prediction_step(self, model: torch.nn.Module, *args, **kwargs):
+        """The library's, with dropout where the report's notebook had left it on."""
+        model.train(self.args.eval_dropout)
+        return super().prediction_step(model, *args, **kwargs)
+
+    def _reduced(self, tally: "Tally") -> list[float]:
+        counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
+        return self.accelerator.reduce(counts).tolist()
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The library's optimiser, or with `adam_l2` Adam with L2 on all parameters, which it does not offer."""
@@ -66,12 +103,11 @@ class VivaeTrainer(Trainer):
         return super().create_optimizer(model)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The library's scheduler, or with `lr_decay_epochs` a step decay counted in epochs."""
-        if self.lr_scheduler is None and self.args.lr_decay_epochs:
+        """The library's scheduler, or a step decay where `lr_decay_epochs` or `lr_decay_steps` asks for one."""
+        steps = self.args.lr_decay_steps or self.args.lr_decay_epochs * self._steps_per_epoch()
+        if self.lr_scheduler is None and steps:
             self.lr_scheduler = torch.optim.lr_scheduler.StepLR(
-                optimizer or self.optimizer,
-                step_size=self.args.lr_decay_epochs * self._steps_per_epoch(),
-                gamma=self.args.lr_decay_factor,
+                optimizer or self.optimizer, step_size=steps, gamma=self.args.lr_decay_factor
             )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
@@ -79,6 +115,41 @@ class VivaeTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+class Tally:
+    """Counts over the clips that passed the loss since the last entry of the log."""
+
+    def __init__(self) -> None:
+        self.hits, self.clips, self.batch_means = 0, 0, 0.0
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Set the clock going, if it does not go yet."""
+        self._started = self._started or time.perf_counter()
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU."""
+        self.hits += (logits.argmax(-1) == labels).sum()
+        self.batch_means += loss / len(labels)
+        self.clips += len(labels)
+
+    def speed(self, clips: float) -> float:
+        """Clips a second, where `clips` of all processes were counted."""
+        return clips / (time.perf_counter() - self._started)
+
+
+def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """CTC loss of logits `(batch, num_labels)` and labels `(batch,)`, summed over the clips.
+
+    The report names CTC for a classifier whose output for a clip is one frame of labels without a blank: CTC over it
+    (Graves et al., ICML 2006) has a single path, the label itself, and is cross entropy.
+    """
+    frame = logits.log_softmax(-1)
+    blank = torch.full_like(frame[:, :1], -1e9)  # not -inf, whose gradient is NaN
+    lengths = torch.ones(len(labels), dtype=torch.long)
+    log_probs = torch.cat((blank, frame), dim=1)[None]  # (frames=1, batch, 1 + num_labels)
+    return torch.nn.functional.ctc_loss(log_probs, labels[:, None] + 1, lengths, lengths, reduction="sum")
 
 
 def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -89,26 +160,26 @@ def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch
 class EpochProgress(ProgressCallback):
     """The library's progress bar, with one readable line for each evaluation instead of every number."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, select_on: str) -> None:
         super().__init__()
-        self.title = title
+        self.title, self.select_on = title, select_on
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        """Show the line once validation has been scored."""
+        """Show the line once the clips that select have been scored."""
         if self.training_bar is not None and logs and "eval_uar" in logs:
             train = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
             self.training_bar.write(
                 f"{self.title}, epoch {logs.get('epoch', 0):g}: train loss {train.get('loss', math.nan):.3f}, "
-                f"accuracy {train.get('accuracy', math.nan):.1%}; validation loss {logs['eval_loss']:.3f}, accuracy "
-                f"{logs['eval_accuracy']:.1%}, UAR {logs['eval_uar']:.1%}"
+                f"accuracy {train.get('accuracy', math.nan):.1%}; {self.select_on} loss {logs['eval_loss']:.3f}, "
+                f"accuracy {logs['eval_accuracy']:.1%}, UAR {logs['eval_uar']:.1%}"
             )
 
 
 class History(TrainerCallback):
     """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, select_on: str) -> None:
+        self.title, self.select_on = title, select_on
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
@@ -119,4 +190,4 @@ class History(TrainerCallback):
         """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
         self.on_evaluate(args, state, control)
         if state.is_world_process_zero:
-            save_curves(state.log_history, Path(args.output_dir), self.title, model.config.num_labels)
+            save_curves(state.log_history, Path(args.output_dir), self.title, model.config.num_labels, self.select_on)

@@ -25,14 +25,14 @@ from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .checkpoints import find_checkpoint, load_any, load_named
 from .collator import ClipCollator
-from .corpus import load_corpus
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import corpus_key, fit_extractor, measure_peaks
 from .fitting import fit
+from .habits import marks
 from .metrics import make_compute_metrics
-from .models import MODELS
-from .scoring import predict_parts, score_rows, selection
+from .models import MODELS, WaveformFeatureExtractor
+from .scoring import predict_parts, report_scores, score_rows, selection
 from .splits import PARTS, Fold, make_folds
 from .trainer import VivaeTrainer
 
@@ -51,24 +51,33 @@ class Prepared:
     folds: list[Fold]
 
 
-def train(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, Any], list[Path]]:
+def train(
+    run: RunArguments, args: VivaeTrainingArguments, corpus: Corpus | None = None
+) -> tuple[dict[str, Any], list[Path]]:
     """Train and score a model on every chosen fold; the content of `results.json`, and the folds' run folders.
 
     A fold that is finished is not trained again, one that was interrupted goes on from its last checkpoint.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        corpus: what `run.load()` has given, for several runs on one corpus; read anew by default.
 
     Raises:
         ValueError: for everything in arguments, clips, checkpoint or run folder that a user can mend.
     """
     _use_all_cores(args)
     with runs.claim(Path(args.output_dir)) if args.process_index == 0 else nullcontext():
-        return _train_folds(run, args)
+        return _train_folds(run, args, corpus)
 
 
-def _train_folds(run: RunArguments, args: VivaeTrainingArguments) -> tuple[dict[str, Any], list[Path]]:
+def _train_folds(
+    run: RunArguments, args: VivaeTrainingArguments, corpus: Corpus | None
+) -> tuple[dict[str, Any], list[Path]]:
     with args.main_process_first(desc="reading checkpoint and corpus"):
         # first, since it fails at once where there is no network, and the corpus may take a minute
         checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
-        prepared = prepare(run, args.seed)
+        prepared = prepare(run, args.seed, corpus or run.load())
     chosen = _choose_folds(prepared.folds, run.folds)
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
@@ -94,21 +103,8 @@ def _use_all_cores(args: VivaeTrainingArguments) -> None:
     torch.set_num_threads(max(1, cores // local_processes))
 
 
-def prepare(run: RunArguments, seed: int) -> Prepared:
-    """Read, check, label and split the corpus."""
-    corpus = load_corpus(
-        run.data,
-        data_dir=run.data_dir,
-        data_url=run.data_url,
-        subset=run.subset,
-        allow_partial=run.allow_partial,
-        on_bad_audio=run.on_bad_audio,
-        speaker_pattern=run.speaker_pattern,
-        synthetic_seed=run.synthetic_seed,
-    )
-    if corpus.problems:
-        shown = "; ".join(corpus.problems[:5])
-        logger.warning("%d files are left out or missing (all in run.json): %s", len(corpus.problems), shown)
+def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
+    """Measure, label and split the corpus."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     peaks = measure_peaks(corpus.dataset)
     return Prepared(corpus, peaks, labels, label_names, make_folds(corpus.dataset, run.protocol, labels, seed))
@@ -126,35 +122,42 @@ def run_fold(
     args = copy.copy(args)
     args.output_dir = str(folder)
     files = prepared.corpus.dataset["file"][:]
+    parts = _parts(fold, run.select_on)
     record = _record(run, args, prepared)
-    record["fold"] = {part: [files[row] for row in getattr(fold, part)] for part in PARTS}
+    record["fold"] = {part: [files[row] for row in parts.get(part, ())] for part in PARTS}
     runs.check_same_run(folder, record)
     if (finished := runs.read_results(folder)) is not None:
         logger.warning("%s is finished and not trained again; its scores follow.", folder)
         return finished
     started = time.perf_counter()
+    runs.reset_peak_memory()
     set_seed(args.seed)
     dataset = prepared.corpus.dataset
     max_seconds = run.max_seconds or min(max(dataset["duration"]), LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    if not run.resample:
+        _hear_unresampled(extractor, prepared.corpus)
     with args.main_process_first(desc="features"):
-        features = fit_extractor(extractor, dataset, prepared.peaks, fold.train, run.normalization, max_seconds)
+        features = fit_extractor(
+            extractor, dataset, prepared.peaks, parts["train"], run.normalization, max_seconds, run.scale
+        )
     features = features.add_column("labels", prepared.labels).with_format("torch")
     trainer = VivaeTrainer(
         model=model,
         args=args,
-        train_dataset=features.select(fold.train),
-        eval_dataset=features.select(fold.validation),
+        train_dataset=features.select(parts["train"]),
+        eval_dataset=features.select(parts[run.select_on]),
+        watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
         data_collator=ClipCollator(extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
         title=f"{Path(run.model).name} on {prepared.corpus.name} clips",
+        select_on=run.select_on,
     )
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     fit(trainer, folder)
-    rows = predict_parts(trainer, features, fold, files, prepared.labels)
-    scores = score_rows(rows, prepared.label_names)
-    results = _identity(run, args, prepared) | {"fold": fold.name, "selection": selection(trainer)} | scores
+    rows = predict_parts(trainer, features, fold.name, parts, files, prepared.labels)
+    results = _identity(run, args, prepared) | {"fold": fold.name} | _scores(run, args, trainer, rows, prepared)
     if args.should_save:
         trainer.model.save_pretrained(folder)
         extractor.save_pretrained(folder)
@@ -167,6 +170,35 @@ def run_fold(
         runs.write_json(folder / "results.json", results)
     trainer.accelerator.wait_for_everyone()
     return results
+
+
+def _parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
+    if select_on == "validation":
+        return {part: getattr(fold, part) for part in PARTS}
+    return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}
+
+
+def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
+    rate = corpus.dataset.features["audio"].sampling_rate
+    if rate is None or not isinstance(extractor, WaveformFeatureExtractor):
+        raise ValueError(
+            "--resample false needs a model of this package and clips of one sampling rate, found "
+            f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."
+        )
+    extractor.sampling_rate = rate  # so that the checkpoint, too, is given such clips as they are
+
+
+def _scores(
+    run: RunArguments, args: VivaeTrainingArguments, trainer: VivaeTrainer, rows: list[dict], prepared: Prepared
+) -> dict[str, Any]:
+    chosen, history = selection(trainer, run.select_on), trainer.state.log_history
+    epoch = chosen["epoch"] if chosen else None
+    return {
+        "selection": chosen,
+        "habits": marks(run, args.eval_dropout, selected=chosen is not None),
+        "reported": report_scores(run, rows, prepared.label_names, history, epoch, args.seed),
+        **score_rows(rows, prepared.label_names),
+    }
 
 
 def _load(
@@ -182,6 +214,7 @@ def _identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepare
     return {
         "model": run.model,
         "recipe": run.recipe,
+        "as_coded": run.as_coded,
         "data": prepared.corpus.name,
         "protocol": run.protocol,
         "task": run.task,
@@ -203,7 +236,8 @@ def _pool(
         **_identity(run, args, prepared),
         "of_folds": len(prepared.folds),
         **score_rows(rows, prepared.label_names),
-        "folds": {name: {part: result[part] for part in PARTS} for name, result in results.items()},
+        "folds": {name: {part: result[part] for part in PARTS if part in result} for name, result in results.items()},
+        "habits": next(iter(results.values()))["habits"],
     }
     if args.should_save:
         runs.write_json(Path(args.output_dir) / "results.json", content)

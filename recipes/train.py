@@ -5,10 +5,9 @@ accelerate launch recipes/train.py --model vit-32-30 --data synthetic --recipe q
 torchrun --nproc_per_node 2 recipes/train.py --model mlp --data folder --data_dir my_clips
 """
 
-import os
-import sys
-import traceback
 from pathlib import Path
+
+from hf_vivae.flags import run_script
 
 
 def main(argv: list[str]) -> None:
@@ -37,17 +36,5 @@ from transformers import pipeline
 classify = pipeline("audio-classification", "{folders[0]}", top_k=None)"""
 
 
-def said_by_us(error: BaseException) -> bool:
-    """Whether hf_vivae itself raised the error, so that its sentence is enough without a traceback."""
-    import hf_vivae
-
-    return Path(hf_vivae.__file__).parent in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
-
-
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        if not said_by_us(error):
-            raise
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
+    run_script(main)

@@ -38,8 +38,9 @@ def test_the_name_of_a_vit_is_its_patch(name):
 
 
 def test_a_recipe_is_named_after_its_model():
-    assert {path.stem for path in RECIPES.glob("paper/*")} == set(MODELS)
-    for path in RECIPES.glob("*/*.yaml"):
+    for recipe in ("paper", "tuned"):
+        assert {path.stem for path in RECIPES.glob(f"{recipe}/*")} == set(MODELS)
+    for path in (path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "as_coded"):
         run, _ = parse("--model", path.stem, "--recipe", path.parent.name)
         build_config(path.stem, **run.model_config)
 
@@ -65,7 +66,10 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "mlp", "--learning_rat", "1"], r"argument '--learning_rat' \(did you mean --learning_rate\?\)"),
         (["--model", "mlp", "--learning-rat=1"], r"argument '--learning-rat' \(did you mean --learning_rate\?\)"),
         (["--data", "synthetic"], "expected --model, found none; give one of logistic-regression, mlp"),
-        (["--model", "mlp", "--recipe", "papper"], r"out of paper, quick, found 'papper' \(did you mean paper\?\)"),
+        (
+            ["--model", "mlp", "--recipe", "papper"],
+            r"out of as_coded, paper, quick, tuned, found 'papper' \(did you mean paper\?\)",
+        ),
         (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
         (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),
         (["--model", "mlp", "--model_config", "[1]"], "expected a JSON object in --model_config, found list"),
@@ -81,6 +85,24 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "mlp", "--optim", "sgd"], "--adam_l2 and --optim sgd exclude each other; add --adam_l2 false"),
         (["--model", "mlp", "--lr_scheduler_type", "cosine"], "--lr_decay_epochs takes the place of"),
         (["--model", "mlp", "--lr_decay_epochs", "-1"], "expected --lr_decay_epochs of 0 or more, found -1"),
+        (["--model", "mlp", "--lr_decay_steps", "50"], "--lr_decay_epochs and --lr_decay_steps exclude each other"),
+        (
+            ["--model", "wav2vec2", "--label_smoothing_factor", "0.1"],
+            "--label_smoothing_factor is for cross entropy, found it beside --loss ctc",
+        ),
+        (
+            ["--model", "mlp", "--as_coded", "redrawn-splitt"],
+            r"expected --as_coded out of .*, found 'redrawn-splitt' \(did you mean redrawn-split\?\); correct it.",
+        ),
+        (
+            ["--model", "mlp", "--as_coded", "no-resampling"],
+            "the switch no-resampling concerns wav2vec2, found --model mlp; leave it out.",
+        ),
+        (
+            ["--model", "mlp", "--recipe", "tuned", "--as_coded", "redrawn-split"],
+            "the switches of recipes/as_coded change the recipe paper of .*, found --recipe tuned and --model mlp;",
+        ),
+        (["--model", "mlp", "--config", "x", "--as_coded", "one-split"], "with its recipe and switches; leave out"),
         (["--model", "mlp", "--metric_for_best_model", "uarr"], r"found 'uarr' \(did you mean uar\?\)"),
         (["--model", "mlp", "--protocol", "random-80"], r"found 'random-80' \(did you mean random-80-20\?\)"),
         (["--model", "mlp", "--resume_from_checkpoint", "x"], "a run resumes by itself: repeat its command"),

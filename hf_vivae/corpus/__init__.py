@@ -1,4 +1,4 @@
-"""Where clips come from: VIVAE, the synthetic stand-in, or anybody's folder, all with the same columns."""
+"""Where clips come from: VIVAE, the synthetic stand-in, anybody's folder, or noise; all with the same columns."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ __all__ = [
     "load_synthetic",
     "load_vivae",
     "read_folder",
+    "read_noise",
     "read_synthetic",
     "read_vivae",
     "task_labels",
 ]
 
-SOURCES = ("vivae", "synthetic", "folder")
+SOURCES = ("vivae", "synthetic", "folder", "noise")
+GENERATED = ("synthetic", "noise")
 
 
 def load_corpus(
@@ -54,7 +56,7 @@ def load_corpus(
         allow_partial: use the part of VIVAE that is there; VIVAE only.
         on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
         speaker_pattern: as for `read_folder`; `folder` only.
-        synthetic_seed: seed of the synthetic clips, at least 0; `synthetic` only.
+        synthetic_seed: seed of the generated clips, at least 0; `synthetic` and `noise` only.
 
     Raises:
         ValueError: for an unknown source, an option that the source does not have, and whatever the readers
@@ -70,6 +72,8 @@ def load_corpus(
         return read_folder(data_dir, speaker_pattern, on_bad_audio)
     if data == "synthetic":
         return read_synthetic(synthetic_seed)
+    if data == "noise":
+        return read_noise(synthetic_seed)
     return read_vivae(data_dir, subset, allow_partial, on_bad_audio, data_url or ZENODO_URL)
 
 
@@ -87,13 +91,28 @@ def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus
     """
     from .synthetic import synthesize_corpus
 
-    folder = synthesize_corpus(seed, cache_dir)
+    return _read_generated("synthetic", synthesize_corpus(seed, cache_dir))
+
+
+def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
+    """White noise under VIVAE's names, made where the cache does not hold it: a score off chance on it is a leak.
+
+    Raises:
+        CorpusError: where clips in the cache are no longer whole; its `problems` names all of them.
+        ValueError: for a seed below 0.
+    """
+    from .noise import make_noise_corpus
+
+    return _read_generated("noise", make_noise_corpus(seed, cache_dir))
+
+
+def _read_generated(name: str, folder: Path) -> Corpus:
     try:
-        return dataclasses.replace(read_vivae(folder), name="synthetic")
+        return dataclasses.replace(read_vivae(folder), name=name)
     except ValueError as error:  # no CorpusError where the folder has none or several full_set
         problems = error.problems if isinstance(error, CorpusError) else ("not one full_set with clips",)
         raise CorpusError(
-            f"expected the synthetic clips in {folder} as they were made, found them damaged "
+            f"expected the {name} clips in {folder} as they were made, found them damaged "
             f"({first_names(problems)}); delete that folder to have them made again.",
             problems,
         ) from error
@@ -109,12 +128,12 @@ def _refuse_unused(
     synthetic_seed: int,
 ) -> None:
     unused = {
-        "--data_dir": data == "synthetic" and data_dir is not None,
+        "--data_dir": data in GENERATED and data_dir is not None,
         "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
         "--subset": data != "vivae" and subset != "full",
         "--allow_partial": data != "vivae" and allow_partial,
         "--speaker_pattern": data != "folder" and speaker_pattern is not None,
-        "--synthetic_seed": data != "synthetic" and synthetic_seed != 0,
+        "--synthetic_seed": data not in GENERATED and synthetic_seed != 0,
     }
     options = [option for option, given in unused.items() if given]
     if options:

@@ -7,19 +7,13 @@ clip has its own random stream, made from the seed and its name, so it sounds th
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
-import shutil
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from filelock import FileLock
-from scipy.special import expit, ndtr, ndtri
-from tqdm.auto import tqdm
+from scipy.special import expit
 
-from .download import cache_folder
+from .generated import check_seed, generate_corpus, random_stream, typical_samples
 from .vivae import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
 
@@ -112,10 +106,6 @@ INTENSITY_SHIFTS = {
 }
 SPEAKER_SD = {"register": 1.0, "roughness": 0.3, "tilt": 0.2, "breath": 1.5, "level": 2.0}
 TAKE_SD = {"register": 2.0, "roughness": 0.5, "tilt": 0.25, "breath": 3.0, "level": 3.0}
-# Durations: a log-normal distribution cut at VIVAE's shortest and longest clip, its two parameters chosen so
-# that median (35,732) and mean (39,819 samples) are VIVAE's. VIVAE's standard deviation is not published.
-SHORTEST, LONGEST = 17_619, 88_200  # samples
-LOG_DURATION_MEAN, LOG_DURATION_SD = np.log(32_918), 0.6375
 UNHURRIED = {"pleasure": 0.4, "anger": 0.1, "surprise": -0.4}  # standard deviations of the rank
 
 
@@ -129,14 +119,7 @@ def synthesize_corpus(seed: int = 0, cache_dir: str | Path | None = None) -> Pat
     Raises:
         ValueError: for a seed below 0.
     """
-    _check_seed(seed)
-    folder = Path(cache_dir or cache_folder(), "synthetic", f"seed-{seed}-{VERSION}")
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():  # another process may have made it while this one waited
-                _build(folder, seed)
-    return folder
+    return generate_corpus("synthetic", VERSION, seed, cache_dir, _manifest(), synthesize_clip)
 
 
 def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
@@ -145,30 +128,14 @@ def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
     Raises:
         ValueError: if VIVAE has no clip of that name, or for a seed below 0.
     """
-    _check_seed(seed)
+    check_seed(seed)
     if name not in _manifest():
         raise ValueError(
             f"expected one of the {len(_manifest())} file names of VIVAE, found {name!r}; "
             "hf_vivae.corpus.vivae.read_manifest lists them."
         )
-    rng = _stream(seed, "clip", name)
+    rng = random_stream(seed, "clip", name)
     return sing(_utterance(name, seed, rng), rng)
-
-
-def _check_seed(seed: int) -> None:
-    if seed < 0:
-        raise ValueError(f"expected a seed of at least 0, found {seed}; give another with --synthetic_seed.")
-
-
-def _build(folder: Path, seed: int) -> None:
-    # Only a whole corpus gets its name; what a killed build left behind is thrown away by the next one.
-    partial = Path(f"{folder}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "full_set").mkdir(parents=True)
-    for name in tqdm(_manifest(), desc="synthetic clips", unit="clip"):
-        pcm = np.rint(synthesize_clip(name, seed) * 32767).astype(np.int16)
-        soundfile.write(partial / "full_set" / name, pcm, SAMPLING_RATE, subtype="PCM_16")
-    os.replace(partial, folder)
 
 
 @functools.cache
@@ -176,28 +143,21 @@ def _manifest() -> dict[str, dict[str, str]]:
     return {row["file_name"]: row for row in read_manifest()}
 
 
-def _stream(seed: int, *keys: str) -> np.random.Generator:
-    digest = hashlib.sha256("/".join(keys).encode()).digest()
-    return np.random.default_rng([seed, *np.frombuffer(digest[:16], dtype="<u4").tolist()])
-
-
 @functools.cache
 def _durations(seed: int) -> dict[str, int]:
     """Samples of each clip: the same 1085 values for every seed, dealt out in another order."""
     rank = {
-        name: UNHURRIED.get(row["emotion"], 0.0) + _stream(seed, "duration", name).standard_normal()
+        name: UNHURRIED.get(row["emotion"], 0.0) + random_stream(seed, "duration", name).standard_normal()
         for name, row in _manifest().items()
     }
-    ends = ndtr((np.log([SHORTEST, LONGEST]) - LOG_DURATION_MEAN) / LOG_DURATION_SD)
-    scores = ndtri(np.linspace(*ends, len(rank)))
-    samples = np.rint(np.exp(LOG_DURATION_MEAN + LOG_DURATION_SD * scores)).astype(int).tolist()
+    samples = typical_samples(np.linspace(0.0, 1.0, len(rank))).tolist()
     return dict(zip(sorted(rank, key=rank.__getitem__), samples, strict=True))
 
 
 @functools.cache
 def _speaker(speaker: str, seed: int) -> tuple[float, float, dict[str, float]]:
     """What all clips of a speaker share: pitch in Hz, factor on the formants, and habits as in `SPEAKER_SD`."""
-    rng = _stream(seed, "speaker", speaker)
+    rng = random_stream(seed, "speaker", speaker)
     smallness, pitch, *habits = rng.standard_normal(2 + len(SPEAKER_SD))
     hertz = 210.0 * 2.0 ** ((2.5 * smallness + 1.5 * pitch) / 12.0)
     habits = {key: SPEAKER_SD[key] * habit for key, habit in zip(SPEAKER_SD, habits, strict=True)}

@@ -1,36 +1,109 @@
-"""Pictures of a run, as PNG."""
+"""Loss and accuracy over epochs, as PNG; colours are those of Okabe and Ito, told apart by colour-blind readers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-TRAIN, VALIDATION, CHANCE = "#3b6ea5", "#c8553d", "#888888"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+PARTS = {"training": BLUE, "validation": VERMILION, "test": "#000000"}
+UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
+# the dashes of one fall into the gaps of the other, so that two marks at one epoch are both seen
+MARKS = {
+    "validation": ((0, (5, 5)), "picked on validation"),
+    "test": ((5, (5, 5)), "picked on test, the report's rule"),
+}
+FEW_EPOCHS = 30
 
 
-def save_curves(history: Sequence[dict[str, Any]], folder: Path, title: str, num_labels: int) -> None:
-    """Draw `loss.png` and `accuracy.png`: training and validation over epochs, and what chance gives.
+def blank_figure(width: float, height: float) -> "Figure":
+    """An empty figure of that size in inches; without pyplot, so no display is looked for."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=160, layout="constrained")
+
+
+def save_curves(
+    history: Sequence[Mapping[str, Any]], folder: Path, title: str, num_labels: int, select_on: str = "validation"
+) -> None:
+    """Draw `loss.png` and `accuracy.png` of one run.
 
     Args:
-        history: entries of `Trainer.state.log_history`; training has `loss` and `accuracy`, validation `eval_*`.
+        history: as for `curves_figure`.
         folder: where the pictures go.
         title: model and clips, said above each picture.
-        num_labels: chance guesses one of them, each as often.
+        num_labels: as for `curves_figure`.
+        select_on: as for `curves_figure`.
     """
-    from matplotlib.figure import Figure  # without pyplot: no display is looked for
-
-    chances = {"loss": math.log(num_labels), "accuracy": 1 / num_labels}
-    for name, unit in (("loss", "cross entropy (nats)"), ("accuracy", "accuracy")):
-        figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    for name in UNITS:
+        figure = blank_figure(6, 4)
         axes = figure.add_subplot()
-        for key, label, colour in ((name, "training", TRAIN), (f"eval_{name}", "validation", VALIDATION)):
-            points = [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=label, color=colour, marker="o", markersize=3)
-        axes.axhline(chances[name], label="chance", color=CHANCE, linestyle=":")
-        axes.set(xlabel="epoch", ylabel=unit, title=title)
-        if name == "accuracy":
-            axes.set_ylim(0, 1)
-        axes.grid(alpha=0.3)
-        axes.legend()
+        _draw(axes, name, history, num_labels, select_on)
+        axes.set_title(title, fontsize="medium")
+        axes.legend(fontsize="small")
         figure.savefig(folder / f"{name}.png")
+
+
+def curves_figure(
+    history: Sequence[Mapping[str, Any]],
+    title: str,
+    num_labels: int,
+    select_on: str = "validation",
+    picked: Mapping[str, float] | None = None,
+    reported_accuracy: float | None = None,
+) -> "Figure":
+    """Loss and accuracy of one model over epochs, side by side (sections 8.2 to 8.7 of the 2022 report).
+
+    Args:
+        history: entries of a run's `history.jsonl`; training has `loss` and `accuracy`, the clips that the epoch is
+            selected on `eval_*`, and test clips that were only watched `test_*`.
+        title: model and clips, said above the picture.
+        num_labels: chance guesses one of them, each as often.
+        select_on: which clips the `eval_*` entries are of, `validation` or `test`.
+        picked: best epoch by `validation` and by `test` clips, each marked with its rule.
+        reported_accuracy: the report's printed accuracy on its test clips, of VIVAE.
+
+    Raises:
+        ValueError: no entry has an epoch, as for a model that a solver fitted.
+    """
+    if not any("epoch" in entry for entry in history):
+        raise ValueError(
+            f"{title}: expected history entries with an epoch, found none: a model that is fitted by a solver has no "
+            "curves, so leave it out"
+        )
+    figure = blank_figure(10, 4.4)
+    panels = dict(zip(UNITS, figure.subplots(1, 2), strict=True))
+    for name, axes in panels.items():
+        _draw(axes, name, history, num_labels, select_on)
+        for part, epoch in (picked or {}).items():
+            dashes, rule = MARKS[part]
+            said = f"epoch {epoch:g}, {rule}"
+            axes.axvline(epoch, label=said, color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1)
+    if reported_accuracy is not None:
+        panels["accuracy"].axhline(reported_accuracy, label="report (VIVAE)", color=GREEN, linestyle="-.")
+    figure.suptitle(title)
+    handles, labels = panels["accuracy"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def _draw(axes: "Axes", name: str, history: Sequence[Mapping[str, Any]], num_labels: int, select_on: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for part, key in (("training", name), (select_on, f"eval_{name}"), ("test", f"test_{name}")):
+        points = [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
+        if points:
+            style = {"marker": "o", "markersize": 4} if len(points) <= FEW_EPOCHS else {"linewidth": 0.9}
+            axes.plot(*zip(*points, strict=True), label=part, color=PARTS[part], **style)
+    chance = {"loss": math.log(num_labels), "accuracy": 1 / num_labels}[name]
+    axes.axhline(chance, label="chance", color=GREY, linestyle=":")
+    axes.set(xlabel="epoch", ylabel=UNITS[name])
+    axes.set_xlim(left=0)
+    if name == "accuracy":
+        axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)

@@ -1,8 +1,56 @@
-"""Scores as text."""
+"""Scores as text: tables of a study, and the lines that a run prints."""
 
+import csv
+import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers with the words that they need, for report, CSV and JSON alike.
+
+    Args:
+        name: stem of its files.
+        caption: what is shown, on which clips, and why cells are empty.
+        columns: heading of each column; units stand in it.
+        rows: cells of each row, `(rows, columns)`; None is a figure that does not exist.
+        formats: format specification of the numbers of each column; None shows them as they are, in a column of text.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    formats: tuple[str | None, ...]
+
+    def texts(self) -> list[list[str]]:
+        """Cells as they are shown, `(rows, columns)`; None as "-"."""
+        return [[_text(cell, spec) for cell, spec in zip(row, self.formats, strict=True)] for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """The caption, and the table below it with columns of numbers flushed right."""
+        rule = ["---" if spec is None else "---:" for spec in self.formats]
+        lines = [self.columns, rule, *self.texts()]
+        escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+        return f"{self.caption}\n\n{table}\n"
+
+    def to_csv(self) -> str:
+        """The columns' headings and the numbers as they were computed; None leaves its cell empty."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        return text.getvalue()
+
+
+def _text(cell: Cell, spec: str | None) -> str:
+    if cell is None:
+        return "-"
+    return cell if isinstance(cell, str) else format(cell, spec or "")
 
 
 def format_results(results: dict[str, Any]) -> str:
@@ -20,7 +68,8 @@ def format_results(results: dict[str, Any]) -> str:
         title += f" ({len(results['folds'])} of {results['of_folds']} folds, pooled)"
     width = len(f"validation ({data})")
     lines = [title, f"{'':{width}}{'clips':>7}{'accuracy':>10}{'UAR':>8}{'macro F1':>10}{'macro AUC':>11}{'loss':>8}"]
-    for part in ("train", "validation", "test"):
+    parts = [part for part in ("train", "validation", "test") if part in results]
+    for part in parts:
         scores = results[part]
         auc = math.nan if scores["macro_auc"] is None else scores["macro_auc"]
         lines.append(
@@ -30,5 +79,6 @@ def format_results(results: dict[str, Any]) -> str:
     labels = len(results["labels"])
     chance = f"{1 / labels:10.1%}{1 / labels:8.1%}{'':10}{0.5:11.3f}{math.log(labels):8.3f}"
     lines.append(f"{'chance':{width}}{'':7}{chance}")
-    lines += [f"note on {part} ({data}): {note}" for part in ("validation", "test") for note in results[part]["notes"]]
+    lines += [f"note on {part} ({data}): {note}" for part in parts[1:] for note in results[part]["notes"]]
+    lines += [f"note: {habit}" for habit in results["habits"]]
     return "\n".join(lines)

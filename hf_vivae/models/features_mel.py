@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .features_waveform import WaveformFeatureExtractor
+from .features_waveform import WaveformFeatureExtractor, fit_length
 
 
 class LogMelFeatureExtractor(WaveformFeatureExtractor):
@@ -24,6 +24,8 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         fft_length: length of window and transform, in samples.
         hop_length: step between frames, in samples.
         top_db: range below the clip's maximum that is kept, in dB.
+        pad_clip: cut or pad the waveform to `num_samples`; else transform the whole clip and keep its middle
+            `num_frames` (a clip that is shorter than `num_samples` is padded all the same).
         kwargs: those of `WaveformFeatureExtractor`.
     """
 
@@ -35,6 +37,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         fft_length: int = 1024,
         hop_length: int = 64,
         top_db: float = 80.0,
+        pad_clip: bool = True,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,6 +50,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         self.fft_length = fft_length
         self.hop_length = hop_length
         self.top_db = top_db
+        self.pad_clip = pad_clip
 
     @property
     def num_frames(self) -> int:
@@ -55,7 +59,18 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
 
     def extract(self, clips: list[np.ndarray]) -> np.ndarray:
         """Mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
-        waveforms = torch.from_numpy(super().extract(clips))
+        if self.pad_clip:
+            return self._decibels(super().extract(clips))
+        return np.concatenate([self._middle(clip) for clip in clips])
+
+    def _middle(self, clip: np.ndarray) -> np.ndarray:
+        whole = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)
+        decibels = self._decibels(whole)
+        first = (decibels.shape[-1] - self.num_frames) // 2
+        return decibels[..., first : first + self.num_frames]
+
+    def _decibels(self, samples: np.ndarray) -> np.ndarray:
+        waveforms = torch.from_numpy(samples)  # (batch, samples)
         spectrum = torch.stft(
             waveforms,
             self.fft_length,

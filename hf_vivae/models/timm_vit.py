@@ -5,6 +5,7 @@ and how it is saved.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,9 +22,12 @@ class TimmViTConfig(PreTrainedConfig):
         architecture_config: what `timm.create_model` shall do otherwise, such as `{"depth": 2}`.
         num_mel_bins: height of the spectrogram.
         num_frames: width of the spectrogram.
+        pad_clip: cut or zero-pad clips to `num_frames`; else the spectrogram is the middle of the whole clip's.
+        image_scaling: `min_max` makes a clip's quietest value black and its loudest white; `wrap` does to decibels
+            what the report's notebook did by a conversion meant for values from 0 to 1, and leaves noise.
         image_size: side of the image the network sees, in pixels.
         resize_size: length the spectrogram's shorter side is resized to before the middle of `image_size` is cut
-            out, as in the report; `None` resizes the whole spectrogram to the image instead.
+            out, as the report's notebook does; `None` resizes the whole spectrogram to the image instead.
         kwargs: the library's, such as `id2label`.
     """
 
@@ -35,17 +39,23 @@ class TimmViTConfig(PreTrainedConfig):
         architecture_config: dict | None = None,
         num_mel_bins: int = 64,
         num_frames: int = 690,
+        pad_clip: bool = True,
+        image_scaling: Literal["min_max", "wrap"] = "min_max",
         image_size: int = 224,
-        resize_size: int | None = 248,
+        resize_size: int | None = None,
         **kwargs,
     ) -> None:
         self.architecture = architecture
         self.architecture_config = dict(architecture_config or {})
         self.num_mel_bins = num_mel_bins
         self.num_frames = num_frames
+        self.pad_clip = pad_clip
+        self.image_scaling = image_scaling
         self.image_size = image_size
         self.resize_size = resize_size
         super().__init__(**kwargs)
+        if image_scaling not in ("min_max", "wrap"):
+            raise ValueError(f"image_scaling must be min_max or wrap, found {image_scaling!r}; use one of the two.")
         if resize_size is not None and resize_size < image_size:
             raise ValueError(
                 f"resize_size must be at least image_size {image_size}, found {resize_size}; "
@@ -103,12 +113,9 @@ class TimmViTForAudioClassification(PreTrainedModel):
     def to_image(self, input_features: torch.Tensor) -> torch.Tensor:
         """Spectrograms `(batch, 1, bins, frames)` as images `(batch, 3, image_size, image_size)` in [-1, 1].
 
-        A clip's quietest value is black, its loudest white, in whatever unit; then mean and deviation 0.5, with which
-        the network was pretrained.
+        Mean and deviation are 0.5, with which the network was pretrained.
         """
-        loudest = input_features.amax(dim=(1, 2, 3), keepdim=True)
-        quietest = input_features.amin(dim=(1, 2, 3), keepdim=True)
-        pixels = (input_features - quietest) / (loudest - quietest).clamp(min=1e-6)
+        pixels = wrap_to_bytes(input_features) if self.config.image_scaling == "wrap" else min_max(input_features)
         size, resize = self.config.image_size, self.config.resize_size
         if resize is None:
             target = (size, size)
@@ -135,3 +142,18 @@ class TimmViTForAudioClassification(PreTrainedModel):
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+def min_max(input_features: torch.Tensor) -> torch.Tensor:
+    """Spectrograms `(batch, 1, bins, frames)` in any unit, each stretched to [0, 1]."""
+    loudest = input_features.amax(dim=(1, 2, 3), keepdim=True)
+    quietest = input_features.amin(dim=(1, 2, 3), keepdim=True)
+    return (input_features - quietest) / (loudest - quietest).clamp(min=1e-6)
+
+
+def wrap_to_bytes(input_features: torch.Tensor) -> torch.Tensor:
+    """Values times 255, their fractions dropped, modulo 256, in [0, 1]: torchvision's `ToPILImage` of floats.
+
+    Neighbouring decibels land anywhere: -37.2, -37.3, -37.25 and 10.0 dB become 242, 217, 230 and 246 of 255.
+    """
+    return (input_features * 255).trunc().remainder(256) / 255

@@ -1,0 +1,92 @@
+"""Corpora that a program makes under VIVAE's names: written once into the cache, whole or not at all.
+
+What a clip sounds like is up to `synthetic.py` and `noise.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from filelock import FileLock
+from scipy.special import ndtr, ndtri
+from tqdm.auto import tqdm
+
+from .download import cache_folder
+from .vivae import SAMPLING_RATE
+
+# Durations: a log-normal distribution cut at VIVAE's shortest and longest clip, its two parameters chosen so
+# that median (35,732) and mean (39,819 samples) are VIVAE's. VIVAE's standard deviation is not published.
+SHORTEST, LONGEST = 17_619, 88_200  # samples
+LOG_DURATION_MEAN, LOG_DURATION_SD = np.log(32_918), 0.6375
+
+
+def generate_corpus(
+    kind: str,
+    version: str,
+    seed: int,
+    cache_dir: str | Path | None,
+    names: Collection[str],
+    make_clip: Callable[[str, int], np.ndarray],
+) -> Path:
+    """The folder that holds `full_set/` with all clips; made on the first call, afterwards found in the cache.
+
+    Args:
+        kind: name of the corpus, and of its folder in the cache.
+        version: of `make_clip`; another one is another folder.
+        seed: at least 0.
+        cache_dir: by default that of `hf_vivae.corpus.download.cache_folder`.
+        names: file names of the clips.
+        make_clip: from name and seed to `(samples,)` at 44.1 kHz, between -1 and 1.
+
+    Raises:
+        ValueError: for a seed below 0.
+    """
+    check_seed(seed)
+    folder = Path(cache_dir or cache_folder(), kind, f"seed-{seed}-{version}")
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():  # another process may have made it while this one waited
+                clips = ((name, make_clip(name, seed)) for name in names)
+                _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))
+    return folder
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed below 0.
+
+    Raises:
+        ValueError: naming the flag that gives it.
+    """
+    if seed < 0:
+        raise ValueError(f"expected a seed of at least 0, found {seed}; give another with --synthetic_seed.")
+
+
+def random_stream(seed: int, *keys: str) -> np.random.Generator:
+    """A generator that depends on the seed and on these words only, whatever was drawn before it."""
+    digest = hashlib.sha256("/".join(keys).encode()).digest()
+    return np.random.default_rng([seed, *np.frombuffer(digest[:16], dtype="<u4").tolist()])
+
+
+def typical_samples(shares: float | np.ndarray) -> np.ndarray:
+    """Lengths of clips in samples, for the share of clips (0 to 1) that are shorter; distributed about as VIVAE's."""
+    shortest, longest = ndtr((np.log([SHORTEST, LONGEST]) - LOG_DURATION_MEAN) / LOG_DURATION_SD)
+    scores = ndtri(shortest + (longest - shortest) * shares)
+    return np.rint(np.exp(LOG_DURATION_MEAN + LOG_DURATION_SD * scores)).astype(int)
+
+
+def _build(folder: Path, clips: Iterable[tuple[str, np.ndarray]]) -> None:
+    # Only a whole corpus gets its name; what a killed build left behind is thrown away by the next one.
+    partial = Path(f"{folder}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "full_set").mkdir(parents=True)
+    for name, clip in clips:
+        pcm = np.rint(clip * 32767).astype(np.int16)
+        soundfile.write(partial / "full_set" / name, pcm, SAMPLING_RATE, subtype="PCM_16")
+    os.replace(partial, folder)

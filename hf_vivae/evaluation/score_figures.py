@@ -1,0 +1,94 @@
+"""Scores of test clips as pictures: ROC curves of one label, and the confusion matrix of one model."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = (BLUE, VERMILION, GREEN, "#000000", PURPLE, "#E69F00", "#56B4E9", "#882255")
+LINES = ("-", "--", "-.", ":")
+
+
+def roc_figure(
+    label: str, label_names: Sequence[str], predictions: Mapping[str, Sequence[Mapping[str, Any]]], title: str
+) -> "Figure":
+    """ROC curves of one label against the rest on test clips, one for each model (section 8.8 of the 2022 report).
+
+    A clip's score is the softmax probability of the label; the area is that of `results.json`.
+
+    Args:
+        label: the label that counts as positive.
+        label_names: name of each label, in the order of the logits.
+        predictions: for each model its rows of `predictions.parquet`. A model's colour and line follow from its
+            place, so the same models in the same order look alike in every figure.
+        title: label and clips, said above the picture.
+
+    Raises:
+        ValueError: a model has no test clips.
+    """
+    figure = blank_figure(5.2, 5.2)  # two side by side on a landscape page
+    axes = figure.add_subplot()
+    positive = list(label_names).index(label)
+    for place, (model, rows) in enumerate(predictions.items()):
+        style = {"color": COLOURS[place % 8], "linestyle": LINES[(place + place // 8) % 4], "linewidth": 1.6}
+        false_positives, true_positives, area = _roc(model, rows, positive)
+        axes.plot(false_positives, true_positives, label=f"{model}: {area}", **style)
+    axes.plot([0, 1], [0, 1], label="chance: AUC 0.500", color=GREY, linewidth=0.8)
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set_aspect("equal")
+    axes.set_title(title, fontsize="medium")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize="x-small", handlelength=3.2)
+    return figure
+
+
+def _roc(model: str, rows: Sequence[Mapping[str, Any]], positive: int) -> tuple[np.ndarray, np.ndarray, str]:
+    from scipy.special import softmax
+    from sklearn.metrics import auc, roc_curve
+
+    tested = [row for row in rows if row["split"] == "test"]
+    if not tested:
+        raise ValueError(
+            f"{model}: expected predictions of test clips, found none: pass all rows of its predictions.parquet"
+        )
+    truth = np.array([row["label"] == positive for row in tested])
+    if truth.all() or not truth.any():
+        return np.array([]), np.array([]), f"undefined, {truth.sum()} of {len(truth)} clips"
+    probabilities = softmax(np.array([row["logits"] for row in tested]), axis=1)[:, positive]
+    false_positives, true_positives, _ = roc_curve(truth, probabilities)
+    return false_positives, true_positives, f"AUC {auc(false_positives, true_positives):.3f}"
+
+
+def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str], title: str) -> "Figure":
+    """Confusion matrix of one model: clips and their share of the true label in each cell, the share as colour.
+
+    Args:
+        matrix: clip counts, `(labels, labels)`; a row is the truth, a column the prediction.
+        label_names: name of each label, in the order of rows and columns.
+        title: model and clips; the accuracy is added.
+    """
+    counts = np.asarray(matrix)  # (labels, labels)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    side = max(3.0, 0.46 * len(counts))  # inches; two lines of text fit into a cell
+    figure = blank_figure(side + 2.2, side + 1.6)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
+        text = f"{count}\n{share:.0%}" if count else "0"
+        colour = "white" if share > 0.55 else "black" if count else GREY
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7 if len(counts) > 8 else 9)
+    ticks = range(len(counts))
+    axes.set_xticks(ticks, label_names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, label_names)
+    axes.set(xlabel="predicted label", ylabel="true label")
+    hits = counts.trace()
+    axes.set_title(f"{title}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)", fontsize="medium")
+    figure.colorbar(image, label="share of the true label's clips", fraction=0.046, format="{x:.0%}")
+    return figure

@@ -1,0 +1,71 @@
+"""What all scripts do: command lines to dataclasses, and errors of this package as one sentence."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from transformers import HfArgumentParser
+
+Arguments = TypeVar("Arguments")
+
+
+class FlagParser(HfArgumentParser):
+    """A parser that says what is wrong in one sentence, instead of printing all that is right."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it as every other error is said.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{message}; see --help for all arguments.")
+
+
+def parse_flags(arguments: type[Arguments], argv: Sequence[str], description: str) -> Arguments:
+    """A dataclass filled from the command line without the program's name.
+
+    Raises:
+        ValueError: for unknown or misspelt flags, with the nearest; for values of another type; and for what the
+            dataclass refuses.
+    """
+    parser = FlagParser(arguments, allow_abbrev=False, description=description)
+    given, unknown = parser.parse_known_args(list(argv))
+    refuse_unknown(unknown, vars(given))
+    return arguments(**vars(given))
+
+
+def refuse_unknown(unknown: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse what a parser has left over.
+
+    Args:
+        unknown: the words that were left over.
+        known: names of the arguments there are, without dashes.
+
+    Raises:
+        ValueError: naming the nearest argument, where one is near.
+    """
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        nearest = did_you_mean(flag.lstrip("-").replace("-", "_"), known, prefix="--")
+        raise ValueError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest of the known names in brackets, for the middle of a sentence; empty where none is near."""
+    close = get_close_matches(name, list(known), 1)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """Call a script's `main` with its flags; an error that this package has put into words ends it without a trace."""
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if Path(__file__).parent not in raised_in.parents:
+            raise
+        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)

@@ -1,0 +1,201 @@
+"""The runs of a study one after the other into one folder, and how long is left.
+
+A run that is finished is not trained again, one that was interrupted goes on.
+"""
+
+import gc
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import runs
+from .arguments import RunArguments, VivaeTrainingArguments
+from .corpus.schema import Corpus
+from .evaluation.audit_tables import Described
+from .evaluation.study_report import report_study
+from .flags import parse_flags
+from .parsing import parse_run
+from .plan import PlannedRun, StudyArguments, plan_runs
+from .scoring import report_scores
+from .switches import read_switches
+from .training import train
+from .version import __version__
+from .work import training_work
+
+SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """Where the report lies, and its tables of accuracy and audit as text."""
+
+    folder: Path
+    text: str
+
+
+def reproduce(argv: list[str], recipes: Path) -> StudyReport:
+    """Train what is missing of a study and write its report; the report of what is finished, where a run fails.
+
+    Args:
+        argv: flags of `recipes/reproduce.py`, those of `StudyArguments`.
+        recipes: folder of the recipes.
+
+    Raises:
+        ValueError: for what cannot be meant, and where a run fails; see `run_study`.
+    """
+    study = parse_flags(StudyArguments, argv, description="The whole study of the 2022 report.")
+    planned = plan_runs(study, recipes)
+    switches = read_switches(recipes).values()
+    described = {switch.name: (switch.row, switch.report, switch.notebook) for switch in switches}
+    with runs.claim(study.output) if _is_main_process() else nullcontext():
+        corpus = study.load()
+        try:
+            run_study(planned, study.output, recipes, {study.data: corpus})
+        except Exception:
+            if any(is_finished(study.output / run.name) for run in planned):
+                _report(study, corpus, described)
+            raise
+        return _report(study, corpus, described)
+
+
+def _report(study: StudyArguments, corpus: Corpus, described: Described) -> StudyReport:
+    if not _is_main_process():
+        return StudyReport(study.output, "")
+    tables = report_study(study.output, corpus, described, study.quick)
+    shown = [table.to_markdown() for table in tables if table.name in SHOWN]
+    return StudyReport(study.output, "\n".join(shown))
+
+
+def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpora: dict[str, Corpus]) -> None:
+    """Train what is planned and not finished, saying before each run how long the rest takes, about.
+
+    Args:
+        planned: runs in their order; those that share a training come after it.
+        output: folder of the study.
+        recipes: folder of the recipes.
+        corpora: by `--data`; others are loaded as they are needed, and added.
+
+    Raises:
+        ValueError: where a run fails, naming it; those before it stay. And where a folder of the study is of another
+            corpus, other settings or another version.
+    """
+    parsed = {run.name: parse_run(run.argv, recipes) for run in planned}
+    clock = Clock({run.name: _work_left(run, *parsed[run.name], output) for run in planned})
+    for number, run in enumerate(planned, start=1):
+        check_version(output / run.name)
+        if _is_main_process():
+            print(f"[{number}/{len(planned)}] {run.name}: {clock.left()}", flush=True)
+        _carry_out(run, *parsed[run.name], output, corpora)
+        clock.tick(run.name)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _work_left(run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArguments, output: Path) -> float:
+    if run.shares or is_finished(output / run.name):
+        return 0.0
+    return training_work(arguments, args, clips=1085)
+
+
+def _carry_out(
+    run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArguments, output: Path, corpora: dict[str, Corpus]
+) -> None:
+    try:
+        if run.shares:
+            if _is_main_process():
+                share_training(run, arguments, args, output)
+            return
+        if arguments.data not in corpora:
+            corpora[arguments.data] = arguments.load()
+        _, folders = train(arguments, args, corpora[arguments.data])
+        if _is_main_process():
+            _drop_checkpoints(folders)
+    except Exception as error:
+        said = f"the run {run.name} failed; what was finished before it stays, and the same command goes on there"
+        if isinstance(error, ValueError):
+            raise ValueError(f"{str(error).rstrip('.')} ({said}).") from error
+        error.add_note(said)
+        raise
+    finally:
+        gc.collect()  # a model refers to its trainer in circles
+
+
+def _drop_checkpoints(folders: Sequence[Path]) -> None:
+    # they resume a run, take four times its weights, and a study has dozens of runs
+    for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
+        shutil.rmtree(checkpoint)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder holds scores, its own or those of its folds together."""
+    return runs.read_results(folder) is not None
+
+
+def check_version(folder: Path) -> None:
+    """Refuse a run folder that another version of this package has made.
+
+    Raises:
+        ValueError: naming folder and version.
+    """
+    file = folder / "run.json"
+    if not file.is_file():
+        return
+    version = json.loads(file.read_text(encoding="utf-8"))["environment"]["hf_vivae"]
+    if version != __version__:
+        raise ValueError(
+            f"expected {folder} to be of hf_vivae {__version__}, found {version}; give another --output_dir, or "
+            "remove that folder to have it trained again."
+        )
+
+
+def share_training(planned: PlannedRun, run: RunArguments, args: VivaeTrainingArguments, output: Path) -> None:
+    """Write the folder of a run whose training was another's, since its settings change only what is reported."""
+    base, folder = output / planned.shares, output / planned.name
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(base, part, ignore=shutil.ignore_patterns("checkpoint-*", ".*"))
+    record = json.loads((base / "run.json").read_text(encoding="utf-8"))
+    history = [json.loads(line) for line in (base / "history.jsonl").read_text(encoding="utf-8").splitlines()]
+    results = runs.read_results(base)
+    epoch = results["selection"]["epoch"] if results["selection"] else None
+    rows = runs.read_predictions(base)
+    changes: dict[str, Any] = {name: getattr(run, name) for name in record["run"] if name in vars(run)}
+    runs.write_json(part / "run.json", record | {"run": changes, "shares_training_with": planned.shares})
+    results |= {
+        "as_coded": run.as_coded,
+        "reported": report_scores(run, rows, results["labels"], history, epoch, args.seed),
+    }
+    runs.write_json(part / "results.json", results)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+
+
+class Clock:
+    """Time left of a study, from the arithmetic of its runs and the speed so far.
+
+    Args:
+        work: floating-point operations of each run; 0 for those that need no training.
+    """
+
+    def __init__(self, work: dict[str, float]) -> None:
+        self.work, self.done, self.started = work, 0.0, time.monotonic()
+
+    def tick(self, name: str) -> None:
+        """A run has ended."""
+        self.done += self.work[name]
+
+    def left(self) -> str:
+        """The time that the other runs take, as it is said to the user."""
+        rest = sum(self.work.values()) - self.done
+        if rest and not self.done:
+            return "time left unknown until a run has ended"
+        seconds = (time.monotonic() - self.started) * rest / (self.done or 1.0)
+        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"

@@ -1,0 +1,39 @@
+"""Describe the clips of a corpus in numbers and pictures, before anything is trained.
+
+python recipes/explore.py --data synthetic
+python recipes/explore.py --data folder --data_dir my_clips --speaker_pattern '^([^_]+)_'
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_vivae.corpus_arguments import CorpusArguments
+from hf_vivae.flags import parse_flags, run_script
+
+
+@dataclass
+class ExploreArguments(CorpusArguments):
+    """A corpus, the clip to show of it, and where the files go."""
+
+    clip: str | None = field(
+        default=None,
+        metadata={"help": "Name of the clip to draw, as in the column file; of median length by default."},
+    )
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Folder of numbers and pictures; runs/<data>/exploration if absent."}
+    )
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.evaluation.exploration import explore, format_exploration
+
+    arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
+    folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
+    numbers, pictures = explore(arguments.load(), folder, arguments.clip)
+    print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")
+    for path in pictures.values():
+        print(f"picture   {path}")
+
+
+if __name__ == "__main__":
+    run_script(main)

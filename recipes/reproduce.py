@@ -1,0 +1,23 @@
+"""The 2022 report's whole study, ours beside its cell by cell.
+
+python recipes/reproduce.py --data vivae
+python recipes/reproduce.py --data synthetic --quick --audit
+python recipes/reproduce.py --data folder --data_dir my_clips --models vit-32-30 mlp --seeds 42 43 44
+python recipes/reproduce.py --data synthetic --quick --models vit-32-30 --patches 32,30 16,69 8,23 32,69 16,30
+"""
+
+from pathlib import Path
+
+from hf_vivae.flags import run_script
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.study import reproduce
+
+    report = reproduce(argv, recipes=Path(__file__).parent)
+    if report.text:  # one process of several writes it
+        print(f"\n{report.text}\nreport  {report.folder / 'report.html'}\n        {report.folder / 'report.md'}")
+
+
+if __name__ == "__main__":
+    run_script(main)

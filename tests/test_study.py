@@ -1,0 +1,252 @@
+"""The whole study on a tiny corpus: every cell of the report's tables from run folders, and nothing trained twice."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from runner import ROOT, script
+
+from hf_vivae import plan, study
+from hf_vivae.corpus import EMOTIONS
+from hf_vivae.evaluation.collection import collect
+from hf_vivae.flags import parse_flags
+from hf_vivae.models import MODELS
+from hf_vivae.plan import StudyArguments, plan_runs
+from hf_vivae.study import Clock, reproduce
+from hf_vivae.switches import read_switches
+from hf_vivae.training import train
+from hf_vivae.work import training_work
+
+RECIPES = ROOT / "recipes"
+WITHOUT_REPORT = {"vit-32-69"}  # which the report has not trained
+
+
+def argv(corpus: Path, output: Path, *more: str) -> list[str]:
+    data = ["--data", "vivae", "--data_dir", str(corpus), "--allow_partial", "true"]
+    return [*data, "--quick", "--output_dir", str(output), *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_vivae, tmp_path_factory):
+    """Folder of a quick study of all models, paper and as coded, with some patches."""
+    output = tmp_path_factory.mktemp("study")
+    script(RECIPES / "reproduce.py").main(argv(tiny_vivae, output, "--patches", "32,69", "64,345"))
+    return output
+
+
+def rows(output: Path, name: str) -> list[dict[str, str]]:
+    with (output / "tables" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_of_table_5_is_filled_from_a_run_folder(whole):
+    table = rows(whole, "table5-test-accuracy")
+    assert {(row["model"], row["variant"]) for row in table} == {(m, v) for m in MODELS for v in ("paper", "as_coded")}
+    for row in table:
+        folder = whole / "runs" / row["variant"] / row["model"] / "seed42"
+        results = json.loads((folder / "results.json").read_text())
+        empty = {name for name, cell in row.items() if not cell}
+        solved = {"epoch", "report's epoch", "mean of last epochs", "sd of last epochs", "last epochs"}
+        expected = solved if row["model"] == "logistic-regression" else set()
+        expected |= {"sd of last epochs"} if row["last epochs"] == "1" else set()
+        if row["model"] in WITHOUT_REPORT:
+            expected |= {"report's epoch", "test, report (VIVAE)", "difference (points)"}
+        assert empty == expected, row
+        if row["rule"].startswith("ours"):
+            assert float(row["test, ours (vivae)"]) == results["test"]["accuracy"]
+            assert float(row["epoch"]) == results["selection"]["epoch"]
+
+
+def test_every_cell_of_table_6_is_filled_from_a_run_folder(whole):
+    table = [row for row in rows(whole, "table6") if row["AUC"].startswith(("ours", "as coded"))]
+    assert {(row["model"], row["variant"]) for row in table} == {(m, v) for m in MODELS for v in ("paper", "as_coded")}
+    for row in table:
+        results = json.loads((whole / "runs" / row["variant"] / row["model"] / "seed42" / "results.json").read_text())
+        scores = results["test"] if row["AUC"].startswith("ours") else results["reported"]
+        for emotion in EMOTIONS:
+            assert row[emotion] == ("" if scores["auc"][emotion] is None else str(scores["auc"][emotion]))
+
+
+def test_the_report_prints_the_numbers_of_results_json(whole):
+    text = (whole / "report.md").read_text()
+    results = json.loads((whole / "results.json").read_text())
+    assert results["corpus"]["name"] == "vivae"
+    for name, table in results["tables"].items():
+        assert table["caption"] in text, name
+        printed = _printed(text, table["caption"])
+        assert len(printed) == len(table["rows"]), name
+        for cells, numbers in zip(printed, table["rows"], strict=True):
+            for cell, number in zip(cells, numbers, strict=True):
+                _same(cell, number)
+
+
+def _printed(text: str, caption: str) -> list[list[str]]:
+    lines = text.split(caption, 1)[1].strip().splitlines()
+    body = lines[2 : next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body]
+
+
+def _same(cell: str, number: str | float | None) -> None:
+    if number is None or isinstance(number, str):
+        assert cell == ("-" if number is None else number.replace("|", r"\|"))
+        return
+    scale = 100 if cell.endswith("%") else 1
+    decimals = len(cell.rstrip("%").partition(".")[2])
+    shown = float(cell.rstrip("%").replace(",", ""))
+    assert abs(shown - scale * number) <= 0.501 * 10**-decimals, (cell, number)
+
+
+def test_the_html_holds_the_figures_and_tables_of_the_text(whole):
+    text, page = (whole / "report.md").read_text(), (whole / "report.html").read_text()
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
+    names = {Path(picture).stem for picture in pictures}
+    assert {f"roc-{emotion}" for emotion in EMOTIONS} <= names
+    trained = set(MODELS) - {"logistic-regression"}
+    assert {f"curves-{variant}-{model}" for variant in ("paper", "as_coded") for model in trained} <= names
+    assert {f"confusion-paper-{model}" for model in MODELS} <= names
+    assert {"figure_1_lengths", "figure_2_waveform", "figure_4_mel", "figure_5_labels", "figure_6_resampled"} <= names
+    assert {"by_speaker", "by_intensity", "patches"} <= names
+    assert page.count("data:image/png;base64,") == len(pictures)
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_a_finished_study_trains_nothing_again(whole, tiny_vivae, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("runs/*/*/seed*/model.safetensors")}
+    assert len(before) == 2 * len(MODELS)
+    assert not list(whole.rglob("checkpoint-*")), "what resumes a run is of no use once it is finished"
+    script(RECIPES / "reproduce.py").main(argv(tiny_vivae, whole, "--models", "mlp", "vit-base"))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    printed = capsys.readouterr().out
+    assert "[1/4] runs/paper/mlp/seed42: about 0 s left" in printed
+    assert "| vit-8-23 | as_coded |" in printed, (
+        "runs of the folder that this command did not ask for are in the report"
+    )
+
+
+def test_patches_share_the_training_of_the_study(whole):
+    shared = json.loads((whole / "runs" / "patches" / "32-69" / "run.json").read_text())
+    assert shared["shares_training_with"] == "runs/paper/vit-32-69/seed42"
+    table = rows(whole, "patches")
+    assert [(row["patch"], row["tokens"]) for row in table] == [("64 x 345", "3"), ("32 x 69", "21")]
+    assert all(float(row["training clips/s"]) > 0 < float(row["peak memory (MB)"]) for row in table)
+
+
+def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, tiny_vivae, tmp_path):
+    copy = tmp_path / "study"
+    shutil.copytree(whole, copy)
+    foreign = copy / "runs" / "paper" / "vit-base" / "seed42" / "run.json"
+    content = json.loads(foreign.read_text())
+    foreign.write_text(json.dumps(content | {"corpus": content["corpus"] | {"digest": "0" * 16}}))
+    (copy / "runs" / "as_coded" / "vit-base" / "seed42" / "results.json").unlink()
+    reproduce(argv(tiny_vivae, copy, "--models", "mlp"), RECIPES)
+    text = (copy / "report.md").read_text()
+    assert "runs/paper/vit-base/seed42 is left out: expected the corpus of digest" in text
+    assert "runs/as_coded/vit-base/seed42 is left out: expected a finished run, found no results.json" in text
+    assert not [row for row in rows(copy, "table5-test-accuracy") if row["model"] == "vit-base"]
+    with pytest.raises(ValueError, match=r"holds another run, which differs in digest .*the run runs/paper/vit-base"):
+        reproduce(argv(tiny_vivae, copy, "--models", "vit-base"), RECIPES)
+
+
+def test_a_folder_of_another_version_is_refused_by_name(whole, tiny_vivae, tmp_path):
+    copy = tmp_path / "study"
+    shutil.copytree(whole, copy)
+    file = copy / "runs" / "paper" / "mlp" / "seed42" / "run.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"environment": content["environment"] | {"hf_vivae": "0.0.1"}}))
+    with pytest.raises(ValueError, match=r"expected .*paper/mlp/seed42 to be of hf_vivae .*, found 0.0.1; give"):
+        reproduce(argv(tiny_vivae, copy, "--models", "mlp"), RECIPES)
+
+
+def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(tiny_vivae, tmp_path, monkeypatch):
+    def fail_on_vit(run, args, corpus):
+        if run.model == "vit-32-69":
+            raise ValueError("expected memory, found none; buy some.")
+        return train(run, args, corpus)
+
+    monkeypatch.setattr(study, "train", fail_on_vit)
+    command = argv(tiny_vivae, tmp_path, "--models", "mlp", "vit-32-69", "--variants", "paper")
+    with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; what"):
+        reproduce(command, RECIPES)
+    assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
+    monkeypatch.undo()
+    assert "vit-32-69" in reproduce(command, RECIPES).text
+
+
+def test_the_audit_tries_each_switch_and_tells_its_effect(tiny_vivae, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
+    report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), RECIPES)
+    concerned = {name for name, switch in read_switches(RECIPES).items() if "mlp" in switch.models}
+    table = rows(tmp_path, "audit")
+    assert {row["switch"] for row in table} == concerned
+    for row in table:
+        assert float(row["effect (points)"]) == pytest.approx(
+            100 * (float(row["accuracy on"]) - float(row["accuracy off"])), abs=1e-9
+        )
+        assert f"| {row['row']} | {row['switch']} | mlp |" in report.text
+    assert "Control on pure noise" in report.text
+    base = tmp_path / "runs" / "paper" / "mlp" / "seed42" / "model.safetensors"
+    for name in ("redrawn-split", "summed-losses", "auc-from-logits"):
+        assert (tmp_path / "runs" / "audit" / "mlp" / name / "model.safetensors").read_bytes() == base.read_bytes()
+    assert not collect(tmp_path).left_out
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            ["--variants", "papper"],
+            r"expected --variants to be one of paper, as_coded, tuned, found 'papper' \(did you",
+        ),
+        (["--models", "mlpp"], r"expected --models to be one of .* found 'mlpp' \(did you mean mlp\?\)"),
+        (["--patches", "32x30"], "expected --patches such as 32,30 16,69 .mel bins, frames., found '32x30'; correct"),
+        (["--patches", "30,30"], r"patch_size \(30, 30\) must divide the spectrogram"),
+        (["--seed", "1"], r"unknown argument '--seed' \(did you mean --seeds\?\)"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_trained(flags, sentence, tiny_vivae, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        reproduce(argv(tiny_vivae, tmp_path, *flags), RECIPES)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
+    with (
+        study.runs.claim(tmp_path),
+        pytest.raises(ValueError, match="another process is training in"),
+    ):
+        reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp"), RECIPES)
+
+
+def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_path):
+    flags = ["--data", "synthetic", "--audit", "--seeds", "1", "2", "--variants", "paper", "as_coded", "tuned"]
+    planned = plan_runs(parse_flags(StudyArguments, [*flags, "--output_dir", str(tmp_path)], ""), RECIPES)
+    names = [run.name for run in planned]
+    assert {f"runs/{v}/{m}/seed{s}" for v in plan.VARIANTS for m in MODELS for s in (1, 2)} <= set(names)
+    audited = [Path(name).name.removesuffix("-off") for name in names if name.startswith("runs/audit")]
+    assert sorted(audited) == sorted(read_switches(RECIPES))
+    position = {run.name: number for number, run in enumerate(planned)}
+    assert all(position[run.shares] < position[run.name] for run in planned if run.shares)
+
+
+def test_the_clock_counts_down_with_the_work():
+    clock = Clock({"a": 1.0, "b": 0.0, "c": 3.0})
+    assert clock.left() == "time left unknown until a run has ended"
+    clock.started -= 60
+    clock.tick("a")
+    assert clock.left() == "about 3 min left"
+    clock.tick("b")
+    clock.tick("c")
+    assert clock.left() == "about 0 s left"
+
+
+def test_work_grows_with_epochs_and_tokens(tmp_path):
+    from hf_vivae.parsing import parse_run
+
+    def work(model: str, *more: str) -> float:
+        return training_work(*parse_run(["--model", model, *more], RECIPES), clips=1085)
+
+    assert work("vit-8-23") > work("vit-32-30") > work("vit-32-69") > work("mlp")
+    assert work("mlp", "--num_train_epochs", "1000") > work("mlp")
