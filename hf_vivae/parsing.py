@@ -51,7 +51,8 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
 def default_output_dir(run: RunArguments, seed: int) -> str:
     """Run folder that tells what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>."""
     model = run.model if run.model in MODELS else Path(run.model).name
-    return str(Path("runs", run.data, run.recipe, f"{model}-{run.protocol}-{run.task}-seed{seed}"))
+    recipe = "+".join([run.recipe, *run.as_coded]) if run.recipe == "paper" else run.recipe
+    return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}-{run.task}-seed{seed}"))
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from .switches import Switch, read_switches
 VARIANTS = ("paper", "as_coded", "tuned")
 AUDITED = ("mlp", "vit-base", "wav2vec2")  # by default, each switch is tried on the first of them that it concerns
 REPORTING = {"auc_split", "auc_scores", "loss_reduction"}  # settings that change no training
-NOISE_EPOCHS = 100
+NOISE_EPOCHS = 12  # after which the MLP is right on three quarters of the noise that it is trained on
 
 
 @dataclass
@@ -78,11 +78,13 @@ class PlannedRun:
         name: its folder in that of the study.
         argv: flags of `recipes/train.py` that make it.
         shares: the run whose training it shares, since its settings change nothing in it.
+        apart: whether it needs a process of its own, since its memory is measured.
     """
 
     name: str
     argv: list[str]
     shares: str | None = None
+    apart: bool = False
 
 
 def plan_runs(study: StudyArguments, recipes: Path) -> list[PlannedRun]:
@@ -139,12 +141,10 @@ class _Planner:
         return PlannedRun(run.name, run.argv, base.name if switch.settings.keys() <= REPORTING else None)
 
     def patch(self, bins: int, frames: int) -> PlannedRun:
-        name, folder = f"vit-{bins}-{frames}", f"patches/{bins}-{frames}"
-        if name not in MODELS:
-            return self.run(folder, "vit-32-30", "paper", self.seed, model_config={"patch_size": [bins, frames]})
-        run = self.run(folder, name, "paper", self.seed)
-        trained = name in self.study.models and "paper" in self.study.variants
-        return PlannedRun(run.name, run.argv, f"runs/paper/{name}/seed{self.seed}" if trained else None)
+        # all by the recipe of one ViT, so that nothing but the sequence differs
+        config = {**self.quick.get("vit-32-30", {}).get("model_config", {}), "patch_size": [bins, frames]}
+        run = self.run(f"patches/{bins}-{frames}", "vit-32-30", "paper", self.seed, model_config=config)
+        return PlannedRun(run.name, run.argv, apart=True)
 
     def noise(self) -> PlannedRun:
         """The report's MLP memorises pure noise and is scored on its own test clips and on a redrawn split."""

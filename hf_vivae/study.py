@@ -7,6 +7,8 @@ import gc
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -28,6 +30,7 @@ from .training import train
 from .version import __version__
 from .work import training_work
 
+STAYS = "what was finished before it stays, and the same command goes on there"
 SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
 
 
@@ -51,8 +54,15 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     """
     study = parse_flags(StudyArguments, argv, description="The whole study of the 2022 report.")
     planned = plan_runs(study, recipes)
+    if any(run.apart for run in planned) and "RANK" in os.environ:
+        raise ValueError(
+            "--patches measures each patch in a process of its own, found a launcher of several; leave out --patches, "
+            "or start with `python recipes/reproduce.py`."
+        )
     switches = read_switches(recipes).values()
     described = {switch.name: (switch.row, switch.report, switch.notebook) for switch in switches}
+    for run in planned:
+        check_version(study.output / run.name)
     with runs.claim(study.output) if _is_main_process() else nullcontext():
         corpus = study.load()
         try:
@@ -82,16 +92,18 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
         corpora: by `--data`; others are loaded as they are needed, and added.
 
     Raises:
-        ValueError: where a run fails, naming it; those before it stay. And where a folder of the study is of another
-            corpus, other settings or another version.
+        ValueError: where a run fails, naming it; those before it stay. And where its folder holds another run, of
+            another corpus or with other settings.
     """
     parsed = {run.name: parse_run(run.argv, recipes) for run in planned}
     clock = Clock({run.name: _work_left(run, *parsed[run.name], output) for run in planned})
     for number, run in enumerate(planned, start=1):
-        check_version(output / run.name)
         if _is_main_process():
             print(f"[{number}/{len(planned)}] {run.name}: {clock.left()}", flush=True)
-        _carry_out(run, *parsed[run.name], output, corpora)
+        if run.apart:
+            _train_apart(run, output, recipes)
+        else:
+            _carry_out(run, *parsed[run.name], output, corpora)
         clock.tick(run.name)
 
 
@@ -119,7 +131,7 @@ def _carry_out(
         if _is_main_process():
             _drop_checkpoints(folders)
     except Exception as error:
-        said = f"the run {run.name} failed; what was finished before it stays, and the same command goes on there"
+        said = f"the run {run.name} failed; {STAYS}"
         if isinstance(error, ValueError):
             raise ValueError(f"{str(error).rstrip('.')} ({said}).") from error
         error.add_note(said)
@@ -132,6 +144,18 @@ def _drop_checkpoints(folders: Sequence[Path]) -> None:
     # they resume a run, take four times its weights, and a study has dozens of runs
     for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
         shutil.rmtree(checkpoint)
+
+
+def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
+    """Train in a process of its own, so that its memory is not that of the runs before it."""
+    done = subprocess.run(
+        [sys.executable, str(recipes / "train.py"), *run.argv], stdout=subprocess.DEVNULL, check=False
+    )
+    if done.returncode:
+        raise ValueError(
+            f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {STAYS}."
+        )
+    _drop_checkpoints([output / run.name])
 
 
 def is_finished(folder: Path) -> bool:

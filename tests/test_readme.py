@@ -9,10 +9,12 @@ from runner import ROOT, TRAIN, flags, run, script
 
 from hf_vivae.models import MODELS
 from hf_vivae.parsing import parse_run
+from hf_vivae.switches import read_switches
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
 RECIPES = ROOT / "recipes"
+SWITCHES = read_switches(RECIPES)
 
 
 def blocks(language: str) -> list[str]:
@@ -57,6 +59,15 @@ def test_the_lines_that_a_run_prints_load_its_checkpoint(tiny_vivae, tmp_path, c
     assert sum(item["score"] for item in scores) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_recipes_page_lists_every_script_recipe_and_switch():
+    page = (RECIPES / "README.md").read_text()
+    scripts = {f"`{path.name}`" for path in RECIPES.glob("*.py")}
+    recipes = {f"`{path.parent.name}`" for path in RECIPES.glob("*/*.yaml")}
+    switches = {f"| {switch.row} | `{name}` | {switch.notebook.rstrip('.')} |" for name, switch in SWITCHES.items()}
+    for text in scripts | recipes | switches:
+        assert text in page, text
+
+
 def test_readme_names_every_model_and_its_parameters():
     from test_models import PARAMETERS
 
@@ -90,6 +101,7 @@ def _known_flags() -> set[str]:
     from transformers import HfArgumentParser
 
     from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
+    from hf_vivae.plan import StudyArguments
 
-    parser = HfArgumentParser([RunArguments, VivaeTrainingArguments])
-    return {flag for action in parser._actions for flag in action.option_strings}
+    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), HfArgumentParser(StudyArguments)]
+    return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runner import ROOT, script
 
-from hf_vivae import plan, study
+from hf_vivae import plan, runs, study
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.evaluation.collection import collect
 from hf_vivae.flags import parse_flags
@@ -126,12 +126,17 @@ def test_a_finished_study_trains_nothing_again(whole, tiny_vivae, capsys):
     )
 
 
-def test_patches_share_the_training_of_the_study(whole):
-    shared = json.loads((whole / "runs" / "patches" / "32-69" / "run.json").read_text())
-    assert shared["shares_training_with"] == "runs/paper/vit-32-69/seed42"
+def test_patches_are_compared_by_their_tokens(whole):
     table = rows(whole, "patches")
     assert [(row["patch"], row["tokens"]) for row in table] == [("64 x 345", "3"), ("32 x 69", "21")]
     assert all(float(row["training clips/s"]) > 0 < float(row["peak memory (MB)"]) for row in table)
+    assert {row["epochs"] for row in table} == {"3.0"}
+
+
+def test_patches_are_not_measured_under_a_launcher(tiny_vivae, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="--patches measures each patch in a process of its own, found a launcher"):
+        reproduce(argv(tiny_vivae, tmp_path, "--patches", "32,30"), RECIPES)
 
 
 def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, tiny_vivae, tmp_path):
@@ -214,7 +219,7 @@ def test_what_cannot_be_meant_is_said_before_anything_is_trained(flags, sentence
 
 def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
     with (
-        study.runs.claim(tmp_path),
+        runs.claim(tmp_path),
         pytest.raises(ValueError, match="another process is training in"),
     ):
         reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp"), RECIPES)

@@ -22,8 +22,8 @@ GROUPS = (
     ("ViT-Base, pretrained on images", ("vit-base",)),
     ("wav2vec2, pretrained on speech", ("wav2vec2",)),
 )
-CAPTION = (
-    'Table {number}: {title}. "recipe paper": counted on the network that this package builds to the report\'s '
+LEGEND = (
+    ' "recipe paper": counted on the network that this package builds to the report\'s '
     'description. "as run": on the networks of this study and from the records of its runs; of sizes, parameters and '
     "what differs from the recipe. The report's own figures are what its description comes to, unless marked as "
     'printed; its Tables 1 to 4 are of the same models, which we group as we see fit. "-": the model has no such '
@@ -59,7 +59,7 @@ def _table(number: int, title: str, models: Sequence[str], runs: Mapping[str, St
             if key in _keys(sizes) and (sizes is not built or key in as_run):
                 rows.append((key, origin, *_cells(sizes, key, models)))
     rows += [(key, "as run", *_cells(trained, key, models)) for key in _keys(trained)]
-    caption = CAPTION.format(number=number, title=title)
+    caption = f"Table {number}: {title}.{LEGEND if number == 1 else ' Words as in Table 1.'}"
     return Table(f"table{number}", caption, ("", "from", *models), tuple(rows), (None, None, *[","] * len(models)))
 
 

@@ -27,6 +27,11 @@ SYNTHETIC = (
     "The clips are synthetic: a small voice sang them from seeds, and nobody feels anything in them. The figures "
     "below say that the code works and what its parts do to each other; they say nothing about VIVAE or people."
 )
+QUICK = (
+    "This is a quick study: few epochs at a higher learning rate than the report's, smaller networks, and random "
+    "weights where the report has pretrained ones (`recipes/reproduce_quick.yaml`). Its scores are not comparable "
+    "with the report's, even on the same clips."
+)
 RULES = (
     "Two rules pick the epoch that a table shows. The report's takes the best one on the test clips, which is "
     "optimistic; it is marked wherever it is used. Ours takes the best one on validation clips, which the report did "
@@ -51,7 +56,9 @@ def report_study(folder: Path, corpus: Corpus, described: Described, quick: bool
         write_text(folder / "tables" / f"{table.name}.md", table.to_markdown())
         write_text(folder / "tables" / f"{table.name}.csv", table.to_csv())
     write_json(folder / "results.json", study_results(collection, tables))
-    write_report(folder, title(collection.corpus, quick), _sections(folder, corpus, collection, tables, described))
+    write_report(
+        folder, title(collection.corpus, quick), _sections(folder, corpus, collection, tables, described, quick)
+    )
     return tables
 
 
@@ -77,7 +84,12 @@ def noise_table(run: StudyRun) -> Table:
 
 
 def _sections(
-    folder: Path, corpus: Corpus, collection: Collection, tables: Sequence[Table], described: Described
+    folder: Path,
+    corpus: Corpus,
+    collection: Collection,
+    tables: Sequence[Table],
+    described: Described,
+    quick: bool,
 ) -> list[Section]:
     named = {table.name: table for table in tables}
 
@@ -86,7 +98,7 @@ def _sections(
 
     first = _first_seed(collection)
     sections = [
-        Section("What was run", _what(collection)),
+        Section("What was run", _what(collection, quick)),
         Section("The clips", _clips(folder, corpus)),
         Section("Models and training (Tables 1 to 4)", of("table1", "table2", "table3", "table4")),
         Section("Accuracy and loss (Table 5)", [RULES, *of("table5")]),
@@ -115,9 +127,10 @@ def _first_seed(collection: Collection) -> list[StudyRun]:
     return [run for run in runs if run.seed == min(other.seed for other in runs)]
 
 
-def _what(collection: Collection) -> list[str | Table]:
+def _what(collection: Collection, quick: bool) -> list[str]:
     corpus = collection.runs[0].record["corpus"]
-    blocks: list[str | Table] = [SYNTHETIC] if collection.corpus == "synthetic" else []
+    blocks = [SYNTHETIC] if collection.corpus == "synthetic" else []
+    blocks += [QUICK] if quick else []
     blocks.append(
         f"{len(collection.runs)} runs on {corpus['clips']} {corpus['name']} clips (digest `{corpus['digest']}`); "
         f"{len(corpus['problems'])} files were missing or left out. The figures of the report are quoted from it, are "
@@ -125,19 +138,7 @@ def _what(collection: Collection) -> list[str | Table]:
     )
     if collection.left_out:
         blocks.append("Left out:\n\n" + "\n".join(f"- {sentence}" for sentence in collection.left_out))
-    columns = {"run": None, "epochs": "g", "seconds": ".0f", "peak memory (MB)": ".0f", "device": None}
-    rows = [
-        {
-            "run": "/".join(str(part) for part in (run.group, run.model, run.name or f"seed{run.seed}")),
-            "epochs": run.epochs()[-1].epoch if run.epochs() else None,
-            "seconds": run.record["seconds"],
-            "peak memory (MB)": run.record["peak_memory_mb"],
-            "device": run.record["environment"]["device"],
-        }
-        for run in collection.runs
-    ]
-    caption = "All runs. A run that shares the training of another has its seconds."
-    return [*blocks, make_table("runs", caption, columns, rows)]
+    return blocks
 
 
 def _clips(folder: Path, corpus: Corpus) -> list[Any]:
@@ -205,7 +206,23 @@ def _save(folder: Path, name: str, figure: "Figure", caption: str) -> Picture:
     return Picture(path, caption)
 
 
-def _how(collection: Collection) -> list[str | Code]:
+def _runs(collection: Collection) -> Table:
+    columns = {"run": None, "epochs": "g", "seconds": ".0f", "peak memory (MB)": ".0f", "device": None}
+    rows = [
+        {
+            "run": "/".join(str(part) for part in (run.group, run.model, run.name or f"seed{run.seed}")),
+            "epochs": run.epochs()[-1].epoch if run.epochs() else None,
+            "seconds": run.record["seconds"],
+            "peak memory (MB)": run.record["peak_memory_mb"],
+            "device": run.record["environment"]["device"],
+        }
+        for run in collection.runs
+    ]
+    caption = "All runs. A run that shares the training of another has its seconds."
+    return make_table("runs", caption, columns, rows)
+
+
+def _how(collection: Collection) -> list[str | Code | Table]:
     environments = [run.record["environment"] for run in collection.runs]
     commands = dict.fromkeys(" ".join(environment["command"]) for environment in environments)
     commits = dict.fromkeys(str(environment["git_commit"]) for environment in environments)
@@ -220,4 +237,5 @@ def _how(collection: Collection) -> list[str | Code]:
         f"hf_vivae {environments[0]['hf_vivae']}, commit {', '.join(commits)}; Python {environments[0]['python']}; "
         f"{'; '.join(versions)}; {environments[0]['platform']}, {environments[0]['cpu_cores']} CPU cores, "
         f"{environments[0]['threads']} threads, {environments[0]['device']}.",
+        _runs(collection),
     ]

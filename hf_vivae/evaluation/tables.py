@@ -62,7 +62,7 @@ def format_results(results: dict[str, Any]) -> str:
     data = results["data"]
     title = (
         f"{Path(results['model']).name} on {data} clips, {results['protocol']}, {results['task']}, "
-        f"recipe {results['recipe']}"
+        f"recipe {' with '.join([results['recipe'], *results['as_coded']])}"
     )
     if "folds" in results:
         title += f" ({len(results['folds'])} of {results['of_folds']} folds, pooled)"
