@@ -12,6 +12,7 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HOME": os.path.join(HOME, "huggingface"),
     "HF_VIVAE_CACHE": os.path.join(HOME, "hf_vivae"),
+    "OMP_NUM_THREADS": "1",  # tests run side by side, and two threads on each core are slower than one
 }
 
 from collections import defaultdict  # noqa: E402
