@@ -23,9 +23,7 @@ NOISE_EPOCHS = 12  # after which the MLP is right on three quarters of the noise
 class StudyArguments(CorpusArguments):
     """What a study trains, on which clips."""
 
-    models: list[str] = field(
-        default_factory=lambda: list(MODELS), metadata={"help": f"Some of {', '.join(MODELS)}; all by default."}
-    )
+    models: list[str] | None = field(default=None, metadata={"help": f"Some of {', '.join(MODELS)}; all by default."})
     variants: list[str] = field(
         default_factory=lambda: list(VARIANTS[:2]),
         metadata={
@@ -52,8 +50,10 @@ class StudyArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for model in self.models:
+        for model in self.models or ():
             check_choice("--models", model, MODELS)
+        if min(self.seeds) < 0:
+            raise ValueError(f"expected --seeds of at least 0, found {min(self.seeds)}; give others.")
         for variant in self.variants:
             check_choice("--variants", variant, VARIANTS)
         self.output_dir = self.output_dir or str(Path("runs", self.data, "study-quick" if self.quick else "study"))
@@ -65,7 +65,7 @@ class StudyArguments(CorpusArguments):
 
     def audited(self, concerned: Sequence[str]) -> list[str]:
         """The models of this study that a switch is tried on, out of those that it concerns."""
-        if set(self.models) == set(MODELS):
+        if self.models is None:
             return [model for model in AUDITED if model in concerned][:1]
         return [model for model in self.models if model in concerned]
 
@@ -97,7 +97,7 @@ def plan_runs(study: StudyArguments, recipes: Path) -> list[PlannedRun]:
     planned = [
         planner.run(f"{variant}/{model}/seed{seed}", model, variant, seed)
         for variant in study.variants
-        for model in study.models
+        for model in study.models or MODELS
         for seed in study.seeds
     ]
     planned += planner.audit() if study.audit else []

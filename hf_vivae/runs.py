@@ -35,6 +35,10 @@ VOLATILE = (
 )  # fmt: skip
 
 
+RUN_FILES = (
+    "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",
+    "model.safetensors",
+)  # fmt: skip
 PEAK_RESET = "/proc/self/clear_refs"  # Linux
 
 
@@ -77,10 +81,23 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
     return pq.read_table(folder / "predictions.parquet").to_pylist()
 
 
-def read_results(folder: Path) -> dict[str, Any] | None:
-    """The scores of a finished run, or None."""
-    file = folder / "results.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+def read_json(file: Path) -> dict[str, Any]:
+    """The content of a file of a run folder.
+
+    Raises:
+        ValueError: where it is damaged, naming it.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected JSON in {file}, found a damaged file ({error}); remove its folder to train the run again."
+        ) from error
+
+
+def finished_results(folder: Path) -> dict[str, Any] | None:
+    """The scores of a run folder that is whole, or None."""
+    return read_json(folder / "results.json") if all((folder / name).is_file() for name in RUN_FILES) else None
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:
@@ -97,7 +114,7 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
             f"{folder} holds checkpoints or results but no run.json, so they cannot be told to be this run's; "
             "give another --output_dir."
         )
-    before, now = json.loads(file.read_text(encoding="utf-8")), _finite(json.loads(json.dumps(record)))
+    before, now = read_json(file), _finite(json.loads(json.dumps(record)))
     differing = [
         f"{name} (was {old.get(name)!r}, is {new.get(name)!r})"
         for old, new in ((before.get(part, {}), now[part]) for part in ("run", "training", "corpus"))
@@ -128,8 +145,10 @@ def claim(folder: Path) -> Iterator[None]:
         raise ValueError(
             f"another process is training in {folder}; wait for its end, or give another --output_dir."
         ) from error
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(f"expected a folder as --output_dir, found that {folder} is a file; give another.") from error
+    except OSError as error:
+        raise ValueError(
+            f"expected a folder to write to as --output_dir, found {folder} ({error.strerror}); give another."
+        ) from error
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from scipy.special import softmax
+from transformers import set_seed
 
 from .habits import ReportHabits, how_reported
 from .metrics import ClassificationScores, one_versus_rest_auc
@@ -32,6 +33,8 @@ def predict_parts(
         labels: label index of each clip of the corpus, `(clips,)`.
     """
     rows = []
+    # what dropout draws where it stays on shall not depend on what was done before, such as a resume
+    set_seed(trainer.args.seed)
     for part, clips in parts.items():
         logits = trainer.predict(features.select(clips)).predictions  # (clips of the part, labels)
         rows += [
@@ -57,18 +60,14 @@ def report_scores(
     habits: ReportHabits,
     rows: Sequence[dict[str, Any]],
     label_names: Sequence[str],
-    history: Sequence[dict[str, Any]],
-    epoch: float | None,
     seed: int,
 ) -> dict[str, Any] | None:
-    """AUC and losses in the report's ways, beside the run's own scores; None where they are asked for in no such way.
+    """AUC in the report's ways, beside the run's own scores; None where neither it nor a loss is asked for so.
 
     Args:
         habits: which ways.
         rows: those of `predict_parts`, for all clips.
         label_names: name of each label.
-        history: entries of `Trainer.state.log_history`.
-        epoch: whose losses are reported; None for the last.
         seed: of the run; a redrawn split has another one.
     """
     how = how_reported(habits)
@@ -83,16 +82,7 @@ def report_scores(
         scores = softmax(scores, axis=1)
     auc = one_versus_rest_auc(scores, np.asarray([row["label"] for row in test]), label_names)
     defined = [area for area in auc.values() if not np.isnan(area)]
-    return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)), "loss": _losses(habits, history, epoch)}
-
-
-def _losses(habits: ReportHabits, history: Sequence[dict[str, Any]], epoch: float | None) -> dict[str, float]:
-    suffix = "_sum" if habits.loss_reduction == "sum" else ""
-    prefix = "eval" if habits.select_on == "test" else "test"
-    keys = {"train": f"loss{suffix}", "test": f"{prefix}_loss{suffix}"}
-    chosen = [entry for entry in history if epoch is None or entry.get("epoch") == epoch]
-    found = {part: [entry[key] for entry in chosen if key in entry] for part, key in keys.items()}
-    return {part: values[-1] for part, values in found.items() if values}
+    return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)) if defined else None}
 
 
 def selection(trainer: VivaeTrainer, select_on: str) -> dict[str, Any] | None:

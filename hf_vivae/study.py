@@ -4,9 +4,7 @@ A run that is finished is not trained again, one that was interrupted goes on.
 """
 
 import gc
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,20 +12,20 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .corpus.schema import Corpus
+from .corpus.tasks import task_labels
 from .evaluation.audit_tables import Described
 from .evaluation.study_report import report_study
 from .flags import parse_flags
 from .parsing import parse_run
 from .plan import PlannedRun, StudyArguments, plan_runs
-from .scoring import report_scores
+from .splits import make_folds
+from .study_folder import check_version, drop_checkpoints, is_finished, keep_kind, share_training
 from .switches import read_switches
-from .training import train
-from .version import __version__
+from .training import corpus_digest, train
 from .work import training_work
 
 STAYS = "what was finished before it stays, and the same command goes on there"
@@ -64,22 +62,55 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     for run in planned:
         check_version(study.output / run.name)
     with runs.claim(study.output) if _is_main_process() else nullcontext():
+        keep_kind(study.output, study.quick)
         corpus = study.load()
+        possible, notes = leave_out(planned, recipes, corpus)
         try:
-            run_study(planned, study.output, recipes, {study.data: corpus})
-        except Exception:
-            if any(is_finished(study.output / run.name) for run in planned):
-                _report(study, corpus, described)
+            run_study(possible, study.output, recipes, {study.data: corpus})
+        except Exception as error:
+            notes.append(f"**The study stopped**: {error}")
+            if any(is_finished(study.output / run.name) for run in possible):
+                _report(study, corpus, described, notes)
             raise
-        return _report(study, corpus, described)
+        return _report(study, corpus, described, notes)
 
 
-def _report(study: StudyArguments, corpus: Corpus, described: Described) -> StudyReport:
+def _report(study: StudyArguments, corpus: Corpus, described: Described, notes: Sequence[str]) -> StudyReport:
     if not _is_main_process():
         return StudyReport(study.output, "")
-    tables = report_study(study.output, corpus, described, study.quick)
+    labels, _ = task_labels(corpus.dataset, "emotion")
+    digest = corpus_digest(corpus, labels)
+    tables = report_study(study.output, corpus, digest, described, study.quick, notes)
     shown = [table.to_markdown() for table in tables if table.name in SHOWN]
-    return StudyReport(study.output, "\n".join(shown))
+    return StudyReport(study.output, "\n".join([*shown, *notes]))
+
+
+def leave_out(planned: Sequence[PlannedRun], recipes: Path, corpus: Corpus) -> tuple[list[PlannedRun], list[str]]:
+    """The runs that a corpus allows, and a sentence for each of the notebook's habits that it does not.
+
+    Raises:
+        ValueError: where it does not allow a run without habits.
+    """
+    possible, notes = [], []
+    for run in planned:
+        arguments, args = parse_run(run.argv, recipes)
+        try:
+            _check_possible(arguments, args.seed, corpus)
+            possible.append(run)
+        except ValueError as error:
+            if arguments.recipe == "paper" and not arguments.as_coded and "/audit/" not in run.name:
+                raise
+            notes.append(f"Left out, since these clips do not allow it: {run.name} ({error})")
+    return possible, notes
+
+
+def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
+    if arguments.data != corpus.name:  # the control on noise brings its own clips
+        return
+    if not arguments.resample and corpus.dataset.features["audio"].sampling_rate is None:
+        raise ValueError("it needs clips of one sampling rate.")
+    labels, _ = task_labels(corpus.dataset, "emotion")
+    make_folds(corpus.dataset, arguments.protocol, labels, seed)
 
 
 def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpora: dict[str, Corpus]) -> None:
@@ -95,7 +126,7 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
         ValueError: where a run fails, naming it; those before it stay. And where its folder holds another run, of
             another corpus or with other settings.
     """
-    parsed = {run.name: parse_run(run.argv, recipes) for run in planned}
+    parsed = {run.name: _divided(*parse_run(run.argv, recipes)) for run in planned}
     clock = Clock({run.name: _work_left(run, *parsed[run.name], output) for run in planned})
     for number, run in enumerate(planned, start=1):
         if _is_main_process():
@@ -105,6 +136,19 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
         else:
             _carry_out(run, *parsed[run.name], output, corpora)
         clock.tick(run.name)
+
+
+def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[RunArguments, VivaeTrainingArguments]:
+    """The batch of a recipe is that of all processes together, so that several train what one would."""
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        batch = getattr(args, name)
+        if batch % args.world_size:
+            raise ValueError(
+                f"expected a number of processes that divides the {batch} clips of a step of {arguments.model}, found "
+                f"{args.world_size}; start fewer."
+            )
+        setattr(args, name, batch // args.world_size)
+    return arguments, args
 
 
 def _is_main_process() -> bool:
@@ -129,7 +173,7 @@ def _carry_out(
             corpora[arguments.data] = arguments.load()
         _, folders = train(arguments, args, corpora[arguments.data])
         if _is_main_process():
-            _drop_checkpoints(folders)
+            drop_checkpoints(folders)
     except Exception as error:
         said = f"the run {run.name} failed; {STAYS}"
         if isinstance(error, ValueError):
@@ -138,12 +182,6 @@ def _carry_out(
         raise
     finally:
         gc.collect()  # a model refers to its trainer in circles
-
-
-def _drop_checkpoints(folders: Sequence[Path]) -> None:
-    # they resume a run, take four times its weights, and a study has dozens of runs
-    for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
-        shutil.rmtree(checkpoint)
 
 
 def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
@@ -155,51 +193,7 @@ def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
         raise ValueError(
             f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {STAYS}."
         )
-    _drop_checkpoints([output / run.name])
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a run folder holds scores, its own or those of its folds together."""
-    return runs.read_results(folder) is not None
-
-
-def check_version(folder: Path) -> None:
-    """Refuse a run folder that another version of this package has made.
-
-    Raises:
-        ValueError: naming folder and version.
-    """
-    file = folder / "run.json"
-    if not file.is_file():
-        return
-    version = json.loads(file.read_text(encoding="utf-8"))["environment"]["hf_vivae"]
-    if version != __version__:
-        raise ValueError(
-            f"expected {folder} to be of hf_vivae {__version__}, found {version}; give another --output_dir, or "
-            "remove that folder to have it trained again."
-        )
-
-
-def share_training(planned: PlannedRun, run: RunArguments, args: VivaeTrainingArguments, output: Path) -> None:
-    """Write the folder of a run whose training was another's, since its settings change only what is reported."""
-    base, folder = output / planned.shares, output / planned.name
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(base, part, ignore=shutil.ignore_patterns("checkpoint-*", ".*"))
-    record = json.loads((base / "run.json").read_text(encoding="utf-8"))
-    history = [json.loads(line) for line in (base / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-    results = runs.read_results(base)
-    epoch = results["selection"]["epoch"] if results["selection"] else None
-    rows = runs.read_predictions(base)
-    changes: dict[str, Any] = {name: getattr(run, name) for name in record["run"] if name in vars(run)}
-    runs.write_json(part / "run.json", record | {"run": changes, "shares_training_with": planned.shares})
-    results |= {
-        "as_coded": run.as_coded,
-        "reported": report_scores(run, rows, results["labels"], history, epoch, args.seed),
-    }
-    runs.write_json(part / "results.json", results)
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
+    drop_checkpoints([output / run.name])
 
 
 class Clock:

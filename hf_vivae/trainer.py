@@ -87,7 +87,8 @@ class VivaeTrainer(Trainer):
 
     def _reduced(self, tally: "Tally") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
-        return self.accelerator.reduce(counts).tolist()
+        hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
+        return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is that of all processes together
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The library's optimiser, or with `adam_l2` Adam with L2 on all parameters, which it does not offer."""

@@ -126,7 +126,7 @@ def run_fold(
     record = _record(run, args, prepared)
     record["fold"] = {part: [files[row] for row in parts.get(part, ())] for part in PARTS}
     runs.check_same_run(folder, record)
-    if (finished := runs.read_results(folder)) is not None:
+    if (finished := runs.finished_results(folder)) is not None:
         logger.warning("%s is finished and not trained again; its scores follow.", folder)
         return finished
     started = time.perf_counter()
@@ -191,12 +191,11 @@ def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None
 def _scores(
     run: RunArguments, args: VivaeTrainingArguments, trainer: VivaeTrainer, rows: list[dict], prepared: Prepared
 ) -> dict[str, Any]:
-    chosen, history = selection(trainer, run.select_on), trainer.state.log_history
-    epoch = chosen["epoch"] if chosen else None
+    chosen = selection(trainer, run.select_on)
     return {
         "selection": chosen,
         "habits": marks(run, args.eval_dropout, selected=chosen is not None),
-        "reported": report_scores(run, rows, prepared.label_names, history, epoch, args.seed),
+        "reported": report_scores(run, rows, prepared.label_names, args.seed),
         **score_rows(rows, prepared.label_names),
     }
 
@@ -246,20 +245,25 @@ def _pool(
 
 def _record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     corpus = prepared.corpus
-    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], prepared.labels]
     return {
         "run": asdict(run),
         "training": args.to_dict(),
         "corpus": {
             "name": corpus.name,
             "clips": len(corpus.dataset),
-            "digest": hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+            "digest": corpus_digest(corpus, prepared.labels),
             "problems": list(corpus.problems),
         },
         "processes": args.world_size,
         "environment": runs.environment(),
         "finished": False,
     }
+
+
+def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
+    """What tells two corpora apart: content and names of all clips, their speakers and labels."""
+    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:

@@ -37,9 +37,10 @@ MAY_IMPORT = {
     },
     "work": {"arguments", "checkpoints", "models"},
     "plan": {"corpus", "corpus_arguments", "models", "parsing", "switches"},
+    "study_folder": {"arguments", "plan", "runs", "scoring", "version"},
     "study": {
-        "arguments", "corpus", "evaluation", "flags", "parsing", "plan", "runs", "scoring", "switches", "training",
-        "version", "work",
+        "arguments", "corpus", "evaluation", "flags", "parsing", "plan", "runs", "splits", "study_folder", "switches",
+        "training", "work",
     },
     "version": set(),
     "__init__": {"corpus", "models", "splits", "version"},

@@ -6,7 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from runner import ROOT, script
 
 from hf_vivae import plan, runs, study
@@ -165,6 +167,78 @@ def test_a_folder_of_another_version_is_refused_by_name(whole, tiny_vivae, tmp_p
         reproduce(argv(tiny_vivae, copy, "--models", "mlp"), RECIPES)
 
 
+@pytest.mark.parametrize("name", ["run.json", "results.json"])
+def test_a_damaged_file_is_named(name, whole, tiny_vivae, tmp_path):
+    folder = tmp_path / "study" / "runs" / "paper" / "mlp" / "seed42"
+    shutil.copytree(whole / "runs" / "paper" / "mlp" / "seed42", folder)
+    (folder / name).write_text((folder / name).read_text()[:40])
+    with pytest.raises(ValueError, match=rf"expected JSON in .*{name}, found a damaged file .*; remove its folder"):
+        reproduce(argv(tiny_vivae, tmp_path / "study", "--models", "mlp", "--variants", "paper"), RECIPES)
+
+
+def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, tiny_vivae):
+    full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
+    with pytest.raises(
+        ValueError, match=r"expected a study with the report's epochs in .*, found a quick study; give"
+    ):
+        reproduce(full, RECIPES)
+
+
+def folder_corpus(root: Path, labels: dict[str, int], rates: tuple[int, ...] = (44100,)) -> list[str]:
+    """Flags of a study on a folder of noise: clips of each label, without speakers."""
+    rng, lines = np.random.default_rng(0), ["file,label"]
+    root.mkdir()
+    for place, (label, count) in enumerate(labels.items()):
+        for number in range(count):
+            file = f"{place}-{number}.wav"
+            soundfile.write(root / file, rng.uniform(-0.5, 0.5, 20_000), rates[number % len(rates)])
+            lines.append(f'{file},"{label}"')
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return ["--data", "folder", "--data_dir", str(root), "--quick"]
+
+
+def test_what_a_corpus_does_not_allow_is_left_out_by_name(tmp_path, monkeypatch):
+    """Without speakers there is nobody unseen, and clips of several rates cannot go unresampled."""
+    monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
+    data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20}, rates=(44100, 16000))
+    models = ["--models", "mlp", "wav2vec2", "--audit", "--output_dir", str(tmp_path / "out")]
+    report = reproduce([*data, *models], RECIPES)
+    text = (tmp_path / "out" / "report.md").read_text()
+    for name, reason in {
+        "audit/mlp/one-split-off": "speaker-k-fold needs a speaker for every clip",
+        "audit/wav2vec2/no-resampling": "it needs clips of one sampling rate",
+        "as_coded/wav2vec2/seed42": "it needs clips of one sampling rate",
+    }.items():
+        assert f"Left out, since these clips do not allow it: runs/{name} ({reason}" in text
+        assert name in report.text
+    assert "reproduced on 40 clips of another corpus than VIVAE (quick study)" in text
+    assert "| difference |" not in text, "the report has no figures for other labels"
+
+
+def test_labels_may_have_any_name(tmp_path):
+    labels = ["joy/fear", "../../evil", "$_$", "macro", "<b>*star*</b> | pipe", "seed"]
+    data = folder_corpus(tmp_path / "clips", dict.fromkeys(labels, 12))
+    reproduce([*data, "--models", "mlp", "--variants", "paper", "--output_dir", str(tmp_path / "out")], RECIPES)
+    table = rows(tmp_path / "out", "table6")
+    results = json.loads((tmp_path / "out" / "runs" / "paper" / "mlp" / "seed42" / "results.json").read_text())
+    assert table[0]["label macro"] == str(results["test"]["auc"]["macro"])
+    assert table[0]["macro"] == str(results["test"]["macro_auc"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<b>" not in page
+    assert "&lt;b&gt;*star*&lt;/b&gt; | pipe" in page
+    assert len(list((tmp_path / "out" / "figures").glob("roc-*.png"))) == len(labels)
+
+
+def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "out")
+    data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20})
+    more = ["--models", "mlp", "--variants", "paper", "--seeds", "7", "--output_dir", str(tmp_path / "out")]
+    reproduce([*data, *more], RECIPES)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "\n1 runs on 40 folder clips" in text
+    assert "runs/paper/mlp/seed42 is left out: expected the corpus of digest" in text.replace("\\", "")
+
+
 def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(tiny_vivae, tmp_path, monkeypatch):
     def fail_on_vit(run, args, corpus):
         if run.model == "vit-32-69":
@@ -176,6 +250,7 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(tiny_viv
     with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; what"):
         reproduce(command, RECIPES)
     assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
+    assert "**The study stopped**: expected memory" in (tmp_path / "report.md").read_text()
     monkeypatch.undo()
     assert "vit-32-69" in reproduce(command, RECIPES).text
 

@@ -218,10 +218,13 @@ def test_losses_are_summed_over_the_batches(tiny_vivae, tmp_path):
     own = [row for row in rows if row["split"] == "test"]
     losses = [-log_softmax(row["logits"])[row["label"]] for row in own]
     batches = [np.mean(losses[start : start + 5]) for start in range(0, len(losses), 5)]
-    assert results["reported"]["loss"]["test"] == pytest.approx(sum(batches), rel=1e-5)
-    picked = next(e for e in history if "loss" in e and e["epoch"] == results["selection"]["epoch"])
-    assert results["reported"]["loss"]["train"] == picked["loss_sum"]
-    assert picked["loss_sum"] == pytest.approx(3 * picked["loss"]), "three batches of 8"
+    trained, tested = (
+        next(e for e in history if key in e and e["epoch"] == results["selection"]["epoch"])
+        for key in ("loss", "test_loss")
+    )
+    assert tested["test_loss_sum"] == pytest.approx(sum(batches), rel=1e-5)
+    assert trained["loss_sum"] == pytest.approx(3 * trained["loss"]), "three batches of 8"
+    assert results["reported"]["how"] == "losses summed over batches"
 
 
 def test_dropout_at_test_leaves_training_alone(tiny_vivae, tmp_path):
@@ -233,6 +236,14 @@ def test_dropout_at_test_leaves_training_alone(tiny_vivae, tmp_path):
     assert coded[0]["test"]["loss"] != paper[0]["test"]["loss"]
     assert coded[0]["habits"] == ["dropout is on while scoring"]
     assert paper[0]["habits"] == []
+
+
+def test_dropout_at_test_is_the_same_after_a_resume(tiny_vivae, tmp_path):
+    argv = ["--as_coded", "dropout-at-test", "--model_config", json.dumps(CONFIGS["mlp"] | {"hidden_dropout": 0.4})]
+    first = train(tiny_vivae, tmp_path, "mlp", *argv)[0]
+    for name in ("results.json", "predictions.parquet", "model.safetensors"):
+        (tmp_path / "S01" / name).unlink()
+    assert train(tiny_vivae, tmp_path, "mlp", *argv)[0] == first
 
 
 def test_selection_on_test_trains_on_the_validation_clips_and_says_so(tiny_vivae, tmp_path):

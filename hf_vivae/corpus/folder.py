@@ -81,7 +81,9 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     rows = [row for clip in clips if (row := _row(root, clip, problems))]
     if problems.keys() - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
         raise _error(root, problems)
-    return Corpus("folder", build_dataset(rows, _labels(root, rows), sampling_rate=None), problems.lines())
+    rates = {row.pop("sampling_rate") for row in rows}
+    rate = rates.pop() if len(rates) == 1 else None
+    return Corpus("folder", build_dataset(rows, _labels(root, rows), sampling_rate=rate), problems.lines())
 
 
 def _from_classes(root: Path, problems: Problems) -> list[Clip]:
@@ -141,6 +143,7 @@ def _row(root: Path, clip: Clip, problems: Problems) -> dict[str, Any] | None:
         "intensity": clip.intensity,
         "item": clip.item or path.stem,
         "duration": info.duration,
+        "sampling_rate": info.sampling_rate,
     }
 
 

@@ -23,11 +23,11 @@ GROUPS = (
     ("wav2vec2, pretrained on speech", ("wav2vec2",)),
 )
 LEGEND = (
-    ' "recipe paper": counted on the network that this package builds to the report\'s '
-    'description. "as run": on the networks of this study and from the records of its runs; of sizes, parameters and '
-    "what differs from the recipe. The report's own figures are what its description comes to, unless marked as "
-    'printed; its Tables 1 to 4 are of the same models, which we group as we see fit. "-": the model has no such '
-    "thing, the report does not give it, or the model was not run."
+    ' "recipe paper": counted on the network that this package builds to the report\'s description. "as run": on the '
+    "networks of the paper runs of this study and from their records; of sizes, parameters and what differs from the "
+    "recipe. The report's own figures are what its description comes to, unless marked as printed; its Tables 1 to 4 "
+    'are of the same models, which we group as we see fit. "-": the model has no such thing, the report does not give '
+    "it, or the model was not run."
 )
 Properties = Mapping[str, Cell]
 

@@ -16,8 +16,9 @@ AUDIT = (
     "Audit on {corpus} clips: recipe paper with one habit of the report's notebook switched on. Figures are of the "
     "test clips, AUC and losses computed as the last column says where the switch changes that; such a switch is "
     "compared with the usual figures of the same weights, any other with the paper run of the same model and seed. "
-    "Bounds are the 95 % Wilson interval of the accuracy without the switch: an effect that stays within them may be "
-    'chance. A habit that paper shares is on there and off in the run that it is compared with. "-": no paper run to '
+    "Bounds are the 95 % Wilson interval of the accuracy without the switch: an effect within them may be chance, and "
+    "so may one a little outside, since a difference is less certain than either accuracy and many are shown. "
+    'A habit that paper shares is on there and off in the run that it is compared with. "-": no paper run to '
     "compare with, a solver without epochs, or AUC and losses computed as usual."
 )
 PATCHES = (

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from ..models import MODELS
-from ..runs import read_predictions
+from ..runs import RUN_FILES, read_predictions
 from ..version import __version__
 
 VARIANTS = ("paper", "as_coded", "tuned")
 # folder below runs/ -> how deep its run folders lie in it
 DEPTHS = {**dict.fromkeys(VARIANTS, 2), "audit": 2, "patches": 1}
-FILES = ("run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -161,9 +163,10 @@ def _stranger(run: StudyRun, expected: str) -> str:
 
 def _read(place: Path, names: tuple[str, ...]) -> StudyRun:
     folder = _fold(place)
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"expected a finished run, found no {' and no '.join(missing)}; run the study again")
+    _check_predictions(folder / "predictions.parquet")
     record, results = _json(folder / "run.json")[0], _json(folder / "results.json")[0]
     if not record["finished"]:
         raise ValueError("expected a finished run, found one that run.json calls unfinished; run the study again")
@@ -194,6 +197,15 @@ def _json(file: Path) -> list[dict[str, Any]]:
         return [json.loads(part) for part in (text.splitlines() if file.suffix == ".jsonl" else [text])]
     except json.JSONDecodeError as error:
         raise ValueError(f"expected JSON in {file.name}, found {error}; delete it and run the study again") from error
+
+
+def _check_predictions(file: Path) -> None:
+    try:
+        pq.read_schema(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"expected Parquet in {file.name}, found a damaged file; delete the run's folder and run the study again"
+        ) from error
 
 
 def _check_names(names: tuple[str, ...], model: str, seed: int) -> None:

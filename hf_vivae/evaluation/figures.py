@@ -27,6 +27,11 @@ def blank_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=160, layout="constrained")
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is, although a pair of dollars would make it mathematics."""
+    return text.replace("$", r"\$")
+
+
 def save_curves(
     history: Sequence[Mapping[str, Any]], folder: Path, title: str, num_labels: int, select_on: str = "validation"
 ) -> None:
@@ -43,7 +48,7 @@ def save_curves(
         figure = blank_figure(6, 4)
         axes = figure.add_subplot()
         _draw(axes, name, history, num_labels, select_on)
-        axes.set_title(title, fontsize="medium")
+        axes.set_title(literal(title), fontsize="medium")
         axes.legend(fontsize="small")
         figure.savefig(folder / f"{name}.png")
 
@@ -85,7 +90,7 @@ def curves_figure(
             axes.axvline(epoch, label=said, color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1)
     if reported_accuracy is not None:
         panels["accuracy"].axhline(reported_accuracy, label="report (VIVAE)", color=GREEN, linestyle="-.")
-    figure.suptitle(title)
+    figure.suptitle(literal(title))
     handles, labels = panels["accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
     return figure

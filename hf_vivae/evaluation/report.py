@@ -18,6 +18,8 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
+from .tables import plain
+
 STYLE = Path(__file__).with_name("report.css")
 SHORT_CELL = 24  # characters that are not broken into lines
 WIDE_PICTURE = 700  # CSS pixels; on a phone it is scrolled rather than shrunk until nobody can read it
@@ -77,9 +79,9 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> None:
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """The report as Markdown, with a table of contents that links to the anchors GitHub gives to headings."""
-    body = [f"# {_plain(title)}"]
+    body = [f"# {plain(title)}"]
     for section in sections:
-        body += [f"## {_plain(section.title)}", *(_block(block) for block in section.blocks)]
+        body += [f"## {plain(section.title)}", *(_block(block) for block in section.blocks)]
     tokens = _parser().parse("\n\n".join(body))
     contents = [
         f"- [{inline.content}](#{opening.attrs['id']})"
@@ -89,16 +91,11 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join([body[0], "\n".join(contents), *body[1:]]) + "\n"
 
 
-def _plain(text: str) -> str:
-    """Plain text as one line of Markdown that shows it; an underscore within a word is no markup."""
-    return re.sub(r"([\\`*\[\]<>&~#]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
-
-
 def _block(block: str | MarkdownTable | Picture | Code) -> str:
     if isinstance(block, str):
         return block.strip()
     if isinstance(block, Picture):
-        caption = _plain(block.caption)
+        caption = plain(block.caption)
         return f"![{caption}]({quote(block.path.as_posix())})\\\n*{caption}*"
     if isinstance(block, Code):
         longest = max((len(ticks) for ticks in re.findall("`+", block.text)), default=0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure
+from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure, literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ def roc_figure(
     axes.plot([0, 1], [0, 1], label="chance: AUC 0.500", color=GREY, linewidth=0.8)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
-    axes.set_title(title, fontsize="medium")
+    axes.set_title(literal(title), fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="x-small", handlelength=3.2)
     return figure
@@ -85,10 +85,13 @@ def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str]
         colour = "white" if share > 0.55 else "black" if count else GREY
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7 if len(counts) > 8 else 9)
     ticks = range(len(counts))
-    axes.set_xticks(ticks, label_names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, label_names)
+    names = [literal(name) for name in label_names]
+    axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted label", ylabel="true label")
     hits = counts.trace()
-    axes.set_title(f"{title}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)", fontsize="medium")
+    axes.set_title(
+        f"{literal(title)}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)", fontsize="medium"
+    )
     figure.colorbar(image, label="share of the true label's clips", fraction=0.046, format="{x:.0%}")
     return figure

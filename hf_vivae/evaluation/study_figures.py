@@ -72,6 +72,8 @@ def _scatter(axes: "Axes", points: Sequence[Mapping[str, Any]], key: str) -> Non
 
 def _free_sides(tokens: Sequence[int]) -> list[str]:
     """The side of each point, in ascending order, on which the next one is further away on a log scale."""
+    if not tokens:
+        return []
     ratios = [math.inf, *(after / before for before, after in itertools.pairwise(tokens)), math.inf]
     return ["left" if right < left else "right" for left, right in itertools.pairwise(ratios)]
 

@@ -1,8 +1,10 @@
 """The report of a study: everything in it is read from run folders, and from the corpus for its description."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ..corpus.schema import Corpus
 from ..runs import write_json, write_text
@@ -12,17 +14,17 @@ from .exploration import explore, format_exploration
 from .exploration_figures import FIGURES
 from .figures import curves_figure
 from .report import Code, Picture, Section, write_report
-from .report2022 import RUNS
 from .score_figures import confusion_figure, roc_figure
 from .study_figures import audit_figure, patches_figure
-from .study_rows import make_table
+from .study_rows import make_table, reported_run
 from .study_tables import study_results, study_tables
 from .table5 import REPORT_RULE, picked_epochs
-from .tables import Table
+from .tables import Table, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+VIVAE_CLIPS = 1085
 SYNTHETIC = (
     "The clips are synthetic: a small voice sang them from seeds, and nobody feels anything in them. The figures "
     "below say that the code works and what its parts do to each other; they say nothing about VIVAE or people."
@@ -39,16 +41,25 @@ RULES = (
 )
 
 
-def report_study(folder: Path, corpus: Corpus, described: Described, quick: bool) -> list[Table]:
+def report_study(
+    folder: Path, corpus: Corpus, digest: str, described: Described, quick: bool, notes: Sequence[str] = ()
+) -> list[Table]:
     """Write tables, figures, `results.json`, `report.md` and `report.html` of a study's finished runs; the tables.
 
     Args:
         folder: of the study.
         corpus: its clips.
+        digest: of the corpus, which tells its runs from others.
         described: number, report's words and notebook's way of each switch of the audit.
         quick: whether the runs are those of `--quick`, which the title says.
+        notes: sentences on runs that are missing.
+
+    Raises:
+        ValueError: where no run of this corpus is finished.
     """
-    collection = collect(folder)
+    collection = collect(folder, digest)
+    if not collection.runs:
+        raise ValueError(f"expected finished runs of {corpus.name} clips in {folder}, found none; train some first.")
     tables = study_tables(collection, described)
     noise = collect(folder / "noise")
     tables += [noise_table(run) for run in noise.of("audit")]
@@ -56,15 +67,22 @@ def report_study(folder: Path, corpus: Corpus, described: Described, quick: bool
         write_text(folder / "tables" / f"{table.name}.md", table.to_markdown())
         write_text(folder / "tables" / f"{table.name}.csv", table.to_csv())
     write_json(folder / "results.json", study_results(collection, tables))
-    write_report(
-        folder, title(collection.corpus, quick), _sections(folder, corpus, collection, tables, described, quick)
-    )
+    about = [SYNTHETIC] if corpus.name == "synthetic" else []
+    about += [QUICK] if quick else []
+    about += [*notes, _what(collection)]
+    write_report(folder, title(corpus, quick), _sections(folder, corpus, collection, tables, described, about))
     return tables
 
 
-def title(corpus: str, quick: bool) -> str:
-    """Title of a study; it says so where the clips are synthetic and where the study was cut short."""
-    clips = {"synthetic": "synthetic clips, not VIVAE", "vivae": "VIVAE", "noise": "pure noise"}.get(corpus, corpus)
+def title(corpus: Corpus, quick: bool) -> str:
+    """Title of a study; it says so where the clips are synthetic or a part of VIVAE, and where the study is quick."""
+    count = len(corpus.dataset)
+    clips = {
+        "synthetic": "synthetic clips, not VIVAE",
+        "vivae": "VIVAE" if count == VIVAE_CLIPS else f"{count} of {VIVAE_CLIPS} clips of VIVAE",
+        "noise": "pure noise",
+        "folder": f"{count} clips of another corpus than VIVAE",
+    }[corpus.name]
     return f"Emotion classifiers of Pak (2022), reproduced on {clips}{' (quick study)' if quick else ''}"
 
 
@@ -89,7 +107,7 @@ def _sections(
     collection: Collection,
     tables: Sequence[Table],
     described: Described,
-    quick: bool,
+    about: Sequence[str],
 ) -> list[Section]:
     named = {table.name: table for table in tables}
 
@@ -98,7 +116,7 @@ def _sections(
 
     first = _first_seed(collection)
     sections = [
-        Section("What was run", _what(collection, quick)),
+        Section("What was run", about),
         Section("The clips", _clips(folder, corpus)),
         Section("Models and training (Tables 1 to 4)", of("table1", "table2", "table3", "table4")),
         Section("Accuracy and loss (Table 5)", [RULES, *of("table5")]),
@@ -127,18 +145,15 @@ def _first_seed(collection: Collection) -> list[StudyRun]:
     return [run for run in runs if run.seed == min(other.seed for other in runs)]
 
 
-def _what(collection: Collection, quick: bool) -> list[str]:
+def _what(collection: Collection) -> str:
     corpus = collection.runs[0].record["corpus"]
-    blocks = [SYNTHETIC] if collection.corpus == "synthetic" else []
-    blocks += [QUICK] if quick else []
-    blocks.append(
+    said = (
         f"{len(collection.runs)} runs on {corpus['clips']} {corpus['name']} clips (digest `{corpus['digest']}`); "
         f"{len(corpus['problems'])} files were missing or left out. The figures of the report are quoted from it, are "
         "all of VIVAE, and are labelled so."
     )
-    if collection.left_out:
-        blocks.append("Left out:\n\n" + "\n".join(f"- {sentence}" for sentence in collection.left_out))
-    return blocks
+    left_out = "\n".join(f"- {plain(sentence)}" for sentence in collection.left_out)
+    return f"{said}\n\nLeft out:\n\n{left_out}" if left_out else said
 
 
 def _clips(folder: Path, corpus: Corpus) -> list[Any]:
@@ -155,7 +170,7 @@ def _roc(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Picture]:
     return [
         _save(
             folder,
-            f"roc-{label}",
+            f"roc-{quote(label, safe='')}",
             roc_figure(label, labels, predictions, f"{label} against the rest, {group}, {corpus} clips"),
             f"ROC curves of {label} on {corpus} test clips, variant {group}.",
         )
@@ -170,7 +185,7 @@ def _curves(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Picture
             continue  # a solver's solution has no curves
         select_on = run.record["run"]["select_on"]
         rules = {("test" if one.rule == REPORT_RULE else "validation"): one.epoch for one in picked_epochs(run)}
-        reported = RUNS[run.model].test_accuracy if run.model in RUNS else None
+        reported = reported_run(run).test_accuracy
         figure = curves_figure(
             run.history, f"{run.model}, {run.group}, {corpus} clips", len(run.results["labels"]), select_on,
             {part: epoch for part, epoch in rules.items() if epoch is not None}, reported,
@@ -224,7 +239,7 @@ def _runs(collection: Collection) -> Table:
 
 def _how(collection: Collection) -> list[str | Code | Table]:
     environments = [run.record["environment"] for run in collection.runs]
-    commands = dict.fromkeys(" ".join(environment["command"]) for environment in environments)
+    commands = dict.fromkeys("python recipes/" + shlex.join(environment["command"]) for environment in environments)
     commits = dict.fromkeys(str(environment["git_commit"]) for environment in environments)
     versions = dict.fromkeys(
         ", ".join(f"{name} {version}" for name, version in environment["versions"].items())

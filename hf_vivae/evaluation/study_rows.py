@@ -5,6 +5,7 @@ from itertools import groupby
 
 from ..models import MODELS
 from .collection import VARIANTS, StudyRun
+from .report2022 import EMOTIONS, NO_RUN, RUNS, ReportedRun
 from .statistics import mean_and_sd, wilson_interval
 from .tables import Cell, Table
 
@@ -32,6 +33,11 @@ def make_table(name: str, caption: str, columns: Mapping[str, str | None], rows:
 def order(run: StudyRun) -> tuple[int, int]:
     """Sorts runs of variants as the report has its rows: by model, then variant."""
     return list(MODELS).index(run.model), VARIANTS.index(run.group)
+
+
+def reported_run(run: StudyRun) -> ReportedRun:
+    """The report's figures for the model of a run; none where the run tells other labels apart."""
+    return RUNS.get(run.model, NO_RUN) if list(run.results["labels"]) == list(EMOTIONS) else NO_RUN
 
 
 def difference(ours: float | None, other: float | None) -> float | None:

@@ -5,9 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from .collection import VARIANTS, Collection, StudyRun
-from .report2022 import LABEL, NO_RUN, RUNS
+from .report2022 import LABEL
 from .statistics import mean_and_sd
-from .study_rows import EMPTY, FROM, TO, Row, difference, habits, interval, make_table, order, with_seeds
+from .study_rows import (
+    EMPTY,
+    FROM,
+    TO,
+    Row,
+    difference,
+    habits,
+    interval,
+    make_table,
+    order,
+    reported_run,
+    with_seeds,
+)
 from .tables import Table
 
 REPORT_RULE = "report's: best on test clips"
@@ -75,7 +87,7 @@ def _test_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:
     for one in picked:
         accuracies = [epoch.test["accuracy"] for epoch in one.run.epochs() if epoch.test][-LAST_EPOCHS:]
         figures = (*mean_and_sd(accuracies), len(accuracies) or None)
-        row = {"report's epoch": RUNS.get(one.run.model, NO_RUN).epoch, **_accuracy(one, "test", ours)}
+        row = {"report's epoch": reported_run(one.run).epoch, **_accuracy(one, "test", ours)}
         rows.append({**_identity(one), **row, **dict(zip(last, figures, strict=True))})
     caption = (
         "Table 5, test accuracy. Rows by the report's rule show the epoch that is best on the very clips that it is "
@@ -104,7 +116,7 @@ def _identity(one: Picked) -> Row:
 
 def _accuracy(one: Picked, part: str, ours: str) -> Row:
     accuracy, clips = getattr(one, part).get("accuracy"), one.run.results[part]["n"]
-    reported = getattr(RUNS.get(one.run.model, NO_RUN), f"{part}_accuracy")
+    reported = getattr(reported_run(one.run), f"{part}_accuracy")
     gap = difference(accuracy, reported)
     figures = {f"{part}, {ours}": accuracy, **interval(accuracy, clips), f"{part}, {LABEL}": reported}
     return {"clips": clips, **figures, POINTS: None if gap is None else 100 * gap}
@@ -122,9 +134,9 @@ def _losses(picked: Sequence[Picked], ours: str, notes: str) -> Table:
         columns |= {f"{part} mean, {ours}": ".3f", f"{part} mean, {LABEL}": ".3f", f"{part} difference": "+.3f"}
     rows = [{**_identity(one), **_loss(one, "train", ours), **_loss(one, "test", ours)} for one in picked]
     caption = (
-        "Table 5, losses of the same epochs: cross entropy in nats, as sum over batches of their means and as mean "
-        "over clips. The report prints sums, and a mean for wav2vec2; its means here are its sums divided by its 29 "
-        "training and 8 test batches, the last of which are a little smaller. Differences are of means, since sums "
+        "Table 5, losses of the same epochs: cross entropy in nats, as sum over batches of their means, and as mean: "
+        "of the batches in training, of the clips in test. The report prints sums, and a mean for wav2vec2; its means "
+        "here are its sums divided by its 29 training and 8 test batches. Differences are of means, since sums "
         f"grow with the number of batches. Training losses are those while training, with dropout on. {notes}"
     )
     averaged = [column for column in columns if column.endswith(ours)]
@@ -133,7 +145,7 @@ def _losses(picked: Sequence[Picked], ours: str, notes: str) -> Table:
 
 
 def _loss(one: Picked, part: str, ours: str) -> Row:
-    scores, reported = getattr(one, part), RUNS.get(one.run.model, NO_RUN)
+    scores, reported = getattr(one, part), reported_run(one.run)
     mean = getattr(reported, f"mean_{part}_loss")
     return {
         f"{part} sum, {ours}": scores.get("loss_sum"),

@@ -5,8 +5,8 @@ from itertools import groupby
 from statistics import fmean
 
 from .collection import VARIANTS, Collection, StudyRun
-from .report2022 import EMOTIONS, LABEL, NO_RUN, RUNS
-from .study_rows import EMPTY, Row, difference, habits, make_table, order, with_seeds
+from .report2022 import EMOTIONS, LABEL
+from .study_rows import EMPTY, Row, difference, habits, make_table, order, reported_run, with_seeds
 from .tables import Table
 
 KIND = ("model", "variant", "AUC")
@@ -24,23 +24,28 @@ def table6(collection: Collection) -> Table:
     """Table 6: for each model the report's row, then ours of each variant and the difference."""
     runs = sorted(collection.of(*VARIANTS), key=order)
     labels = runs[0].results["labels"] if runs else list(EMOTIONS)
-    rows = []
-    for model, group in groupby(runs, key=lambda run: run.model):
-        reported = _reported(model, labels)
-        rows.append(reported)
-        for row in with_seeds(_rows(list(group), collection.corpus), KIND, (*labels, MACRO), ()):
+    rows: list[Row] = []
+    for _, group in groupby(runs, key=lambda run: run.model):
+        seeds = list(group)
+        reported = _reported(seeds[0], labels)
+        rows += [reported] if reported[MACRO] is not None else []
+        for row in with_seeds(_rows(seeds, collection.corpus), KIND, (*map(_column, labels), MACRO), ()):
             rows.append(row)
-            if model in RUNS and not str(row["seed"]).startswith("sd"):
+            if reported[MACRO] is not None and not str(row["seed"]).startswith("sd"):
                 rows.append(_difference(row, reported, labels))
-    columns = {**dict.fromkeys((*KIND, "seed")), "epoch": "g", **dict.fromkeys((*labels, MACRO), ".3f")}
+    columns = {**dict.fromkeys((*KIND, "seed")), "epoch": "g", **dict.fromkeys((*map(_column, labels), MACRO), ".3f")}
     return make_table("table6", NOTE + EMPTY + habits(runs), columns, rows)
 
 
-def _reported(model: str, labels: Sequence[str]) -> Row:
-    run = RUNS.get(model, NO_RUN)
-    areas = dict(zip(EMOTIONS, run.auc, strict=False))
-    macro = fmean(run.auc) if run.auc and set(labels) == set(EMOTIONS) else None
-    return {"model": model, "AUC": LABEL, **{label: areas.get(label) for label in labels}, MACRO: macro}
+def _column(label: str) -> str:
+    return f"label {label}" if label in (*KIND, "seed", "epoch", MACRO) else label
+
+
+def _reported(run: StudyRun, labels: Sequence[str]) -> Row:
+    figures = reported_run(run)
+    areas = dict(zip(EMOTIONS, figures.auc, strict=False))
+    macro = fmean(figures.auc) if figures.auc else None
+    return {"model": run.model, "AUC": LABEL, **{_column(label): areas.get(label) for label in labels}, MACRO: macro}
 
 
 def _rows(runs: Sequence[StudyRun], corpus: str) -> list[Row]:
@@ -58,7 +63,11 @@ def _rows(runs: Sequence[StudyRun], corpus: str) -> list[Row]:
 def _row(run: StudyRun, kind: str, scores: Mapping) -> Row:
     kept = run.scored_epoch()
     identity = {"model": run.model, "variant": run.group, "AUC": kind, "seed": run.seed}
-    return {**identity, "epoch": kept and kept.epoch, **scores["auc"], MACRO: scores["macro_auc"]}
+    return {**identity, "epoch": kept and kept.epoch, **_by_column(scores["auc"]), MACRO: scores["macro_auc"]}
+
+
+def _by_column(areas: Mapping[str, float]) -> Row:
+    return {_column(label): area for label, area in areas.items()}
 
 
 def _difference(row: Row, reported: Row, labels: Sequence[str]) -> Row:

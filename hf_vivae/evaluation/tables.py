@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,8 @@ class Table:
     def to_markdown(self) -> str:
         """The caption, and the table below it with columns of numbers flushed right."""
         rule = ["---" if spec is None else "---:" for spec in self.formats]
-        lines = [self.columns, rule, *self.texts()]
-        escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+        lines = [map(plain, self.columns), rule, *(map(plain, line) for line in self.texts())]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.caption}\n\n{table}\n"
 
     def to_csv(self) -> str:
@@ -45,6 +45,11 @@ class Table:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
         return text.getvalue()
+
+
+def plain(text: str) -> str:
+    """Text as one line of Markdown that shows it; an underscore within a word is no markup."""
+    return re.sub(r"([\\`*\[\]<>&~#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
 
 def _text(cell: Cell, spec: str | None) -> str:
@@ -81,4 +86,6 @@ def format_results(results: dict[str, Any]) -> str:
     lines.append(f"{'chance':{width}}{'':7}{chance}")
     lines += [f"note on {part} ({data}): {note}" for part in parts[1:] for note in results[part]["notes"]]
     lines += [f"note: {habit}" for habit in results["habits"]]
+    if reported := results.get("reported"):
+        lines.append(f"as the report computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
     return "\n".join(lines)
