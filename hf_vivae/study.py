@@ -69,8 +69,10 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
             run_study(possible, study.output, recipes, {study.data: corpus})
         except Exception as error:
             notes.append(f"**The study stopped**: {error}")
-            if any(is_finished(study.output / run.name) for run in possible):
+            try:
                 _report(study, corpus, described, notes)
+            except ValueError as unreported:  # nothing is finished yet; what stopped the study is the news
+                error.add_note(f"no report: {unreported}")
             raise
         return _report(study, corpus, described, notes)
 
@@ -140,14 +142,14 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
 
 def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[RunArguments, VivaeTrainingArguments]:
     """The batch of a recipe is that of all processes together, so that several train what one would."""
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-        batch = getattr(args, name)
-        if batch % args.world_size:
-            raise ValueError(
-                f"expected a number of processes that divides the {batch} clips of a step of {arguments.model}, found "
-                f"{args.world_size}; start fewer."
-            )
-        setattr(args, name, batch // args.world_size)
+    batch, processes = args.per_device_train_batch_size, args.world_size
+    if batch % processes:
+        raise ValueError(
+            f"expected a number of processes that divides the {batch} clips of a step of {arguments.model}, found "
+            f"{processes}; start fewer."
+        )
+    args.per_device_train_batch_size = batch // processes
+    args.per_device_eval_batch_size = max(1, args.per_device_eval_batch_size // processes)
     return arguments, args
 
 

@@ -290,6 +290,17 @@ def test_what_cannot_be_meant_is_said_before_anything_is_trained(flags, sentence
     assert not list(tmp_path.glob("runs/*"))
 
 
+def test_several_processes_share_the_batch_of_the_recipe():
+    class Args:
+        per_device_train_batch_size, per_device_eval_batch_size, world_size = 30, 40, 3
+
+    assert study._divided(None, Args)[1].per_device_train_batch_size == 10
+    assert Args.per_device_eval_batch_size == 13
+    Args.world_size = 4
+    with pytest.raises(ValueError, match="processes that divides the 10 clips of a step of mlp, found 4; start fewer"):
+        study._divided(type("Run", (), {"model": "mlp"}), Args)
+
+
 def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
     with (
         runs.claim(tmp_path),
