@@ -2,21 +2,11 @@
 
 import pytest
 from fake_study import row, rows, write_study
+from test_models import PARAMETERS
 
 from hf_vivae.evaluation.architecture import architecture_tables, describe_folder
 from hf_vivae.evaluation.collection import Collection, collect
 from hf_vivae.evaluation.report2022 import LABEL, RUNS
-
-PARAMETERS = {
-    "logistic-regression": 264_606,
-    "mlp": 4_442_726,
-    "vit-32-30": 4_906_906,
-    "vit-16-69": 4_934_506,
-    "vit-8-23": 4_790_506,
-    "vit-32-69": 5_151_306,
-    "vit-base": 85_803_270,
-    "wav2vec2": 94_570_118,
-}
 
 
 @pytest.fixture(scope="module")
