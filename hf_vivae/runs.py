@@ -61,7 +61,10 @@ def write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of file, label, logits, fold and split as `predictions.parquet`, in one step."""
+    """Write rows of file, label, logits, fold, split, speaker, intensity and duration as `predictions.parquet`.
+
+    In one step; speaker, intensity and duration (seconds) are null where a row lacks them.
+    """
     schema = pa.schema(
         [
             ("file", pa.string()),
@@ -69,6 +72,9 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
             ("logits", pa.list_(pa.float32())),
             ("fold", pa.string()),
             ("split", pa.string()),
+            ("speaker", pa.string()),
+            ("intensity", pa.string()),
+            ("duration", pa.float64()),
         ]
     )
     part = folder / f".predictions.parquet.{os.getpid()}"

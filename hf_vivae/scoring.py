@@ -19,29 +19,37 @@ def predict_parts(
     features: Dataset,
     fold: str,
     parts: dict[str, Sequence[int]],
-    files: Sequence[str],
+    clips: Dataset,
     labels: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Rows of file, label, logits, fold and split for every clip of a fold; each part is predicted once.
+    """A row for every clip of a fold, as `runs.write_predictions` writes it; each part is predicted once.
 
     Args:
         trainer: of the model to score.
         features: of all clips of the corpus.
         fold: its name.
         parts: row indices of each part.
-        files: name of each clip of the corpus, `(clips,)`.
+        clips: the corpus, for name, speaker, intensity and duration of each clip.
         labels: label index of each clip of the corpus, `(clips,)`.
     """
-    rows = []
+    rows, described = [], _describe(clips)
     # what dropout draws where it stays on shall not depend on what was done before, such as a resume
     set_seed(trainer.args.seed)
-    for part, clips in parts.items():
-        logits = trainer.predict(features.select(clips)).predictions  # (clips of the part, labels)
+    for part, chosen in parts.items():
+        logits = trainer.predict(features.select(chosen)).predictions  # (clips of the part, labels)
         rows += [
-            {"file": files[clip], "label": labels[clip], "logits": row.tolist(), "fold": fold, "split": part}
-            for clip, row in zip(clips, logits, strict=True)
+            {**described[clip], "label": labels[clip], "logits": row.tolist(), "fold": fold, "split": part}
+            for clip, row in zip(chosen, logits, strict=True)
         ]
     return rows
+
+
+def _describe(clips: Dataset) -> list[dict[str, Any]]:
+    described = clips.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
+    intensities = clips.features["intensity"].names
+    for row in described:
+        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
+    return described
 
 
 def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -156,7 +156,7 @@ def run_fold(
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     fit(trainer, folder)
-    rows = predict_parts(trainer, features, fold.name, parts, files, prepared.labels)
+    rows = predict_parts(trainer, features, fold.name, parts, dataset, prepared.labels)
     results = _identity(run, args, prepared) | {"fold": fold.name} | _scores(run, args, trainer, rows, prepared)
     if args.should_save:
         trainer.model.save_pretrained(folder)

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "__init__": {"corpus", "models", "splits", "version"},
 }  # fmt: skip
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
-HEAVY = {"torchaudio", "timm", "gradio", "matplotlib", "sklearn"}
+HEAVY = {"torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

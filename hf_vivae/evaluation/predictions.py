@@ -1,0 +1,83 @@
+"""The scored clips of a run, as arrays that statistics can count."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Clips of one part (test, validation or train) of a run, over all its folds, sorted by file and fold.
+
+    Args:
+        files: name of each clip, `(clips,)`.
+        labels: index of its label, `(clips,)`.
+        logits: `(clips, labels)`.
+        folds: name of the fold that predicted it, `(clips,)`.
+        speakers: `(clips,)`; "" where unknown.
+        intensities: `(clips,)`; "" where unknown.
+        durations: in seconds, `(clips,)`; NaN where unknown.
+    """
+
+    files: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    folds: np.ndarray
+    speakers: np.ndarray
+    intensities: np.ndarray
+    durations: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Index of the label with the largest logit, of equal ones the first, `(clips,)`."""
+        return self.logits.argmax(axis=1)
+
+
+def read_part(folders: Sequence[Path], part: str) -> Predictions | None:
+    """Clips of one part from the run folders of a run's folds; None where no fold has that part.
+
+    Args:
+        folders: of the folds, each with `predictions.parquet`.
+        part: `train`, `validation` or `test`.
+
+    Raises:
+        ValueError: for a damaged file, or one that was written without speakers, intensities and durations.
+    """
+    table = pa.concat_tables([_read(folder / "predictions.parquet", part) for folder in folders])
+    if not len(table):
+        return None
+    table = table.sort_by([("file", "ascending"), ("fold", "ascending")])
+    texts = {name: np.array([text or "" for text in table[name].to_pylist()]) for name in ("speaker", "intensity")}
+    return Predictions(
+        files=np.array(table["file"].to_pylist()),
+        labels=table["label"].to_numpy(),
+        logits=np.array(table["logits"].to_pylist(), dtype=np.float64),
+        folds=np.array(table["fold"].to_pylist()),
+        speakers=texts["speaker"],
+        intensities=texts["intensity"],
+        durations=table["duration"].cast(pa.float64()).to_numpy().astype(float),
+    )
+
+
+def _read(file: Path, part: str) -> pa.Table:
+    try:
+        found = pq.read_schema(file).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"expected the predictions of a run in {file}, found a damaged file ({error}); train the run again."
+        ) from error
+    missing = [name for name in COLUMNS if name not in found]
+    if missing:
+        raise ValueError(
+            f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
+        )
+    return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
