@@ -12,8 +12,8 @@ from .corpus.schema import check_choice
 from .corpus.tasks import TASKS
 from .corpus_arguments import CorpusArguments
 from .habits import ReportHabits
-from .models import MODELS
-from .splits import PROTOCOLS
+from .models import MODELS, PROBE
+from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
 
 SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
@@ -25,7 +25,8 @@ class RunArguments(CorpusArguments, ReportHabits):
     model: str | None = field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(MODELS)}; or the Hub id or folder of any audio-classification checkpoint."
+            "help": f"One of {', '.join(MODELS)}; the Hub id or folder of any audio-classification checkpoint; or "
+            "probe:<id or folder>, a linear layer on its frozen features."
         },
     )
     recipe: str | None = field(
@@ -56,18 +57,26 @@ class RunArguments(CorpusArguments, ReportHabits):
             "help": "How clips are split; random-80-20 (the report), or speaker-k-fold for a folder, by default."
         },
     )
+    num_groups: int = field(
+        default=NUM_GROUPS,
+        metadata={"help": "Groups of speakers in speaker-k-fold, core-to-full and cross-intensity."},
+    )
     folds: list[int] | None = field(
         default=None, metadata={"help": "Numbers of the folds to run, counted from 0; all by default."}
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.model:
-            raise ValueError(f"expected --model, found none; give one of {', '.join(MODELS)}, a Hub id or a folder.")
+        if self.model in (None, "", PROBE):
+            found = f"{PROBE!r} without an encoder" if self.model else "none"
+            raise ValueError(
+                f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder."
+            )
         self.model_config = json_object(self.model_config or {}, "--model_config")
         self.recipe = self.recipe or ("paper" if self.model in MODELS else "none")
         self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
         check_choice("--protocol", self.protocol, PROTOCOLS)
+        check_num_groups(self.protocol, self.num_groups)
         check_choice("--task", self.task, TASKS)
         if self.from_scratch and self.model_name_or_path:
             raise ValueError("--from_scratch and --model_name_or_path exclude each other; give one of them.")

@@ -24,6 +24,6 @@ class ClipCollator:
     def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """The rows' columns stacked, `(batch, ...)` each; `labels` `(batch,)` int64."""
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        if self.normalized:
+        if self.normalized in batch:  # which a probe's embeddings are not
             batch[self.normalized] = self.extractor.normalize(batch[self.normalized])
         return batch

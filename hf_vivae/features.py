@@ -10,12 +10,15 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
-from .checkpoints import extract_features
 from .corpus.download import cache_folder
+from .corpus.schema import Corpus
+from .extractors import extract_features
 from .models import WaveformFeatureExtractor
+from .models.probe import ProbeForAudioClassification
 from .version import __version__
 
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
@@ -46,12 +49,45 @@ def build_features(
     settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
 
     def extract(batch: dict) -> dict:
-        rows = zip(batch["audio"], batch["file"], strict=True)
-        clips = [audio.load(source, extractor.sampling_rate, name)[0] for source, name in rows]
-        return extract_features(extractor, clips, max_seconds)
+        return extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
 
     key = ("features", settings, max_seconds, corpus_key(dataset))
     return _cached_map(dataset, extract, key=key, desc="Features")
+
+
+def build_embeddings(
+    dataset: datasets.Dataset,
+    extractor: FeatureExtractionMixin,
+    model: ProbeForAudioClassification,
+    max_seconds: float,
+) -> datasets.Dataset:
+    """Every hidden state of each clip, averaged over its frames, in the rows' order; computed once and kept.
+
+    Rows have `embeddings` `(states, width)`, of all layers, whichever of them the probe uses.
+
+    Args:
+        dataset: a corpus; its clips have been checked where they were read.
+        extractor: of the encoder.
+        model: its encoder is run, on the device where it is.
+        max_seconds: length that clips are padded and cut to.
+    """
+    settings = json.loads(extractor.to_json_string())
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+
+    def embed(batch: dict) -> dict:
+        inputs = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+        tensors = {name: torch.as_tensor(values, device=model.device) for name, values in inputs.items()}
+        return {"embeddings": model.embed(**tensors).cpu().numpy()}
+
+    key = (weights.hexdigest(), model.config.encoder, model.config.masked_mean, settings, max_seconds)
+    return _cached_map(dataset, embed, key=("embeddings", *key, corpus_key(dataset)), desc="Embeddings")
+
+
+def _decode(batch: dict, sampling_rate: int) -> list[np.ndarray]:
+    rows = zip(batch["audio"], batch["file"], strict=True)
+    return [audio.load(source, sampling_rate, name)[0] for source, name in rows]
 
 
 def fit_extractor(
@@ -144,3 +180,9 @@ def corpus_key(dataset: datasets.Dataset) -> str:
             content = Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]
             digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
     return digest.hexdigest()
+
+
+def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
+    """What tells two corpora apart: content and names of all clips, their speakers and labels."""
+    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

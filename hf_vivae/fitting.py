@@ -4,17 +4,23 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 from . import runs
 from .logistic import fit_logistic_regression
 from .models import LogisticRegressionForAudioClassification
+from .models.probe import ProbeForAudioClassification
+from .probing import choose_strength
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
 
 
-def fit(trainer: VivaeTrainer, folder: Path) -> None:
+def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     """Train the model of a trainer, or have scikit-learn solve it where that is possible.
+
+    Returns what the trainer's `eval_dataset` has chosen: by which `metric`, and the `epoch` or the strength of
+    regularisation; None where nothing was.
 
     Args:
         trainer: its model is changed in place; afterwards it computes in its own precision.
@@ -22,7 +28,9 @@ def fit(trainer: VivaeTrainer, folder: Path) -> None:
     """
     if isinstance(trainer.model, LogisticRegressionForAudioClassification):
         _solve(trainer, folder)
-        return
+        return None
+    if isinstance(trainer.model, ProbeForAudioClassification):
+        return _choose(trainer, folder)
     if trainer.args.should_save:
         _drop_unfinished_checkpoints(folder)
     trainer.accelerator.wait_for_everyone()
@@ -30,6 +38,23 @@ def fit(trainer: VivaeTrainer, folder: Path) -> None:
     trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     # mixed precision wraps forward in place; what is scored is the model that is saved
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return _best_epoch(trainer)
+
+
+def _best_epoch(trainer: VivaeTrainer) -> dict[str, Any] | None:
+    best = trainer.state.best_global_step
+    if not trainer.args.load_best_model_at_end or not best:
+        return None
+    epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
+    return {"metric": trainer.args.metric_for_best_model, "epoch": epoch}
+
+
+def _choose(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
+    entries = choose_strength(trainer)
+    if trainer.args.should_save:
+        runs.write_lines(folder / "history.jsonl", entries)
+    chosen = {"inverse_regularization": trainer.model.config.inverse_regularization}
+    return {"metric": "loss", **chosen} if len(entries) > 1 else None
 
 
 def _checkpoints(folder: Path) -> list[Path]:

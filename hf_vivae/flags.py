@@ -62,6 +62,9 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Call a script's `main` with its flags; an error that this package has put into words ends it without a trace."""
+    # else recipes/evaluate.py would be imported in place of the library `evaluate`
+    own = Path(sys.argv[0]).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != own]
     try:
         main(sys.argv[1:])
     except (ValueError, OSError) as error:

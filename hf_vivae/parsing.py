@@ -10,8 +10,9 @@ import yaml
 
 from .arguments import RunArguments, VivaeTrainingArguments, json_object
 from .flags import FlagParser, did_you_mean, refuse_unknown
-from .models import MODELS
+from .models import MODELS, PROBE, short_name
 from .runs import VOLATILE
+from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
 
@@ -49,10 +50,14 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:
-    """Run folder that tells what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>."""
-    model = run.model if run.model in MODELS else Path(run.model).name
+    """Run folder that tells what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
+
+    A number of groups that is not the usual one stands behind the protocol.
+    """
+    model = short_name(run.model).replace(":", "-")
     recipe = "+".join([run.recipe, *run.as_coded]) if run.recipe == "paper" else run.recipe
-    return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}-{run.task}-seed{seed}"))
+    groups = f"-of-{run.num_groups}" if run.num_groups != NUM_GROUPS else ""
+    return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:
@@ -86,8 +91,9 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
         )
     if given.as_coded or given.recipe == "as_coded":
         return _as_coded(given.model, given.recipe, given.as_coded, recipes)
-    if given.model in MODELS:
-        file = recipes / (given.recipe or "paper") / f"{given.model}.yaml"
+    if given.model in MODELS or (given.recipe and (given.model or "").startswith(PROBE)):
+        stem = given.model if given.model in MODELS else "probe"
+        file = recipes / (given.recipe or "paper") / f"{stem}.yaml"
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
     if given.recipe:
         raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")

@@ -4,6 +4,7 @@
 last, so that a folder with it is finished.
 """
 
+import errno
 import json
 import math
 import os
@@ -112,7 +113,8 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
     Raises:
         ValueError: naming what differs.
     """
-    if not (any(folder.glob("checkpoint-*")) or (folder / "results.json").exists()):
+    begun = ("checkpoint-*", "results.json", "*/checkpoint-*", "*/results.json")  # of the run, or of its folds
+    if not any(path for pattern in begun for path in folder.glob(pattern)):
         return
     file = folder / "run.json"
     if not file.is_file():
@@ -141,24 +143,36 @@ def claim(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder while this one writes to it.
 
     Raises:
-        ValueError: where another process is at work there, or no folder can be made.
+        ValueError: where another process is at work there, or nothing can be written there.
     """
+    make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
         raise ValueError(
             f"another process is training in {folder}; wait for its end, or give another --output_dir."
         ) from error
-    except OSError as error:
-        raise ValueError(
-            f"expected a folder to write to as --output_dir, found {folder} ({error.strerror}); give another."
-        ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write to, where there is none.
+
+    Raises:
+        ValueError: where it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ValueError(
+            f"expected a folder to write to as --output_dir, found {folder} ({error.strerror}); give another."
+        ) from error
 
 
 def environment() -> dict[str, Any]:

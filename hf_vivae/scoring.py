@@ -32,7 +32,7 @@ def predict_parts(
         clips: the corpus, for name, speaker, intensity and duration of each clip.
         labels: label index of each clip of the corpus, `(clips,)`.
     """
-    rows, described = [], _describe(clips)
+    rows, described = [], describe_clips(clips)
     # what dropout draws where it stays on shall not depend on what was done before, such as a resume
     set_seed(trainer.args.seed)
     for part, chosen in parts.items():
@@ -44,7 +44,8 @@ def predict_parts(
     return rows
 
 
-def _describe(clips: Dataset) -> list[dict[str, Any]]:
+def describe_clips(clips: Dataset) -> list[dict[str, Any]]:
+    """File, speaker, intensity and duration of each clip of a corpus, as `runs.write_predictions` wants them."""
     described = clips.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
     intensities = clips.features["intensity"].names
     for row in described:
@@ -53,15 +54,37 @@ def _describe(clips: Dataset) -> list[dict[str, Any]]:
 
 
 def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Scores of test, validation and training clips, each over all rows of that part, whatever their fold."""
+    """Scores of test, validation and training clips, each over all rows of that part, whatever their fold.
+
+    Beside those of `ClassificationScores`, `majority` is what always saying the label that is most frequent among the
+    training clips of a clip's fold gets: that label, None where it differs between folds, and the accuracy.
+    """
     scorer, scores = ClassificationScores(label_names), {}
+    frequent = _most_frequent_by_fold(rows)
+    labels = {label_names[index] for index in frequent.values()}
+    label = labels.pop() if len(labels) == 1 else None
     for part in reversed(PARTS):
         chosen = [row for row in rows if row["split"] == part]
         if not chosen:  # without a validation part, where the epoch is selected on test
             continue
         logits = np.asarray([row["logits"] for row in chosen])
         scores[part] = scorer.compute(predictions=logits, references=[row["label"] for row in chosen])
+        hits = sum(row["label"] == frequent[row["fold"]] for row in chosen)
+        scores[part]["majority"] = {"label": label, "accuracy": hits / len(chosen)}
     return scores
+
+
+def _most_frequent_by_fold(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    labels: dict[str, list[int]] = {}
+    for row in rows:
+        if row["split"] == "train":
+            labels.setdefault(row["fold"], []).append(row["label"])
+    return {fold: most_frequent(found) for fold, found in labels.items()}
+
+
+def most_frequent(labels: Sequence[int]) -> int:
+    """The most frequent label index, of equally frequent ones the first."""
+    return int(np.bincount(labels).argmax())
 
 
 def report_scores(
@@ -91,12 +114,3 @@ def report_scores(
     auc = one_versus_rest_auc(scores, np.asarray([row["label"] for row in test]), label_names)
     defined = [area for area in auc.values() if not np.isnan(area)]
     return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)) if defined else None}
-
-
-def selection(trainer: VivaeTrainer, select_on: str) -> dict[str, Any] | None:
-    """How the epoch that is scored was chosen; None where nothing was: the last one, or a solver's solution."""
-    best = trainer.state.best_global_step
-    if not trainer.args.load_best_model_at_end or not best:
-        return None
-    epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
-    return {"on": select_on, "metric": trainer.args.metric_for_best_model, "epoch": epoch}

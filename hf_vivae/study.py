@@ -19,13 +19,14 @@ from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .evaluation.audit_tables import Described
 from .evaluation.study_report import report_study
+from .features import corpus_digest
 from .flags import parse_flags
 from .parsing import parse_run
 from .plan import PlannedRun, StudyArguments, plan_runs
 from .splits import make_folds
 from .study_folder import check_version, drop_checkpoints, is_finished, keep_kind, share_training
 from .switches import read_switches
-from .training import corpus_digest, train
+from .training import train
 from .work import training_work
 
 STAYS = "what was finished before it stays, and the same command goes on there"

@@ -25,11 +25,18 @@ class VivaeTrainer(Trainer):
         title: model and clips; stands beside every score that is shown while training.
         select_on: which clips are evaluated, `validation` or `test`.
         watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
+        majority: accuracy on the clips that select of always saying the training clips' most frequent label.
         kwargs: those of `Trainer`.
     """
 
     def __init__(
-        self, *args, title: str, select_on: str = "validation", watched: Dataset | None = None, **kwargs
+        self,
+        *args,
+        title: str,
+        select_on: str = "validation",
+        watched: Dataset | None = None,
+        majority: float | None = None,
+        **kwargs,
     ) -> None:
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
@@ -39,7 +46,7 @@ class VivaeTrainer(Trainer):
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
         self.add_callback(EpochProgress(title, select_on))
-        self.add_callback(History(title, select_on))
+        self.add_callback(History(title, select_on, majority))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         logits = outputs["logits"].float()  # (batch, num_labels)
@@ -179,8 +186,8 @@ class EpochProgress(ProgressCallback):
 class History(TrainerCallback):
     """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
 
-    def __init__(self, title: str, select_on: str) -> None:
-        self.title, self.select_on = title, select_on
+    def __init__(self, title: str, select_on: str, majority: float | None) -> None:
+        self.title, self.select_on, self.majority = title, select_on, majority
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
         """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
@@ -191,4 +198,5 @@ class History(TrainerCallback):
         """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
         self.on_evaluate(args, state, control)
         if state.is_world_process_zero:
-            save_curves(state.log_history, Path(args.output_dir), self.title, model.config.num_labels, self.select_on)
+            folder, labels = Path(args.output_dir), model.config.num_labels
+            save_curves(state.log_history, folder, self.title, labels, self.select_on, self.majority)

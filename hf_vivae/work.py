@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .arguments import RunArguments, VivaeTrainingArguments
-from .checkpoints import matching_extractor
+from .extractors import matching_extractor
 from .models import MODELS, LogisticRegressionForAudioClassification, build_config
 
 START = 2e12  # floating-point operations that pass while a run reads clips and writes its folder: seconds of two cores

@@ -7,6 +7,7 @@ import pytest
 
 from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
 from hf_vivae.models import MODELS, build_config
+from hf_vivae.models.probe import ProbeConfig
 from hf_vivae.parsing import parse_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -41,8 +42,12 @@ def test_a_recipe_is_named_after_its_model():
     for recipe in ("paper", "tuned"):
         assert {path.stem for path in RECIPES.glob(f"{recipe}/*")} == set(MODELS)
     for path in (path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "as_coded"):
-        run, _ = parse("--model", path.stem, "--recipe", path.parent.name)
-        build_config(path.stem, **run.model_config)
+        probe = path.stem == "probe"
+        run, _ = parse("--model", "probe:some/encoder" if probe else path.stem, "--recipe", path.parent.name)
+        if probe:
+            ProbeConfig(**run.model_config)
+        else:
+            build_config(path.stem, **run.model_config)
 
 
 def test_a_folder_is_split_by_speakers_unless_told_otherwise():
@@ -53,6 +58,10 @@ def test_a_folder_is_split_by_speakers_unless_told_otherwise():
 def test_the_run_folder_tells_what_was_run():
     _, args = parse("--model", "some/where/else", "--data", "synthetic", "--seed", "3")
     assert args.output_dir == "runs/synthetic/none/else-random-80-20-emotion-seed3"
+    _, args = parse("--model", "probe:some/where/else", "--recipe", "arch")
+    assert args.output_dir == "runs/vivae/arch/probe-else-leave-one-speaker-out-emotion-seed42"
+    _, args = parse("--model", "mlp", "--protocol", "speaker-k-fold", "--num_groups", "3")
+    assert args.output_dir == "runs/vivae/paper/mlp-speaker-k-fold-of-3-emotion-seed42"
 
 
 def test_a_models_configuration_is_given_as_json_over_the_recipes():
@@ -66,9 +75,11 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "mlp", "--learning_rat", "1"], r"argument '--learning_rat' \(did you mean --learning_rate\?\)"),
         (["--model", "mlp", "--learning-rat=1"], r"argument '--learning-rat' \(did you mean --learning_rate\?\)"),
         (["--data", "synthetic"], "expected --model, found none; give one of logistic-regression, mlp"),
+        (["--model", "mlp", "--num_groups", "3"], "expected --num_groups only with a protocol of speaker-k-fold"),
+        (["--model", "probe:"], "expected --model, found 'probe:' without an encoder; give one of logistic"),
         (
             ["--model", "mlp", "--recipe", "papper"],
-            r"out of as_coded, paper, quick, tuned, found 'papper' \(did you mean paper\?\)",
+            r"out of arch, as_coded, paper, quick, tuned, found 'papper' \(did you mean paper\?\)",
         ),
         (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
         (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),

@@ -28,6 +28,12 @@ def test_audit_of_a_switch_that_changes_training(collection):
     assert (line["epoch off"], line["epoch on"], line["computed"]) == (3, 3, None)
 
 
+def test_audit_says_what_needs_no_learning(collection):
+    caption = audit_tables(collection, DESCRIBED)[0].caption
+    assert "Chance is right for 16.7% of the clips; always saying the most frequent label of the training" in caption
+    assert "for 20.0% of the test clips. The macro AUC of both is 0.500. " in caption
+
+
 def test_audit_of_a_switch_that_paper_has_on(collection):
     line = row(audit_tables(collection, DESCRIBED)[0], switch="one-split")
     assert (line["accuracy off"], line["accuracy on"]) == (0.25, 0.5)
@@ -87,6 +93,7 @@ def test_patches_by_tokens(collection):
         "accuracy": 0.25,
         "95 % from": low,
         "95 % to": high,
+        "majority": 0.2,
         "macro AUC": 0.75,
         "training clips/s": 200.0,
         "peak memory (MB)": 512.0,
@@ -95,4 +102,5 @@ def test_patches_by_tokens(collection):
     assert (second["patch"], second["tokens"]) == ("8 x 23", 241)
     assert patch_points(collection)[0]["clips_per_second"] == 200
     assert "synthetic" in table.caption
+    assert "for 20.0% of the test clips. The macro AUC of both is 0.500." in table.caption
     assert "on cpu" in table.caption

@@ -25,7 +25,9 @@ from transformers import (
 )
 
 from hf_vivae import checkpoints
-from hf_vivae.checkpoints import extract_features, find_checkpoint, load_any, load_named, resolve_checkpoint
+from hf_vivae.checkpoints import find_checkpoint, resolve_checkpoint
+from hf_vivae.extractors import extract_features
+from hf_vivae.loading import load_any, load_named
 from hf_vivae.models import WaveformFeatureExtractor, build_model
 
 LABELS = {0: "cough", 1: "laugh", 2: "scream"}

@@ -75,6 +75,12 @@ def test_clips_that_select_the_epoch_are_called_what_they_are():
     np.testing.assert_array_equal(drawn["test"][:, 1], [entry["eval_accuracy"] for entry in entries[1::2]])
 
 
+def test_the_majority_has_a_line_among_accuracies():
+    loss, accuracy = (lines(axes) for axes in curves_figure(history(2, "", "eval_"), "mlp", 3, majority=0.4).axes)
+    assert set(accuracy["majority of validation clips"][:, 1]) == {0.4}
+    assert set(accuracy) - set(loss) == {"majority of validation clips"}
+
+
 def test_both_rules_mark_their_epoch_and_the_report_has_its_own_line():
     figure = curves_figure(
         history(4, "", "eval_"), "mlp", 3, picked={"validation": 2, "test": 3}, reported_accuracy=0.47
@@ -124,7 +130,8 @@ def test_roc_is_scikit_learns_and_its_area_that_of_the_results(predictions, labe
         area = ClassificationScores(LABELS).compute(predictions=logits, references=truth)["auc"][label]
         assert area == pytest.approx(roc_auc_score(truth == place, scores[:, place]))
         assert said == f"{model}: AUC {area:.3f}"
-    assert drawn[-1][0] == "chance: AUC 0.500"
+    assert drawn[-1][0] == "chance and majority: AUC 0.500"
+    np.testing.assert_array_equal(drawn[-1][1], [(0, 0), (1, 1)])
 
 
 def test_twenty_models_are_told_apart(predictions):
@@ -149,29 +156,44 @@ def test_a_model_without_test_clips_is_an_error(predictions):
 def test_confusion_cells_are_counts_and_shares_of_the_true_label(predictions):
     truth, logits = of_test(predictions["wav2vec2"])
     matrix = confusion_matrix(truth, logits.argmax(axis=1))
-    axes = confusion_figure(matrix.tolist(), LABELS, "wav2vec2").axes[0]
+    axes = confusion_figure(matrix.tolist(), LABELS, "wav2vec2", 0.4).axes[0]
     shares = matrix / matrix.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(axes.images[0].get_array(), shares)
     texts = {tuple(round(place) for place in text.get_position()): text.get_text() for text in axes.texts}
     for (row, column), count in np.ndenumerate(matrix):
         assert texts[column, row] == (f"{count}\n{shares[row, column]:.0%}" if count else "0")
     accuracy = accuracy_score(truth, logits.argmax(axis=1))
-    assert axes.get_title() == f"wav2vec2\naccuracy {accuracy:.1%} ({matrix.trace()} of 60 clips)"
+    assert axes.get_title().splitlines() == [
+        "wav2vec2",
+        f"accuracy {accuracy:.1%} ({matrix.trace()} of 60 clips)",
+        "chance 33.3%, majority 40.0%",
+    ]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == LABELS
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted label", "true label")
 
 
 @pytest.mark.parametrize("labels", [2, 24])
 def test_the_text_of_a_confusion_cell_fits_into_it(labels):
-    figure = confusion_figure(np.full((labels, labels), 188).tolist(), ["achievement peak"] * labels, "vit")
+    figure = confusion_figure(np.full((labels, labels), 188).tolist(), ["achievement peak"] * labels, "vit", 0.2)
     figure.draw_without_rendering()
     axes = figure.axes[0]
     text, cell = axes.texts[0].get_window_extent(), axes.get_window_extent().width / labels
     assert max(text.width, text.height) < cell
 
 
+def test_a_long_title_of_a_confusion_stays_in_the_picture():
+    figure = confusion_figure(
+        [[3, 1], [0, 2]], ["a", "b"], "facebook/wav2vec2-base-960h paper+no-resampling " * 2, 0.5
+    )
+    figure.draw_without_rendering()
+    title = figure.axes[0].title.get_window_extent()
+    assert title.x0 >= 0
+    assert title.x1 <= figure.bbox.x1
+    assert title.y1 <= figure.bbox.y1
+
+
 def test_a_label_without_clips_has_an_empty_row():
-    axes = confusion_figure([[3, 1], [0, 0]], ["a", "b"], "mlp").axes[0]
+    axes = confusion_figure([[3, 1], [0, 0]], ["a", "b"], "mlp", 1.0).axes[0]
     np.testing.assert_array_equal(axes.images[0].get_array(), [[0.75, 0.25], [0, 0]])
 
 
@@ -180,6 +202,7 @@ def patch(name: str, tokens: int, **changed) -> dict:
         "accuracy": 0.4,
         "low": 0.3,
         "high": 0.55,
+        "majority": 0.2,
         "macro_auc": 0.7,
         "clips_per_second": 90.0,
         "peak_memory_mb": 900.0,
@@ -188,13 +211,15 @@ def patch(name: str, tokens: int, **changed) -> dict:
 
 
 def test_patches_stand_at_their_tokens():
-    points = [patch("32 x 30", 46), patch("16 x 69", 40, macro_auc=None, clips_per_second=120.0)]
-    accuracy, macro_auc, speed, memory = patches_figure(points, "vit").axes
+    points = [patch("32 x 30", 46), patch("16 x 69", 40, macro_auc=None, clips_per_second=120.0, majority=0.3)]
+    accuracy, macro_auc, speed, memory = patches_figure(points, "vit", chance=1 / 6).axes
     np.testing.assert_array_equal(speed.lines[0].get_xydata(), [(40, 120), (46, 90)])
     np.testing.assert_array_equal(macro_auc.lines[0].get_xydata(), [(46, 0.7)])
     assert macro_auc.get_title() == "undefined for 16 x 69"
     low_to_high = accuracy.collections[0].get_segments()[0][:, 1]
     np.testing.assert_allclose(low_to_high, [0.3, 0.55])
+    assert (set(lines(accuracy)["chance"][:, 1]), set(lines(accuracy)["majority"][:, 1])) == ({1 / 6}, {0.25})
+    assert set(macro_auc.lines[1].get_ydata()) == {0.5}
     assert [text.get_text() for text in memory.texts] == ["16 x 69", "32 x 30"]
     assert [text.get_ha() for text in memory.texts] == ["right", "left"], "names of neighbours point away"
     assert {axes.get_xscale() for axes in (accuracy, macro_auc, speed, memory)} == {"log"}

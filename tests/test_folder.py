@@ -214,8 +214,8 @@ class TestMetadata:
         write(tmp_path / name, [{renamed.get(key, key): value for key, value in row.items()} for row in ROWS])
         dataset = load_folder(tmp_path)
         assert dataset.remove_columns(["audio", "duration"]).to_list() == [
-            {"file": "b.wav", "speaker": None, "emotion": 0, "intensity": None, "item": "b"},
-            {"file": "x/a.wav", "speaker": "7", "emotion": 1, "intensity": 3, "item": "03"},
+            {"file": "b.wav", "speaker": None, "emotion": 0, "intensity": None, "item": "b", "core": None},
+            {"file": "x/a.wav", "speaker": "7", "emotion": 1, "intensity": 3, "item": "03", "core": None},
         ]
 
     def test_labels_alone_are_enough(self, tmp_path):

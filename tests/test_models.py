@@ -10,7 +10,7 @@ import torch
 from tiny import CONFIGS, clips
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from hf_vivae.checkpoints import matching_extractor
+from hf_vivae.extractors import matching_extractor
 from hf_vivae.models import MODELS, build_config, build_feature_extractor, build_model
 
 PARAMETERS = {

@@ -31,6 +31,7 @@ def test_it_has_vivaes_labels_and_its_own_name(corpus: Path):
     assert read.dataset["file"] == sorted(NAMES)
     assert np.bincount(read.dataset["emotion"]).tolist() == [161, 174, 176, 185, 202, 187]
     assert len(set(read.dataset["speaker"])) == 11
+    assert sum(read.dataset["core"]) == 480
 
 
 def test_the_seed_is_that_of_the_flag(monkeypatch: pytest.MonkeyPatch, corpus: Path):

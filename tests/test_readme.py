@@ -14,6 +14,7 @@ from hf_vivae.switches import read_switches
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
 RECIPES = ROOT / "recipes"
+EVALUATE = RECIPES / "evaluate.py"
 SWITCHES = read_switches(RECIPES)
 
 
@@ -28,7 +29,7 @@ def train_commands() -> list[list[str]]:
 
 
 def test_readme_shows_every_way_to_start():
-    assert len(train_commands()) == 3
+    assert len(train_commands()) == 4
     assert sum("python -m pytest" in block for block in blocks("bash")) == 1
 
 
@@ -79,7 +80,7 @@ def test_readme_names_every_model_and_its_parameters():
 
 def test_readme_names_every_file_of_a_run(tiny_vivae, tmp_path):
     run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
-    code = {"mlp.py", "features_waveform.py"}
+    code = {"mlp.py", "features_waveform.py", ".lock"}  # beside it, what keeps other processes out
     for path in (tmp_path / "S01").iterdir():
         assert path.is_dir() or path.name in code or f"`{path.name}`" in README, path.name
 
@@ -103,5 +104,6 @@ def _known_flags() -> set[str]:
     from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
     from hf_vivae.plan import StudyArguments
 
-    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), HfArgumentParser(StudyArguments)]
+    scripts = [HfArgumentParser(arguments) for arguments in (StudyArguments, script(EVALUATE).EvaluateArguments)]
+    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
     return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}

@@ -1,21 +1,33 @@
-"""Protocols: proofs over random corpora, and the exact numbers on VIVAE's file list."""
+"""Protocols over random corpora: what each claims is proven, and what it needs is said in one sentence."""
 
-import csv
 import re
 import warnings
-from importlib.resources import files
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pytest
-from datasets import Audio, Dataset
+from datasets import Audio, ClassLabel, Dataset, Features, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_vivae import splits
+from hf_vivae.corpus import INTENSITIES
 from hf_vivae.splits import PARTS, PROTOCOLS, Fold, Protocol, make_folds
 
 SPEAKER_PROTOCOLS = [name for name, protocol in PROTOCOLS.items() if protocol.speaker_disjoint]
+GROUPED = [name for name, protocol in PROTOCOLS.items() if protocol.grouped]
+FEATURES = Features(
+    {
+        "file": Value("string"),
+        "speaker": Value("string"),
+        "intensity": ClassLabel(names=list(INTENSITIES)),
+        "core": Value("bool"),
+    }
+)
+# of a protocol that cannot do with three speakers, or with a label of one clip
+FEWEST_SPEAKERS = {"speakers-05-06": 4}
+FEWEST_OF_A_LABEL = {"random-70-15-15": 7}
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +37,12 @@ def _warnings_are_failures():
         yield
 
 
-def corpus_of(speakers: list[str | None], names: list[str] | None = None) -> Dataset:
-    names = names or [f"clip_{row:04}.wav" for row in range(len(speakers))]
-    return Dataset.from_dict({"file": names, "speaker": speakers})
+def corpus_of(speakers: list[str | None], names: list[str] | None = None, **columns: list) -> Dataset:
+    """A corpus of these speakers, whose clips take turns in the first two intensities and in the core set."""
+    count = len(speakers)
+    known = {"intensity": [row % 2 for row in range(count)], "core": [row % 4 > 1 for row in range(count)]} | columns
+    names = names or [f"clip_{row:04}.wav" for row in range(count)]
+    return Dataset.from_dict({"file": names, "speaker": speakers, **known}, features=FEATURES)
 
 
 def parts(fold: Fold) -> list[set[int]]:
@@ -40,108 +55,99 @@ def named(folds: list[Fold], dataset: Dataset) -> list[tuple]:
 
 
 @st.composite
-def corpora(draw: st.DrawFn) -> tuple[Dataset, list[int]]:
-    """Three to 14 speakers, 12 to 80 clips, one to 6 labels, in any proportions."""
-    number = draw(st.integers(3, 14))
-    extra = draw(st.lists(st.integers(0, number - 1), min_size=12, max_size=66))
-    speakers = [f"S{index:02}" for index in [*range(number), *extra]]
-    highest = draw(st.integers(0, 5))
-    labels = draw(st.lists(st.integers(0, highest), min_size=len(speakers), max_size=len(speakers)))
-    names = [f"{index:03}.wav" for index in draw(st.permutations(range(len(speakers))))]
-    return corpus_of(speakers, names), labels
+def corpora(draw: st.DrawFn, protocol: str) -> tuple[Dataset, list[int], int]:
+    """Three to 14 speakers, one to 6 labels, one to 4 intensities, in any proportions; and a number of groups.
 
-
-@pytest.fixture(scope="module")
-def vivae() -> tuple[Dataset, list[int]]:
-    with (files("hf_vivae") / "corpus" / "manifest.csv").open() as manifest:
-        rows = list(csv.DictReader(manifest))
-    emotions = sorted({row["emotion"] for row in rows})
-    dataset = corpus_of([row["speaker"] for row in rows], [row["file_name"] for row in rows])
-    return dataset, [emotions.index(row["emotion"]) for row in rows]
+    Each speaker has two intensities, and clips inside and outside the core set; one label has two intensities.
+    """
+    number = draw(st.integers(FEWEST_SPEAKERS.get(protocol, 3), 14))
+    names = [f"S{(index + 4) % 14 + 1:02}" for index in range(number)]  # S05 and S06 first
+    extra = draw(st.lists(st.integers(0, number - 1), min_size=6, max_size=50))
+    speakers = [*names, *names, *(names[index] for index in extra)]
+    count = len(speakers)
+    intensities = [0] * number + [1] * number + draw(st.lists(st.integers(0, 3), min_size=len(extra), max_size=50))
+    core = [True] * number + [False] * number + draw(st.lists(st.booleans(), min_size=len(extra), max_size=50))
+    fewest = FEWEST_OF_A_LABEL.get(protocol, 1)
+    highest = draw(st.integers(0, min(5, count // fewest - 1)))
+    free = count - fewest * (highest + 1)
+    labels = list(range(highest + 1)) * fewest + draw(st.lists(st.integers(0, highest), min_size=free, max_size=free))
+    labels = [labels[index] for index in draw(st.permutations(range(count)))]
+    if protocol == "cross-intensity":
+        labels[number] = labels[0]  # the first speaker's clips of either intensity
+    files = [f"{index:03}.wav" for index in draw(st.permutations(range(count)))]
+    groups = draw(st.integers(3, 8)) if PROTOCOLS[protocol].grouped else 5
+    dataset = corpus_of(speakers, files, intensity=intensities[:count], core=core[:count])
+    return dataset, labels, groups
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=60, deadline=None)
-@given(corpus=corpora(), seed=st.integers(0, 2**32 - 1))
-def test_parts_are_disjoint_and_hold_every_clip(protocol, corpus, seed):
-    dataset, labels = corpus
-    for fold in make_folds(dataset, protocol, labels, seed):
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_parts_are_disjoint_and_hold_every_clip_that_they_should(protocol, data, seed):
+    dataset, labels, groups = data.draw(corpora(protocol))
+    everything = set(range(len(dataset)))
+    folds = make_folds(dataset, protocol, labels, seed, groups)
+    for fold in folds:
         assert all(parts(fold))
         assert all(not one & other for one, other in combinations(parts(fold), 2))
-        assert set.union(*parts(fold)) == set(range(len(dataset)))
-
-
-@pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
-@settings(max_examples=60, deadline=None)
-@given(corpus=corpora(), seed=st.integers(0, 2**32 - 1))
-def test_no_speaker_on_both_sides_and_every_clip_tested_once(protocol, corpus, seed):
-    dataset, labels = corpus
-    folds = make_folds(dataset, protocol, labels, seed)
-    speakers = dataset["speaker"][:]
-    for fold in folds:
-        sides = [{speakers[row] for row in part} for part in parts(fold)]
-        assert all(not one & other for one, other in combinations(sides, 2))
-    assert sorted(row for fold in folds for row in fold.test) == list(range(len(dataset)))
+        assert set.union(*parts(fold)) <= everything
+        assert set.union(*parts(fold)) == everything or not PROTOCOLS[protocol].uses_every_clip
+    tested = Counter(row for fold in folds for row in fold.test)
+    assert set(tested.values()) == {1}
+    assert set(tested) == everything or not PROTOCOLS[protocol].tests_every_clip
     assert len({fold.name for fold in folds}) == len(folds)
 
 
+@pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1))
+def test_no_speaker_on_both_sides(protocol, data, seed):
+    dataset, labels, groups = data.draw(corpora(protocol))
+    speakers = dataset["speaker"][:]
+    for fold in make_folds(dataset, protocol, labels, seed, groups):
+        sides = [{speakers[row] for row in part} for part in parts(fold)]
+        assert all(not one & other for one, other in combinations(sides, 2))
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=30, deadline=None)
-@given(corpus=corpora(), seed=st.integers(0, 2**32 - 1), shuffle=st.randoms(use_true_random=False))
-def test_folds_depend_on_seed_and_names_and_not_on_row_order(protocol, corpus, seed, shuffle):
-    dataset, labels = corpus
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1), shuffle=st.randoms(use_true_random=False))
+def test_folds_depend_on_seed_and_names_and_not_on_row_order(protocol, data, seed, shuffle):
+    dataset, labels, groups = data.draw(corpora(protocol))
     order = list(range(len(dataset)))
     shuffle.shuffle(order)
     moved = dataset.select(order)
-    folds = make_folds(dataset, protocol, labels, seed)
-    elsewhere = make_folds(moved, protocol, [labels[row] for row in order], seed)
+    folds = make_folds(dataset, protocol, labels, seed, groups)
+    elsewhere = make_folds(moved, protocol, [labels[row] for row in order], seed, groups)
     assert named(folds, dataset) == named(elsewhere, moved)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_process_global_random_state_is_neither_read_nor_moved(protocol, vivae):
-    np.random.seed(1)
-    state = np.random.get_state()[1:3]
-    folds = make_folds(vivae[0], protocol, vivae[1])
-    np.testing.assert_equal(np.random.get_state()[1:3], state)
-    np.random.seed(2)
-    assert make_folds(vivae[0], protocol, vivae[1]) == folds
+@settings(max_examples=25, deadline=None)
+@given(corpus=corpora("cross-intensity"), seed=st.integers(0, 2**32 - 1))
+def test_an_intensity_is_tested_by_models_that_never_heard_it_in_the_folds_of_speaker_k_fold(corpus, seed):
+    dataset, labels, groups = corpus
+    intensity = [INTENSITIES[index] for index in dataset["intensity"]]
+    whole = {fold.name: fold for fold in make_folds(dataset, "speaker-k-fold", labels, seed, groups)}
+    for fold in make_folds(dataset, "cross-intensity", labels, seed, groups):
+        name, _, group = fold.name.partition("-")
+        assert set(fold.test) == {row for row in whole[group].test if intensity[row] == name}
+        for part in ("train", "validation"):
+            kept = {row for row in getattr(whole[group], part) if intensity[row] != name}
+            assert set(getattr(fold, part)) == kept
 
 
-@pytest.mark.parametrize("protocol", ["random-80-20", "speaker-k-fold"])
-def test_another_seed_gives_other_folds(protocol, vivae):
-    dataset, labels = vivae
-    assert make_folds(dataset, protocol, labels, 0) != make_folds(dataset, protocol, labels, 1)
-
-
-def test_the_reports_split_has_868_and_217_clips_and_86_of_the_868_validate(vivae):
-    (fold,) = make_folds(vivae[0], "random-80-20", vivae[1])
-    assert fold.name == "random-80-20"
-    assert (len(fold.train) + len(fold.validation), len(fold.validation), len(fold.test)) == (868, 86, 217)
-
-
-def test_each_of_vivaes_11_speakers_is_tested_and_the_next_one_validates(vivae):
-    dataset, labels = vivae
-    folds = make_folds(dataset, "leave-one-speaker-out", labels)
-    names = [f"S{number:02}" for number in range(1, 12)]
-    speakers = np.array(dataset["speaker"][:])
-    assert [fold.name for fold in folds] == names
-    for fold, following in zip(folds, [*names[1:], names[0]], strict=True):
-        assert set(speakers[list(fold.test)]) == {fold.name}
-        assert set(speakers[list(fold.validation)]) == {following}
-
-
-def test_speaker_k_fold_on_vivae_balances_labels_and_varies_who_validates(vivae):
-    dataset, labels = vivae
-    folds = make_folds(dataset, "speaker-k-fold", labels)
-    assert [fold.name for fold in folds] == ["1-of-5", "2-of-5", "3-of-5", "4-of-5", "5-of-5"]
-    speakers = np.array(dataset["speaker"][:])
+@settings(max_examples=25, deadline=None)
+@given(corpus=corpora("core-to-full"), seed=st.integers(0, 2**32 - 1))
+def test_core_clips_train_and_all_others_are_tested_in_the_groups_of_speaker_k_fold(corpus, seed):
+    dataset, labels, groups = corpus
+    core = dataset["core"][:]
+    whole = {fold.name: fold for fold in make_folds(dataset, "speaker-k-fold", labels, seed, groups)}
+    folds = make_folds(dataset, "core-to-full", labels, seed, groups)
     for fold in folds:
-        share = np.bincount(np.array(labels)[list(fold.test)]) / len(fold.test)
-        np.testing.assert_allclose(share, np.bincount(labels) / len(labels), atol=0.05)
-        assert 0.06 < len(fold.validation) / (len(fold.train) + len(fold.validation)) < 0.25
-    validators = [frozenset(speakers[list(fold.validation)]) for fold in folds]
-    assert len(set(validators)) >= 4
+        assert set(fold.test) == {row for row in whole[fold.name].test if not core[row]}
+        rest = {row for row in whole[fold.name].train + whole[fold.name].validation if core[row]}
+        assert set(fold.train + fold.validation) == rest
+    assert sorted(row for fold in folds for row in fold.test) == [row for row, inside in enumerate(core) if not inside]
 
 
 def test_many_speakers_and_sixteen_labels():
@@ -186,16 +192,10 @@ def test_a_speaker_with_most_of_the_clips_does_not_validate():
 
 
 def test_audio_is_never_decoded():
-    columns = {"file": [f"{row}.wav" for row in range(20)], "speaker": list("abcd") * 5}
-    dataset = Dataset.from_dict({**columns, "audio": [{"bytes": b"no sound", "path": None}] * 20})
+    dataset = corpus_of(["S05", "S06", "S07", "S08"] * 10, intensity=[0] * 20 + [1] * 20)
+    dataset = dataset.add_column("audio", [{"bytes": b"no sound", "path": None}] * 40)
     for protocol in PROTOCOLS:
-        assert make_folds(dataset.cast_column("audio", Audio(44_100)), protocol, [0, 1] * 10)
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_every_protocol_says_what_its_score_means(protocol):
-    header = PROTOCOLS[protocol]
-    assert all(len(text) > 20 for text in (header.idea, header.source, header.measures, header.cannot))
+        assert make_folds(dataset.cast_column("audio", Audio(44_100)), protocol, [0, 1] * 20)
 
 
 def refuses(sentence: str):
@@ -210,7 +210,8 @@ CURE = (
 
 def test_a_misspelt_protocol_names_the_nearest():
     with refuses(
-        "expected a protocol of random-80-20, leave-one-speaker-out, speaker-k-fold, found 'leave-one-out': "
+        "expected a protocol of random-80-20, leave-one-speaker-out, speakers-05-06, random-10-fold, "
+        "random-70-15-15, speaker-k-fold, core-to-full, cross-intensity, found 'leave-one-out': "
         "did you mean 'leave-one-speaker-out'?"
     ):
         make_folds(corpus_of(["a"] * 20), "leave-one-out", [0] * 20)
@@ -235,6 +236,138 @@ def test_random_80_20_needs_no_speaker_but_twelve_clips():
     assert [len(part) for part in parts(fold)] == [9, 1, 2]
     with refuses("random-80-20 needs at least 12 clips, found 11: add clips"):
         make_folds(corpus_of([None] * 11), "random-80-20", [0] * 11)
+
+
+def test_random_10_fold_needs_a_clip_for_each_slice():
+    folds = make_folds(corpus_of([None] * 10), "random-10-fold", [0] * 10)
+    assert {tuple(map(len, parts(fold))) for fold in folds} == {(8, 1, 1)}
+    with refuses("random-10-fold needs at least 10 clips, one for each slice, found 9: add clips"):
+        make_folds(corpus_of([None] * 9), "random-10-fold", [0] * 9)
+
+
+def test_random_70_15_15_needs_seven_clips_of_each_label():
+    labels = [0] * 7 + [1] * 7
+    (fold,) = make_folds(corpus_of([None] * 14), "random-70-15-15", labels)
+    assert [{labels[row] for row in part} for part in parts(fold)] == [{0, 1}] * 3
+    with refuses(
+        "random-70-15-15 needs at least 7 clips of each label, but one has 6 (first: clip_0007.wav): add clips, or "
+        "use another --protocol"
+    ):
+        make_folds(corpus_of([None] * 13), "random-70-15-15", labels[:13])
+
+
+@pytest.mark.parametrize("speakers", [["S05", "S06", "S07"], ["S05", "S07", "S08", "S09"]])
+def test_speakers_05_06_needs_them_and_two_others(speakers):
+    with refuses(
+        "speakers-05-06 needs the speakers S05 and S06, and at least 2 others to train and select, but found "
+        f"{', '.join(speakers)}: use `--protocol speaker-k-fold`"
+    ):
+        make_folds(corpus_of(speakers * 4), "speakers-05-06", [0] * (4 * len(speakers)))
+
+
+def test_speakers_05_06_names_ten_speakers_at_most():
+    with pytest.raises(ValueError, match="but found A, B, C, D, E, F, G, H, I, J and more: use"):
+        make_folds(corpus_of(list("ABCDEFGHIJK")), "speakers-05-06", [0] * 11)
+
+
+@pytest.mark.parametrize("groups", [1, 0, -5])
+def test_one_group_cannot_be_tested(groups):
+    with refuses(f"expected --num_groups of 2 or more, found {groups}: some speakers train while others are tested"):
+        make_folds(corpus_of(list("abcd") * 4), "speaker-k-fold", [0] * 16, num_groups=groups)
+
+
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name not in GROUPED])
+def test_a_number_of_groups_is_refused_where_there_are_none(protocol):
+    with refuses(
+        "expected --num_groups only with a protocol of speaker-k-fold, core-to-full, cross-intensity, found it with "
+        f"{protocol}: leave it out"
+    ):
+        make_folds(corpus_of(["S05", "S06", "S07", "S08"] * 10), protocol, [0, 1] * 20, num_groups=3)
+
+
+def test_two_groups_need_two_speakers_each():
+    folds = make_folds(corpus_of(list("abcd") * 4), "speaker-k-fold", [0, 1] * 8, num_groups=2)
+    assert [fold.name for fold in folds] == ["1-of-2", "2-of-2"]
+    with pytest.raises(
+        ValueError,
+        match=r"^speaker-k-fold needs at least 2 speakers besides each group, one each to train and select, but found "
+        r"1 besides group [12]: ask for more groups with --num_groups, or add speakers$",
+    ):
+        make_folds(corpus_of(list("abc") * 4), "speaker-k-fold", [0, 1] * 6, num_groups=2)
+
+
+def test_the_core_set_must_be_known_and_must_not_be_everything():
+    cure = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
+    needs = "core-to-full needs true or false in the column core for every clip, but"
+    known = corpus_of(list("abcd") * 4)
+    for dataset in (known.remove_columns("core"), corpus_of(list("abcd") * 4, core=[None] * 16)):
+        with refuses(f"{needs} 16 of 16 have none (first: clip_0000.wav): {cure}"):
+            make_folds(dataset, "core-to-full", [0] * 16)
+    for inside in (0, 16):
+        with refuses(
+            f"core-to-full needs clips inside and outside the core set, but found {inside} of 16 inside: {cure}"
+        ):
+            make_folds(corpus_of(list("abcd") * 4, core=[inside == 16] * 16), "core-to-full", [0] * 16)
+
+
+def test_a_group_without_clips_outside_the_core_set_is_not_tested():
+    core = [speaker == "a" or row > 7 for row, speaker in enumerate("abcd" * 4)]
+    folds = make_folds(corpus_of(list("abcd") * 4, core=core), "core-to-full", [0, 1] * 8)
+    assert len(folds) == 3
+    assert sorted(row for fold in folds for row in fold.test) == [1, 2, 3, 5, 6, 7]
+    assert {fold.name for fold in folds} < {f"{number}-of-4" for number in (1, 2, 3, 4)}
+
+
+def test_core_clips_of_one_other_speaker_cannot_both_train_and_select():
+    core = [speaker in "ab" for speaker in "abcd" * 4]
+    with pytest.raises(
+        ValueError,
+        match=r"^core-to-full needs at least 2 speakers with core clips besides each group, one each to train and "
+        r"select, but found 1 besides group \d: ask for more groups with --num_groups, or add speakers$",
+    ):
+        make_folds(
+            corpus_of(list("abcd") * 4, core=[inside and row > 3 for row, inside in enumerate(core)]),
+            "core-to-full",
+            [0, 1] * 8,
+        )
+
+
+def test_every_clip_needs_an_intensity_and_there_must_be_two():
+    other = "use `--protocol speaker-k-fold`"
+    with refuses(
+        "cross-intensity needs an intensity for every clip, but 1 of 16 have none (first: clip_0003.wav): "
+        f"add it to the metadata file, or {other}"
+    ):
+        make_folds(corpus_of(list("abcd") * 4, intensity=[0, 1, 2, None] + [3] * 12), "cross-intensity", [0] * 16)
+    with refuses(f"cross-intensity needs clips of at least 2 intensities, but found only peak: {other}"):
+        make_folds(corpus_of(list("abcd") * 4, intensity=[3] * 16), "cross-intensity", [0] * 16)
+
+
+def test_labels_that_tell_the_intensity_cannot_be_learnt_without_it():
+    intensity = [0, 1, 2, 3] * 4
+    with refuses(
+        "cross-intensity needs labels that occur at several intensities, but found each at one only, so that a model "
+        "could not learn those that it is tested on: use `--task emotion`, or use `--protocol speaker-k-fold`"
+    ):
+        make_folds(corpus_of(list("aaaabbbbccccdddd"), intensity=intensity), "cross-intensity", intensity)
+
+
+def test_a_group_without_an_intensity_has_no_fold_for_it():
+    intensity = [2 if row == 0 else row // 4 % 2 for row in range(16)]
+    folds = make_folds(corpus_of(list("abcd") * 4, intensity=intensity), "cross-intensity", [0, 1] * 8)
+    assert [fold.name.partition("-")[0] for fold in folds] == ["low"] * 4 + ["moderate"] * 4 + ["strong"]
+    assert folds[-1].test == (0,)
+
+
+def test_whoever_selects_must_have_another_intensity():
+    """Speaker a knows one intensity only, and validates one of the other three speakers."""
+    intensity = [0 if speaker == "a" else row // 4 % 2 for row, speaker in enumerate("abcd" * 4)]
+    with pytest.raises(
+        ValueError,
+        match=r"^cross-intensity needs clips of another intensity than low to select, but the speakers who do so in "
+        r"fold [1-4]-of-4 have none: change --num_groups or --seed, or use `--protocol speaker-k-fold`$",
+    ):
+        make_folds(corpus_of(list("abcd") * 4, intensity=intensity), "cross-intensity", [0, 1] * 8)
 
 
 def test_labels_of_another_dataset_are_refused():
@@ -278,15 +411,20 @@ def test_a_fold_sorts_its_rows_and_proves_its_parts():
             "leaky: expected 6 clips in the test parts, found 1: correct the protocol",
         ),
         (
+            [Fold("1", (0, 1), (2, 3), (4, 5)), Fold("2", (4,), (2, 3), (0, 1)), Fold("3", (0, 1), (4, 5), (2, 3))],
+            "fold '2': expected all 6 clips in its parts, found 5: correct the protocol",
+        ),
+        (
             [Fold("1", (0,), (2, 3), (1, 4, 5)), Fold("2", (4, 5), (1,), (0, 2, 3))],
             "fold '1': expected no speaker in both train and test, found ['a']: correct the protocol",
         ),
     ],
-    ids=["tested twice", "never tested", "speaker on both sides"],
+    ids=["tested twice", "never tested", "in no part", "speaker on both sides"],
 )
 def test_a_protocol_that_breaks_its_claims_is_caught(monkeypatch, broken, sentence):
     header = dict.fromkeys(("idea", "source", "measures", "cannot"), "")
-    leaky = Protocol(lambda *_: broken, speaker_disjoint=True, tests_every_clip=True, **header)
+    claims = dict.fromkeys(("speaker_disjoint", "tests_every_clip", "uses_every_clip", "grouped"), True)
+    leaky = Protocol(lambda *_: broken, **claims, **header)
     monkeypatch.setitem(splits.PROTOCOLS, "leaky", leaky)
     with refuses(sentence):
         make_folds(corpus_of(list("aabbcc")), "leaky", [0] * 6)

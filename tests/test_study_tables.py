@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from fake_study import AUC, CLIPS, DESCRIBED, row, rows, write_run, write_study
+from fake_study import AUC, CLIPS, DESCRIBED, row, rows, scores, write_run, write_study
 
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.evaluation.collection import Collection, collect
@@ -14,7 +14,7 @@ from hf_vivae.evaluation.statistics import wilson_interval
 from hf_vivae.evaluation.study_tables import study_results, study_tables
 from hf_vivae.evaluation.table5 import OUR_RULE, REPORT_RULE, SOLVER, table5
 from hf_vivae.evaluation.table6 import table6
-from hf_vivae.evaluation.tables import Table
+from hf_vivae.evaluation.tables import Table, format_results
 from hf_vivae.models import MODELS
 from hf_vivae.runs import write_json, write_lines
 
@@ -35,6 +35,41 @@ def test_a_table_as_markdown_and_csv():
         "What.\n\n| name | share |\n| --- | ---: |\n| a\\|b | 12.5% |\n| c | - |\n| d | 100.0% |\n"
     )
     assert table.to_csv() == "name,share\na|b,0.125\nc,\nd,1\n"
+
+
+RESULTS = {
+    "model": "mlp",
+    "data": "synthetic",
+    "protocol": "random-80-20",
+    "task": "emotion",
+    "recipe": "quick",
+    "as_coded": [],
+    "labels": list(EMOTIONS),
+    "habits": [],
+    "train": scores(0.8, 0.5, "train"),
+    "test": scores(0.5, 1.5, "test"),
+}
+
+
+def test_the_scores_that_a_run_prints():
+    assert format_results(RESULTS).splitlines() == [
+        "mlp on synthetic clips, random-80-20, emotion, recipe quick",
+        "                        clips  accuracy     UAR  macro F1  macro AUC    loss",
+        "train (synthetic)         100     80.0%   80.0%     80.0%      0.750   0.500",
+        "test (synthetic)           40     50.0%   50.0%     50.0%      0.750   1.500",
+        "chance                            16.7%   16.7%                0.500   1.792",
+        "majority                          20.0%   16.7%                0.500",
+        "note: majority is always saying fear, the most frequent label of the training clips, on the test clips",
+    ]
+
+
+def test_the_majority_of_folds_that_differ_is_called_so():
+    test = {**RESULTS["test"], "majority": {"label": None, "accuracy": 0.18}}
+    *_, majority, note = format_results({**RESULTS, "test": test}).splitlines()
+    assert majority.split() == ["majority", "18.0%"], "the same label in all folds would be needed for UAR and AUC"
+    assert note == (
+        "note: majority is always saying the most frequent label of the fold's training clips on the test clips"
+    )
 
 
 def test_accuracy_by_both_rules(collection):
@@ -75,6 +110,26 @@ def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
         " Marked, since the epoch is selected on the test clips: as_coded of mlp, vit-32-30, vit-16-69, vit-8-23, "
         "vit-32-69, vit-base, wav2vec2."
     )
+
+
+def test_captions_say_what_needs_no_learning(collection):
+    test, train, losses = (table.caption for table in table5(collection))
+    sentence = (
+        "Chance is right for 16.7% of the clips; always saying the most frequent label of the training clips for "
+        "{} clips. "
+    )
+    assert sentence.format("20.0% of the test") in test
+    assert sentence.format("25.0% of the training") in train
+    assert "Equal probabilities for all labels have a mean loss of 1.792. " in losses
+    assert "Chance, and always saying the same label, is 0.500. " in table6(collection).caption
+
+
+def test_splits_of_several_seeds_have_a_range_of_majorities(tmp_path):
+    folders = [write_run(tmp_path, f"paper/mlp/seed{seed}", seed=seed) for seed in (1, 2)]
+    results = json.loads((folders[1] / "results.json").read_text())
+    results["test"]["majority"]["accuracy"] = 0.175
+    write_json(folders[1] / "results.json", results)
+    assert "training clips for 17.5% to 20.0% of the test clips." in table5(collect(tmp_path))[0].caption
 
 
 def test_losses_in_both_reductions(collection):

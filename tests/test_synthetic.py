@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,17 @@ def test_it_is_read_as_vivae_is(corpus: Path):
     assert dataset["file"] == sorted(NAMES)
     assert dataset.features["emotion"].names == list(EMOTIONS)
     assert min(dataset["duration"]) == 17_619 / 44_100
+
+
+def test_the_stand_in_core_set_has_the_shape_of_vivaes():
+    """Two takes of each emotion at each intensity by ten of the speakers: the first two by name."""
+    dataset = load_synthetic()
+    core = [file for file, chosen in zip(dataset["file"], dataset["core"], strict=True) if chosen]
+    cells = Counter(file.rpartition("_")[0] for file in core)
+    assert (len(core), len(cells), set(cells.values())) == (480, 10 * 6 * 4, {2})
+    assert {file[:3] for file in NAMES} - {file[:3] for file in core} == {"S11"}
+    assert core[:3] == ["S01_achievement_low_01.wav", "S01_achievement_low_02.wav", "S01_achievement_moderate_01.wav"]
+    assert set(dataset["core"]) == {True, False}
 
 
 def test_a_second_call_writes_nothing(corpus: Path):

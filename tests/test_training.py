@@ -55,6 +55,7 @@ def test_the_run_folder_is_complete(finished):
         "config.json", "model.safetensors", "preprocessor_config.json", "predictions.parquet", "history.jsonl",
         "run.json", "results.json", "loss.png", "accuracy.png",
     }  # fmt: skip
+    names.remove(".lock")
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl")) or name.startswith(".")]
 
 
@@ -201,13 +202,40 @@ def test_more_folds_of_a_run_join_those_that_are_there(interrupted):
     argv, _ = interrupted
     run(argv)
     argv[argv.index("--folds") + 1] = "1"
-    assert list(run(argv)["folds"]) == ["S02"]
+    assert list(run(argv)["folds"]) == ["S01", "S02"]
+
+
+def test_folds_may_be_trained_side_by_side_into_one_folder(tiny_vivae, tmp_path):
+    argv = flags(tiny_vivae, tmp_path / "whole", "mlp")
+    place = argv.index("--folds") + 1
+    whole = run([*argv[:place], "0", "2", *argv[place + 1 :]])
+    argv[place] = "2"
+    parts = tmp_path / "parts"
+    with runs.claim(parts / "S01"):  # another process is at it
+        assert list(run([*argv, "--output_dir", str(parts)])["folds"]) == ["S03"]
+        argv[place] = "0"
+        with pytest.raises(ValueError, match=r"another process is training in .*S01; wait for its end"):
+            run([*argv, "--output_dir", str(parts)])
+    assert run([*argv, "--output_dir", str(parts)]) == whole
+    first, second = ((folder / "results.json").read_text() for folder in (parts, tmp_path / "whole"))
+    assert json.loads(first) == json.loads(second)
+
+
+def test_folds_of_other_settings_are_not_joined(tiny_vivae, tmp_path):
+    argv = flags(tiny_vivae, tmp_path, "mlp")
+    run(argv)
+    argv[argv.index("--folds") + 1] = "1"
+    with pytest.raises(ValueError, match=r"differs in learning_rate \(was 0.001, is 0.002\)"):
+        run([*argv, "--learning_rate", "2e-3"])
 
 
 def test_two_at_once_in_one_folder_are_one_too_many(tiny_vivae, tmp_path):
     argv, file = flags(tiny_vivae, tmp_path, "mlp"), tmp_path / "file"
     file.touch()
-    with runs.claim(tmp_path), pytest.raises(ValueError, match=r"another process is training in .*; wait for its end"):
+    with (
+        runs.claim(tmp_path / "S01"),
+        pytest.raises(ValueError, match=r"another process is training in .*; wait for its end"),
+    ):
         run(argv)
     with pytest.raises(ValueError, match=r"a folder to write to as --output_dir, found .*File exists.; give another"):
         run([*argv, "--output_dir", str(file)])

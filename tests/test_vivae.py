@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from datasets import Audio, ClassLabel
+from datasets import Audio, ClassLabel, Value
 
 from hf_vivae import corpus
 from hf_vivae.audio import load
@@ -69,8 +69,8 @@ def archived(path: Path, root: Path) -> Path:
     return zip_of(path, {file.relative_to(root.parent).as_posix(): file.read_bytes() for file in root.rglob("*.wav")})
 
 
-def columns(dataset) -> list:
-    return [dataset[name] for name in ("file", "speaker", "emotion", "intensity", "item", "duration")]
+def columns(dataset, *names: str) -> list:
+    return [dataset[name] for name in names or ("file", "speaker", "emotion", "intensity", "item", "duration")]
 
 
 def error_of(*arguments, **options) -> CorpusError:
@@ -97,6 +97,7 @@ class TestWhole:
         ]
         assert named == read_manifest()
         assert {row["duration"] for row in rows} == {0.05}
+        assert {row["core"] for row in rows} == {None}
 
     def test_the_manifest_is_what_vivae_is(self):
         assert sorted(set(NAMES)) == NAMES
@@ -111,7 +112,9 @@ class TestWhole:
             names=["achievement", "anger", "fear", "pain", "pleasure", "surprise"]
         )
         assert dataset.features["intensity"] == ClassLabel(names=["low", "moderate", "strong", "peak"])
-        assert list(dataset.features) == ["audio", "file", "speaker", "emotion", "intensity", "item", "duration"]
+        names = ["audio", "file", "speaker", "emotion", "intensity", "item", "duration", "core"]
+        assert list(dataset.features) == names
+        assert dataset.features["core"] == Value("bool")
 
     def test_folder_rows_hold_paths_and_archive_rows_hold_bytes(self, whole_vivae, tmp_path):
         folder = load_vivae(whole_vivae)
@@ -161,7 +164,8 @@ class TestLayouts:
             "VIVAE/full_set/._S01_anger_low_01.wav": b"",
             "VIVAE/full_set/.DS_Store": b"",
             "VIVAE/full_set/readme.txt": b"hello",
-            "VIVAE/core_set/S01_anger_low_01.wav": b"",
+            "VIVAE/core_set/.DS_Store": b"",
+            "__MACOSX/VIVAE/core_set/S01_anger_low_01.wav": b"",
         }
         for name, content in clutter.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -182,10 +186,49 @@ class TestLayouts:
             (tmp_path / "core_set" / name).write_bytes(CLIP)
         read = read_vivae(tmp_path, subset="core")
         assert (read.name, len(read.dataset), read.problems) == ("vivae-core", 480, ())
+        assert set(read.dataset["core"]) == {True}
         (tmp_path / "core_set" / NAMES[0]).unlink()
         problem = "wrong number: 479 clips in core_set, not 480; their names are not known"
         assert error_of(tmp_path, subset="core").problems == (problem,)
         assert read_vivae(tmp_path, subset="core", allow_partial=True).problems == (problem,)
+
+
+class TestCoreColumn:
+    """Which clips of the full set are in the core set, too: by their names; its sound is not read."""
+
+    @pytest.fixture
+    def both_sets(self, broken_vivae) -> Path:
+        (broken_vivae / "core_set" / "sub").mkdir(parents=True)
+        for number, name in enumerate(NAMES[::2][:480]):
+            (broken_vivae / "core_set" / ("sub" if number % 2 else "") / name).write_bytes(b"")
+        return broken_vivae
+
+    @pytest.mark.parametrize("zipped", [False, True])
+    def test_it_tells_the_names_of_core_set(self, both_sets, tmp_path, zipped):
+        path = archived(tmp_path / "VIVAE.zip", both_sets) if zipped else both_sets
+        read = read_vivae(path)
+        assert read.problems == ()
+        chosen = [file for file, core in zip(*columns(read.dataset, "file", "core"), strict=True) if core]
+        assert chosen == NAMES[::2][:480]
+        assert set(read.dataset["core"]) == {True, False}
+
+    def test_it_is_unknown_where_only_full_set_is_given(self, both_sets):
+        assert set(load_vivae(both_sets / "full_set")["core"]) == {None}
+
+    def test_a_core_set_with_other_names_is_left_aside_with_a_warning(self, both_sets, caplog):
+        (both_sets / "core_set" / NAMES[0]).rename(both_sets / "core_set" / "S01_anger_low_99.wav")
+        read = read_vivae(both_sets)
+        assert "core_set has names that full_set has not (S01_anger_low_99.wav): column core is left" in caplog.text
+        assert (read.problems, set(read.dataset["core"])) == ((), {None})
+
+    def test_two_core_sets(self, both_sets):
+        shutil.copytree(both_sets / "core_set", both_sets / "again" / "core_set")
+        root = both_sets.name
+        refused(
+            f"expected one folder core_set in {both_sets}, found 2 ({root}/again/core_set, {root}/core_set); "
+            "give the one that is meant with --data_dir.",
+            path=both_sets,
+        )
 
 
 BAD = {

@@ -107,8 +107,10 @@ def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
 
 
 def _read_generated(name: str, folder: Path) -> Corpus:
+    from .generated import stand_in_core
+
     try:
-        return dataclasses.replace(read_vivae(folder), name=name)
+        read = read_vivae(folder)
     except ValueError as error:  # no CorpusError where the folder has none or several full_set
         problems = error.problems if isinstance(error, CorpusError) else ("not one full_set with clips",)
         raise CorpusError(
@@ -116,6 +118,9 @@ def _read_generated(name: str, folder: Path) -> Corpus:
             f"({first_names(problems)}); delete that folder to have them made again.",
             problems,
         ) from error
+    core = stand_in_core(read.dataset["file"][:])
+    dataset = read.dataset.remove_columns("core").add_column("core", core)
+    return dataclasses.replace(read, name=name, dataset=dataset)
 
 
 def _refuse_unused(

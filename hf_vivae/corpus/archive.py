@@ -29,18 +29,35 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[
     Raises:
         ValueError: for what is no whole zip archive, is encrypted, or would take too much memory.
     """
+    with _open(source) as archive:
+        members = [(info, path) for info, path in _members(archive) if wanted(path)]
+        _check([info for info, _ in members], source)
+        return [_read(archive, info, path) for info, path in members]
+
+
+def list_members(source: Path) -> list[PurePosixPath]:
+    """Paths of all members of a zip archive, without what operating systems leave there.
+
+    Raises:
+        ValueError: for what is no whole zip archive.
+    """
+    with _open(source) as archive:
+        return [path for _, path in _members(archive)]
+
+
+def _open(source: Path) -> zipfile.ZipFile:
     try:
-        archive = zipfile.ZipFile(source)
+        return zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(
             f"expected a folder or a whole zip archive at {source}, found a file that is neither ({error}); "
             "correct --data_dir, or leave it out to download VIVAE."
         ) from error
-    with archive:
-        paths = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in archive.infolist()]
-        members = [(info, path) for info, path in paths if wanted(path) and not any(map(is_clutter, path.parts))]
-        _check([info for info, _ in members], source)
-        return [_read(archive, info, path) for info, path in members]
+
+
+def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    paths = [(info, PurePosixPath(info.filename.replace("\\", "/"))) for info in archive.infolist()]
+    return [(info, path) for info, path in paths if not any(map(is_clutter, path.parts))]
 
 
 def _check(members: list[zipfile.ZipInfo], source: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,19 @@ def typical_samples(shares: float | np.ndarray) -> np.ndarray:
     shortest, longest = ndtr((np.log([SHORTEST, LONGEST]) - LOG_DURATION_MEAN) / LOG_DURATION_SD)
     scores = ndtri(shortest + (longest - shortest) * shares)
     return np.rint(np.exp(LOG_DURATION_MEAN + LOG_DURATION_SD * scores)).astype(int)
+
+
+def stand_in_core(names: Sequence[str]) -> list[bool]:
+    """Whether each clip is in a core set of VIVAE's shape: two takes of each emotion and intensity by ten speakers.
+
+    VIVAE's own 480 clips were chosen by ear, and their names are not published with this package. Ours are the first
+    two names of each cell of S01 to S10.
+    """
+    cells: dict[str, list[str]] = {}
+    for name in sorted(names):
+        cells.setdefault(name.rpartition("_")[0], []).append(name)
+    core = {name for cell, takes in cells.items() if not cell.startswith("S11") for name in takes[:2]}
+    return [name in core for name in names]
 
 
 def _build(folder: Path, clips: Iterable[tuple[str, np.ndarray]]) -> None:

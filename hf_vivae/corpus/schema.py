@@ -67,7 +67,10 @@ class Problems(dict[str, list[str]]):
 
 
 def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100) -> Features:
-    """Columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds)."""
+    """Columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds), core.
+
+    `core` says whether VIVAE's core set holds the clip, too; None where that is not known.
+    """
     from datasets import Audio, ClassLabel, Features, Value
 
     return Features(
@@ -79,6 +82,7 @@ def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 441
             "intensity": ClassLabel(names=list(INTENSITIES)),
             "item": Value("string"),
             "duration": Value("float64"),
+            "core": Value("bool"),
         }
     )
 
@@ -89,7 +93,7 @@ def build_dataset(
     """`Dataset` of rows whose emotion and intensity are still names.
 
     Args:
-        rows: one dict per clip with every column of `features`; speaker and intensity may be None.
+        rows: one dict per clip with every column of `features`; speaker and intensity may be None, core absent.
         emotions: names of the emotion column, in the order of their indices.
         sampling_rate: rate in Hz that all clips share, or None where they differ.
     """

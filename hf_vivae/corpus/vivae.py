@@ -10,15 +10,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
-import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, ClipInfo, inspect, load
-from .archive import read_members
 from .download import cache_folder, download
 from .schema import (
     BAD_AUDIO,
@@ -31,8 +27,8 @@ from .schema import (
     build_dataset,
     check_choice,
     first_names,
-    walk_files,
 )
+from .vivae_files import File, find_files, find_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,14 +40,6 @@ CORE_CLIPS = 480
 FILE_NAME = re.compile(rf"(S[0-9]{{2}})_({'|'.join(EMOTIONS)})_({'|'.join(INTENSITIES)})_([0-9]{{1,3}})\.wav")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _File:
-    name: str  # base name, suffix in lower case
-    place: str  # path below the subset's folder
-    audio: dict[str, Any]
-    fault: str = ""  # why the archive could not give it
 
 
 def load_vivae(
@@ -84,7 +72,9 @@ def read_vivae(
             `VIVAE.zip`; by default the archive is downloaded once to the cache. An archive is read in place,
             never unpacked.
         subset: "full", compared with the shipped list of 1085 names; or "core", whose list is not published
-            with this package, so that only the form of the names and their number (480) are checked.
+            with this package, so that only the form of the names and their number (480) are checked. In the
+            full set, the column `core` says whether `core_set/` of the same folder or archive has that name,
+            too; it is None where there is no `core_set/`, or one with other names.
         allow_partial: use the clips that are good, and list everything else in `Corpus.problems`.
         on_bad_audio: "skip" leaves out clips whose sound cannot be used; missing and unknown files stay
             errors.
@@ -101,9 +91,15 @@ def read_vivae(
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
     source = Path(path) if path is not None else download(url, _archive_path(url, cache_dir))
     problems = Problems()
-    files = _by_name(_find(source, SUBSETS[subset]), problems)
-    files = _check_core(files, problems) if subset == "core" else _check_full(files, problems)
-    rows = [row for name in sorted(files) if (row := _row(files[name], problems))]
+    source, found = find_files(source, SUBSETS[subset])
+    files = _by_name(found, problems)
+    if subset == "core":
+        core = set(files)
+        files = _check_core(files, problems)
+    else:
+        files = _check_full(files, problems)
+        core = _find_core(source)
+    rows = [row for name in sorted(files) if (row := _row(files[name], core, problems))]
     accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
     if not rows or problems.keys() - accepted:
         raise _error(source, subset, problems)
@@ -122,79 +118,9 @@ def _archive_path(url: str, cache_dir: str | Path | None) -> Path:
     return Path(cache_dir or cache_folder(), f"VIVAE{mark}.zip")
 
 
-def _find(source: Path, folder: str) -> list[_File]:
-    if not source.exists():
-        raise ValueError(
-            f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found nothing; "
-            "correct --data_dir, or leave it out to download VIVAE."
-        )
-    if source.is_dir():
-        files = _folder_files(source, folder)
-        if not files and (source / "VIVAE.zip").is_file():
-            return _find(source / "VIVAE.zip", folder)
-    else:
-        files = _archive_files(source, folder)
-    if not files:
-        raise ValueError(
-            f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
-            "found neither; correct --data_dir, or leave it out to download VIVAE."
-        )
-    return files
-
-
-def _folder_files(source: Path, folder: str) -> list[_File]:
-    root = Path(os.path.abspath(source))
-    paths = {path: root.name / path.relative_to(root) for path in walk_files(root) if _is_wave(path)}
-    places = _below(paths.values(), folder, source)
-    return [
-        _File(_clip_name(path), str(places[inner]), {"bytes": None, "path": str(path)})
-        for path, inner in paths.items()
-        if inner in places
-    ]
-
-
-def _archive_files(source: Path, folder: str) -> list[_File]:
-    members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
-    places = _below((member.path for member in members), folder, source)
-    return [
-        _File(
-            _clip_name(member.path),
-            str(places[member.path]),
-            {"bytes": member.content, "path": member.path.name},
-            member.fault,
-        )
-        for member in members
-    ]
-
-
-def _is_wave(path: PurePath) -> bool:
-    return path.suffix.lower() == ".wav"
-
-
-def _clip_name(path: PurePath) -> str:
-    return path.stem + path.suffix.lower()
-
-
-def _below(paths: Iterable[PurePath], folder: str, source: Path) -> dict[PurePath, PurePath]:
-    """Paths below the one folder of that name, with the part of each that lies below it."""
-    places: dict[PurePath, PurePath] = {}
-    roots: set[PurePath] = set()
-    for path in paths:
-        if folder in path.parts[:-1]:
-            depth = path.parts.index(folder) + 1
-            roots.add(type(path)(*path.parts[:depth]))
-            places[path] = type(path)(*path.parts[depth:])
-    if len(roots) > 1:
-        raise ValueError(
-            f"expected one folder {folder} in {source}, found {len(roots)} "
-            f"({first_names(sorted(map(str, roots)))}); give the one that is meant with --data_dir."
-        )
-    return places
-
-
-def _by_name(files: list[_File], problems: Problems) -> dict[str, _File]:
+def _by_name(files: list[File], problems: Problems) -> dict[str, File]:
     problems.note("badly named", sorted(file.place for file in files if not FILE_NAME.fullmatch(file.name)))
-    places: dict[str, list[_File]] = {}
+    places: dict[str, list[File]] = {}
     for file in sorted(files, key=lambda file: file.place):
         if FILE_NAME.fullmatch(file.name):
             places.setdefault(file.name, []).append(file)
@@ -205,20 +131,30 @@ def _by_name(files: list[_File], problems: Problems) -> dict[str, _File]:
     return {name: same[0] for name, same in places.items()}
 
 
-def _check_full(files: dict[str, _File], problems: Problems) -> dict[str, _File]:
+def _check_full(files: dict[str, File], problems: Problems) -> dict[str, File]:
     expected = {row["file_name"] for row in read_manifest()}
     problems.note("missing", sorted(expected - files.keys()))
     problems.note("extra", sorted(files.keys() - expected))
     return {name: file for name, file in files.items() if name in expected}
 
 
-def _check_core(files: dict[str, _File], problems: Problems) -> dict[str, _File]:
+def _check_core(files: dict[str, File], problems: Problems) -> dict[str, File]:
     if len(files) != CORE_CLIPS:
         problems.note("wrong number", [f"{len(files)} clips in core_set, not {CORE_CLIPS}; their names are not known"])
     return files
 
 
-def _row(file: _File, problems: Problems) -> dict[str, Any] | None:
+def _find_core(source: Path) -> set[str] | None:
+    core = find_names(source, SUBSETS["core"])
+    strange = sorted(core - {row["file_name"] for row in read_manifest()})
+    if strange:  # the full set is whole without it
+        logger.warning(
+            "core_set has names that full_set has not (%s): column core is left empty.", first_names(strange)
+        )
+    return core if core and not strange else None
+
+
+def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any] | None:
     try:
         info = _check_sound(file)
     except BadAudio as error:
@@ -226,10 +162,11 @@ def _row(file: _File, problems: Problems) -> dict[str, Any] | None:
         return None
     speaker, emotion, intensity, item = FILE_NAME.fullmatch(file.name).groups()
     labels = {"speaker": speaker, "emotion": emotion, "intensity": intensity, "item": item}
-    return {"audio": file.audio, "file": file.name, "duration": info.duration} | labels
+    in_core = None if core is None else file.name in core
+    return {"audio": file.audio, "file": file.name, "duration": info.duration, "core": in_core} | labels
 
 
-def _check_sound(file: _File) -> ClipInfo:
+def _check_sound(file: File) -> ClipInfo:
     if file.fault:
         raise BadAudio(file.name, "a whole file", file.fault)
     info = inspect(file.audio, file.name)

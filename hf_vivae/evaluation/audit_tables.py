@@ -8,7 +8,7 @@ from typing import Any
 from ..models import MODELS
 from .architecture import describe_folder
 from .collection import Collection, StudyRun
-from .study_rows import FROM, TO, Row, difference, habits, interval, make_table
+from .study_rows import FROM, TO, Row, baselines, difference, habits, interval, make_table
 from .tables import Table
 
 OFF = "-off"  # ends the name of a run without a switch that `paper` has on
@@ -18,13 +18,15 @@ AUDIT = (
     "compared with the usual figures of the same weights, any other with the paper run of the same model and seed. "
     "Bounds are the 95 % Wilson interval of the accuracy without the switch: an effect within them may be chance, and "
     "so may one a little outside, since a difference is less certain than either accuracy and many are shown. "
+    "{baselines}The macro AUC of both is 0.500. "
     'A habit that paper shares is on there and off in the run that it is compared with. "-": no paper run to '
     "compare with, a solver without epochs, or AUC and losses computed as usual."
 )
 PATCHES = (
     "Sequence length on {corpus} clips: the spectrogram ViT with patches of mel bins x frames; tokens are the "
     "patches and the class token. Accuracy, its 95 % Wilson interval and macro AUC are of the test clips; clips/s is "
-    "the median over epochs and memory the largest of the process meanwhile, on {devices}."
+    "the median over epochs and memory the largest of the process meanwhile, on {devices}. {baselines}The macro AUC "
+    "of both is 0.500."
 )
 Described = Mapping[str, tuple[int, str, str]]
 
@@ -109,7 +111,8 @@ def audit_tables(collection: Collection, described: Described) -> list[Table]:
     columns |= {"accuracy off": ".1%", FROM: ".1%", TO: ".1%", "accuracy on": ".1%", "effect (points)": "+.1f"}
     columns |= {"macro AUC off": ".3f", "macro AUC on": ".3f", "effect on AUC": "+.3f"}
     columns |= {"loss off": ".3f", "loss on": ".3f", "epoch off": "g", "epoch on": "g", "computed": None}
-    caption = AUDIT.format(corpus=collection.corpus) + habits(collection.of("audit"))
+    runs = collection.of("audit")
+    caption = AUDIT.format(corpus=collection.corpus, baselines=baselines(runs)) + habits(runs)
     rows = [_effect_row(effect) for effect in effects]
     return [make_table("audit", caption, columns, rows), _meanings(effects, described)]
 
@@ -136,8 +139,9 @@ def patch_points(collection: Collection) -> list[dict[str, Any]]:
     """For each run of a patch size, by tokens: what its sequence costs and gives.
 
     Each has `patch` (mel bins x frames), `tokens` (patches and the class token), `parameters`, `seed`, `clips`,
-    `accuracy` on test clips with `low` and `high` of its 95 % interval, `macro_auc`, `clips_per_second` in training
-    (median over epochs), `peak_memory_mb` and `epochs`.
+    `accuracy` on test clips with `low` and `high` of its 95 % interval, `majority` (that of always saying the most
+    frequent label of the training clips), `macro_auc`, `clips_per_second` in training (median over epochs),
+    `peak_memory_mb` and `epochs`.
 
     Args:
         collection: with `patches` runs.
@@ -155,6 +159,7 @@ def _patch_point(run: StudyRun) -> dict[str, Any]:
         "accuracy": test["accuracy"],
         "low": bounds[FROM],
         "high": bounds[TO],
+        "majority": test["majority"]["accuracy"],
         "macro_auc": test["macro_auc"],
         "clips_per_second": median(epoch.train["clips_per_second"] for epoch in epochs),
         "peak_memory_mb": run.record["peak_memory_mb"],
@@ -164,9 +169,11 @@ def _patch_point(run: StudyRun) -> dict[str, Any]:
 
 def patches_table(collection: Collection) -> Table:
     """Accuracy, AUC, speed and memory of the spectrogram ViT against the number of its tokens."""
-    devices = ", ".join(sorted({run.record["environment"]["device"] for run in collection.of("patches")}))
+    runs = collection.of("patches")
+    devices = ", ".join(sorted({run.record["environment"]["device"] for run in runs}))
     columns = {"patch": None, "tokens": "d", "parameters": ",", "seed": "d", "clips": "d", "accuracy": ".1%"}
-    columns |= {FROM: ".1%", TO: ".1%", "macro AUC": ".3f", "training clips/s": ".1f", "peak memory (MB)": ".0f"}
+    columns |= {FROM: ".1%", TO: ".1%", "majority": ".1%", "macro AUC": ".3f"}
+    columns |= {"training clips/s": ".1f", "peak memory (MB)": ".0f"}
     rows = [dict(zip((*columns, "epochs"), point.values(), strict=True)) for point in patch_points(collection)]
-    caption = PATCHES.format(corpus=collection.corpus, devices=devices) + habits(collection.of("patches"))
+    caption = PATCHES.format(corpus=collection.corpus, devices=devices, baselines=baselines(runs)) + habits(runs)
     return make_table("patches", caption, {**columns, "epochs": "g"}, rows)

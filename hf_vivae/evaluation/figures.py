@@ -1,6 +1,7 @@
 """Loss and accuracy over epochs, as PNG; colours are those of Okabe and Ito, told apart by colour-blind readers."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ MARKS = {
     "validation": ((0, (5, 5)), "picked on validation"),
     "test": ((5, (5, 5)), "picked on test, the report's rule"),
 }
+CHANCE = {"color": GREY, "linestyle": ":"}  # the same in every figure, as a line of its own legend entry
+MAJORITY = {"color": GREY, "linestyle": (0, (7, 2)), "linewidth": 1}
 FEW_EPOCHS = 30
 
 
@@ -32,8 +35,18 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def wrapped(text: str, longest: int) -> str:
+    """Text that matplotlib shows as it is, in lines of so many characters at most."""
+    return literal("\n".join(textwrap.wrap(text, longest)))
+
+
 def save_curves(
-    history: Sequence[Mapping[str, Any]], folder: Path, title: str, num_labels: int, select_on: str = "validation"
+    history: Sequence[Mapping[str, Any]],
+    folder: Path,
+    title: str,
+    num_labels: int,
+    select_on: str = "validation",
+    majority: float | None = None,
 ) -> None:
     """Draw `loss.png` and `accuracy.png` of one run.
 
@@ -43,11 +56,12 @@ def save_curves(
         title: model and clips, said above each picture.
         num_labels: as for `curves_figure`.
         select_on: as for `curves_figure`.
+        majority: as for `curves_figure`.
     """
     for name in UNITS:
         figure = blank_figure(6, 4)
         axes = figure.add_subplot()
-        _draw(axes, name, history, num_labels, select_on)
+        _draw(axes, name, history, num_labels, select_on, majority)
         axes.set_title(literal(title), fontsize="medium")
         axes.legend(fontsize="small")
         figure.savefig(folder / f"{name}.png")
@@ -60,6 +74,7 @@ def curves_figure(
     select_on: str = "validation",
     picked: Mapping[str, float] | None = None,
     reported_accuracy: float | None = None,
+    majority: float | None = None,
 ) -> "Figure":
     """Loss and accuracy of one model over epochs, side by side (sections 8.2 to 8.7 of the 2022 report).
 
@@ -71,6 +86,8 @@ def curves_figure(
         select_on: which clips the `eval_*` entries are of, `validation` or `test`.
         picked: best epoch by `validation` and by `test` clips, each marked with its rule.
         reported_accuracy: the report's printed accuracy on its test clips, of VIVAE.
+        majority: accuracy of always saying the most frequent label of the training clips, on the clips that the epoch
+            is selected on.
 
     Raises:
         ValueError: no entry has an epoch, as for a model that a solver fitted.
@@ -83,7 +100,7 @@ def curves_figure(
     figure = blank_figure(10, 4.4)
     panels = dict(zip(UNITS, figure.subplots(1, 2), strict=True))
     for name, axes in panels.items():
-        _draw(axes, name, history, num_labels, select_on)
+        _draw(axes, name, history, num_labels, select_on, majority)
         for part, epoch in (picked or {}).items():
             dashes, rule = MARKS[part]
             said = f"epoch {epoch:g}, {rule}"
@@ -96,7 +113,14 @@ def curves_figure(
     return figure
 
 
-def _draw(axes: "Axes", name: str, history: Sequence[Mapping[str, Any]], num_labels: int, select_on: str) -> None:
+def _draw(
+    axes: "Axes",
+    name: str,
+    history: Sequence[Mapping[str, Any]],
+    num_labels: int,
+    select_on: str,
+    majority: float | None,
+) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for part, key in (("training", name), (select_on, f"eval_{name}"), ("test", f"test_{name}")):
@@ -105,7 +129,9 @@ def _draw(axes: "Axes", name: str, history: Sequence[Mapping[str, Any]], num_lab
             style = {"marker": "o", "markersize": 4} if len(points) <= FEW_EPOCHS else {"linewidth": 0.9}
             axes.plot(*zip(*points, strict=True), label=part, color=PARTS[part], **style)
     chance = {"loss": math.log(num_labels), "accuracy": 1 / num_labels}[name]
-    axes.axhline(chance, label="chance", color=GREY, linestyle=":")
+    axes.axhline(chance, label="chance", **CHANCE)
+    if name == "accuracy" and majority is not None:
+        axes.axhline(majority, label=f"majority of {select_on} clips", **MAJORITY)
     axes.set(xlabel="epoch", ylabel=UNITS[name])
     axes.set_xlim(left=0)
     if name == "accuracy":

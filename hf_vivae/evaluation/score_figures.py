@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure, literal
+from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure, literal, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,8 @@ def roc_figure(
 ) -> "Figure":
     """ROC curves of one label against the rest on test clips, one for each model (section 8.8 of the 2022 report).
 
-    A clip's score is the softmax probability of the label; the area is that of `results.json`.
+    A clip's score is the softmax probability of the label; the area is that of `results.json`. Whoever always says the
+    same, such as the most frequent label, is on the diagonal of chance.
 
     Args:
         label: the label that counts as positive.
@@ -38,7 +39,7 @@ def roc_figure(
         style = {"color": COLOURS[place % 8], "linestyle": LINES[(place + place // 8) % 4], "linewidth": 1.6}
         false_positives, true_positives, area = _roc(model, rows, positive)
         axes.plot(false_positives, true_positives, label=f"{model}: {area}", **style)
-    axes.plot([0, 1], [0, 1], label="chance: AUC 0.500", color=GREY, linewidth=0.8)
+    axes.plot([0, 1], [0, 1], label="chance and majority: AUC 0.500", color=GREY, linewidth=0.8)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.set_title(literal(title), fontsize="medium")
@@ -64,19 +65,22 @@ def _roc(model: str, rows: Sequence[Mapping[str, Any]], positive: int) -> tuple[
     return false_positives, true_positives, f"AUC {auc(false_positives, true_positives):.3f}"
 
 
-def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str], title: str) -> "Figure":
+def confusion_figure(
+    matrix: Sequence[Sequence[int]], label_names: Sequence[str], title: str, majority: float
+) -> "Figure":
     """Confusion matrix of one model: clips and their share of the true label in each cell, the share as colour.
 
     Args:
         matrix: clip counts, `(labels, labels)`; a row is the truth, a column the prediction.
         label_names: name of each label, in the order of rows and columns.
-        title: model and clips; the accuracy is added.
+        title: model and clips; the accuracy is added, and what needs no learning.
+        majority: accuracy on these clips of always saying the most frequent label of the training clips.
     """
     counts = np.asarray(matrix)  # (labels, labels)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = max(3.0, 0.46 * len(counts))  # inches; two lines of text fit into a cell
-    figure = blank_figure(side + 2.2, side + 1.6)
+    figure = blank_figure(side + 2.6, side + 1.8)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
@@ -91,7 +95,9 @@ def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str]
     axes.set(xlabel="predicted label", ylabel="true label")
     hits = counts.trace()
     axes.set_title(
-        f"{literal(title)}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)", fontsize="medium"
+        f"{wrapped(title, int(14 * side))}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)\n"
+        f"chance {1 / len(counts):.1%}, majority {majority:.1%}",
+        fontsize="medium",
     )
     figure.colorbar(image, label="share of the true label's clips", fraction=0.046, format="{x:.0%}")
     return figure

@@ -3,9 +3,10 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from .figures import BLUE, VERMILION, blank_figure
+from .figures import BLUE, CHANCE, MAJORITY, VERMILION, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,30 +20,38 @@ PANELS = {
 }
 
 
-def patches_figure(points: Sequence[Mapping[str, Any]], title: str) -> "Figure":
+def patches_figure(points: Sequence[Mapping[str, Any]], title: str, chance: float) -> "Figure":
     """Accuracy, macro AUC, speed and memory against the number of tokens, a panel each.
 
     Args:
         points: for each run `patch` (its name), `tokens`, `accuracy`, `low` and `high` (ends of the accuracy's 95 %
-            interval), `macro_auc`, `clips_per_second` and `peak_memory_mb`; a value that is None is named as
-            undefined in its panel.
+            interval), `majority` (accuracy of always saying the most frequent label of its training clips),
+            `macro_auc`, `clips_per_second` and `peak_memory_mb`; a value that is None is named as undefined in its
+            panel.
         title: model and clips, said above the picture.
+        chance: accuracy of guessing.
     """
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 
     ordered = sorted(points, key=lambda point: point["tokens"])
     figure = blank_figure(10, 7)
-    for axes, (key, unit) in zip(figure.subplots(2, 2, sharex=True).flat, PANELS.items(), strict=True):
+    panels = dict(zip(PANELS, figure.subplots(2, 2, sharex=True).flat, strict=True))
+    for key, axes in panels.items():
         _scatter(axes, ordered, key)
-        axes.set(ylabel=unit, xscale="log")
+        axes.set(ylabel=PANELS[key], xscale="log")
         axes.margins(x=0.22, y=0.15)
         if key not in ("accuracy", "macro_auc"):
+            axes.set(xlabel="tokens (log scale)")
             axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
-    figure.supxlabel("tokens (log scale)", fontsize="medium")
+    panels["accuracy"].axhline(chance, label="chance", **CHANCE)
+    majority = fmean(point["majority"] for point in points)  # seeds have splits of their own
+    panels["accuracy"].axhline(majority, label="majority", **MAJORITY)
+    panels["macro_auc"].axhline(0.5, **CHANCE)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     figure.suptitle(title)
     return figure
 

@@ -16,7 +16,7 @@ from .figures import curves_figure
 from .report import Code, Picture, Section, write_report
 from .score_figures import confusion_figure, roc_figure
 from .study_figures import audit_figure, patches_figure
-from .study_rows import make_table, reported_run
+from .study_rows import baselines, make_table, reported_run
 from .study_tables import study_results, study_tables
 from .table5 import REPORT_RULE, picked_epochs
 from .tables import Table, plain
@@ -92,7 +92,8 @@ def noise_table(run: StudyRun) -> Table:
     caption = (
         f"Control on pure noise with VIVAE's class counts: recipe paper of the {run.model}, its weights after epoch "
         f"{last.epoch:g} (training accuracy {last.train['accuracy']:.1%}, test accuracy {test['accuracy']:.1%}). "
-        "There is nothing to learn: an AUC far from 0.5 on the redrawn split is that of training clips."
+        f"{baselines([run])}There is nothing to learn: an AUC far from 0.5 on the redrawn split is that of training "
+        "clips."
     )
     names = [*test["auc"], "macro"]
     own, redrawn = ([*scores["auc"].values(), scores["macro_auc"]] for scores in (test, reported))
@@ -132,7 +133,8 @@ def _sections(
         )
         sections.append(Section("Audit: the report's text against its notebook", [*audit, picture, *of("noise")]))
     if patches := of("patches"):
-        figure = patches_figure(patch_points(collection), f"spectrogram ViT, {collection.corpus} clips")
+        chance = 1 / len(collection.of("patches")[0].results["labels"])
+        figure = patches_figure(patch_points(collection), f"spectrogram ViT, {collection.corpus} clips", chance)
         picture = _save(
             folder, "patches", figure, f"What the number of tokens costs and gives on {collection.corpus} clips."
         )
@@ -189,6 +191,7 @@ def _curves(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Picture
         figure = curves_figure(
             run.history, f"{run.model}, {run.group}, {corpus} clips", len(run.results["labels"]), select_on,
             {part: epoch for part, epoch in rules.items() if epoch is not None}, reported,
+            run.results[select_on]["majority"]["accuracy"],
         )  # fmt: skip
         pictures.append(
             _save(
@@ -207,6 +210,7 @@ def _confusion(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Pict
                 run.results["test"]["confusion_matrix"],
                 run.results["labels"],
                 f"{run.model}, {run.group}, {corpus} clips",
+                run.results["test"]["majority"]["accuracy"],
             ),
             f"{run.model}, variant {run.group}, {corpus} test clips.",
         )

@@ -78,6 +78,24 @@ def _spread(values: list[Cell]) -> tuple[float | None, float | None]:
     return (None, None) if None in values else mean_and_sd(values)
 
 
+def baselines(runs: Sequence[StudyRun], part: str = "test") -> str:
+    """A sentence on the accuracies that need no learning, on these runs' clips of a part; nothing without runs.
+
+    Args:
+        runs: with the same labels; each may have a split of its own.
+        part: `train` or `test`.
+    """
+    if not runs:
+        return ""
+    shares = [run.results[part]["majority"]["accuracy"] for run in runs]
+    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    clips = {"train": "training", "test": "test"}[part]
+    return (
+        f"Chance is right for {1 / len(runs[0].results['labels']):.1%} of the clips; always saying the most frequent "
+        f"label of the training clips for {low if low == high else f'{low} to {high}'} of the {clips} clips. "
+    )
+
+
 def habits(runs: Sequence[StudyRun]) -> str:
     """A sentence that names the runs whose scores owe something to the report's habits, and which; else nothing."""
     marked: dict[str, dict[str, list[str]]] = {}

@@ -1,5 +1,6 @@
 """Table 5 of the 2022 report: epoch, losses and accuracies from run folders, the report's figures beside them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from .study_rows import (
     FROM,
     TO,
     Row,
+    baselines,
     difference,
     habits,
     interval,
@@ -78,7 +80,17 @@ def table5(collection: Collection) -> list[Table]:
     rules = (REPORT_RULE, OUR_RULE, LAST_EPOCH, SOLVER)
     picked.sort(key=lambda one: (order(one.run), rules.index(one.rule)))
     notes = EMPTY + habits(runs)
-    return [_test_accuracy(picked, ours, notes), _train_accuracy(picked, ours, notes), _losses(picked, ours, notes)]
+    return [
+        _test_accuracy(picked, ours, baselines(runs) + notes),
+        _train_accuracy(picked, ours, baselines(runs, "train") + notes),
+        _losses(picked, ours, _uniform_loss(runs) + notes),
+    ]
+
+
+def _uniform_loss(runs: Sequence[StudyRun]) -> str:
+    if not runs:
+        return ""
+    return f"Equal probabilities for all labels have a mean loss of {math.log(len(runs[0].results['labels'])):.3f}. "
 
 
 def _test_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:

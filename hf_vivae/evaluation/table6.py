@@ -15,8 +15,8 @@ NOTE = (
     "Table 6: area under the ROC curve of each class against the rest, on test clips, and its mean over the classes "
     "(the report prints no mean; it is that of its six figures). Weights are those that the run kept, of the epoch "
     'named. Rows "as coded" are computed as the report\'s notebook does and are no test scores where the split is '
-    'redrawn; the "test clips" row below is of the same weights. Differences are to the report. A class that the '
-    "clips lack has no AUC. "
+    'redrawn; the "test clips" row below is of the same weights. Differences are to the report. Chance, and always '
+    "saying the same label, is 0.500. A class that the clips lack has no AUC. "
 )
 
 

@@ -59,7 +59,7 @@ def _text(cell: Cell, spec: str | None) -> str:
 
 
 def format_results(results: dict[str, Any]) -> str:
-    """The scores of a run for a terminal, chance below them; each line says which clips they are from.
+    """The scores of a run for a terminal, chance and majority below; each line says which clips they are from.
 
     Args:
         results: content of a run's `results.json`.
@@ -84,8 +84,19 @@ def format_results(results: dict[str, Any]) -> str:
     labels = len(results["labels"])
     chance = f"{1 / labels:10.1%}{1 / labels:8.1%}{'':10}{0.5:11.3f}{math.log(labels):8.3f}"
     lines.append(f"{'chance':{width}}{'':7}{chance}")
+    majority = results["test"]["majority"]
+    line = f"{'majority':{width}}{'':7}{majority['accuracy']:10.1%}"
+    # where folds say different labels, UAR and AUC over all of them need not be those of chance
+    lines.append(line if majority["label"] is None else f"{line}{1 / labels:8.1%}{'':10}{0.5:11.3f}")
+    lines.append(f"note: majority is always saying {_frequent(majority['label'])} on the test clips")
     lines += [f"note on {part} ({data}): {note}" for part in parts[1:] for note in results[part]["notes"]]
     lines += [f"note: {habit}" for habit in results["habits"]]
     if reported := results.get("reported"):
         lines.append(f"as the report computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
     return "\n".join(lines)
+
+
+def _frequent(label: str | None) -> str:
+    if label is None:
+        return "the most frequent label of the fold's training clips"
+    return f"{label}, the most frequent label of the training clips,"

@@ -7,6 +7,7 @@ One flat folder whose files import only torch, transformers, timm, numpy and the
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from inspect import signature
+from pathlib import PurePath
 
 from transformers import (
     AutoConfig,
@@ -20,8 +21,10 @@ from transformers import (
 
 from .features_mel import LogMelFeatureExtractor
 from .features_waveform import WaveformFeatureExtractor
+from .features_whisper import MaskedWhisperFeatureExtractor
 from .logistic_regression import LogisticRegressionConfig, LogisticRegressionForAudioClassification
 from .mlp import MLPConfig, MLPForAudioClassification
+from .probe import ProbeConfig, ProbeForAudioClassification
 from .spectrogram_vit import SpectrogramViTConfig, SpectrogramViTForAudioClassification
 from .timm_vit import TimmViTConfig, TimmViTForAudioClassification
 
@@ -69,6 +72,15 @@ MODELS: dict[str, ModelSpec] = {
         pretrained="facebook/wav2vec2-base-960h",
     ),
 }
+
+
+PROBE = "probe:"  # before the folder or Hub id of an encoder that stays frozen
+
+
+def short_name(model: str) -> str:
+    """What tables and folders call a model: a key of `MODELS`, or the last part of a folder or Hub id."""
+    kind = PROBE if model.startswith(PROBE) else ""
+    return kind + PurePath(model.removeprefix(PROBE)).name
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -144,7 +156,12 @@ def _register() -> None:
         AutoFeatureExtractor.register(config_class, spec.extractor_class, exist_ok=True)
         config_class.register_for_auto_class()
         spec.model_class.register_for_auto_class("AutoModelForAudioClassification")
-    for extractor_class in (WaveformFeatureExtractor, LogMelFeatureExtractor):
+    AutoConfig.register(ProbeConfig.model_type, ProbeConfig, exist_ok=True)
+    AutoModelForAudioClassification.register(ProbeConfig, ProbeForAudioClassification, exist_ok=True)
+    AutoFeatureExtractor.register(ProbeConfig, MaskedWhisperFeatureExtractor, exist_ok=True)
+    ProbeConfig.register_for_auto_class()
+    ProbeForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+    for extractor_class in (WaveformFeatureExtractor, LogMelFeatureExtractor, MaskedWhisperFeatureExtractor):
         extractor_class.register_for_auto_class("AutoFeatureExtractor")
 
 

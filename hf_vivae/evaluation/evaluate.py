@@ -1,0 +1,124 @@
+"""Run folders to tables, figures, `results.json` and a report: systems scored and compared, like with like."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from statistics import fmean
+
+from ..runs import write_json, write_text
+from .evaluated import Group, join
+from .evaluation_detail_tables import detail_tables
+from .evaluation_report import report_evaluation
+from .evaluation_results import evaluation_results
+from .evaluation_rows import starred
+from .evaluation_tables import score_tables
+from .fold_folders import find_folders
+from .group_scores import GroupScores, score_group
+from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
+from .study_report import VIVAE_CLIPS
+from .study_rows import make_table
+from .system_scores import SystemScores
+from .tables import Table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was scored.
+
+    Args:
+        groups: in the order of corpus, task and protocol.
+        left_out: a sentence for each run folder that is not evaluated.
+    """
+
+    groups: tuple[GroupScores, ...]
+    left_out: tuple[str, ...]
+
+
+def evaluate(places: Sequence[Path], output: Path, baseline: str | None = None) -> Evaluation:
+    """Score and compare all finished runs below some folders, and write tables, figures and a report.
+
+    Args:
+        places: folders that are run folders or hold some, at any depth.
+        output: folder for what is written.
+        baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
+
+    Raises:
+        ValueError: a place is no folder, no finished run is found, or no system has the name of the baseline.
+    """
+    from tqdm import tqdm
+
+    folders, left_out = find_folders(places)
+    found = join(folders)
+    _check_baseline(found, baseline)
+    with tqdm(total=sum(len(group.systems) for group in found), desc="scoring", unit="system", delay=1) as progress:
+        groups = tuple(score_group(group, baseline, progress.update) for group in found)
+    tables = {table.name: table for table in _all_tables(groups)}
+    for table in tables.values():
+        write_text(output / "tables" / f"{table.name}.md", table.to_markdown())
+        write_text(output / "tables" / f"{table.name}.csv", table.to_csv())
+    write_json(output / "results.json", evaluation_results(groups, left_out))
+    report_evaluation(output, groups, tables, left_out)
+    return Evaluation(groups, tuple(left_out))
+
+
+def _check_baseline(groups: Sequence[Group], baseline: str | None) -> None:
+    names = [system.name for group in groups for system in group.systems]
+    if baseline is not None and baseline not in names:
+        nearest = get_close_matches(baseline, names, 1, cutoff=0)[0]
+        raise ValueError(f"expected the name of a system as --baseline, found {baseline!r}; did you mean {nearest!r}?")
+
+
+def _all_tables(groups: Sequence[GroupScores]) -> list[Table]:
+    tables = [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
+    if any(group.group.clips.corpus != "folder" for group in groups):  # which no publication has figures of
+        tables += published_tables(our_scores(groups), read_published())
+    return [*tables, _runs(groups)]
+
+
+def _runs(groups: Sequence[GroupScores]) -> Table:
+    columns = {"corpus": None, "protocol": None, "system": None, "seed": None, "fold": None, "seconds": ".0f"}
+    rows = [
+        {
+            "corpus": group.group.clips.corpus,
+            "protocol": group.group.clips.protocol,
+            "system": starred(scores.system),
+            "seed": run.seed,
+            "fold": fold.fold,
+            "seconds": fold.seconds,
+            "run folder": str(fold.path),
+        }
+        for group in groups
+        for scores in group.systems
+        for run in scores.system.runs
+        for fold in run.folds
+    ]
+    return make_table(
+        "runs", "The folds that were found, and how long each took.", columns | {"run folder": None}, rows
+    )
+
+
+def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
+    """Scores as published figures have them: pooled with their bounds, over speakers where known, and over folds."""
+    return [our for group in groups for scores in group.systems for our in _ours(group, scores)]
+
+
+def _ours(group: GroupScores, scores: SystemScores) -> list[OurScore]:
+    clips, system = group.group.clips, scores.system
+    is_vivae = clips.corpus == "vivae" and clips.clips == VIVAE_CLIPS
+    whole = is_vivae and system.whole and not any(fold.problems for fold in system.folds)
+    found = []
+    for metric in ("accuracy", "uar", "macro_f1", "macro_auc"):
+        estimate = scores.estimates[metric]
+        values = [(POOLED, estimate.value, estimate.speakers or estimate.clips or (None, None))]
+        of_folds = [fold[metric] for folds in scores.by_fold.values() for fold in folds.values()]
+        if len(system.runs[0].folds) > 1 and None not in of_folds:
+            values.append((OVER_FOLDS, fmean(of_folds), (None, None)))
+        found += [
+            OurScore(
+                starred(system), clips.corpus, whole, clips.task, clips.protocol, metric, averaging, value, *ends,
+                "; ".join([system.selection, *system.habits]), len(system.runs), scores.clips,
+            )
+            for averaging, value, ends in values
+        ]  # fmt: skip
+    return found

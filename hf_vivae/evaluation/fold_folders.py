@@ -1,0 +1,164 @@
+"""Run folders of finished folds at any depth below some folders; every other one is named with the reason."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runs import VOLATILE, read_json
+from .predictions import read_part
+
+NEEDED = ("results.json", "predictions.parquet")
+RECORD_KEYS = ("run", "training", "corpus", "environment", "seconds")
+RESULT_KEYS = ("fold", "of_folds", "labels", "selection", "habits")
+SEEDS = ("seed", "data_seed")
+# what tells groups of runs apart; the corpus's digest stands for all that picks clips, such as a path of one machine
+GROUPING = (
+    "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
+    "synthetic_seed",
+)  # fmt: skip
+WATCHING = ("run_name", "report_to", "push_to_hub", "hub_model_id")
+
+Settings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, order=True)
+class Clips:
+    """What a table may not mix: other clips, other labels, or another way to split them.
+
+    Args:
+        corpus: its name.
+        clips: how many it has.
+        task: what the labels are.
+        protocol: how the clips are split.
+        of_folds: into how many folds.
+        digest: what tells the corpus, its speakers and labels from others.
+    """
+
+    corpus: str
+    clips: int
+    task: str
+    protocol: str
+    of_folds: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """A finished run folder, without its lists of clips.
+
+    Args:
+        path: where it lies.
+        fold: name of its fold.
+        clips: corpus, task and protocol.
+        settings: all that was set but for seeds, and the version of hf_vivae; values as JSON.
+        seed: of training and split, and of the order of clips where that has its own.
+        labels: names of the labels, in the order of the logits.
+        selection: the score and the clips that chose the epoch or the settings, or "none".
+        habits: sentences on what the scores owe to habits of publications.
+        problems: number of files that the corpus lacked or left out.
+        seconds: how long it took.
+    """
+
+    path: Path
+    fold: str
+    clips: Clips
+    settings: Settings
+    seed: str
+    labels: tuple[str, ...]
+    selection: str
+    habits: tuple[str, ...]
+    problems: int
+    seconds: float
+
+
+def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
+    """Finished folds, and a sentence for each run folder that is none or holds one a second time.
+
+    Args:
+        places: folders that are run folders or hold some.
+
+    Raises:
+        ValueError: for a place that is no folder, and where no run folder is found, or no finished one.
+    """
+    from tqdm import tqdm
+
+    found: dict[tuple, FoldFolder] = {}
+    left_out = []
+    for path in tqdm(_run_folders(places), desc="finding runs", unit="folder", delay=1):
+        try:
+            folder = _read(path)
+            if folder is not None:
+                first = found.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
+                if first is not folder:
+                    raise ValueError(f"{first.path} holds the same fold of the same run; remove one of them")
+        except ValueError as problem:
+            left_out.append(f"{path} is left out: {str(problem).rstrip('.')}.")
+    if not found:
+        where = ", ".join(map(str, places))
+        others = f"{len(left_out)} that cannot be used; {left_out[0]}" if left_out else "none; give those of train.py."
+        raise ValueError(f"expected run folders of finished trainings in {where}, found {others}")
+    return list(found.values()), left_out
+
+
+def _run_folders(places: Sequence[Path]) -> list[Path]:
+    """Folders with `run.json`, each once."""
+    found: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            raise ValueError(f"expected a folder with runs, found no folder {place}; check the path.")
+        for file in sorted(place.rglob("run.json")):
+            hidden = any(part.startswith(".") for part in file.relative_to(place).parts)  # a half-written copy
+            if not hidden:
+                found.setdefault(file.resolve(), file.parent)
+    return list(found.values())
+
+
+def _read(path: Path) -> FoldFolder | None:
+    """A finished fold; None for the folder around a run's folds.
+
+    Raises:
+        ValueError: saying why it cannot be used.
+    """
+    record = read_json(path / "run.json")
+    if "fold" not in record:
+        if any(path.glob("*/run.json")):
+            return None
+        raise ValueError("expected the folders of a run's folds in it, found none; repeat its command")
+    missing = [name for name in NEEDED if not (path / name).is_file()]
+    if missing:
+        raise ValueError(f"expected a finished run, found no {' and no '.join(missing)}; repeat its command")
+    results = read_json(path / "results.json")
+    _check_keys(record, RECORD_KEYS, "run.json")
+    _check_keys(results, RESULT_KEYS, "results.json")
+    if read_part([path], "test") is None:
+        raise ValueError("expected test clips in predictions.parquet, found none; train the run again")
+    return _fold_folder(path, record, results)
+
+
+def _check_keys(content: dict[str, Any], keys: Iterable[str], file: str) -> None:
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise ValueError(f"expected {', '.join(keys)} in {file}, found no {', '.join(missing)}; train the run again")
+
+
+def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) -> FoldFolder:
+    corpus, run, training = record["corpus"], record["run"], record["training"]
+    ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
+    kept = {name: value for name, value in {**run, **training}.items() if name not in ignored}
+    kept["hf_vivae"] = record["environment"]["hf_vivae"]
+    return FoldFolder(
+        path=path,
+        fold=results["fold"],
+        clips=Clips(
+            corpus["name"], corpus["clips"], run["task"], run["protocol"], results["of_folds"], corpus["digest"]
+        ),
+        settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in kept.items())),
+        seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),
+        labels=tuple(results["labels"]),
+        selection=f"{chosen['metric']} on {chosen['on']}" if (chosen := results["selection"]) else "none",
+        habits=tuple(results["habits"]),
+        problems=len(corpus["problems"]),
+        seconds=record["seconds"],
+    )

@@ -1,0 +1,224 @@
+"""Models ready to train: by name from scratch or pretrained, or any audio-classification checkpoint.
+
+Weights are read from safetensors only, and nothing is executed from a checkpoint without consent. Library encoders
+get inputs as long as the clips rather than the 30 s that some of them were made for.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from inspect import signature
+from pathlib import Path
+
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import logging
+
+from .extractors import fit_extractor_length, fixed_length, matching_extractor
+from .models import MODELS, WaveformFeatureExtractor, build_config
+from .models.features_whisper import MaskedWhisperFeatureExtractor
+from .models.probe import ProbeConfig, ProbeForAudioClassification, bare_encoder
+
+LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
+
+
+def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    """A checkpoint as it is, ready to predict, and its feature extractor.
+
+    Raises:
+        ValueError: for folders without `config.json` or safetensors, and for weights that are missing or do not fit.
+    """
+    _read_json(folder / "config.json")
+    _check_weights(folder)
+    with _hushed():
+        model, loaded = AutoModelForAudioClassification.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
+        )
+    missing = sorted(loaded["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"expected a trained audio classifier in {folder}, found no weights for {len(missing)} of its parts "
+            f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
+        )
+    return model.eval(), AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def load_named(
+    name: str, labels: dict[int, str], config: dict, folder: Path | None
+) -> tuple[PreTrainedModel, WaveformFeatureExtractor]:
+    """A model of `MODELS` and its feature extractor.
+
+    Args:
+        name: a key of `MODELS`.
+        labels: name of each label index.
+        config: fields of its configuration that shall differ.
+        folder: checkpoint to start from, as `find_checkpoint` gives it; None for random weights.
+
+    Raises:
+        ValueError: see `build_config`; and for checkpoints of another kind or without safetensors.
+    """
+    spec = MODELS[name]
+    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    if folder is None:
+        model = spec.model_class(build_config(name, **config, **label_config))
+        return model, matching_extractor(name, model.config)
+    settings = _read_json(folder / "config.json")
+    _check_weights(folder)
+    if "architecture" in settings and settings.get("model_type") is None:  # written by timm
+        fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
+        return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
+    if settings.get("model_type") != spec.config_class.model_type:
+        raise ValueError(
+            f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
+            f"{settings.get('model_type')!r} in {folder}; give another --model_name_or_path, or use it as --model."
+        )
+    build_config(name, **config)  # refuses fields that are misspelt
+    fields = {**spec.config, **config, **label_config}
+    with _hushed():
+        model, loaded = spec.model_class.from_pretrained(
+            folder, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **fields
+        )
+    _check_fit(loaded, folder)
+    return model, matching_extractor(name, model.config)
+
+
+def load_any(
+    folder: Path,
+    labels: dict[int, str],
+    config: dict,
+    max_seconds: float,
+    from_scratch: bool = False,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
+
+    A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
+    fixed, which the library would train. Encoders whose first normalisation runs over padding (`group` norm) get our
+    fixed-length extractor, so that a score does not depend on how a clip was padded.
+
+    Raises:
+        ValueError: for folders without `config.json` or safetensors, and for code without consent.
+    """
+    for key in config.keys() - _read_json(folder / "config.json").keys():
+        known = type(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code))().to_dict()
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"the configuration of {folder.name} has no field {key!r}{hint}; correct or remove it.")
+    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    extractor = fit_extractor_length(extractor, settings, max_seconds)
+    if settings.model_type == "whisper":
+        settings.max_source_positions = extractor.nb_max_frames // 2
+    if from_scratch:
+        model = AutoModelForAudioClassification.from_config(settings, trust_remote_code=trust_remote_code)
+    else:
+        _check_weights(folder)
+        with _hushed():
+            model, loaded = AutoModelForAudioClassification.from_pretrained(
+                folder,
+                config=settings,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                trust_remote_code=trust_remote_code,
+            )
+        _check_fit(loaded, folder)
+    if settings.model_type == "whisper":
+        model.encoder.embed_positions.requires_grad_(False)
+    return model, extractor
+
+
+def load_probe(
+    folder: Path,
+    labels: dict[int, str],
+    config: dict,
+    max_seconds: float,
+    from_scratch: bool = False,
+    trust_remote_code: bool = False,
+) -> tuple[ProbeForAudioClassification, FeatureExtractionMixin]:
+    """A linear probe on the encoder of any checkpoint that `load_any` takes, and the extractor that tells its frames.
+
+    Args:
+        folder: checkpoint of the encoder.
+        labels: name of each label index.
+        config: fields of `ProbeConfig` that shall differ.
+        max_seconds: length to which clips are padded and cut.
+        from_scratch: leave the encoder's weights random.
+        trust_remote_code: execute code that the checkpoint brings along.
+
+    Raises:
+        ValueError: see `load_any` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
+    """
+    known = set(signature(ProbeConfig).parameters) - {"encoder", "kwargs"}
+    for key in config.keys() - known:
+        close = get_close_matches(key, known, 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(
+            f"the configuration of a probe has no field {key!r}{hint}; it has {', '.join(sorted(known))}."
+        )
+    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch, trust_remote_code)
+    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    model = ProbeForAudioClassification(ProbeConfig(classifier.config, **config, **label_config))
+    model.encoder.load_state_dict(bare_encoder(classifier).state_dict())
+    if model.config.masked_mean and classifier.config.model_type == "whisper":
+        extractor = MaskedWhisperFeatureExtractor(**extractor.to_dict())
+    elif model.config.masked_mean:  # not the fixed lengths of `load_any`, which know no mask
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        extractor.return_attention_mask = True
+    elif type(extractor).__name__ == "Wav2Vec2FeatureExtractor":
+        extractor = fixed_length(extractor, max_seconds)
+    elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
+        raise ValueError(
+            "expected masked_mean of an encoder whose features have no fixed length (w2v-BERT), found false; leave it."
+        )
+    return model.eval(), extractor
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    # the library's report of weights that are made anew; `_check_fit` reads it
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
+    # a head for other labels is made anew, Whisper's positions are cut, and masks and layer weights serve training
+    # only; anything else would be another network
+    made_anew = re.compile(
+        r"(.*\.)?(classifier|projector|head|embed_positions|masked_spec_embed|layer_weights|layernorm|fc_norm)\b"
+    )
+    cure = "leave out --model_config, give other weights, or start with --from_scratch."
+    names = sorted(key[0] for key in loaded["mismatched_keys"] if not made_anew.match(key[0]))
+    if names:
+        raise ValueError(
+            f"{len(names)} weights of {folder} do not fit the configuration that is asked for (first: {names[0]}); "
+            f"{cure}"
+        )
+    missing = sorted(name for name in loaded["missing_keys"] if not made_anew.match(name))
+    if missing:
+        raise ValueError(
+            f"expected the weights of a whole network in {folder}, found none of {len(missing)} (first: "
+            f"{missing[0]}); {cure}"
+        )
+
+
+def _check_weights(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
+            "weights are not read), or start with --from_scratch."
+        )
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        raise ValueError(f"expected a checkpoint with config.json, found none in {path.parent}; check the folder.")
+    return json.loads(path.read_text(encoding="utf-8"))

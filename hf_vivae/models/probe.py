@@ -1,0 +1,165 @@
+"""A linear probe: a frozen encoder, its hidden states averaged over the clip's own frames, one linear layer.
+
+How much a representation knows without being changed (Alain and Bengio, ICLR Workshops 2017). Embeddings of all layers
+are computed once; scikit-learn finds the weights (`hf_vivae.probing`), and this class holds them with the encoder.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+UNMASKABLE = ("audio-spectrogram-transformer",)  # their tokens are patches of the spectrogram, not frames
+
+
+class ProbeConfig(PreTrainedConfig):
+    """Configuration of `ProbeForAudioClassification`.
+
+    Args:
+        encoder: configuration of the encoder, as a dictionary or as the library's object.
+        layer: number of the hidden state that is used, 0 for the input of the first layer, -1 for the last; None for
+            the mean over all.
+        masked_mean: average over the frames that hold the clip, rather than over padding too.
+        inverse_regularization: scikit-learn's `C`; None until it is chosen on validation clips.
+        max_iterations: of the solver.
+        kwargs: the library's, such as `id2label`.
+
+    Raises:
+        ValueError: for a layer that the encoder does not have, and for masked frames where it has none.
+    """
+
+    model_type = "vivae_probe"
+
+    def __init__(
+        self,
+        encoder: PreTrainedConfig | dict[str, Any] | None = None,
+        layer: int | None = None,
+        masked_mean: bool = True,
+        inverse_regularization: float | None = None,
+        max_iterations: int = 1000,
+        **kwargs,
+    ) -> None:
+        encoder = encoder or {"model_type": "wav2vec2"}  # the library makes a configuration without arguments
+        encoder = encoder.to_dict() if isinstance(encoder, PreTrainedConfig) else dict(encoder)
+        self.encoder = encoder
+        self.layer = layer
+        self.masked_mean = masked_mean
+        self.inverse_regularization = inverse_regularization
+        self.max_iterations = max_iterations
+        super().__init__(**kwargs)
+        states = self.encoder_config().num_hidden_layers + 1
+        if layer is not None and not -states <= layer < states:
+            raise ValueError(
+                f"expected a layer from {-states} to {states - 1} of {encoder['model_type']}, found {layer}; give one "
+                "of them, or none for the mean over all."
+            )
+        if masked_mean and encoder["model_type"] in UNMASKABLE:
+            raise ValueError(
+                f"expected an encoder whose tokens are frames, found {encoder['model_type']}, which cuts the "
+                "spectrogram into patches; set masked_mean to false."
+            )
+
+    def encoder_config(self) -> PreTrainedConfig:
+        """The encoder's configuration as the library's object."""
+        settings = {name: value for name, value in self.encoder.items() if name != "model_type"}
+        return AutoConfig.for_model(self.encoder["model_type"], **settings)
+
+
+class ProbeForAudioClassification(PreTrainedModel):
+    """One linear layer over the averaged hidden states of a frozen encoder."""
+
+    config_class = ProbeConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_values"
+
+    def __init__(self, config: ProbeConfig) -> None:
+        super().__init__(config)
+        self.encoder = bare_encoder(AutoModelForAudioClassification.from_config(config.encoder_config()))
+        self.encoder.requires_grad_(False)
+        width = self.encoder.config.hidden_size
+        # of the training clips' embeddings, so that one regularisation fits every dimension
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.classifier = nn.Linear(width, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Scores of each label, from what the encoder's feature extractor gives or from embeddings.
+
+        Args:
+            input_values: waveforms `(batch, samples)`, for encoders that take those.
+            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
+            input_features: spectrograms, for encoders that take those.
+            embeddings: of all hidden states, `(batch, states, width)`, as `embed` gives them.
+            labels: label index of each clip, `(batch,)`.
+            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
+        """
+        if embeddings is None:
+            inputs = {"input_values": input_values, "input_features": input_features, "attention_mask": attention_mask}
+            embeddings = self.embed(**{name: value for name, value in inputs.items() if value is not None})
+        logits = self.classifier(self.standardize(embeddings))  # (batch, num_labels)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """The chosen layer of embeddings `(batch, states, width)`, or their mean, as the classifier wants it."""
+        return (self.choose(embeddings) - self.mean) / self.std
+
+    def choose(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """The chosen layer, or the mean over all, `(batch, width)`."""
+        return embeddings.mean(dim=1) if self.config.layer is None else embeddings[:, self.config.layer]
+
+    @torch.no_grad()
+    def embed(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """Every hidden state averaged over frames, `(batch, states, width)`.
+
+        Args:
+            attention_mask: as for `forward`; without it all frames belong to the clip.
+            inputs: `input_values` or `input_features`.
+        """
+        if not self.config.masked_mean:
+            attention_mask = None
+        if attention_mask is None or not _leaks_padding(self.encoder.config):
+            return self._embed_batch(attention_mask, **inputs)
+        # each clip by itself, at its own length
+        clips = zip(inputs["input_values"], attention_mask.bool(), strict=True)
+        return torch.cat([self._embed_batch(None, input_values=clip[mask][None]) for clip, mask in clips])
+
+    def _embed_batch(self, attention_mask: torch.Tensor | None, **inputs: torch.Tensor) -> torch.Tensor:
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask  # Whisper's encoder takes no notice of it
+        states = torch.stack(self.encoder(**inputs, output_hidden_states=True).hidden_states, dim=1)
+        if attention_mask is None:
+            return states.mean(dim=2)
+        mask = self._frame_mask(attention_mask, states.shape[2])[:, None, :, None]
+        return (states * mask).sum(dim=2) / mask.sum(dim=2)
+
+    def _frame_mask(self, attention_mask: torch.Tensor, frames: int) -> torch.Tensor:
+        if hasattr(self.encoder, "_get_feature_vector_attention_mask") and attention_mask.shape[1] != frames:
+            return self.encoder._get_feature_vector_attention_mask(frames, attention_mask).to(self.dtype)
+        return attention_mask[:, :: attention_mask.shape[1] // frames].to(self.dtype)
+
+
+def _leaks_padding(config: PreTrainedConfig) -> bool:
+    """Whether a clip's frames depend on the padding behind them, mask or not.
+
+    Group norm runs over padding, and data2vec's stacked positional convolutions carry it inwards.
+    """
+    return getattr(config, "feat_extract_norm", None) == "group" or config.model_type == "data2vec-audio"
+
+
+def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder of one of the library's audio classifiers, without its head."""
+    return model.encoder if hasattr(model, "encoder") else model.base_model

@@ -1,0 +1,78 @@
+"""A corpus that is ready for a run: measured, labelled and split; and what the run's files say of both."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from . import runs
+from .arguments import RunArguments, VivaeTrainingArguments
+from .corpus.schema import Corpus
+from .corpus.tasks import task_labels
+from .features import corpus_digest, measure_peaks
+from .splits import PARTS, Fold, make_folds
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A corpus that is ready to be split: usable clips, the peak of each `(clips,)`, labels `(clips,)` and names."""
+
+    corpus: Corpus
+    peaks: np.ndarray
+    labels: list[int]
+    label_names: list[str]
+    folds: list[Fold]
+
+
+def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
+    """Measure, label and split the corpus."""
+    labels, label_names = task_labels(corpus.dataset, run.task)
+    peaks = measure_peaks(corpus.dataset)
+    folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups)
+    return Prepared(corpus, peaks, labels, label_names, folds)
+
+
+def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
+    """Row indices of each part; where the test clips select, those of validation train."""
+    if select_on == "validation":
+        return {part: getattr(fold, part) for part in PARTS}
+    return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}
+
+
+def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+    """What `results.json` says of the run before its scores."""
+    return {
+        "model": run.model,
+        "recipe": run.recipe,
+        "as_coded": run.as_coded,
+        "data": prepared.corpus.name,
+        "protocol": run.protocol,
+        "of_folds": len(prepared.folds),
+        "task": run.task,
+        "seed": args.seed,
+        "labels": prepared.label_names,
+    }
+
+
+def run_record(
+    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold | None = None
+) -> dict[str, Any]:
+    """The content of `run.json` before the run; that of a fold names the clips of each part."""
+    corpus = prepared.corpus
+    record = {
+        "run": asdict(run),
+        "training": args.to_dict(),
+        "corpus": {
+            "name": corpus.name,
+            "clips": len(corpus.dataset),
+            "digest": corpus_digest(corpus, prepared.labels),
+            "problems": list(corpus.problems),
+        },
+        "processes": args.world_size,
+        "environment": runs.environment(),
+        "finished": False,
+    }
+    if fold is not None:
+        files, parts = corpus.dataset["file"][:], fold_parts(fold, run.select_on)
+        record["fold"] = {part: [files[row] for row in parts.get(part, ())] for part in PARTS}
+    return record

@@ -1,0 +1,60 @@
+"""Compare runs, or checkpoints on other clips: scores with intervals, differences on the same clips, and one report.
+
+python recipes/evaluate.py runs
+python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
+python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_vivae.corpus_arguments import CorpusArguments
+from hf_vivae.flags import FlagParser, refuse_unknown, run_script
+
+
+@dataclass
+class EvaluateArguments(CorpusArguments):
+    """What to compare with or to score, and where tables, figures and report go."""
+
+    data: str | None = field(
+        default=None,
+        metadata={"help": "Score checkpoints on this corpus: vivae, synthetic, folder or noise; none compares runs."},
+    )
+    task: str = field(default="emotion", metadata={"help": "Labels that the checkpoints tell apart, with --data."})
+    trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that a checkpoint brings along."})
+    baseline: str | None = field(
+        default=None,
+        metadata={"help": "Name of the system that all others are compared with; all pairs of up to 10 by default."},
+    )
+    output_dir: str = field(default="runs/evaluation", metadata={"help": "Folder of tables, figures and report."})
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.evaluation.evaluate import evaluate
+    from hf_vivae.evaluation.evaluation_text import format_evaluation
+
+    parser = FlagParser(EvaluateArguments, allow_abbrev=False, description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="Run folder, or a folder with any number; a checkpoint with --data."
+    )
+    given, unknown = parser.parse_known_args(argv)
+    refuse_unknown(unknown, vars(given))
+    names = vars(given).pop("runs")
+    arguments = EvaluateArguments(**vars(given))
+    output = Path(arguments.output_dir)
+    places = score(names, arguments, output) if arguments.data else [Path(name) for name in names]
+    evaluation = evaluate(places, output, arguments.baseline)
+    print(f"{format_evaluation(evaluation)}\n\nreport   {output / 'report.html'}\ntables   {output / 'tables'}")
+    print(f"numbers  {output / 'results.json'}")
+
+
+def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) -> list[Path]:
+    """The folders with the checkpoints' predictions of the corpus."""
+    from hf_vivae.rescoring import score_checkpoint
+
+    corpus, trust = arguments.load(), arguments.trust_remote_code
+    return [score_checkpoint(name, corpus, arguments.task, output / "scored", trust) for name in checkpoints]
+
+
+if __name__ == "__main__":
+    run_script(main)

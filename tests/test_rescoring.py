@@ -1,0 +1,85 @@
+"""A checkpoint's predictions of clips that it has not learnt from."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runner import flags, run
+
+from hf_vivae.corpus import read_folder, read_vivae
+from hf_vivae.rescoring import UNKNOWN, score_checkpoint
+from hf_vivae.runs import read_json, read_predictions
+
+
+@pytest.fixture(scope="module")
+def fold(tiny_vivae, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run(flags(tiny_vivae, folder, "mlp", "--normalization", "mean_std"))
+    return folder / "S01"
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_vivae):
+    return read_vivae(tiny_vivae, allow_partial=True)
+
+
+def by_file(rows) -> dict[str, list[float]]:
+    return {row["file"]: row["logits"] for row in rows if row["split"] == "test"}
+
+
+def test_on_its_own_corpus_only_what_it_has_not_learnt_from_is_scored(fold, corpus, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        folder = score_checkpoint(str(fold), corpus, "emotion", tmp_path)
+    assert "36 clips that trained or selected" in caplog.text
+    found, expected = by_file(read_predictions(folder)), by_file(read_predictions(fold))
+    assert found.keys() == expected.keys()
+    for file, logits in found.items():
+        np.testing.assert_allclose(logits, expected[file], atol=1e-5)
+    rows = read_predictions(folder)
+    assert {row["speaker"] for row in rows} == {"S01"}
+    assert all(row["duration"] > 0 and row["intensity"] for row in rows)
+    record, results = read_json(folder / "run.json"), read_json(folder / "results.json")
+    assert (record["run"]["protocol"], record["run"]["model"]) == ("other-clips", "mlp")
+    assert results["habits"] == []
+
+
+def test_labels_are_matched_by_name(fold, tiny_vivae, tmp_path):
+    for path in (tiny_vivae / "full_set").glob("S01_*"):
+        emotion = path.name.split("_")[1]
+        if emotion in ("surprise", "anger"):
+            target = tmp_path / "clips" / emotion / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    folder = score_checkpoint(str(fold), read_folder(tmp_path / "clips"), "emotion", tmp_path)
+    rows = read_predictions(folder)
+    assert {(row["label"], row["file"].split("_")[1]) for row in rows} == {(1, "anger"), (5, "surprise")}
+    expected = by_file(read_predictions(fold))
+    assert all(np.allclose(row["logits"], expected[Path(row["file"]).name], atol=1e-5) for row in rows)
+    assert len(json.loads((folder / "results.json").read_text())["labels"]) == 6
+
+
+def test_a_checkpoint_without_its_run_is_marked(fold, corpus, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        shutil.copy(fold / name, bare / name)
+    folder = score_checkpoint(str(bare), corpus, "emotion", tmp_path)
+    assert read_json(folder / "results.json")["habits"] == [UNKNOWN]
+    assert len(read_predictions(folder)) == 48
+
+
+def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):
+    with pytest.raises(ValueError, match=r"expected labels that .* knows \(achievement, .*\), found low, moderate"):
+        score_checkpoint(str(fold), corpus, "intensity", tmp_path)
+    record = read_json(fold / "run.json")
+    record["fold"]["train"] += record["fold"]["test"]
+    copy = shutil.copytree(fold, tmp_path / "copy")
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="found that all 48 trained or selected it; give another --data"):
+        score_checkpoint(str(copy), corpus, "emotion", tmp_path)
+    (copy / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"expected a checkpoint with config.json, found none"):
+        score_checkpoint(str(copy), corpus, "emotion", tmp_path)
