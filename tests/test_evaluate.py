@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 import weakref
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from fake_runs import SELECTED_ON_TEST, write_run
 from runner import ROOT, flags, run, script
 
 from hf_vivae.evaluation import evaluated, evaluation_pictures, evaluation_report
+from hf_vivae.evaluation.tables import plain
+from hf_vivae.splits import PROTOCOLS
 
 EVALUATE = ROOT / "recipes" / "evaluate.py"
 
@@ -81,6 +85,29 @@ def test_the_report_holds_every_table_and_picture(output):
     assert len(pictures) == page.count("data:image/png;base64,") == 11
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "nobody feels anything in them" in text
+
+
+def test_the_overview_has_a_row_for_each_system_and_protocol(tmp_path):
+    for place, protocol in (("a", "speaker-k-fold"), ("b", "random-80-20")):
+        write_run(tmp_path / place, settings={"protocol": protocol})
+    write_run(tmp_path / "c", "vit-32-30", settings={"select_on": "test"})
+    evaluate(tmp_path / "out", tmp_path)
+    with (tmp_path / "out" / "tables" / "overview.csv").open() as text:
+        rows = [(row["system"], row["protocol"]) for row in csv.DictReader(text)]
+    protocols = ["random-80-20", "speaker-k-fold"]
+    assert rows == [*(("mlp paper", name) for name in protocols), ("vit-32-30 paper *", "speaker-k-fold")]
+    report = (tmp_path / "out" / "report.md").read_text()
+    for name in protocols:
+        assert plain(PROTOCOLS[name].cannot) in report
+    assert f"* {SELECTED_ON_TEST}: vit-32-30 paper." in (tmp_path / "out/tables/overview.md").read_text()
+
+
+def test_a_recipe_does_not_hide_the_library_of_its_name():
+    """`recipes/evaluate.py` lies where Python looks first for `evaluate`, when a script of recipes/ is started."""
+    command = [sys.executable, str(ROOT / "recipes" / "train.py"), "--model", "nonsense", "--data", "synthetic"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: expected one of logistic-regression" in done.stderr
 
 
 def test_what_is_left_out_is_named_in_report_and_results(output, runs):

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "models": set(),
     "corpus": {"audio"},
-    "evaluation": {"audio", "corpus", "models", "runs", "version"},
+    "evaluation": {"audio", "corpus", "models", "runs", "splits", "version"},
     "runs": {"version"},
     "flags": set(),
     "habits": set(),

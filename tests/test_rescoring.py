@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runner import flags, run
+from runner import ROOT, flags, run, script
 
 from hf_vivae.corpus import read_folder, read_vivae
 from hf_vivae.rescoring import UNKNOWN, score_checkpoint
@@ -69,6 +69,18 @@ def test_a_checkpoint_without_its_run_is_marked(fold, corpus, tmp_path):
     folder = score_checkpoint(str(bare), corpus, "emotion", tmp_path)
     assert read_json(folder / "results.json")["habits"] == [UNKNOWN]
     assert len(read_predictions(folder)) == 48
+
+
+def test_evaluate_compares_checkpoints_on_other_clips(fold, tiny_vivae, tmp_path, capsys):
+    corpus = ["--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial"]
+    script(ROOT / "recipes" / "evaluate.py").main([str(fold), *corpus, "--output_dir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "48 vivae clips, emotion, other-clips (one fold)" in printed
+    assert "majority" in printed
+    results = json.loads((tmp_path / "results.json").read_text())
+    (system,) = results["groups"][0]["systems"]
+    original = read_json(fold / "results.json")["test"]
+    assert system["scores"]["accuracy"]["value"] == pytest.approx(original["accuracy"])
 
 
 def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):

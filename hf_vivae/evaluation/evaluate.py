@@ -12,7 +12,7 @@ from .evaluation_detail_tables import detail_tables
 from .evaluation_report import report_evaluation
 from .evaluation_results import evaluation_results
 from .evaluation_rows import starred
-from .evaluation_tables import score_tables
+from .evaluation_tables import overview, score_tables
 from .fold_folders import find_folders
 from .group_scores import GroupScores, score_group
 from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
@@ -70,7 +70,8 @@ def _check_baseline(groups: Sequence[Group], baseline: str | None) -> None:
 
 
 def _all_tables(groups: Sequence[GroupScores]) -> list[Table]:
-    tables = [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
+    tables = [overview(groups)]
+    tables += [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
     if any(group.group.clips.corpus != "folder" for group in groups):  # which no publication has figures of
         tables += published_tables(our_scores(groups), read_published())
     return [*tables, _runs(groups)]

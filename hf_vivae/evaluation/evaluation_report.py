@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..splits import PROTOCOLS
 from .evaluation_pictures import MOST_DRAWN, MOST_PAIRS, draw_pictures
 from .evaluation_rows import slug, where
 from .group_scores import GroupScores
@@ -49,6 +50,7 @@ def report_evaluation(
         left_out: a sentence for each run folder that is not evaluated.
     """
     sections = [Section("What was evaluated", _about(groups, left_out))]
+    sections.append(Section("At a glance", [_shortened(tables["overview"])]))
     sections += [Section(_heading(group, groups), _blocks(folder, group, tables)) for group in groups]
     published = [table for name, table in tables.items() if name.startswith("published")]
     if published:
@@ -92,7 +94,7 @@ def _heading(group: GroupScores, groups: Sequence[GroupScores]) -> str:
 def _blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table]) -> list[Any]:
     name = slug(group.group.clips)
     pictures = draw_pictures(folder, Path("figures", name), group)
-    blocks: list[Any] = []
+    blocks: list[Any] = [_what_it_measures(group.group.clips.protocol)]
     for many, most, said in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
         if len(many) > most:
             blocks.append(f"Pictures show the first {most} of {len(many)} {said}.")
@@ -103,6 +105,14 @@ def _blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table]) -> li
         if found or pictures[kind]:
             blocks += [f"### {heading}", *found, *pictures[kind]]
     return blocks
+
+
+def _what_it_measures(protocol: str) -> str:
+    header = PROTOCOLS.get(protocol)
+    if header is None:  # of hf_vivae.rescoring
+        return "Checkpoints that were trained elsewhere, on all clips of the corpus that they have not learnt from."
+    sentences = f"{header.idea} Source: {header.source}. It measures: {header.measures} It cannot: {header.cannot}"
+    return plain(sentences)
 
 
 def _shortened(table: Table) -> Table:

@@ -4,10 +4,21 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
-from .evaluation_rows import BOUNDS, CHANCE, HOW_BOUNDED, MAJORITY, baselines, bounds, mean_majority, system_table
+from .evaluation_rows import (
+    BOUNDS,
+    CHANCE,
+    HOW_BOUNDED,
+    MAJORITY,
+    baselines,
+    bounds,
+    explain_stars,
+    mean_majority,
+    starred,
+    system_table,
+)
 from .group_scores import GroupScores
 from .statistics import mean_and_sd
-from .study_rows import Row
+from .study_rows import Row, make_table
 from .system_scores import SystemScores
 from .tables import Table
 
@@ -16,8 +27,14 @@ FORMATS = {"accuracy": ".1%", "UAR": ".1%", "macro F1": ".1%", "macro AUC": ".3f
 SCORES = (
     "Scores of the test clips of all folds together, means over seeds, best UAR first. UAR is the mean recall over "
     "the labels. Epochs or settings are those of the best score that is named, on the clips that are named. Chance "
-    "guesses each label as often; majority always says the most frequent label of a fold's training clips. "
+    "guesses each label as often; majority always says the most frequent label of a fold's training clips (of the "
+    "test clips themselves, where a checkpoint was scored on other clips). "
     '"-": no such figure.'
+)
+OVERVIEW = (
+    "Every system under every protocol. UAR, with its bounds, accuracy and macro AUC are pooled over the test clips "
+    "of all folds, means over seeds. {bounded}Protocols ask different questions of different clips: compare systems "
+    "within one. "
 )
 BOUNDED = (
     "Pooled {score} with its uncertainty. {bounded}{wilson}Mean and sd over folds are of each fold's own score; the "
@@ -61,6 +78,45 @@ def _scores(group: GroupScores) -> Table:
     if any(scores.system.habits for scores in group.systems):
         columns["marked"] = None
     return system_table(group, "scores", SCORES, columns, rows)
+
+
+def overview(groups: Sequence[GroupScores]) -> Table:
+    """The headline of every system under every protocol, on one page."""
+    columns = {"system": None, "corpus": None, "task": None, "protocol": None, "folds": None, "clips": "d"}
+    columns |= {"UAR": ".1%", **BOUNDS, "accuracy": ".1%", "macro AUC": ".3f", "selected by": None}
+    rows = [_overview_row(group, scores) for group in groups for scores in group.systems]
+    rows.sort(key=lambda row: (row["system"], row["corpus"], row["task"], row["protocol"]))
+    stars = explain_stars(scores.system for group in groups for scores in group.systems)
+    caption = f"{OVERVIEW.format(bounded=HOW_BOUNDED)}{_chances(groups)}{stars}"
+    return make_table("overview", caption, columns, rows)
+
+
+def _overview_row(group: GroupScores, scores: SystemScores) -> Row:
+    clips, uar = group.group.clips, scores.estimates["uar"]
+    values = {HEADINGS[key]: scores.estimates[key].value for key in ("accuracy", "uar", "macro_auc")}
+    return {
+        "system": starred(scores.system),
+        "corpus": clips.corpus,
+        "task": clips.task,
+        "protocol": clips.protocol,
+        "folds": scores.system.covered,
+        "clips": scores.clips,
+        **values,
+        **bounds(uar),
+        "selected by": scores.system.selection,
+    }
+
+
+def _chances(groups: Sequence[GroupScores]) -> str:
+    """What needs no learning, over all groups."""
+    labels = sorted({len(group.group.labels) for group in groups})
+    majorities = [mean_majority(group)["accuracy"] for group in groups]
+    chance = " or ".join(f"{1 / count:.1%} ({count} labels)" for count in labels)
+    low, high = (f"{share:.1%}" for share in (min(majorities), max(majorities)))
+    return (
+        f"Chance is a UAR and an accuracy of {chance}; always saying the most frequent label has an accuracy of "
+        f"{low if low == high else f'{low} to {high}'}."
+    )
 
 
 def _baseline_rows(group: GroupScores) -> list[Row]:

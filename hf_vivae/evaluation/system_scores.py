@@ -58,7 +58,8 @@ class SystemScores:
         groups: scores of groups of clips by what they have in common: `speaker`, `intensity` and `duration`.
         calibration: how well probabilities tell how often they are right.
         confusion: clips of all seeds, `(labels, labels)`; a row is the truth, a column the prediction.
-        majority: what always saying the most frequent label of the training clips scores, mean over seeds.
+        majority: what always saying the most frequent label of the training clips scores, mean over seeds; of the
+            test clips themselves for a checkpoint that was scored on other clips.
     """
 
     system: System
@@ -80,7 +81,7 @@ def score_system(system: System, labels: Sequence[str]) -> SystemScores:
     clips = len(set().union(*(run.files.tolist() for run in runs)))
     estimates = score_estimates(runs, labels)
     groups = {"speaker": by_speaker, "intensity": by_intensity, "duration": by_duration}
-    majorities = [majority_scores(run.read("train"), tests[run.seed], labels) for run in system.runs]
+    majorities = [_majority(run.read("train"), tests[run.seed], labels) for run in system.runs]
     return SystemScores(
         system=system,
         clips=clips,
@@ -95,6 +96,10 @@ def score_system(system: System, labels: Sequence[str]) -> SystemScores:
         confusion=_confusion(runs, len(labels)),
         majority=mean_over_seeds(majorities),
     )
+
+
+def _majority(train: Predictions | None, test: Predictions, labels: Sequence[str]) -> dict[str, float]:
+    return majority_scores(test if train is None else train, test, labels)
 
 
 def read_tests(system: System) -> Tests:
