@@ -51,7 +51,7 @@ def marks(habits: ReportHabits, eval_dropout: bool, selected: bool) -> list[str]
         selected: whether an epoch was selected at all.
     """
     sentences = {
-        "the epoch is selected on the test clips": habits.select_on == "test" and selected,
+        "epochs or settings are selected on the test clips": habits.select_on == "test" and selected,
         "dropout is on while scoring": eval_dropout,
         "the model is given unresampled sound": not habits.resample,
     }

@@ -18,7 +18,7 @@ from hf_vivae.runs import write_json, write_predictions
 from hf_vivae.version import __version__
 
 FOLDS = 3
-SELECTED_ON_TEST = "the epoch is selected on the test clips"
+SELECTED_ON_TEST = "epochs or settings are selected on the test clips"
 
 
 def clips(count: int) -> list[dict[str, Any]]:

@@ -107,7 +107,7 @@ def _results(model: str, seed: int, select_on: str, test: tuple[float, ...], sol
         "seed": seed,
         "labels": list(EMOTIONS),
         "selection": None if solved else {"on": select_on, "metric": "accuracy", "epoch": epoch + 1.0},
-        "habits": ["the epoch is selected on the test clips"] if select_on == "test" else [],
+        "habits": ["epochs or settings are selected on the test clips"] if select_on == "test" else [],
         "reported": None,
         **{part: scores(accuracy, 1.5, part) for part, accuracy in parts.items()},
     }

@@ -107,8 +107,8 @@ def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
     coded = row(accuracy, model="mlp", variant="as_coded")
     assert (coded["rule"], coded["epoch"]) == (REPORT_RULE, 2)
     assert accuracy.caption.endswith(
-        " Marked, since the epoch is selected on the test clips: as_coded of mlp, vit-32-30, vit-16-69, vit-8-23, "
-        "vit-32-69, vit-base, wav2vec2."
+        " Marked, since epochs or settings are selected on the test clips: as_coded of mlp, vit-32-30, vit-16-69, "
+        "vit-8-23, vit-32-69, vit-base, wav2vec2."
     )
 
 

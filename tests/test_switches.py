@@ -255,7 +255,7 @@ def test_selection_on_test_trains_on_the_validation_clips_and_says_so(tiny_vivae
     assert results["selection"] == {"on": "test", "metric": "accuracy", "epoch": best["epoch"]}
     assert results["test"]["accuracy"] == pytest.approx(best["eval_accuracy"])
     assert "validation" not in results
-    assert results["habits"] == ["the epoch is selected on the test clips"]
+    assert results["habits"] == ["epochs or settings are selected on the test clips"]
     assert not any("test_loss" in entry for entry in history), "the evaluated clips are the test clips"
 
 
