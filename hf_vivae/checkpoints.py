@@ -24,11 +24,8 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
     if Path(id_or_folder).is_dir():
         return Path(id_or_folder)
     if "/" not in id_or_folder:
-        close = get_close_matches(id_or_folder, MODELS, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id (owner/name), found "
-            f"{id_or_folder!r}{hint}; check the spelling."
+            f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the spelling."
         )
     patterns = ["*.json", "*.safetensors", *(["*.py"] if code else [])]
     try:
@@ -53,10 +50,7 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
 
 
 def _check_hub_is_reachable(id_or_folder: str) -> None:
-    cure = (
-        "download it elsewhere and give its folder with --model_name_or_path (or as --model), or train one of the "
-        "report's models with --from_scratch."
-    )
+    cure = "download it elsewhere and give its folder, or start one of the report's models with --from_scratch."
     if constants.is_offline_mode():
         raise ValueError(f"{id_or_folder!r} is neither a folder nor in the cache, and HF_HUB_OFFLINE is set; {cure}")
     try:
@@ -86,6 +80,13 @@ def find_checkpoint(
             raise ValueError(
                 f"expected --model_name_or_path beside one of {', '.join(MODELS)}, found it beside --model {name}; "
                 "give one of the two."
+            )
+        if "/" not in name and not name.startswith(PROBE) and not Path(name).is_dir():
+            close = get_close_matches(name, MODELS, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(
+                f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id (owner/name), found {name!r}"
+                f"{hint}; check the spelling."
             )
         return resolve_checkpoint(name.removeprefix(PROBE), code=trust_remote_code)
     source = None if from_scratch else model_name_or_path or MODELS[name].pretrained

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -74,7 +75,7 @@ def build_embeddings(
     settings = json.loads(extractor.to_json_string())
     weights = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(model.encoder.state_dict().items()):
-        weights.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        weights.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
     def embed(batch: dict) -> dict:
         inputs = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
@@ -175,11 +176,28 @@ def _features_of(batch: dict) -> datasets.Features:
 def corpus_key(dataset: datasets.Dataset) -> str:
     """Digest of names and content of all clips, the same wherever they lie."""
     digest = hashlib.sha256()
-    for batch in dataset.select_columns(["audio", "file"]).iter(batch_size=256):
-        for source, name in zip(batch["audio"], batch["file"], strict=True):
-            content = Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]
-            digest.update(hashlib.sha256(name.encode()).digest() + hashlib.sha256(content).digest())
+    for name, content in zip(dataset["file"][:], clip_digests(dataset), strict=True):
+        digest.update(hashlib.sha256(name.encode()).digest() + bytes.fromhex(content))
     return digest.hexdigest()
+
+
+def clip_digests(dataset: datasets.Dataset) -> list[str]:
+    """SHA-256 of the file of each clip, as it is stored."""
+    return [
+        hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
+        for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
+        for source in batch["audio"]
+    ]
+
+
+def describe_clips(dataset: datasets.Dataset) -> list[dict[str, Any]]:
+    """File, digest, speaker, intensity and duration of each clip, as `runs.write_predictions` wants them."""
+    described = dataset.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
+    intensities = dataset.features["intensity"].names
+    for row, digest in zip(described, clip_digests(dataset), strict=True):
+        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
+        row["digest"] = digest[:16]
+    return described
 
 
 def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:

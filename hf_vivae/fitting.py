@@ -53,7 +53,8 @@ def _choose(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     entries = choose_strength(trainer)
     if trainer.args.should_save:
         runs.write_lines(folder / "history.jsonl", entries)
-    chosen = {"inverse_regularization": trainer.model.config.inverse_regularization}
+    config = trainer.model.config
+    chosen = {"inverse_regularization": config.inverse_regularization, "refit": config.refit}
     return {"metric": "loss", **chosen} if len(entries) > 1 else None
 
 

@@ -114,8 +114,8 @@ def _load(
     labels = dict(enumerate(label_names))
     if run.model in MODELS:
         return load_named(run.model, labels, run.model_config, checkpoint)
-    load = load_probe if run.model.startswith(PROBE) else load_any
-    return load(checkpoint, labels, run.model_config, max_seconds, run.from_scratch, run.trust_remote_code)
+    settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
+    return load_probe(*settings) if run.model.startswith(PROBE) else load_any(*settings, run.trust_remote_code)
 
 
 def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
@@ -139,10 +139,6 @@ def _build_features(
 ) -> Dataset:
     dataset = prepared.corpus.dataset
     if isinstance(model, ProbeForAudioClassification):
-        if run.normalization != "none":
-            raise ValueError(
-                f"expected no --normalization for a probe, found {run.normalization}; its embeddings are standardised."
-            )
         features = build_embeddings(dataset, extractor, model.to(args.device), max_seconds)
     else:
         features = fit_extractor(extractor, dataset, prepared.peaks, train, run.normalization, max_seconds, run.scale)
@@ -177,8 +173,9 @@ def _make_trainer(
 def _predict(
     trainer: VivaeTrainer, features: Dataset, fold: str, parts: dict[str, Sequence[int]], prepared: Prepared
 ) -> list[dict[str, Any]]:
-    described = prepared.corpus.dataset, prepared.labels
-    if not (isinstance(trainer.model, ProbeForAudioClassification) and "validation" in parts):
+    described = prepared.described, prepared.labels
+    model = trainer.model
+    if not (isinstance(model, ProbeForAudioClassification) and model.config.refit and "validation" in parts):
         return predict_parts(trainer, features, fold, parts, *described)
     # a probe learns from its validation clips too, once they have chosen and been predicted
     rows = predict_parts(trainer, features, fold, {"validation": parts["validation"]}, *described)

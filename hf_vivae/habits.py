@@ -6,6 +6,8 @@ Each is off by default. `recipes/as_coded/` turns them on by the names of the re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+UNRESAMPLED = "the model is given unresampled sound"
+
 
 @dataclass
 class ReportHabits:
@@ -53,7 +55,7 @@ def marks(habits: ReportHabits, eval_dropout: bool, selected: bool) -> list[str]
     sentences = {
         "epochs or settings are selected on the test clips": habits.select_on == "test" and selected,
         "dropout is on while scoring": eval_dropout,
-        "the model is given unresampled sound": not habits.resample,
+        UNRESAMPLED: not habits.resample,
     }
     return [sentence for sentence, true in sentences.items() if true]
 

@@ -12,8 +12,15 @@ from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    PreTrainedModel,
+    Wav2Vec2FeatureExtractor,
+)
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
 
 from .extractors import fit_extractor_length, fixed_length, matching_extractor
@@ -21,6 +28,8 @@ from .models import MODELS, WaveformFeatureExtractor, build_config
 from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.probe import ProbeConfig, ProbeForAudioClassification, bare_encoder
 
+# of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
+OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version")
 LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
 
 
@@ -101,7 +110,13 @@ def load_any(
     Raises:
         ValueError: for folders without `config.json` or safetensors, and for code without consent.
     """
-    for key in config.keys() - _read_json(folder / "config.json").keys():
+    fields = _read_json(folder / "config.json")
+    if fields.get("model_type") == ProbeConfig.model_type:
+        raise ValueError(
+            f"expected a checkpoint to train further, found {folder}, whose encoder is frozen; give that encoder, or "
+            "probe: and the encoder for another probe."
+        )
+    for key in config.keys() - fields.keys():
         known = type(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code))().to_dict()
         if key not in known:
             close = get_close_matches(key, known, 1)
@@ -138,9 +153,8 @@ def load_probe(
     config: dict,
     max_seconds: float,
     from_scratch: bool = False,
-    trust_remote_code: bool = False,
 ) -> tuple[ProbeForAudioClassification, FeatureExtractionMixin]:
-    """A linear probe on the encoder of any checkpoint that `load_any` takes, and the extractor that tells its frames.
+    """A linear probe on the encoder of one of the library's audio classifiers, and an extractor that tells its frames.
 
     Args:
         folder: checkpoint of the encoder.
@@ -148,7 +162,6 @@ def load_probe(
         config: fields of `ProbeConfig` that shall differ.
         max_seconds: length to which clips are padded and cut.
         from_scratch: leave the encoder's weights random.
-        trust_remote_code: execute code that the checkpoint brings along.
 
     Raises:
         ValueError: see `load_any` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
@@ -160,15 +173,21 @@ def load_probe(
         raise ValueError(
             f"the configuration of a probe has no field {key!r}{hint}; it has {', '.join(sorted(known))}."
         )
-    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch, trust_remote_code)
+    kind = _read_json(folder / "config.json").get("model_type")
+    if kind not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
+        raise ValueError(
+            f"expected one of the library's encoders ({', '.join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)}) for "
+            f"a probe, found {kind!r} in {folder}; give another after probe:."
+        )
+    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch)
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-    model = ProbeForAudioClassification(ProbeConfig(classifier.config, **config, **label_config))
-    model.encoder.load_state_dict(bare_encoder(classifier).state_dict())
-    if model.config.masked_mean and classifier.config.model_type == "whisper":
+    encoder = {name: value for name, value in classifier.config.to_dict().items() if name not in OF_THE_HEAD}
+    model = ProbeForAudioClassification(ProbeConfig(encoder, **config, **label_config))
+    model.encoder = bare_encoder(classifier).requires_grad_(False)
+    if model.config.masked_mean and kind == "whisper":
         extractor = MaskedWhisperFeatureExtractor(**extractor.to_dict())
-    elif model.config.masked_mean:  # not the fixed lengths of `load_any`, which know no mask
-        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        extractor.return_attention_mask = True
+    elif model.config.masked_mean:
+        extractor = _masking_extractor(folder)
     elif type(extractor).__name__ == "Wav2Vec2FeatureExtractor":
         extractor = fixed_length(extractor, max_seconds)
     elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
@@ -176,6 +195,20 @@ def load_probe(
             "expected masked_mean of an encoder whose features have no fixed length (w2v-BERT), found false; leave it."
         )
     return model.eval(), extractor
+
+
+def _masking_extractor(folder: Path) -> FeatureExtractionMixin:
+    """The extractor of a checkpoint, with a mask, where `load_any` has put fixed lengths in its place."""
+    extractor = AutoFeatureExtractor.from_pretrained(folder)
+    if isinstance(extractor, WaveformFeatureExtractor):  # a checkpoint that this package has fine-tuned
+        if not extractor.zero_mean_unit_variance:
+            raise ValueError(
+                f"expected an encoder whose clips are normalised one by one, found {folder}, which divides them by "
+                "the peak of its training clips; set masked_mean to false."
+            )
+        extractor = Wav2Vec2FeatureExtractor(sampling_rate=extractor.sampling_rate, do_normalize=True)
+    extractor.return_attention_mask = True
+    return extractor
 
 
 @contextmanager

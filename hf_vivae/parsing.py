@@ -15,6 +15,12 @@ from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
+WITHOUT_EPOCHS = (
+    "num_train_epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "metric_for_best_model",
+    "load_best_model_at_end", "eval_dropout", "loss", "adam_l2", "bf16", "fp16", "watch_test", "normalization",
+    "trust_remote_code",
+)  # fmt: skip
+
 
 def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
     """Arguments of one run: the dataclasses' defaults < the recipe's YAML < the command line.
@@ -44,9 +50,23 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
     settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
     try:
-        return run, VivaeTrainingArguments(**settings)
+        args = VivaeTrainingArguments(**settings)
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
         raise ValueError(" ".join(str(error).split())) from error
+    if run.model.startswith(PROBE):
+        _check_probe(run, args)
+    return run, args
+
+
+def _check_probe(run: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Refuse what a probe would take no notice of: it has no epochs, and its encoder is not trained."""
+    given = [f.name for f in fields(args) if f.name in WITHOUT_EPOCHS and getattr(args, f.name) != f.default]
+    given += [f.name for f in fields(run) if f.name in WITHOUT_EPOCHS and getattr(run, f.name) != f.default]
+    if given:
+        raise ValueError(
+            f"expected only arguments that a probe has a use for, found --{', --'.join(given)}; leave out what is for "
+            "training with epochs, or train the encoder: --model without probe:."
+        )
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:
@@ -95,7 +115,7 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
         stem = given.model if given.model in MODELS else "probe"
         file = recipes / (given.recipe or "paper") / f"{stem}.yaml"
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
-    if given.recipe:
+    if given.recipe and given.model:
         raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
 

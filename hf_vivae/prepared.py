@@ -9,18 +9,30 @@ from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .features import corpus_digest, measure_peaks
+from .features import corpus_digest, describe_clips, measure_peaks
 from .splits import PARTS, Fold, make_folds
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A corpus that is ready to be split: usable clips, the peak of each `(clips,)`, labels `(clips,)` and names."""
+    """A corpus that is ready for a run.
+
+    Args:
+        corpus: its usable clips.
+        digest: what tells it, its speakers and labels from others.
+        peaks: largest absolute sample of each clip, `(clips,)`.
+        labels: index of the label of each clip, `(clips,)`.
+        label_names: name of each label.
+        described: name, digest, speaker, intensity and duration of each clip.
+        folds: of the protocol.
+    """
 
     corpus: Corpus
+    digest: str
     peaks: np.ndarray
     labels: list[int]
     label_names: list[str]
+    described: list[dict[str, Any]]
     folds: list[Fold]
 
 
@@ -29,7 +41,8 @@ def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
     labels, label_names = task_labels(corpus.dataset, run.task)
     peaks = measure_peaks(corpus.dataset)
     folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups)
-    return Prepared(corpus, peaks, labels, label_names, folds)
+    digest, described = corpus_digest(corpus, labels), describe_clips(corpus.dataset)
+    return Prepared(corpus, digest, peaks, labels, label_names, described, folds)
 
 
 def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
@@ -65,7 +78,7 @@ def run_record(
         "corpus": {
             "name": corpus.name,
             "clips": len(corpus.dataset),
-            "digest": corpus_digest(corpus, prepared.labels),
+            "digest": prepared.digest,
             "problems": list(corpus.problems),
         },
         "processes": args.world_size,

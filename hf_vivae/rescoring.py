@@ -17,13 +17,12 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from . import runs
 from .checkpoints import resolve_checkpoint
 from .collator import ClipCollator
-from .corpus import GENERATED
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .features import build_features, corpus_digest
+from .features import build_features, corpus_digest, describe_clips
+from .habits import UNRESAMPLED
 from .loading import LONGEST_INPUT, load_trained
 from .models import short_name
-from .scoring import describe_clips
 
 logger = logging.getLogger(__name__)
 PROTOCOL = "other-clips"  # every clip of a corpus that the checkpoint has not learnt from
@@ -35,7 +34,7 @@ def score_checkpoint(
 ) -> Path:
     """Predict the clips of a corpus with a checkpoint as it is; the folder with predictions, settings and marks.
 
-    Clips that trained or selected the checkpoint are left out, as far as its folder says which these were.
+    Clips whose sound trained or selected the checkpoint are left out, as far as its folder says which these were.
 
     Args:
         checkpoint: run folder of a fold, any other folder, or Hub id.
@@ -52,17 +51,20 @@ def score_checkpoint(
     model, extractor = load_trained(source, trust_remote_code)
     record = runs.read_json(source / "run.json") if (source / "run.json").is_file() else None
     labels, label_names = task_labels(corpus.dataset, task)
-    places = _match_labels(model, label_names, checkpoint)
-    digest = corpus_digest(corpus, labels)
-    rows = _unseen(corpus, digest, record, checkpoint)
-    logits = _predict(model, extractor, corpus.dataset.select(rows))
+    order = _order_labels(model, label_names, checkpoint)
     described = describe_clips(corpus.dataset)
+    rows = _unseen(described, source, record, checkpoint)
+    logits = _predict(model, extractor, corpus.dataset.select(rows))[:, order]
     predictions = [
-        {**described[row], "label": places[labels[row]], "logits": found.tolist(), "fold": "all", "split": "test"}
+        {**described[row], "label": labels[row], "logits": found.tolist(), "fold": "all", "split": "test"}
         for row, found in zip(rows, logits, strict=True)
     ]
-    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
-    folder = output / f"{short_name(checkpoint).replace(':', '-')}-{name}-{digest}"
+    names = [model.config.id2label[place] for place in order]
+    digest = corpus_digest(corpus, labels)
+    if len(names) > len(label_names):  # not to be set beside checkpoints that tell fewer labels apart
+        digest = hashlib.sha256(json.dumps([digest, names]).encode()).hexdigest()[:16]
+    place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
+    folder = output / f"{short_name(checkpoint).replace(':', '-')}-{place}-{digest}"
     runs.make_folder(folder)
     runs.write_predictions(folder, predictions)
     clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
@@ -70,46 +72,43 @@ def score_checkpoint(
     settings = _settings(checkpoint, record, task)
     held_out = {"train": [], "validation": [], "test": [row["file"] for row in predictions]}
     runs.write_json(folder / "run.json", {**settings, "corpus": clips, **spent, "fold": held_out})
-    names = [model.config.id2label[place] for place in range(model.config.num_labels)]
-    marked = {"selection": None, "habits": _habits(source, record)}
+    marked = {"selection": None, "habits": _habits(record)}
     runs.write_json(folder / "results.json", {"fold": "all", "of_folds": 1, "labels": names, **marked})
     return folder
 
 
-def _match_labels(model: PreTrainedModel, label_names: list[str], checkpoint: str) -> list[int]:
-    """The checkpoint's index of each of the corpus's labels."""
-    known = {name: index for index, name in model.config.id2label.items()}
+def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: str) -> list[int]:
+    """The checkpoint's index of each of the corpus's labels, then those of the labels that only it knows."""
+    known = {name: int(index) for index, name in model.config.id2label.items()}
     unknown = [name for name in label_names if name not in known]
     if unknown:
         raise ValueError(
             f"expected labels that {checkpoint} knows ({', '.join(known)}), found {', '.join(unknown)}; "
             "give another --task or --data."
         )
-    return [int(known[name]) for name in label_names]
+    return [known[name] for name in [*label_names, *(name for name in known if name not in label_names)]]
 
 
-def _unseen(corpus: Corpus, digest: str, record: dict[str, Any] | None, checkpoint: str) -> list[int]:
-    files = corpus.dataset["file"][:]
-    seen = _names_seen(corpus, digest, record) if record else set()
-    rows = [row for row, file in enumerate(files) if file not in seen]
+def _unseen(
+    described: list[dict[str, Any]], source: Path, record: dict[str, Any] | None, checkpoint: str
+) -> list[int]:
+    seen = _digests_seen(source, record) if record else set()
+    rows = [row for row, clip in enumerate(described) if clip["digest"] not in seen]
     if not rows:
         raise ValueError(
-            f"expected clips that {checkpoint} has not learnt from, found that all {len(files)} trained or selected "
-            "it; give another --data."
+            f"expected clips that {checkpoint} has not learnt from, found that all {len(described)} trained or "
+            "selected it; give another --data."
         )
-    if len(rows) < len(files):
-        logger.warning("%d clips that trained or selected %s are left out.", len(files) - len(rows), checkpoint)
+    if len(rows) < len(described):
+        left_out = len(described) - len(rows)
+        logger.warning("%d clips that trained or selected %s are left out.", left_out, checkpoint)
     return rows
 
 
-def _names_seen(corpus: Corpus, digest: str, record: dict[str, Any]) -> set[str]:
-    # VIVAE, its core set and a folder that has grown keep their names; generated corpora share VIVAE's names, but
-    # with another seed not its clips
-    learnt = record["corpus"]
-    kinds = {name.split("-")[0] for name in (learnt["name"], corpus.name)}
-    if learnt["digest"] != digest and (len(kinds) > 1 or kinds & set(GENERATED)):
-        return set()
-    return {*record["fold"]["train"], *record["fold"]["validation"]}
+def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
+    """What tells the sound of the clips that the checkpoint owes something to, under whatever name."""
+    parts = {"train", "validation", *(["test"] if record["run"]["select_on"] == "test" else [])}
+    return {row["digest"] for row in runs.read_predictions(source) if row["split"] in parts}
 
 
 @torch.inference_mode()
@@ -124,14 +123,15 @@ def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: D
 
 
 def _settings(checkpoint: str, record: dict[str, Any] | None, task: str) -> dict[str, Any]:
-    absent = {"run": {"model": checkpoint, "recipe": "none", "as_coded": []}, "training": {}}
+    absent = {"run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}}, "training": {}}
     kept = record or absent
     run = {**kept["run"], "task": task, "protocol": PROTOCOL, "checkpoint": checkpoint}
-    return {"run": run, "training": {"seed": None, "data_seed": None, **kept["training"]}}
+    # no seed tells these apart: each checkpoint is a system of its own
+    return {"run": run, "training": {**kept["training"], "seed": None, "data_seed": None}}
 
 
-def _habits(source: Path, record: dict[str, Any] | None) -> list[str]:
+def _habits(record: dict[str, Any] | None) -> list[str]:
+    """Marks of what still holds here: no epoch was selected on these clips, and dropout is off."""
     if record is None:
         return [UNKNOWN]
-    results = json.loads((source / "results.json").read_text(encoding="utf-8"))
-    return results["habits"]
+    return [] if record["run"]["resample"] else [UNRESAMPLED]

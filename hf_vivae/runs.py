@@ -62,9 +62,10 @@ def write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows of file, label, logits, fold, split, speaker, intensity and duration as `predictions.parquet`.
+    """Write rows of a fold's clips as `predictions.parquet`, in one step.
 
-    In one step; speaker, intensity and duration (seconds) are null where a row lacks them.
+    They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
+    row lacks them. Duration is in seconds, and the digest tells the clip's sound from others.
     """
     schema = pa.schema(
         [
@@ -76,6 +77,7 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
             ("speaker", pa.string()),
             ("intensity", pa.string()),
             ("duration", pa.float64()),
+            ("digest", pa.string()),
         ]
     )
     part = folder / f".predictions.parquet.{os.getpid()}"
@@ -95,11 +97,17 @@ def read_json(file: Path) -> dict[str, Any]:
         ValueError: where it is damaged, naming it.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"expected JSON in {file}, found a damaged file ({error}); remove its folder to train the run again."
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"expected a JSON object in {file}, found {type(content).__name__}; remove its folder to train the run "
+            "again."
+        )
+    return content
 
 
 def finished_results(folder: Path) -> dict[str, Any] | None:
@@ -138,21 +146,28 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
         )
 
 
+class Claimed(ValueError):
+    """Another process is at work in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"another process is training in {folder}; wait for its end, or give another --output_dir.")
+        self.folder = folder
+
+
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder while this one writes to it.
 
     Raises:
-        ValueError: where another process is at work there, or nothing can be written there.
+        Claimed: where another process is at work there.
+        ValueError: where nothing can be written there.
     """
     make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise ValueError(
-            f"another process is training in {folder}; wait for its end, or give another --output_dir."
-        ) from error
+        raise Claimed(folder) from error
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ def predict_parts(
     features: Dataset,
     fold: str,
     parts: dict[str, Sequence[int]],
-    clips: Dataset,
+    described: Sequence[dict[str, Any]],
     labels: Sequence[int],
 ) -> list[dict[str, Any]]:
     """A row for every clip of a fold, as `runs.write_predictions` writes it; each part is predicted once.
@@ -29,10 +29,10 @@ def predict_parts(
         features: of all clips of the corpus.
         fold: its name.
         parts: row indices of each part.
-        clips: the corpus, for name, speaker, intensity and duration of each clip.
+        described: each clip of the corpus, as `features.describe_clips` gives it.
         labels: label index of each clip of the corpus, `(clips,)`.
     """
-    rows, described = [], describe_clips(clips)
+    rows = []
     # what dropout draws where it stays on shall not depend on what was done before, such as a resume
     set_seed(trainer.args.seed)
     for part, chosen in parts.items():
@@ -42,15 +42,6 @@ def predict_parts(
             for clip, row in zip(chosen, logits, strict=True)
         ]
     return rows
-
-
-def describe_clips(clips: Dataset) -> list[dict[str, Any]]:
-    """File, speaker, intensity and duration of each clip of a corpus, as `runs.write_predictions` wants them."""
-    described = clips.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
-    intensities = clips.features["intensity"].names
-    for row in described:
-        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
-    return described
 
 
 def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,10 @@
 """One run: corpus and arguments in, run folders with checkpoint, predictions and scores out.
 
-The folds of a protocol may be shared between processes or machines that write to one folder: each fold is trained by
-the one that claims it, and whoever ends a fold pools the scores of all that are finished.
+The folds of a protocol may be shared between processes that write to one folder: each fold is trained by the one that
+claims it first, and whoever ends a fold pools the scores of all that are finished.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from .fold_training import train_fold
 from .prepared import Prepared, identity, prepare, run_record
 from .scoring import score_rows
 from .splits import PARTS, Fold
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -53,11 +56,21 @@ def train(
     runs.check_same_run(output, record)
     if args.should_save:
         runs.write_json(output / "run.json", record)
-    folders = [output / _folder_name(fold) for fold in chosen]
-    for fold, folder in zip(chosen, folders, strict=True):
-        with _named(fold, folder):
-            train_fold(run, args, prepared, fold, folder, checkpoint)
-    return _pool(run, args, prepared), folders
+    folders = []
+    for fold in chosen:
+        folder = output / _folder_name(fold)
+        try:
+            with _named(fold, folder):
+                train_fold(run, args, prepared, fold, folder, checkpoint)
+        except runs.Claimed as claimed:
+            # processes of one run cannot tell each other so, and a run that trains nothing has failed
+            if args.world_size > 1 or (not folders and fold is chosen[-1]):
+                raise
+            logger.warning("%s is left to the process that is training in it.", claimed.folder)
+            continue
+        folders.append(folder)
+        results = _pool(run, args, prepared)
+    return results, folders
 
 
 def _use_all_cores(args: VivaeTrainingArguments) -> None:

@@ -5,7 +5,7 @@ python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp pap
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from hf_vivae.corpus_arguments import CorpusArguments
@@ -41,6 +41,8 @@ def main(argv: list[str]) -> None:
     refuse_unknown(unknown, vars(given))
     names = vars(given).pop("runs")
     arguments = EvaluateArguments(**vars(given))
+    if arguments.data is None:
+        refuse_without_data(arguments)
     output = Path(arguments.output_dir)
     places = score(names, arguments, output) if arguments.data else [Path(name) for name in names]
     evaluation = evaluate(places, output, arguments.baseline)
@@ -48,11 +50,23 @@ def main(argv: list[str]) -> None:
     print(f"numbers  {output / 'results.json'}")
 
 
+def refuse_without_data(arguments: EvaluateArguments) -> None:
+    """Refuse what only tells which clips to score checkpoints on."""
+    for_scoring = {*(f.name for f in fields(CorpusArguments)), "task", "trust_remote_code"} - {"data"}
+    given = [f.name for f in fields(arguments) if f.name in for_scoring and getattr(arguments, f.name) != f.default]
+    if given:
+        raise ValueError(f"expected --data beside --{', --'.join(given)}, found none; run folders know their clips.")
+
+
 def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) -> list[Path]:
     """The folders with the checkpoints' predictions of the corpus."""
+    from hf_vivae.checkpoints import resolve_checkpoint
     from hf_vivae.rescoring import score_checkpoint
 
-    corpus, trust = arguments.load(), arguments.trust_remote_code
+    trust = arguments.trust_remote_code
+    for name in checkpoints:
+        resolve_checkpoint(name, code=trust)  # which fails at once; the corpus may take a minute
+    corpus = arguments.load()
     return [score_checkpoint(name, corpus, arguments.task, output / "scored", trust) for name in checkpoints]
 
 

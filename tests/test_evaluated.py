@@ -181,8 +181,8 @@ def test_names_say_what_differs(tmp_path):
     (group,) = groups(tmp_path)
     assert [system.name for system in group.systems] == [
         "mlp paper hidden_sizes=[16, 8] learning_rate=0.001",
-        "mlp paper hidden_sizes=default learning_rate=0.0001",
-        "mlp paper hidden_sizes=default learning_rate=0.001",
+        "mlp paper learning_rate=0.0001",
+        "mlp paper learning_rate=0.001",
         "probe:whisper-base",
         "vit-32-30 paper+full-scale+one-split",
         "wav2vec2 as_coded",

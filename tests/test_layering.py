@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "flags": set(),
     "habits": set(),
     "corpus_arguments": {"corpus"},
-    "rescoring": {"checkpoints", "collator", "corpus", "features", "loading", "models", "runs", "scoring"},
+    "rescoring": {"checkpoints", "collator", "corpus", "features", "habits", "loading", "models", "runs"},
     "prepared": {"arguments", "corpus", "features", "runs", "splits"},
     "fold_training": {
         "arguments", "collator", "corpus", "features", "fitting", "habits", "loading", "metrics", "models",

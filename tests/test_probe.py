@@ -38,6 +38,7 @@ ENCODERS = {
     "group norm": ("Wav2Vec2Config", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "layer norm": ("WavLMConfig", WAVEFORM | {"feat_extract_norm": "layer"}, "Wav2Vec2FeatureExtractor"),
     "data2vec": ("Data2VecAudioConfig", {**WAVEFORM, "num_conv_pos_embeddings": 3}, "Wav2Vec2FeatureExtractor"),
+    "conformer": ("Wav2Vec2ConformerConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "squeezed": ("SEWConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "w2v-bert": ("Wav2Vec2BertConfig", {**SMALL, "feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "whisper": ("WhisperConfig", WHISPER, "WhisperFeatureExtractor"),
@@ -110,6 +111,15 @@ def test_padding_moves_only_the_unmasked_mean(encoders, masked):
     assert difference < 1e-5 if masked else difference > 0.05
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_embeddings_of_a_corpus_are_those_of_its_clips(encoders, tiny_vivae, name):
+    corpus = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset.select(range(3))
+    model, extractor = probe(encoders[name], masked_mean=name != "ast")
+    found = build_embeddings(corpus, extractor, model, SECONDS).with_format("torch")["embeddings"][:]
+    sounds = [hf_vivae.audio.load(source, RATE)[0] for source in corpus["audio"]]
+    torch.testing.assert_close(torch.as_tensor(found), embed(model, extractor, sounds), atol=1e-5, rtol=1e-4)
+
+
 def test_layers():
     config = ProbeConfig({"model_type": "wav2vec2", **WAVEFORM}, layer=-1, num_labels=2)
     embeddings = torch.arange(12.0).reshape(1, 3, 4)
@@ -125,6 +135,8 @@ def test_layers():
     ("name", "config", "sentence"),
     [
         ("whisper", {"layer": 3}, "expected a layer from -3 to 2 of whisper, found 3; give one of them"),
+        ("whisper", {"layer": "last"}, "expected a layer from -3 to 2 of whisper, found 'last'; give one of them"),
+        ("whisper", {"inverse_regularization": -1}, "expected inverse_regularization above 0, found -1; leave it out"),
         ("ast", {}, "expected an encoder whose tokens are frames, found audio-spectrogram-transformer"),
         ("w2v-bert", {"masked_mean": False}, r"expected masked_mean of an encoder .* \(w2v-BERT\), found false"),
         ("whisper", {"layers": 3}, r"a probe has no field 'layers' \(did you mean 'layer'\?\); it has inverse_reg"),
@@ -160,8 +172,10 @@ def trained(tiny_vivae, encoders, tmp_path_factory) -> Path:
 def probe_flags(corpus: Path, encoder: Path, output: Path, *more: str) -> list[str]:
     given = flags(corpus, output, "mlp")
     given[given.index("--model") + 1] = f"probe:{encoder}"
-    place = given.index("--model_config")
-    return [*given[:place], *given[place + 2 :], *more]
+    for flag in ("--model_config", "--num_train_epochs", "--learning_rate"):
+        place = given.index(flag)
+        given = [*given[:place], *given[place + 2 :]]
+    return [*given, *more]
 
 
 def test_a_run_folder_is_that_of_any_model_and_says_what_chose(trained):
@@ -212,9 +226,48 @@ def test_a_fixed_strength_is_not_chosen(tiny_vivae, encoders, trained, tmp_path)
     assert json.loads((tmp_path / "S01" / "config.json").read_text())["inverse_regularization"] == 0.5
 
 
-def test_normalisation_is_refused(tiny_vivae, encoders, tmp_path):
-    with pytest.raises(ValueError, match=r"^expected no --normalization for a probe, found mean_std"):
-        run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, "--normalization", "mean_std"))
+@pytest.mark.parametrize(
+    "argv", [["--normalization", "mean_std"], ["--num_train_epochs", "7"], ["--watch_test"], ["--eval_dropout"]]
+)
+def test_what_a_probe_takes_no_notice_of_is_refused(tiny_vivae, encoders, tmp_path, argv):
+    with pytest.raises(ValueError, match=f"^expected only arguments that a probe has a use for, found {argv[0]};"):
+        run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, *argv))
+
+
+def test_a_probe_of_what_is_no_encoder_of_the_library_is_refused(trained, tiny_vivae, tmp_path):
+    with pytest.raises(ValueError, match=r"^expected one of the library's encoders .* found 'vivae_probe' in"):
+        run(probe_flags(tiny_vivae, trained, tmp_path))
+    argv = probe_flags(tiny_vivae, trained, tmp_path)
+    argv[argv.index("--model") + 1] = str(trained)
+    with pytest.raises(ValueError, match=r"^expected a checkpoint to train further, found .*, whose encoder is"):
+        run(argv)
+
+
+def test_what_this_package_has_fine_tuned_is_probed_with_a_mask(encoders, tiny_vivae, tmp_path):
+    argv = probe_flags(tiny_vivae, encoders["group norm"], tmp_path, "--num_train_epochs", "1")
+    argv[argv.index("--model") + 1] = str(encoders["group norm"])
+    run(argv)
+    model, extractor = probe(tmp_path / "S01")
+    assert type(extractor).__name__ == "Wav2Vec2FeatureExtractor"
+    sounds = clips(RATE)
+    torch.testing.assert_close(
+        embed(model, extractor, sounds)[0], embed(model, extractor, sounds[:1])[0], atol=1e-5, rtol=1e-4
+    )
+
+
+def test_without_refit_only_the_training_clips_train(tiny_vivae, encoders, trained, tmp_path):
+    run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, "--model_config", '{"refit": false}'))
+    alone, both = (
+        {row["file"]: row["logits"] for row in read_predictions(folder) if row["split"] == part}
+        for folder, part in ((tmp_path / "S01", "validation"), (trained, "validation"))
+    )
+    assert alone.keys() == both.keys()
+    assert all(np.allclose(alone[file], both[file]) for file in alone)  # predicted before they train
+    alone, both = (
+        np.array([row["logits"] for row in read_predictions(folder) if row["split"] == "test"])
+        for folder in (tmp_path / "S01", trained)
+    )
+    assert np.abs(alone - both).max() > 0.01
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 
-from ..runs import write_json, write_text
+from ..runs import make_folder, write_json, write_text
 from .evaluated import Group, join
 from .evaluation_detail_tables import detail_tables
 from .evaluation_report import report_evaluation
@@ -51,6 +51,7 @@ def evaluate(places: Sequence[Path], output: Path, baseline: str | None = None) 
     folders, left_out = find_folders(places)
     found = join(folders)
     _check_baseline(found, baseline)
+    make_folder(output)
     with tqdm(total=sum(len(group.systems) for group in found), desc="scoring", unit="system", delay=1) as progress:
         groups = tuple(score_group(group, baseline, progress.update) for group in found)
     tables = {table.name: table for table in _all_tables(groups)}

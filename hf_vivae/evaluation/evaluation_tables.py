@@ -39,7 +39,7 @@ OVERVIEW = (
 BOUNDED = (
     "Pooled {score} with its uncertainty. {bounded}{wilson}Mean and sd over folds are of each fold's own score; the "
     "sd over folds is within a seed, the sd over seeds that of the pooled score. "
-    '"-": speakers are unknown or fewer than 5, or there is one fold or one seed.'
+    '"-": speakers are unknown or fewer than 5, all clips are right, or there is one fold or one seed.'
 )
 WILSON = "Wilson's count a clip once, whatever the number of seeds. "
 AUC = (
@@ -54,8 +54,9 @@ BY_FOLD = (
 CALIBRATION = (
     "How well probabilities tell how often they are right: expected calibration error (ECE, 15 bins) and mean cross "
     "entropy (nats) of the test clips, as trained and scaled by a temperature for each fold that is fitted on its "
-    "validation clips (Guo et al. 2017); means over seeds. At bound: folds whose temperature is the smallest or "
-    'largest that was tried. Chance gives all labels the same probability. "-": no validation clips.'
+    "validation clips (Guo et al. 2017), which a probe predicts before it trains on them too; means over seeds. At "
+    "bound: folds whose temperature is the smallest or largest that was tried. "
+    'Chance gives all labels the same probability. "-": no validation clips.'
 )
 
 

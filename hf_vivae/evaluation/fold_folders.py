@@ -134,7 +134,20 @@ def _read(path: Path) -> FoldFolder | None:
     _check_keys(results, RESULT_KEYS, "results.json")
     if read_part([path], "test") is None:
         raise ValueError("expected test clips in predictions.parquet, found none; train the run again")
-    return _fold_folder(path, record, results)
+    try:
+        return _fold_folder(path, record, results)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"expected run.json and results.json of a run, found no {error} in one of them; train the run again"
+        ) from error
+
+
+def _say_selection(chosen: dict[str, Any] | None) -> str:
+    if chosen is None:
+        return "none"
+    # of a probe, whose weights are then fitted on these clips too
+    trained = ", then trained on both" if chosen.get("refit") and chosen["on"] == "validation" else ""
+    return f"{chosen['metric']} on {chosen['on']}{trained}"
 
 
 def _check_keys(content: dict[str, Any], keys: Iterable[str], file: str) -> None:
@@ -157,7 +170,7 @@ def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) ->
         settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in kept.items())),
         seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),
         labels=tuple(results["labels"]),
-        selection=f"{chosen['metric']} on {chosen['on']}" if (chosen := results["selection"]) else "none",
+        selection=_say_selection(results["selection"]),
         habits=tuple(results["habits"]),
         problems=len(corpus["problems"]),
         seconds=record["seconds"],

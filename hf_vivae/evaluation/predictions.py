@@ -71,13 +71,12 @@ def read_part(folders: Sequence[Path], part: str) -> Predictions | None:
 def _read(file: Path, part: str) -> pa.Table:
     try:
         found = pq.read_schema(file).names
-    except (pa.ArrowInvalid, OSError) as error:
+        if not (missing := [name for name in COLUMNS if name not in found]):
+            return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"expected the predictions of a run in {file}, found a damaged file ({error}); train the run again."
         ) from error
-    missing = [name for name in COLUMNS if name not in found]
-    if missing:
-        raise ValueError(
-            f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
-        )
-    return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
+    raise ValueError(
+        f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
+    )

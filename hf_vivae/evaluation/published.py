@@ -14,7 +14,12 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 METRICS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC", "f1": "F1"}
 POOLED, OVER_FOLDS = "pooled over clips", "mean over folds"
 AVERAGINGS = (POOLED, OVER_FOLDS, "mean over six data sets")
-CORPORA = {"synthetic": "synthetic clips", "noise": "pure noise", "folder": "another corpus"}
+CORPORA = {
+    "synthetic": "synthetic clips",
+    "noise": "pure noise",
+    "folder": "another corpus",
+    "vivae-core": "VIVAE's core set",
+}
 BASELINES = (  # 202 of its 1085 clips are of pleasure
     "Chance is an accuracy and a UAR of 16.7%; always saying pleasure, the most frequent label, is right for 18.6% of "
     "VIVAE's clips."
@@ -190,7 +195,8 @@ def _beside(ours: Sequence[OurScore], published: Sequence[PublishedScore]) -> Ta
     rows = [_row(one) for kind in kinds for one in (*ours, *published) if (one.protocol, one.score) == kind]
     caption = (
         "Ours beside what was published on VIVAE with the same protocol and the same score. What selected the epoch "
-        "can still differ: a figure that was selected on test clips is flattered. Bounds of ours are 95 % intervals; "
+        "can still differ: a figure that was selected on test clips is flattered. Bounds of ours are 95 % intervals "
+        "over speakers, where at least five are known, else over clips; "
         f'published figures have none. "-": not published, or not known. {BASELINES}'
     )
     return make_table("published", caption, columns, rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from .predictions import Predictions
-from .resampling import RESAMPLES, Estimate, different_clips, estimates
+from .resampling import RESAMPLES, Bounds, Estimate, different_clips, estimates
 from .weighted_scores import all_scores
 
 
@@ -98,7 +99,7 @@ def score_estimates(
         seed: of the draws.
 
     Returns:
-        An estimate for each key of `point_scores`.
+        An estimate for each key of `point_scores`; without bounds where all draws score the same.
     """
     clips = different_clips(runs)
     of_runs = [
@@ -110,7 +111,15 @@ def score_estimates(
         return {name: np.mean([seed_scores[name] for seed_scores in scores], axis=0) for name in scores[0]}
 
     values = mean_over_seeds([point_scores(run.labels, run.logits, label_names) for run in runs])
-    return estimates(values, statistic, clips, resamples, seed)
+    found = estimates(values, statistic, clips, resamples, seed)
+    return {
+        name: replace(one, clips=_spread(one.clips), speakers=_spread(one.speakers)) for name, one in found.items()
+    }
+
+
+def _spread(bounds: Bounds | None) -> Bounds | None:
+    """The bounds; None where every draw scores the same, as when all clips are right: it says nothing about others."""
+    return bounds if bounds is not None and bounds[0] < bounds[1] else None
 
 
 def mean_over_seeds(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -9,7 +9,6 @@ from typing import Any
 from ..models import short_name
 from .fold_folders import Settings
 
-ABSENT = "default"
 BARE = re.compile(
     r"(?!(?:null|true|false|default)$)[A-Za-z_./][\w./:+-]*"
 )  # text that cannot be taken for another value
@@ -35,9 +34,9 @@ def _model_and_recipe(settings: Settings) -> str:
 def _tell_apart(base: str, members: list[Settings]) -> dict[Settings, str]:
     flat = {settings: _flat(settings) for settings in members}
     keys = sorted({key for values in flat.values() for key in values})
-    differing = [key for key in keys if len({values.get(key, ABSENT) for values in flat.values()}) > 1]
+    differing = [key for key in keys if len({values.get(key) for values in flat.values()}) > 1]
     return {
-        settings: " ".join([base, *(f"{key}={values.get(key, ABSENT)}" for key in differing)])
+        settings: " ".join([base, *(f"{key}={values[key]}" for key in differing if key in values)])
         for settings, values in flat.items()
     }
 

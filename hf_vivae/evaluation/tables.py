@@ -5,8 +5,9 @@ import io
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from ..models import short_name
 
 Cell = str | int | float | None
 
@@ -66,7 +67,7 @@ def format_results(results: dict[str, Any]) -> str:
     """
     data = results["data"]
     title = (
-        f"{Path(results['model']).name} on {data} clips, {results['protocol']}, {results['task']}, "
+        f"{short_name(results['model'])} on {data} clips, {results['protocol']}, {results['task']}, "
         f"recipe {' with '.join([results['recipe'], *results['as_coded']])}"
     )
     if "folds" in results:

@@ -24,6 +24,7 @@ class ProbeConfig(PreTrainedConfig):
         masked_mean: average over the frames that hold the clip, rather than over padding too.
         inverse_regularization: scikit-learn's `C`; None until it is chosen on validation clips.
         max_iterations: of the solver.
+        refit: fit the weights again on training and validation clips together, once the latter have chosen.
         kwargs: the library's, such as `id2label`.
 
     Raises:
@@ -39,6 +40,7 @@ class ProbeConfig(PreTrainedConfig):
         masked_mean: bool = True,
         inverse_regularization: float | None = None,
         max_iterations: int = 1000,
+        refit: bool = True,
         **kwargs,
     ) -> None:
         encoder = encoder or {"model_type": "wav2vec2"}  # the library makes a configuration without arguments
@@ -48,12 +50,17 @@ class ProbeConfig(PreTrainedConfig):
         self.masked_mean = masked_mean
         self.inverse_regularization = inverse_regularization
         self.max_iterations = max_iterations
+        self.refit = refit
         super().__init__(**kwargs)
         states = self.encoder_config().num_hidden_layers + 1
-        if layer is not None and not -states <= layer < states:
+        if not (layer is None or (isinstance(layer, int) and -states <= layer < states)):
             raise ValueError(
-                f"expected a layer from {-states} to {states - 1} of {encoder['model_type']}, found {layer}; give one "
-                "of them, or none for the mean over all."
+                f"expected a layer from {-states} to {states - 1} of {encoder['model_type']}, found {layer!r}; give "
+                "one of them, or none for the mean over all."
+            )
+        if not (inverse_regularization is None or inverse_regularization > 0):
+            raise ValueError(
+                f"expected inverse_regularization above 0, found {inverse_regularization}; leave it out to choose it."
             )
         if masked_mean and encoder["model_type"] in UNMASKABLE:
             raise ValueError(
