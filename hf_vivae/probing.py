@@ -6,6 +6,7 @@ from datasets import Dataset
 from threadpoolctl import threadpool_limits
 
 from .logistic import fit_logistic_regression
+from .models.probe import ProbeForAudioClassification
 from .trainer import VivaeTrainer
 
 ROWS = 1000  # of embeddings in memory at once, of all layers
@@ -28,14 +29,14 @@ def choose_strength(trainer: VivaeTrainer) -> list[dict[str, float]]:
     """
     config = trainer.model.config
     strengths = STRENGTHS if config.inverse_regularization is None else (config.inverse_regularization,)
-    entries = []
+    entries, clips = [], _read(trainer.model, trainer.train_dataset)
     for config.inverse_regularization in strengths:
-        solved = _solve(trainer, trainer.train_dataset)
+        solved = _solve(trainer.model, *clips)
         scores = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics
         entries.append({"inverse_regularization": config.inverse_regularization, **solved, **scores})
     best = min(entries, key=lambda entry: entry["eval_loss"])
     config.inverse_regularization = best["inverse_regularization"]
-    _solve(trainer, trainer.train_dataset)
+    _solve(trainer.model, *clips)
     return entries
 
 
@@ -44,18 +45,21 @@ def refit(trainer: VivaeTrainer, clips: Dataset) -> None:
 
     A solver needs no clips that tell it when to stop, and each speaker that it hears counts.
     """
-    _solve(trainer, clips)
+    _solve(trainer.model, *_read(trainer.model, clips))
 
 
-def _solve(trainer: VivaeTrainer, clips: Dataset) -> dict[str, float]:
+def _read(model: ProbeForAudioClassification, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
+    embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
+    return torch.cat([model.choose(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
+
+
+def _solve(model: ProbeForAudioClassification, chosen: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     from sklearn.preprocessing import StandardScaler
 
-    model = trainer.model
-    embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
-    chosen = torch.cat([model.choose(batch) for batch in embeddings]).numpy()
     scaler = StandardScaler().fit(chosen)
     model.mean.copy_(torch.as_tensor(scaler.mean_))
     model.std.copy_(torch.as_tensor(scaler.scale_))
     # the solver's many small products are several times slower on two threads than on one
     with threadpool_limits(limits=1):
-        return fit_logistic_regression(model, scaler.transform(chosen), np.asarray(clips["labels"]))
+        return fit_logistic_regression(model, scaler.transform(chosen), labels)

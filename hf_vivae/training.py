@@ -1,7 +1,7 @@
 """One run: corpus and arguments in, run folders with checkpoint, predictions and scores out.
 
 The folds of a protocol may be shared between processes that write to one folder: each fold is trained by the one that
-claims it first, and whoever ends a fold pools the scores of all that are finished.
+claims it first, and each pools the scores of all that are finished when it has nothing left to do.
 """
 
 import logging
@@ -69,8 +69,7 @@ def train(
             logger.warning("%s is left to the process that is training in it.", claimed.folder)
             continue
         folders.append(folder)
-        results = _pool(run, args, prepared)
-    return results, folders
+    return _pool(run, args, prepared), folders
 
 
 def _use_all_cores(args: VivaeTrainingArguments) -> None:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
         "arguments", "collator", "corpus", "features", "fitting", "habits", "loading", "metrics", "models",
         "prepared", "probing", "runs", "scoring", "splits", "trainer",
     },
-    "probing": {"logistic", "trainer"},
+    "probing": {"logistic", "models", "trainer"},
     "arguments": {"corpus", "corpus_arguments", "habits", "models", "splits"},
     "switches": {"flags", "models"},
     "parsing": {"arguments", "flags", "models", "runs", "splits", "switches"},

@@ -213,6 +213,8 @@ def test_folds_may_be_trained_side_by_side_into_one_folder(tiny_vivae, tmp_path)
     parts = tmp_path / "parts"
     with runs.claim(parts / "S01"):  # another process is at it
         assert list(run([*argv, "--output_dir", str(parts)])["folds"]) == ["S03"]
+        both = [*argv[:place], "0", "2", *argv[place + 1 :]]
+        assert list(run([*both, "--output_dir", str(parts)])["folds"]) == ["S03"]  # S01 is left to the other
         argv[place] = "0"
         with pytest.raises(ValueError, match=r"another process is training in .*S01; wait for its end"):
             run([*argv, "--output_dir", str(parts)])
