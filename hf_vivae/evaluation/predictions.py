@@ -60,7 +60,7 @@ def read_part(folders: Sequence[Path], part: str) -> Predictions | None:
     return Predictions(
         files=np.array(table["file"].to_pylist()),
         labels=table["label"].to_numpy(),
-        logits=np.array(table["logits"].to_pylist(), dtype=np.float64),
+        logits=table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float64),
         folds=np.array(table["fold"].to_pylist()),
         speakers=texts["speaker"],
         intensities=texts["intensity"],
