@@ -225,9 +225,7 @@ def _hushed() -> Iterator[None]:
 def _check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
     # a head for other labels is made anew, Whisper's positions are cut, and masks and layer weights serve training
     # only; anything else would be another network
-    made_anew = re.compile(
-        r"(.*\.)?(classifier|projector|head|embed_positions|masked_spec_embed|layer_weights|layernorm|fc_norm)\b"
-    )
+    made_anew = re.compile(r"(.*\.)?(classifier|projector|head|embed_positions|masked_spec_embed|layer_weights)\b")
     cure = "leave out --model_config, give other weights, or start with --from_scratch."
     names = sorted(key[0] for key in loaded["mismatched_keys"] if not made_anew.match(key[0]))
     if names:
