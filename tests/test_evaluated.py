@@ -119,6 +119,15 @@ DAMAGES = {
     "expected run, training, .* in run.json, found no corpus; train": lambda folder: drop(
         folder / "run.json", "corpus"
     ),
+    "expected the predictions of a run in .*parquet, found a damaged file .* train": lambda folder: scribble(
+        folder / "predictions.parquet"
+    ),
+    "expected a JSON object in .*results.json, found NoneType": lambda folder: (folder / "results.json").write_text(
+        "null"
+    ),
+    "expected run.json and results.json of a run, found no 'task' in one": lambda folder: change(
+        folder / "run.json", run={}
+    ),
     "expected the folders of a run's folds in it, found none; repeat": lambda folder: drop(
         folder / "run.json", "fold"
     ),
@@ -127,6 +136,13 @@ DAMAGES = {
 
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-40])
+
+
+def scribble(file: Path) -> None:
+    """Damage what the columns hold, and leave whole what says where they are."""
+    content = bytearray(file.read_bytes())
+    content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
+    file.write_bytes(content)
 
 
 def drop(file: Path, key: str) -> None:

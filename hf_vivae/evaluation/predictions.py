@@ -74,8 +74,9 @@ def _read(file: Path, part: str) -> pa.Table:
         if not (missing := [name for name in COLUMNS if name not in found]):
             return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
     except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"expected the predictions of a run in {file}, found a damaged file ({error}); train the run again."
+            f"expected the predictions of a run in {file}, found a damaged file ({reason}); train the run again."
         ) from error
     raise ValueError(
         f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
