@@ -3,6 +3,7 @@
 Caches are keyed by what the clips and the extractor are, so that a changed file or setting is computed anew.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -181,13 +182,16 @@ def corpus_key(dataset: datasets.Dataset) -> str:
     return digest.hexdigest()
 
 
-def clip_digests(dataset: datasets.Dataset) -> list[str]:
+@functools.lru_cache(
+    maxsize=1
+)  # a run asks for those of its corpus for each cache and fold; all bytes are read for it
+def clip_digests(dataset: datasets.Dataset) -> tuple[str, ...]:
     """SHA-256 of the file of each clip, as it is stored."""
-    return [
+    return tuple(
         hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
         for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
         for source in batch["audio"]
-    ]
+    )
 
 
 def describe_clips(dataset: datasets.Dataset) -> list[dict[str, Any]]:

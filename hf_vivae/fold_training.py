@@ -24,7 +24,7 @@ from .loading import LONGEST_INPUT, load_any, load_named, load_probe
 from .metrics import make_compute_metrics
 from .models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from .models.probe import ProbeForAudioClassification
-from .prepared import Prepared, fold_parts, identity, run_record
+from .prepared import Prepared, fold_parts, fold_record, identity, run_record
 from .probing import refit
 from .scoring import most_frequent, predict_parts, report_scores, score_rows
 from .splits import Fold
@@ -57,7 +57,7 @@ def train_fold(
     args = copy.copy(args)
     args.output_dir = str(folder)
     with runs.claim(folder) if args.process_index == 0 else nullcontext():
-        record = run_record(run, args, prepared, fold)
+        record = fold_record(run_record(run, args, prepared), prepared, fold)
         runs.check_same_run(folder, record)
         if (finished := runs.finished_results(folder)) is not None:
             logger.warning("%s is finished and not trained again; its scores follow.", folder)

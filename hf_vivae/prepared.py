@@ -67,12 +67,10 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared
     }
 
 
-def run_record(
-    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, fold: Fold | None = None
-) -> dict[str, Any]:
-    """The content of `run.json` before the run; that of a fold names the clips of each part."""
+def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+    """The content of `run.json` before the run."""
     corpus = prepared.corpus
-    record = {
+    return {
         "run": asdict(run),
         "training": args.to_dict(),
         "corpus": {
@@ -85,7 +83,10 @@ def run_record(
         "environment": runs.environment(),
         "finished": False,
     }
-    if fold is not None:
-        files, parts = corpus.dataset["file"][:], fold_parts(fold, run.select_on)
-        record["fold"] = {part: [files[row] for row in parts.get(part, ())] for part in PARTS}
-    return record
+
+
+def fold_record(record: dict[str, Any], prepared: Prepared, fold: Fold) -> dict[str, Any]:
+    """The record of a run as that of one of its folds, which names the clips of each part."""
+    parts = fold_parts(fold, record["run"]["select_on"])
+    names = {part: [prepared.described[row]["file"] for row in parts.get(part, ())] for part in PARTS}
+    return {**record, "fold": names}

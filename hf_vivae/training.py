@@ -20,7 +20,7 @@ from .arguments import RunArguments, VivaeTrainingArguments
 from .checkpoints import find_checkpoint
 from .corpus.schema import Corpus
 from .fold_training import train_fold
-from .prepared import Prepared, identity, prepare, run_record
+from .prepared import Prepared, fold_record, identity, prepare, run_record
 from .scoring import score_rows
 from .splits import PARTS, Fold
 
@@ -85,11 +85,12 @@ def _use_all_cores(args: VivaeTrainingArguments) -> None:
 def _pool(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     """Scores over the clips of all finished folds together, whoever trained them, beside those of each fold."""
     output, results, rows = Path(args.output_dir), {}, []
+    record = run_record(run, args, prepared)
     with FileLock(output / ".pool.lock"):  # else an earlier reader may write after a later one
         for fold in prepared.folds:
             folder = output / _folder_name(fold)
             if (finished := runs.finished_results(folder)) is not None:
-                runs.check_same_run(folder, run_record(run, args, prepared, fold))
+                runs.check_same_run(folder, fold_record(record, prepared, fold))
                 results[fold.name] = finished
                 rows += runs.read_predictions(folder)
         content = {

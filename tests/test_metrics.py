@@ -2,7 +2,6 @@
 
 import math
 import re
-import warnings
 
 import evaluate
 import numpy as np
@@ -15,14 +14,9 @@ from transformers import EvalPrediction
 
 from hf_vivae.metrics import ClassificationScores, make_compute_metrics
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 EMOTIONS = ["achievement", "anger", "fear", "pain", "pleasure", "surprise"]
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_failures():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def clips(number: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,5 @@
 """Bootstrap bounds: what is drawn, how scores are weighted, and how often the bounds hold the truth."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -17,14 +16,9 @@ from hf_vivae.evaluation.resampling import bootstrap_bounds, expanded_level
 from hf_vivae.evaluation.statistics import point_scores
 from hf_vivae.evaluation.weighted_scores import all_scores, auc
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 NAMES = ["a", "b", "c"]
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_failures():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def share(right: np.ndarray) -> Callable:

@@ -1,7 +1,6 @@
 """Protocols over random corpora: what each claims is proven, and what it needs is said in one sentence."""
 
 import re
-import warnings
 from collections import Counter
 from itertools import combinations
 
@@ -14,6 +13,8 @@ from hypothesis import strategies as st
 from hf_vivae import splits
 from hf_vivae.corpus import INTENSITIES
 from hf_vivae.splits import PARTS, PROTOCOLS, Fold, Protocol, make_folds
+
+pytestmark = pytest.mark.filterwarnings("error")
 
 SPEAKER_PROTOCOLS = [name for name, protocol in PROTOCOLS.items() if protocol.speaker_disjoint]
 GROUPED = [name for name, protocol in PROTOCOLS.items() if protocol.grouped]
@@ -28,13 +29,6 @@ FEATURES = Features(
 # of a protocol that cannot do with three speakers, or with a label of one clip
 FEWEST_SPEAKERS = {"speakers-05-06": 4}
 FEWEST_OF_A_LABEL = {"random-70-15-15": 7}
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_failures():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def corpus_of(speakers: list[str | None], names: list[str] | None = None, **columns: list) -> Dataset:

@@ -24,14 +24,9 @@ from hf_vivae.evaluation.statistics import (
 )
 from hf_vivae.metrics import ClassificationScores
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 NAMES = ["a", "b", "c"]
-
-
-@pytest.fixture(autouse=True)
-def _warnings_are_failures():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def test_interval_is_wilsons():
