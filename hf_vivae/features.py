@@ -182,9 +182,8 @@ def corpus_key(dataset: datasets.Dataset) -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(
-    maxsize=1
-)  # a run asks for those of its corpus for each cache and fold; all bytes are read for it
+# every cache and fold of a run asks for those of its corpus, and all bytes are read for them
+@functools.lru_cache(maxsize=1)
 def clip_digests(dataset: datasets.Dataset) -> tuple[str, ...]:
     """SHA-256 of the file of each clip, as it is stored."""
     return tuple(
