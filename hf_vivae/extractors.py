@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, Wav2Vec2FeatureExtractor
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .models import WaveformFeatureExtractor, build_feature_extractor
 
 
-def matching_extractor(name: str, config: PreTrainedConfig) -> WaveformFeatureExtractor:
+def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
     """The feature extractor of a model of `MODELS` whose output has the shape that its configuration asks for."""
     extractor = build_feature_extractor(name)
     if hasattr(config, "num_samples"):
@@ -30,11 +30,15 @@ def fit_extractor_length(
         extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
-    elif getattr(settings, "feat_extract_norm", None) == "group" and not isinstance(
-        extractor, WaveformFeatureExtractor
-    ):
-        extractor = fixed_length(extractor, max_seconds)
+    elif isinstance(extractor, Wav2Vec2FeatureExtractor):
+        extractor.return_attention_mask = True
     return extractor
+
+
+def remember_cut(extractor: FeatureExtractionMixin, max_seconds: float) -> None:
+    """Have an extractor that takes clips of any length say where the training cut them, in `num_samples`."""
+    if isinstance(extractor, Wav2Vec2FeatureExtractor) and not hasattr(extractor, "num_samples"):
+        extractor.num_samples = math.ceil(max_seconds * extractor.sampling_rate)
 
 
 def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> WaveformFeatureExtractor:
@@ -57,11 +61,9 @@ def extract_features(
     if isinstance(extractor, WaveformFeatureExtractor):
         return {extractor.model_input_names[0]: extractor.extract(clips)}
     padding = {}
-    if type(extractor).__name__ == "Wav2Vec2FeatureExtractor":
-        padding = {
-            "max_length": math.ceil(max_seconds * extractor.sampling_rate),
-            "return_attention_mask": True,
-        }
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        longest = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
+        padding = {"max_length": longest, "return_attention_mask": True}
     elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
         padding = {"max_length": 2 * math.ceil(max_seconds * 50)}  # frames of 10 ms, stacked in pairs
     if padding:

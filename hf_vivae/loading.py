@@ -24,9 +24,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATIO
 from transformers.utils import logging
 
 from .extractors import fit_extractor_length, fixed_length, matching_extractor
-from .models import MODELS, WaveformFeatureExtractor, build_config
+from .models import MODELS, build_config
 from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.probe import ProbeConfig, ProbeForAudioClassification, bare_encoder
+from .padding import ignore_padding
 
 # of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
 OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version")
@@ -51,12 +52,13 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
             f"expected a trained audio classifier in {folder}, found no weights for {len(missing)} of its parts "
             f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
         )
-    return model.eval(), AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return ignore_padding(model).eval(), extractor
 
 
 def load_named(
     name: str, labels: dict[int, str], config: dict, folder: Path | None
-) -> tuple[PreTrainedModel, WaveformFeatureExtractor]:
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     """A model of `MODELS` and its feature extractor.
 
     Args:
@@ -72,7 +74,7 @@ def load_named(
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     if folder is None:
         model = spec.model_class(build_config(name, **config, **label_config))
-        return model, matching_extractor(name, model.config)
+        return ignore_padding(model), matching_extractor(name, model.config)
     settings = _read_json(folder / "config.json")
     _check_weights(folder)
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
@@ -90,7 +92,7 @@ def load_named(
             folder, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **fields
         )
     _check_fit(loaded, folder)
-    return model, matching_extractor(name, model.config)
+    return ignore_padding(model), matching_extractor(name, model.config)
 
 
 def load_any(
@@ -104,8 +106,8 @@ def load_any(
     """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
 
     A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
-    fixed, which the library would train. Encoders whose first normalisation runs over padding (`group` norm) get our
-    fixed-length extractor, so that a score does not depend on how a clip was padded.
+    fixed, which the library would train. Encoders whose first layers see padding are kept from it, so that a score does
+    not depend on how a clip was padded (see `ignore_padding`).
 
     Raises:
         ValueError: for folders without `config.json` or safetensors, and for code without consent.
@@ -144,7 +146,7 @@ def load_any(
         _check_fit(loaded, folder)
     if settings.model_type == "whisper":
         model.encoder.embed_positions.requires_grad_(False)
-    return model, extractor
+    return ignore_padding(model), extractor
 
 
 def load_probe(
@@ -187,28 +189,14 @@ def load_probe(
     if model.config.masked_mean and kind == "whisper":
         extractor = MaskedWhisperFeatureExtractor(**extractor.to_dict())
     elif model.config.masked_mean:
-        extractor = _masking_extractor(folder)
-    elif type(extractor).__name__ == "Wav2Vec2FeatureExtractor":
+        extractor.return_attention_mask = True
+    elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor = fixed_length(extractor, max_seconds)
     elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
         raise ValueError(
             "expected masked_mean of an encoder whose features have no fixed length (w2v-BERT), found false; leave it."
         )
     return model.eval(), extractor
-
-
-def _masking_extractor(folder: Path) -> FeatureExtractionMixin:
-    """The extractor of a checkpoint, with a mask, where `load_any` has put fixed lengths in its place."""
-    extractor = AutoFeatureExtractor.from_pretrained(folder)
-    if isinstance(extractor, WaveformFeatureExtractor):  # a checkpoint that this package has fine-tuned
-        if not extractor.zero_mean_unit_variance:
-            raise ValueError(
-                f"expected an encoder whose clips are normalised one by one, found {folder}, which divides them by "
-                "the peak of its training clips; set masked_mean to false."
-            )
-        extractor = Wav2Vec2FeatureExtractor(sampling_rate=extractor.sampling_rate, do_normalize=True)
-    extractor.return_attention_mask = True
-    return extractor
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
 )
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .features_mel import LogMelFeatureExtractor
 from .features_waveform import WaveformFeatureExtractor
@@ -35,7 +37,7 @@ class ModelSpec:
 
     config_class: type[PreTrainedConfig]
     model_class: type[PreTrainedModel]
-    extractor_class: type[WaveformFeatureExtractor]
+    extractor_class: type[FeatureExtractionMixin]
     config: dict = field(default_factory=dict)
     extractor: dict = field(default_factory=dict)
     pretrained: str | None = None
@@ -67,8 +69,9 @@ MODELS: dict[str, ModelSpec] = {
     "wav2vec2": ModelSpec(
         Wav2Vec2Config,
         Wav2Vec2ForSequenceClassification,
-        WaveformFeatureExtractor,
-        extractor={"sampling_rate": 16000, "num_samples": 16000, "zero_mean_unit_variance": True},
+        Wav2Vec2FeatureExtractor,
+        # the library's own, so that its checkpoints need no code; num_samples is ours: where clips are cut
+        extractor={"sampling_rate": 16000, "num_samples": 16000, "return_attention_mask": True},
         pretrained="facebook/wav2vec2-base-960h",
     ),
 }
@@ -121,7 +124,7 @@ def build_model(name: str, **config) -> PreTrainedModel:
     return model_spec(name).model_class(build_config(name, **config))
 
 
-def build_feature_extractor(name: str, **config) -> WaveformFeatureExtractor:
+def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
     """The feature extractor of a model of `MODELS`, with nothing measured on a training set yet.
 
     Args:

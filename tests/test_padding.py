@@ -1,0 +1,111 @@
+"""A clip in a padded batch gives what the library's own model gives for the clip alone."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tiny import CONFIGS
+from transformers import AutoConfig, AutoModelForAudioClassification
+
+from hf_vivae.padding import MaskedGroupNorm, ignore_padding
+
+LEAKING = (
+    "data2vec-audio", "hubert", "sew", "sew-d", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-conformer",
+    "wavlm",
+)  # fmt: skip
+LENGTHS = (16000, 9001, 12345)
+
+
+def tiny(kind: str, **settings):
+    torch.manual_seed(0)
+    fields = {**CONFIGS["wav2vec2"], "num_feat_extract_layers": 3, "num_labels": 3, **settings}
+    if kind == "data2vec-audio":
+        fields["num_conv_pos_embeddings"] = 2  # of these it has so many layers
+    model = AutoModelForAudioClassification.from_config(AutoConfig.for_model(kind, **fields)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():  # far from their start, where positions and norms do little
+            weight.add_(0.3 * torch.randn_like(weight))
+    return model
+
+
+def padded() -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Clips `(samples,)`, and the same as one batch with its mask."""
+    generator = torch.Generator().manual_seed(1)
+    clips = [torch.randn(length, generator=generator) for length in LENGTHS]
+    values, mask = torch.zeros(3, max(LENGTHS)), torch.zeros(3, max(LENGTHS), dtype=torch.long)
+    for row, clip in enumerate(clips):
+        values[row, : len(clip)], mask[row, : len(clip)] = clip, 1
+    return clips, {"input_values": values, "attention_mask": mask}
+
+
+@torch.no_grad()
+def alone(model, clips) -> torch.Tensor:
+    return torch.cat([model(clip[None]).logits for clip in clips])
+
+
+# not SEW with a sum over layers: the library adds hidden states of two lengths
+@pytest.mark.parametrize(
+    ("kind", "layer_sum"),
+    [*((kind, False) for kind in LEAKING), *((kind, True) for kind in LEAKING if not kind.startswith("sew"))],
+)
+def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, layer_sum):
+    model, (clips, batch) = tiny(kind, use_weighted_layer_sum=layer_sum), padded()
+    expected = alone(model, clips)
+    with torch.no_grad():
+        assert not torch.allclose(model(**batch).logits, expected, atol=1e-3), "the library's leaks, or this is void"
+        ignore_padding(model)
+        torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone(model, clips), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_gradients_are_those_of_each_clip_alone_with_and_without_checkpointing():
+    model, (clips, batch) = tiny("wav2vec2"), padded()
+    labels = torch.tensor([0, 2, 1])
+    for clip, label in zip(clips, labels, strict=True):
+        (model(clip[None], labels=label[None]).loss / 3).backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    for checkpointing in (False, True):
+        again = ignore_padding(copy.deepcopy(model))
+        again.zero_grad()
+        if checkpointing:
+            again.train()
+            again.gradient_checkpointing_enable({"use_reentrant": False})
+        again(**batch, labels=labels).loss.backward()
+        found = {name: weight.grad for name, weight in again.named_parameters() if weight.grad is not None}
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_saved_is_the_librarys(tmp_path):
+    model, (clips, _) = tiny("hubert"), padded()
+    expected = alone(model, clips)
+    ignore_padding(model).save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    loaded = AutoModelForAudioClassification.from_pretrained(tmp_path)
+    assert not any(isinstance(module, MaskedGroupNorm) for module in loaded.modules())
+    torch.testing.assert_close(alone(loaded, clips), expected, atol=0, rtol=0)
+
+
+def test_a_batch_without_mask_after_one_with_it_is_the_librarys():
+    model, (_, batch) = tiny("wav2vec2"), padded()
+    with torch.no_grad():
+        expected = model(batch["input_values"]).logits
+        ignore_padding(model)(**batch)
+        torch.testing.assert_close(model(batch["input_values"]).logits, expected, atol=0, rtol=0)
+
+
+def test_a_model_without_such_layers_is_left_as_it_is():
+    model = tiny("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True)
+    before = {id(module): type(module) for module in model.modules()}
+    assert ignore_padding(model) is model
+    assert {id(module): type(module) for module in model.modules()} == before
+    assert not model._forward_pre_hooks
+
+
+def test_the_norm_equals_torchs_on_the_clips_frames():
+    norm = torch.nn.GroupNorm(4, 4)
+    torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.bias)
+    values = torch.from_numpy(np.random.default_rng(0).normal(3, 2, (2, 4, 50)).astype(np.float32))
+    expected = norm(values[1:, :, :20])[0]
+    norm.__class__, norm.frames = MaskedGroupNorm, torch.tensor([50, 20])
+    torch.testing.assert_close(norm(values)[1, :, :20], expected, atol=1e-6, rtol=1e-6)
