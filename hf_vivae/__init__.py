@@ -3,6 +3,7 @@
 Importing this package registers its models and feature extractors with the library's Auto classes.
 """
 
+from .classifier import load_classifier
 from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
 from .models import MODELS, build_feature_extractor, build_model
 from .splits import PROTOCOLS, Fold, make_folds
@@ -17,6 +18,7 @@ __all__ = [
     "__version__",
     "build_feature_extractor",
     "build_model",
+    "load_classifier",
     "load_folder",
     "load_synthetic",
     "load_vivae",

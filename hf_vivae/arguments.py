@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 from .corpus.schema import check_choice
 from .corpus.tasks import TASKS
@@ -180,6 +181,11 @@ class VivaeTrainingArguments(TrainingArguments):
             raise ValueError(
                 "a run resumes by itself: repeat its command with the same --output_dir, without "
                 "--resume_from_checkpoint."
+            )
+        if self.hub_strategy == HubStrategy.CHECKPOINT:
+            raise ValueError(
+                "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "
+                "states, and these are pickles; a run resumes from its own folder."
             )
         if self.batch_eval_metrics:
             raise ValueError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ Source = bytes | str | Path | dict[str, Any]
 
 MPEG_FRAME = 1152  # samples
 MIN_RATE, MAX_RATE = 1_000, 768_000
+LARGEST_TERM = 1000  # of a ratio of rates
 # Writers that cannot seek back leave 0x7FFFF000 or more where the size of the sound belongs.
 STREAMING_SIZE = 0x7FFFF000
 
@@ -103,14 +105,21 @@ def load(source: Source, sampling_rate: int | None = None, name: str | None = No
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Band-limited resampling of `(samples,)` between two rates in Hz, by torchaudio's windowed sinc."""
+    """Band-limited resampling of `(samples,)` between two rates in Hz, by torchaudio's windowed sinc.
+
+    Its filters grow with the terms of the ratio, to gigabytes for a rate such as 44,101 Hz: a ratio that has no terms
+    up to 1000 (all common rates have) is taken for the nearest, which is off by a hundredth of a percent at most.
+    """
     if source_rate == target_rate:
         return samples
     import torch
     from torchaudio.functional import resample as sinc
 
     waveform = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    return sinc(waveform, source_rate, target_rate).numpy()
+    low, high = sorted((source_rate, target_rate))
+    ratio = Fraction(low, high).limit_denominator(LARGEST_TERM)
+    source, target = (ratio.numerator, ratio.denominator) if source_rate == low else ratio.as_integer_ratio()[::-1]
+    return sinc(waveform, source, target).numpy()
 
 
 def _read_bytes(source: Source, name: str | None) -> tuple[bytes, str]:

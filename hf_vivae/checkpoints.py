@@ -1,64 +1,129 @@
 """Where a model starts from: the folder of a checkpoint, fetched from the Hub if need be."""
 
+import logging
+import re
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from .corpus.download import NetworkError, check_reachable
 from .models import MODELS, PROBE
 
+COMMIT = re.compile("[0-9a-f]{40}")
+BUSY = 429  # and from 500 on: the Hub is there, but does not serve now
 
-def resolve_checkpoint(id_or_folder: str, code: bool = False) -> Path:
-    """The local folder of a checkpoint: as given, from the cache, or downloaded from the Hub.
+logger = logging.getLogger(__name__)
+
+
+def resolve_checkpoint(id_or_folder: str, code: bool = False, revision: str | None = None) -> Path:
+    """The local folder of a checkpoint: as given, or downloaded from the Hub unless the cache has what lies there.
+
+    The Hub is asked each time whether there is something newer, unless `HF_HUB_OFFLINE` is set or `revision` is a
+    commit that the cache has. Where it cannot be reached, what the cache has is used, with a warning. Folders of a
+    repo are left there.
 
     Args:
         id_or_folder: a folder, or a Hub id such as `facebook/wav2vec2-base-960h`.
         code: fetch the checkpoint's Python files too.
+        revision: branch, tag or commit (40 hexadecimal digits) of a Hub id; by default the main branch.
 
     Raises:
         ValueError: where it is neither a folder nor cached and the Hub does not have it or cannot be reached; said
             within seconds, and not after the library's retries, which take most of a minute.
     """
     if Path(id_or_folder).is_dir():
+        if revision is not None:
+            raise ValueError(
+                f"expected a Hub id (owner/name) beside revision {revision!r}, found the folder {id_or_folder}; leave "
+                "out one of the two."
+            )
         return Path(id_or_folder)
     if "/" not in id_or_folder:
         raise ValueError(
             f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the spelling."
         )
     patterns = ["*.json", "*.safetensors", *(["*.py"] if code else [])]
+    files = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
+    cached = _cached(id_or_folder, revision, files)
+    if cached and (constants.is_offline_mode() or COMMIT.fullmatch(revision or "")):
+        return cached
+    failure = _why_unreachable(id_or_folder, revision)
+    if failure is None:
+        return _download(id_or_folder, revision, files)
+    if cached is None:
+        raise ValueError(
+            f"{id_or_folder!r} is neither a folder nor in the cache, and {failure}; download it elsewhere and give "
+            "its folder, or start one of the report's models with --from_scratch."
+        )
+    logger.warning("%s is taken from the cache (commit %.7s), for %s.", id_or_folder, cached.name, failure)
+    return cached
+
+
+def _cached(repo: str, revision: str | None, files: dict[str, Any]) -> Path | None:
     try:
-        cached = Path(snapshot_download(id_or_folder, local_files_only=True, allow_patterns=patterns))
-        if any(cached.glob("*.safetensors")):
-            return cached
+        folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, **files))
     except HFValidationError as error:
         raise ValueError(
-            f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the path."
+            f"expected a checkpoint folder or a Hub id (owner/name), found {repo!r}; check the path."
         ) from error
     except LocalEntryNotFoundError:
-        pass
-    _check_hub_is_reachable(id_or_folder)
-    try:
-        return Path(snapshot_download(id_or_folder, allow_patterns=patterns))
-    except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"expected a checkpoint folder or a Hub id that can be downloaded, found {id_or_folder!r} ({reason}); "
-            "check the name, or log in with `hf auth login` if it is private or gated."
-        ) from error
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
 
 
-def _check_hub_is_reachable(id_or_folder: str) -> None:
-    cure = "download it elsewhere and give its folder, or start one of the report's models with --from_scratch."
+def _why_unreachable(repo: str, revision: str | None) -> str | None:
+    """What keeps the Hub from serving a repo just now; None where it would.
+
+    Raises:
+        ValueError: where it answers that there is no such repo or revision.
+    """
     if constants.is_offline_mode():
-        raise ValueError(f"{id_or_folder!r} is neither a folder nor in the cache, and HF_HUB_OFFLINE is set; {cure}")
+        return "HF_HUB_OFFLINE is set"
     try:
         check_reachable(constants.ENDPOINT)
+        HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
     except NetworkError as error:
+        return f"there is {error.found}"
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status < 500 and status != BUSY:
+            raise _refusal(repo, revision, error) from error
+        return f"the Hub answers HTTP {status}"
+    except HTTPError as error:
+        return f"the Hub gives no answer ({type(error).__name__})"
+    return None
+
+
+def _download(repo: str, revision: str | None, files: dict[str, Any]) -> Path:
+    try:
+        return Path(snapshot_download(repo, revision=revision, **files))
+    except (HTTPError, OSError) as error:
+        # the library hides refusals of single files, and what cut a download, behind one of its own
+        cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code < 500:
+            raise _refusal(repo, revision, cause) from error
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
         raise ValueError(
-            f"{id_or_folder!r} is neither a folder nor in the cache, and there is {error.found}; {cure}"
+            f"expected a whole download of {repo!r}, found it cut ({reason}); try again, what has arrived is kept."
         ) from error
+
+
+def _refusal(repo: str, revision: str | None, error: HfHubHTTPError) -> ValueError:
+    if isinstance(error, RevisionNotFoundError):
+        return ValueError(f"expected a branch, tag or commit of {repo}, found none called {revision!r}; correct it.")
+    return ValueError(
+        f"expected a checkpoint folder or a Hub id that can be downloaded, found {repo!r} (HTTP "
+        f"{error.response.status_code}); check the name, or log in with `hf auth login` if it is private or gated."
+    )
 
 
 def find_checkpoint(

@@ -30,6 +30,8 @@ def fit_extractor_length(
         extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
+    elif settings.model_type in ("sew", "sew-d"):  # whose pooling of frames sees padding, mask or not
+        extractor = fixed_length(extractor, max_seconds)
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.return_attention_mask = True
     return extractor

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .collator import ClipCollator
 from .corpus.schema import Corpus
+from .extractors import remember_cut
 from .features import build_embeddings, fit_extractor
 from .fitting import fit
 from .habits import marks
@@ -26,6 +27,7 @@ from .models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from .models.probe import ProbeForAudioClassification
 from .prepared import Prepared, fold_parts, fold_record, identity, run_record
 from .probing import refit
+from .publishing import Publisher
 from .scoring import most_frequent, predict_parts, report_scores, score_rows
 from .splits import Fold
 from .trainer import VivaeTrainer
@@ -40,6 +42,7 @@ def train_fold(
     fold: Fold,
     folder: Path,
     checkpoint: Path | None,
+    publisher: Publisher | None = None,
 ) -> dict[str, Any]:
     """Train on one fold into its run folder, and score what was selected once; the content of its `results.json`.
 
@@ -50,19 +53,20 @@ def train_fold(
         fold: its clips of each part.
         folder: of the run; a finished one is not trained again.
         checkpoint: what the model starts from; None for random weights.
+        publisher: of its checkpoints while it trains.
 
     Raises:
         ValueError: where another process trains in the folder, or it holds another run.
     """
     args = copy.copy(args)
-    args.output_dir = str(folder)
+    args.output_dir, args.push_to_hub = str(folder), False  # Trainer would push its pickled arguments, too
     with runs.claim(folder) if args.process_index == 0 else nullcontext():
         record = fold_record(run_record(run, args, prepared), prepared, fold)
         runs.check_same_run(folder, record)
         if (finished := runs.finished_results(folder)) is not None:
             logger.warning("%s is finished and not trained again; its scores follow.", folder)
             return finished
-        return _train(run, args, prepared, fold, folder, checkpoint, record)
+        return _train(run, args, prepared, fold, folder, checkpoint, record, publisher)
 
 
 def _train(
@@ -73,13 +77,17 @@ def _train(
     folder: Path,
     checkpoint: Path | None,
     record: dict[str, Any],
+    publisher: Publisher | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     runs.reset_peak_memory()
     set_seed(args.seed)
     parts = fold_parts(fold, run.select_on)
-    max_seconds = run.max_seconds or min(max(prepared.corpus.dataset["duration"]), LONGEST_INPUT)
+    longest = max(prepared.corpus.dataset["duration"])
+    max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    if max_seconds < longest:
+        remember_cut(extractor, max_seconds)
     if not run.resample:
         _hear_unresampled(extractor, prepared.corpus)
     with args.main_process_first(desc="features"):
@@ -87,6 +95,8 @@ def _train(
     trainer = _make_trainer(run, args, prepared, parts, model, extractor, features)
     if args.should_save:
         runs.write_json(folder / "run.json", record)
+    if publisher:
+        trainer.add_callback(publisher.while_training(extractor, record))
     chosen = fit(trainer, folder)
     rows = _predict(trainer, features, fold.name, parts, prepared)
     results = {
@@ -120,7 +130,7 @@ def _load(
 
 def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
     rate = corpus.dataset.features["audio"].sampling_rate
-    if rate is None or not isinstance(extractor, WaveformFeatureExtractor):
+    if rate is None or not isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor)):
         raise ValueError(
             "--resample false needs a model of this package and clips of one sampling rate, found "
             f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."

@@ -41,7 +41,8 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
         ValueError: for folders without `config.json` or safetensors, and for weights that are missing or do not fit.
     """
     _read_json(folder / "config.json")
-    _check_weights(folder)
+    _read_json(folder / "preprocessor_config.json")
+    _check_weights(folder, "train it again")
     with _hushed():
         model, loaded = AutoModelForAudioClassification.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
@@ -53,7 +54,9 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
             f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
         )
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    return ignore_padding(model).eval(), extractor
+    if not isinstance(model, ProbeForAudioClassification):  # which keeps its encoder from padding by itself
+        ignore_padding(model)
+    return model.eval(), extractor
 
 
 def load_named(
@@ -106,8 +109,8 @@ def load_any(
     """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
 
     A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
-    fixed, which the library would train. Encoders whose first layers see padding are kept from it, so that a score does
-    not depend on how a clip was padded (see `ignore_padding`).
+    fixed, which the library would train. Encoders whose first layers see padding are kept from it, so that a score
+    does not depend on how a clip was padded (see `ignore_padding`).
 
     Raises:
         ValueError: for folders without `config.json` or safetensors, and for code without consent.
@@ -229,15 +232,15 @@ def _check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
         )
 
 
-def _check_weights(folder: Path) -> None:
+def _check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
     if not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
-            "weights are not read), or start with --from_scratch."
+            f"weights are not read), or {otherwise}."
         )
 
 
 def _read_json(path: Path) -> dict:
     if not path.is_file():
-        raise ValueError(f"expected a checkpoint with config.json, found none in {path.parent}; check the folder.")
+        raise ValueError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
     return json.loads(path.read_text(encoding="utf-8"))

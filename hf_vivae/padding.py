@@ -1,8 +1,8 @@
 """Padding that no score depends on, also in encoders whose first layers see it.
 
 Group norm (wav2vec2-base and its kin) takes its statistics over padding, and the convolutions of data2vec and of
-wav2vec2-conformer carry it inwards, mask or not. With these mended, a clip in a padded batch gives what the library's own model gives for
-the clip alone: checkpoints keep the library's classes, and their scores are those of `pipeline`.
+wav2vec2-conformer carry it inwards, mask or not. With these mended, a clip in a padded batch gives what the library's
+own model gives for the clip alone: checkpoints keep the library's classes, and their scores are those of `pipeline`.
 """
 
 import torch

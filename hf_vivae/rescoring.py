@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import runs
-from .checkpoints import resolve_checkpoint
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
@@ -30,14 +29,15 @@ UNKNOWN = "nobody knows whether the checkpoint was trained on these clips"
 
 
 def score_checkpoint(
-    checkpoint: str, corpus: Corpus, task: str, output: Path, trust_remote_code: bool = False
+    checkpoint: str, source: Path, corpus: Corpus, task: str, output: Path, trust_remote_code: bool = False
 ) -> Path:
     """Predict the clips of a corpus with a checkpoint as it is; the folder with predictions, settings and marks.
 
     Clips whose sound trained or selected the checkpoint are left out, as far as its folder says which these were.
 
     Args:
-        checkpoint: run folder of a fold, any other folder, or Hub id.
+        checkpoint: what tables call it: run folder of a fold, any other folder, or Hub id.
+        source: its folder, as `resolve_checkpoint` gives it.
         corpus: clips to predict.
         task: whose labels the checkpoint tells apart.
         output: the folder is made below it.
@@ -47,7 +47,6 @@ def score_checkpoint(
         ValueError: for checkpoints that cannot be loaded or know other labels, and where all clips have trained it.
     """
     started = time.perf_counter()
-    source = resolve_checkpoint(checkpoint, code=trust_remote_code)
     model, extractor = load_trained(source, trust_remote_code)
     record = runs.read_json(source / "run.json") if (source / "run.json").is_file() else None
     labels, label_names = task_labels(corpus.dataset, task)

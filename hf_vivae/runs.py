@@ -29,10 +29,11 @@ PACKAGES = (
     "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
     "soundfile",
 )  # fmt: skip
-# may differ between two starts of one run: where it runs, how it is watched, and how many of its folds
+# may differ between two starts of one run: where it runs, how it is watched and published, and how many of its folds
 VOLATILE = (
     "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
-    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "push_to_hub",
+    "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from .checkpoints import find_checkpoint
 from .corpus.schema import Corpus
 from .fold_training import train_fold
 from .prepared import Prepared, fold_record, identity, prepare, run_record
+from .publishing import Publisher
 from .scoring import score_rows
 from .splits import PARTS, Fold
 
@@ -28,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    run: RunArguments, args: VivaeTrainingArguments, corpus: Corpus | None = None
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    corpus: Corpus | None = None,
+    publisher: Publisher | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Train and score a model on every chosen fold; the content of `results.json`, and the folds' run folders.
 
@@ -38,6 +42,7 @@ def train(
         run: what to train on what.
         args: how to train.
         corpus: what `run.load()` has given, for several runs on one corpus; read anew by default.
+        publisher: pushes checkpoints of the first fold while it trains; the run, once it is there, is its `finish`'s.
 
     Raises:
         ValueError: for everything in arguments, clips, checkpoint or run folder that a user can mend.
@@ -50,7 +55,7 @@ def train(
     chosen = _choose_folds(prepared.folds, run.folds)
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
-        return train_fold(run, args, prepared, chosen[0], output, checkpoint), [output]
+        return train_fold(run, args, prepared, chosen[0], output, checkpoint, publisher), [output]
     runs.make_folder(output)
     record = run_record(run, args, prepared)
     runs.check_same_run(output, record)
@@ -61,7 +66,7 @@ def train(
         folder = output / _folder_name(fold)
         try:
             with _named(fold, folder):
-                train_fold(run, args, prepared, fold, folder, checkpoint)
+                train_fold(run, args, prepared, fold, folder, checkpoint, publisher if fold is chosen[0] else None)
         except runs.Claimed as claimed:
             # processes of one run cannot tell each other so, and a run that trains nothing has failed
             if args.world_size > 1 or (not folders and fold is chosen[-1]):

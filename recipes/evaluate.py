@@ -64,10 +64,13 @@ def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) ->
     from hf_vivae.rescoring import score_checkpoint
 
     trust = arguments.trust_remote_code
-    for name in checkpoints:
-        resolve_checkpoint(name, code=trust)  # which fails at once; the corpus may take a minute
+    # first, since it fails at once; the corpus may take a minute
+    sources = {name: resolve_checkpoint(name, code=trust) for name in checkpoints}
     corpus = arguments.load()
-    return [score_checkpoint(name, corpus, arguments.task, output / "scored", trust) for name in checkpoints]
+    return [
+        score_checkpoint(name, source, corpus, arguments.task, output / "scored", trust)
+        for name, source in sources.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -13,12 +13,17 @@ from hf_vivae.flags import run_script
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.tables import format_results
     from hf_vivae.parsing import parse_run
+    from hf_vivae.publishing import Publisher
     from hf_vivae.training import train
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
-    results, folders = train(run, args)
+    cards = Path(__file__).parents[1] / "model_cards"
+    publisher = Publisher(args, cards) if args.push_to_hub and args.process_index == 0 else None
+    results, folders = train(run, args, publisher=publisher)
     if args.process_index == 0:
         print(f"\n{format_results(results)}\n\n{describe(Path(args.output_dir), folders)}")
+    if publisher:
+        print(f"\npushed      {publisher.finish()}")
 
 
 def describe(output: Path, folders: list[Path]) -> str:

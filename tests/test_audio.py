@@ -171,6 +171,30 @@ def test_resampling_keeps_the_tone_and_drops_what_does_not_fit():
     np.testing.assert_allclose(samples[500:-500], expected[500:-500], atol=5e-3)
 
 
+COMMON = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
+
+
+@pytest.mark.parametrize("target", [16000, 44100])
+@pytest.mark.parametrize("source", [*COMMON, 44101, 22255, 1001, 768_000, 767_999])
+def test_filters_stay_small_whatever_rate_a_header_has(source, target, monkeypatch):
+    terms = []
+    monkeypatch.setattr("torchaudio.functional.resample", lambda samples, *rates: terms.extend(rates) or samples)
+    resample(np.zeros(10, dtype=np.float32), source, target)
+    if source == target:
+        return
+    assert max(terms) <= 1000
+    asked, taken = source / target, terms[0] / terms[1]
+    assert taken == asked if source in COMMON else taken == pytest.approx(asked, rel=1e-4)
+
+
+def test_a_rare_rate_keeps_the_tone():
+    tone = np.sin(2 * np.pi * 440 * np.arange(44101) / 44101).astype(np.float32)
+    heard = resample(tone, 44101, 16000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16000)
+    assert len(heard) == pytest.approx(16000, abs=1)
+    np.testing.assert_allclose(heard[100:-100], expected[100:-100], atol=5e-3)
+
+
 def test_resampling_to_its_own_rate_changes_nothing():
     assert resample(TONE, 16000, 16000) is TONE
 

@@ -15,6 +15,8 @@ from transformers import (
     AutoModelForAudioClassification,
     HubertConfig,
     HubertForSequenceClassification,
+    SEWConfig,
+    SEWForSequenceClassification,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForSequenceClassification,
@@ -28,7 +30,7 @@ from hf_vivae import checkpoints
 from hf_vivae.checkpoints import find_checkpoint, resolve_checkpoint
 from hf_vivae.extractors import extract_features
 from hf_vivae.loading import load_any, load_named
-from hf_vivae.models import build_model
+from hf_vivae.models import WaveformFeatureExtractor, build_model
 
 LABELS = {0: "cough", 1: "laugh", 2: "scream"}
 REAL = Path(__file__).parents[2] / "shared" / "real" / "models" / "whisper-tiny-encoder"
@@ -44,6 +46,8 @@ def library_model(kind: str):
     if kind == "ast":
         config = ASTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
         return ASTForAudioClassification(config), ASTFeatureExtractor()
+    if kind == "sew":
+        return SEWForSequenceClassification(SEWConfig(**WAVE)), Wav2Vec2FeatureExtractor()
     if kind == "hubert-group":
         return HubertForSequenceClassification(HubertConfig(**WAVE)), Wav2Vec2FeatureExtractor()
     config = Wav2Vec2Config(**WAVE, feat_extract_norm="layer", do_stable_layer_norm=True)
@@ -54,14 +58,14 @@ def library_model(kind: str):
 def published(tmp_path_factory):
     """Folder of each library checkpoint, with two labels of its own."""
     folders = {}
-    for kind in ("whisper", "ast", "hubert-group", "wav2vec2-layer"):
+    for kind in ("whisper", "ast", "hubert-group", "wav2vec2-layer", "sew"):
         folders[kind] = tmp_path_factory.mktemp(kind)
         for part in library_model(kind):
             part.save_pretrained(folders[kind])
     return folders
 
 
-@pytest.mark.parametrize("kind", ["whisper", "ast", "hubert-group", "wav2vec2-layer"])
+@pytest.mark.parametrize("kind", ["whisper", "ast", "hubert-group", "wav2vec2-layer", "sew"])
 def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind, published, tmp_path):
     model, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
     assert model.config.id2label == LABELS
@@ -99,6 +103,12 @@ def test_encoders_of_waveforms_keep_the_librarys_extractor(kind, published):
     assert type(extractor) is Wav2Vec2FeatureExtractor
     features = extract_features(extractor, clips(16000), 1.5)
     assert features["input_values"].shape == features["attention_mask"].shape == (3, 24000)
+
+
+def test_an_encoder_that_cannot_be_kept_from_padding_gets_fixed_lengths(published):
+    _, extractor = load_any(published["sew"], LABELS, {}, max_seconds=1.5)
+    assert type(extractor) is WaveformFeatureExtractor
+    assert (extractor.num_samples, extractor.zero_mean_unit_variance) == (24000, True)
 
 
 def test_from_scratch_starts_elsewhere(published):

@@ -34,7 +34,7 @@ def by_file(rows) -> dict[str, list[float]]:
 
 def test_on_its_own_corpus_only_what_it_has_not_learnt_from_is_scored(fold, corpus, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
-        folder = score_checkpoint(str(fold), corpus, "emotion", tmp_path)
+        folder = score_checkpoint(str(fold), fold, corpus, "emotion", tmp_path)
     assert "36 clips that trained or selected" in caplog.text
     found, expected = by_file(read_predictions(folder)), by_file(read_predictions(fold))
     assert found.keys() == expected.keys()
@@ -55,7 +55,7 @@ def test_logits_stand_in_the_order_of_the_corpus_and_what_it_lacks_behind(fold, 
             target = tmp_path / "clips" / emotion / path.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    folder = score_checkpoint(str(fold), read_folder(tmp_path / "clips"), "emotion", tmp_path)
+    folder = score_checkpoint(str(fold), fold, read_folder(tmp_path / "clips"), "emotion", tmp_path)
     rows, results = read_predictions(folder), read_json(folder / "results.json")
     assert results["labels"] == ["anger", "surprise", "achievement", "fear", "pain", "pleasure"]
     assert {(row["label"], row["file"].split("_")[1]) for row in rows} == {(0, "anger"), (1, "surprise")}
@@ -74,10 +74,10 @@ def test_what_it_has_learnt_from_is_known_by_its_sound_and_not_by_its_name(fold,
             target = root / emotion / (path.name if root is others else f"clip {number}.wav")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(sound)
-    found = read_predictions(score_checkpoint(str(fold), read_folder(renamed), "emotion", tmp_path))
+    found = read_predictions(score_checkpoint(str(fold), fold, read_folder(renamed), "emotion", tmp_path))
     tested = {row["digest"] for row in read_predictions(fold) if row["split"] == "test"}
     assert {row["digest"] for row in found} == tested
-    assert len(read_predictions(score_checkpoint(str(fold), read_folder(others), "emotion", tmp_path))) == 24
+    assert len(read_predictions(score_checkpoint(str(fold), fold, read_folder(others), "emotion", tmp_path))) == 24
 
 
 def other_sound(path: Path) -> bytes:
@@ -90,7 +90,7 @@ def other_sound(path: Path) -> bytes:
 def test_clips_that_selected_are_left_out_too(tiny_vivae, corpus, tmp_path):
     run(flags(tiny_vivae, tmp_path / "run", "mlp", "--select_on", "test", "--num_train_epochs", "1"))
     with pytest.raises(ValueError, match="found that all 48 trained or selected it; give another --data"):
-        score_checkpoint(str(tmp_path / "run" / "S01"), corpus, "emotion", tmp_path)
+        score_checkpoint(str(tmp_path / "run" / "S01"), tmp_path / "run" / "S01", corpus, "emotion", tmp_path)
 
 
 def test_a_checkpoint_without_its_run_is_marked(fold, corpus, tmp_path):
@@ -98,7 +98,7 @@ def test_a_checkpoint_without_its_run_is_marked(fold, corpus, tmp_path):
     bare.mkdir()
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         shutil.copy(fold / name, bare / name)
-    folder = score_checkpoint(str(bare), corpus, "emotion", tmp_path)
+    folder = score_checkpoint(str(bare), bare, corpus, "emotion", tmp_path)
     assert read_json(folder / "results.json")["habits"] == [UNKNOWN]
     assert len(read_predictions(folder)) == 48
 
@@ -141,8 +141,8 @@ def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):
 
 def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):
     with pytest.raises(ValueError, match=r"expected labels that .* knows \(achievement, .*\), found low, moderate"):
-        score_checkpoint(str(fold), corpus, "intensity", tmp_path)
+        score_checkpoint(str(fold), fold, corpus, "intensity", tmp_path)
     copy = shutil.copytree(fold, tmp_path / "copy")
     (copy / "config.json").unlink()
     with pytest.raises(ValueError, match=r"expected a checkpoint with config.json, found none"):
-        score_checkpoint(str(copy), corpus, "emotion", tmp_path)
+        score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path)

@@ -18,7 +18,7 @@ GROUPING = (
     "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
     "synthetic_seed",
 )  # fmt: skip
-WATCHING = ("run_name", "report_to", "push_to_hub", "hub_model_id")
+WATCHING = ("run_name", "report_to")
 
 Settings = tuple[tuple[str, str], ...]
 

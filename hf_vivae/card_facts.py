@@ -1,0 +1,133 @@
+"""What a model card says of a checkpoint's files and of its training, without the folders of the machine it was on."""
+
+import re
+import shlex
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from .card_metadata import CLIPS, GENERATED, OF_VIVAE, base_model, card_stem, is_hub_id
+from .models import MODELS, PROBE, short_name
+from .runs import read_json
+
+IN_RECIPES = ("train.py", "reproduce.py")  # the scripts that train
+OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
+SOLVED = ("logistic-regression", "probe")  # without epochs
+# a folder at the start of an argument, of its value, or of a text within JSON; an address has two slashes
+FOLDERS = re.compile(r'((?:^|=)(?:probe:)?|")((?:~|[A-Za-z]:)?[\\/](?!/)[^"]*)')
+
+
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """What is heard, how large the network is, and what loading it asks for.
+
+    Args:
+        folder: with `config.json`, `preprocessor_config.json` and weights.
+    """
+    config, extractor = (read_json(folder / f"{name}.json") for name in ("config", "preprocessor_config"))
+    code = "auto_map" in config or "auto_map" in extractor
+    files = sorted(folder.glob("*.safetensors"))
+    return {
+        "config": config,
+        "extractor": extractor,
+        "sampling_rate": extractor["sampling_rate"],
+        **_length(extractor),
+        "parameters": f"{sum(map(_count, files)):,}",
+        "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:,.1f}",
+        "code": code,
+        "ours": not code or config["model_type"].startswith(OF_THIS_PACKAGE),
+        "timm": config["model_type"] == NEEDS_TIMM,
+    }
+
+
+def _count(file: Path) -> int:
+    """Numbers in a file of weights, which is not read but for its header."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as weights:
+        names = weights.keys()
+        return sum(prod(weights.get_slice(name).get_shape()) for name in names)
+
+
+def _length(extractor: dict[str, Any]) -> dict[str, Any]:
+    """How many seconds of a clip the model hears, and whether whoever calls `pipeline` has to cut it so."""
+    samples = extractor.get("num_samples", extractor.get("n_samples"))  # the latter is Whisper's
+    seconds = samples and samples / extractor["sampling_rate"]
+    return {
+        "seconds": seconds and f"{seconds:.3g}",
+        "exact_seconds": seconds and f"{seconds:.9g}",
+        "middle": extractor.get("pad_clip") is False,
+        "cut_by_caller": "num_samples" in extractor and "auto_map" not in extractor,
+    }
+
+
+def training_facts(record: dict[str, Any]) -> dict[str, Any]:
+    """On what, from what, how, with what and how long a model was trained, for the template.
+
+    Args:
+        record: the run's `run.json`.
+    """
+    run, corpus, environment = record["run"], record["corpus"], record["environment"]
+    base, spent = base_model(run), record.get("seconds")  # a training under way has not spent its time yet
+    return {
+        "name": short_name(run["model"]),
+        "reported": run["model"] in MODELS,
+        "corpus": corpus["name"],
+        "clips_name": CLIPS[corpus["name"]],
+        "of_vivae": corpus["name"] in OF_VIVAE,
+        "generated": corpus["name"] in GENERATED,
+        "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
+        "clips": corpus["clips"],
+        "partial": bool(corpus["problems"]),
+        "base": base and (base if is_hub_id(base) else short_name(base)),
+        "base_on_hub": is_hub_id(base),
+        "usual_base": run["model"] in MODELS and base == MODELS[run["model"]].pretrained,
+        "probe": run["model"].startswith(PROBE),
+        "recipe": run["recipe"],
+        "switches": run["as_coded"],
+        "command": shown_command(environment["command"]),
+        "steps": None if card_stem(run["model"]) in SOLVED else _steps(record),
+        "environment": environment,
+        "commit": _commit(environment["git_commit"]),
+        "time": None if spent is None else duration(spent),
+        "memory": None if spent is None else f"{record['peak_memory_mb'] * 2**20 / 1e9:.1f}",
+    }
+
+
+def _steps(record: dict[str, Any]) -> str:
+    training = record["training"]
+    clips = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * record["processes"]
+    length = (
+        f"{training['max_steps']} steps" if training["max_steps"] > 0 else f"{training['num_train_epochs']:g} epochs"
+    )
+    return f"{length}, {clips} clips a step, learning rate {training['learning_rate']:g}, seed {training['seed']}"
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """A command as it can be repeated, and without the folders that lead to its files.
+
+    Args:
+        command: name of the script and its arguments.
+    """
+    script, *arguments = command
+    python = ["python"] if script.endswith(".py") else []
+    place = f"recipes/{script}" if script in IN_RECIPES else script
+    return shlex.join([*python, place, *map(_without_folders, arguments)])
+
+
+def _without_folders(argument: str) -> str:
+    return FOLDERS.sub(lambda found: found[1] + re.split(r"[\\/]", found[2].rstrip("\\/"))[-1], argument)
+
+
+def _commit(commit: str | None) -> str:
+    if commit is None:
+        return "as a package, whose commit is not known"
+    number, changes, _ = commit.partition("+")
+    return f"at commit `{number[:12]}`" + (" with uncommitted changes" if changes else "")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits its length, from seconds."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,102 @@
+"""Licences: which identifiers the Hub knows, which one holds for a corpus, and that a person has confirmed it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+# https://huggingface.co/docs/hub/repositories-licenses
+LICENSES = frozenset({
+    "apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0",
+    "bigcode-openrail-m", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "bsd-3-clause-clear", "c-uda", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0",
+    "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cdla-sharing-1.0",
+    "cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1",
+    "eupl-1.2", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "isc", "h-research",
+    "intel-research", "lppl-1.3c", "ms-pl", "apple-ascl", "apple-amlr", "mpl-2.0", "odc-by", "odbl", "openmdw-1.0",
+    "openrail++", "osl-3.0", "postgresql", "ofl-1.1", "ncsa", "unlicense", "zlib", "pddl", "lgpl-lr",
+    "deepfloyd-if-license", "fair-noncommercial-research-license", "llama2", "llama3", "llama3.1", "llama3.2",
+    "llama3.3", "llama4", "grok2-community", "gemma", "unknown", "other",
+})  # fmt: skip
+
+
+def check_license(identifier: str) -> str:
+    """The identifier as the Hub writes it.
+
+    Raises:
+        ValueError: for one that the Hub does not know, naming the nearest.
+    """
+    license = identifier.strip().lower()
+    if license not in LICENSES:
+        nearest = difflib.get_close_matches(license, sorted(LICENSES), 1, cutoff=0)[0]
+        raise ValueError(
+            f"expected an identifier of the Hub's list of licences, found {identifier!r}: did you mean {nearest!r}?"
+        )
+    return license
+
+
+VIVAE_LICENSE = "cc-by-nc-4.0", "VIVAE's authors publish it under CC BY-NC 4.0"
+OUR_LICENSE = "apache-2.0", "hf_vivae, whose program makes these clips, is Apache-2.0"
+KNOWN = {"vivae": VIVAE_LICENSE, "vivae-core": VIVAE_LICENSE, "synthetic": OUR_LICENSE, "noise": OUR_LICENSE}
+
+
+def known_license(corpus_name: str) -> str | None:
+    """Identifier of the licence that holds for a corpus; None for clips whose licence only their owner knows."""
+    return KNOWN[corpus_name][0] if corpus_name in KNOWN else None
+
+
+def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], str] | None = None) -> str:
+    """The licence that a corpus is published under, as the person who publishes it has confirmed it.
+
+    Args:
+        corpus_name: `Corpus.name`.
+        given: identifier that the person has named; upper and lower case are the same.
+        ask: shows a question and returns what the person types; None where nobody can be asked.
+
+    Raises:
+        ValueError: nothing was named or typed, another licence than the one that holds, one that the Hub does not
+            know, or `other`, which says nothing without a text.
+    """
+    if given is None:
+        if ask is None:
+            raise ValueError(_unconfirmed(corpus_name))
+        given = ask(_question(corpus_name))
+    if corpus_name not in KNOWN:
+        return _named(check_license(given))
+    holds, why = KNOWN[corpus_name]
+    if given.strip().lower() != holds:
+        raise ValueError(
+            f"expected the licence {holds}, because {why}, found {given!r}: confirm it with --license {holds}, "
+            "or do not publish these clips"
+        )
+    return holds
+
+
+def _named(license: str) -> str:
+    if license == "other":
+        raise ValueError(
+            "expected a licence that its identifier names, found 'other', for which the Hub asks a name and a text: "
+            "choose one of its list, such as cc-by-4.0"
+        )
+    return license
+
+
+def _question(corpus_name: str) -> str:
+    if corpus_name not in KNOWN:
+        return (
+            "Type the identifier of the licence under which you may publish these clips "
+            "(https://huggingface.co/docs/hub/repositories-licenses has the list): "
+        )
+    holds, why = KNOWN[corpus_name]
+    return f"These clips can be published under {holds} only, because {why}. Type {holds} to confirm it: "
+
+
+def _unconfirmed(corpus_name: str) -> str:
+    if corpus_name not in KNOWN:
+        return (
+            "expected the licence under which you may publish these clips, found none: name its identifier of the "
+            "Hub's list, for example with --license cc-by-4.0"
+        )
+    holds, why = KNOWN[corpus_name]
+    return f"expected a confirmed licence, found none: {why}, so confirm it with --license {holds}"

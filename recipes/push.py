@@ -1,0 +1,151 @@
+"""Push runs, or the corpus, to the Hub: first shown, then with --yes done.
+
+python recipes/push.py runs/vivae/tuned/vit-32-30-speaker-k-fold-emotion-seed42 --repo someone/vit-32-30-vivae
+python recipes/push.py --all runs/vivae --repo someone/vivae-study --yes
+python recipes/push.py --dataset --data vivae --repo someone/vivae --license cc-by-nc-4.0 --yes
+"""
+
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from hf_vivae.corpus_arguments import CorpusArguments
+from hf_vivae.flags import FlagParser, refuse_unknown, run_script
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+
+
+SWITCHES = {
+    "yes": "Send it; else it is only shown.",
+    "public": "Make repositories that everybody sees; private by default.",
+    "all": "Push every model below the folder, and a collection of them.",
+    "dataset": "Push the corpus of --data as a dataset, not a run.",
+}
+
+
+@dataclass
+class PushArguments(CorpusArguments):
+    """What goes where."""
+
+    repo: str | None = field(
+        default=None, metadata={"help": "owner/name; with --all, what the models' names begin with."}
+    )
+    protocol: str = field(default="speaker-k-fold", metadata={"help": "Whose first fold the dataset's splits are."})
+    seed: int = field(default=42, metadata={"help": "Of that protocol."})
+    license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the clips as the Hub names it, such as cc-by-nc-4.0; a dataset's is confirmed so."
+        },
+    )
+    output_dir: str = field(default="runs/dataset", metadata={"help": "Where the dataset's files are written."})
+
+
+@dataclass
+class Push(PushArguments):
+    """With the switches, which take no value: RUN may follow them."""
+
+    yes: bool = False
+    public: bool = False
+    all: bool = False
+    dataset: bool = False
+
+
+def make_parser() -> FlagParser:
+    """All arguments."""
+    parser = FlagParser(PushArguments, allow_abbrev=False, description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="?", metavar="RUN", help="Run folder; with --all, a folder with any number.")
+    for name, said in SWITCHES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=said)
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    given, unknown = make_parser().parse_known_args(argv)
+    refuse_unknown(unknown, vars(given))
+    place = vars(given).pop("runs")
+    arguments = Push(**vars(given))
+    check(place, arguments)
+    if arguments.dataset:
+        push_dataset(arguments)
+    else:
+        push_models(Path(place), arguments)
+
+
+def check(place: str | None, arguments: Push) -> None:
+    """Refuse what cannot be meant together."""
+    if not arguments.repo:
+        raise ValueError("expected --repo owner/name, found none; say where to push.")
+    if arguments.dataset == bool(place):
+        found = "both" if place else "none"
+        raise ValueError(f"expected a run folder or --dataset, found {found}; give one of the two.")
+    if arguments.dataset and arguments.all:
+        raise ValueError("--dataset and --all exclude each other; push them one after the other.")
+    of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "seed", "output_dir"}
+    known = {f.name: f.default for f in fields(arguments)}
+    given = [name for name in known if name in of_dataset and getattr(arguments, name) != known[name]]
+    if given and not arguments.dataset:
+        raise ValueError(
+            f"expected --dataset beside --{', --'.join(given)}, found none; run folders know their clips."
+        )
+
+
+def push_models(place: Path, arguments: Push) -> None:
+    """Show what would be pushed of one model, or of all below a folder; with `yes`, push it."""
+    from hf_vivae.card import Sibling
+    from hf_vivae.hub import check_access, push_collection
+    from hf_vivae.publication import find_publication, find_publications
+    from hf_vivae.publishing import model_files, name_repos
+
+    repo = check_access(arguments.repo) if arguments.yes else arguments.repo
+    publications = find_publications(place)[0] if arguments.all else [find_publication(place)]
+    repos = name_repos(repo, publications) if arguments.all else [repo]
+    study = [Sibling(*pair) for pair in zip(repos, publications, strict=True)]
+    for sibling in study:
+        files = model_files(
+            CARDS, sibling.repo, sibling.publication, arguments.license, study if arguments.all else ()
+        )
+        show(sibling.repo, "model", files, arguments)
+        send(sibling.repo, "model", files, arguments)
+    if arguments.all and arguments.yes:
+        print(f"collection  {push_collection(repo, repos, not arguments.public)}")
+
+
+def push_dataset(arguments: Push) -> None:
+    """Write the corpus as Parquet with its card, and show what would be pushed; with `yes`, push it."""
+    from hf_vivae.dataset_repo import write_dataset_repo
+    from hf_vivae.hub import check_access
+    from hf_vivae.licenses import confirm_license
+
+    repo = check_access(arguments.repo) if arguments.yes else arguments.repo
+    license = confirm_license(arguments.data, arguments.license, input if sys.stdin.isatty() else None)
+    output = Path(arguments.output_dir)
+    written = write_dataset_repo(arguments.load(), arguments.protocol, arguments.seed, CARDS, repo, license, output)
+    files = {str(file.relative_to(output)): file for file in written}
+    show(repo, "dataset", files, arguments)
+    send(repo, "dataset", files, arguments)
+
+
+def show(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) -> None:
+    """Every file with its size, and the card as it would be read."""
+    print(f"{repo} ({kind}, {'public' if arguments.public else 'private'})")
+    for name, content in sorted(files.items()):
+        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        print(f"  {size:>13,} bytes  {name}")
+    card = files["README.md"]
+    text = card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+    print(f"\nREADME.md\n\n{text}\n")
+
+
+def send(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) -> None:
+    """Push the files, or say how."""
+    from hf_vivae.hub import push
+
+    if not arguments.yes:
+        print("Nothing was sent; add --yes to push.\n")
+        return
+    print(f"pushed      {push(files, repo, kind, private=not arguments.public)}\n")
+
+
+if __name__ == "__main__":
+    run_script(main)

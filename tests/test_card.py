@@ -1,0 +1,230 @@
+"""Model cards as their readers get them: whole, in order, with code that runs, and without a word too many."""
+
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from fake_publications import OTHERS, publish, write_checkpoint
+from fake_runs import SELECTED_ON_TEST, clips
+from huggingface_hub import ModelCard
+from loopback_hub.card_rules import check_card
+from markdown_it import MarkdownIt
+
+from hf_vivae.card import Sibling, card_pictures, render_card
+from hf_vivae.card_metadata import card_stem
+from hf_vivae.models import MODELS, PROBE
+from hf_vivae.parsing import parse_run
+from hf_vivae.publication import in_progress
+
+ROOT = Path(__file__).parents[1]
+CARDS, EXPECTED = ROOT / "model_cards", Path(__file__).with_name("model_card_expected.md")
+REPO = "someone/bursts"
+SECTIONS = ["What it hears and says", "Use it", "Scores", "Training", "What it may be used for, and its limits"]
+COMMAND = ["train.py", "--model", "vit-32-30", "--data_dir", "/home/anna/VIVAE.zip", "--output_dir=/home/anna/runs/a"]
+
+
+def body(text: str) -> str:
+    return ModelCard(text).text.strip()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [token.content for token in MarkdownIt().parse(body(text)) if token.info == language]
+
+
+def paragraph(text: str, first: str) -> str:
+    return next(" ".join(part.split()) for part in body(text).split("\n\n") if part.startswith(first))
+
+
+@pytest.fixture(scope="module")
+def publication(tmp_path_factory):
+    return publish(tmp_path_factory.mktemp("run"), corpus="vivae", count=216, command=COMMAND)
+
+
+@pytest.fixture(scope="module")
+def card(publication):
+    return render_card(CARDS, REPO, publication)
+
+
+def test_the_whole_card(card, tmp_path):
+    found = tmp_path / "card.md"
+    found.write_text(card, encoding="utf-8")
+    assert card == EXPECTED.read_text(encoding="utf-8"), f"where this is meant: cp {found} {EXPECTED}"
+
+
+def test_sections_come_in_the_order_that_readers_need(card):
+    tokens = MarkdownIt().parse(body(card))
+    titles = [text.content for heading, text in pairwise(tokens) if heading.type == "heading_open"]
+    assert titles == ["vit-32-30 on VIVAE", *SECTIONS, "Citation"]
+    assert check_card(card, "model") == ([], [])
+
+
+def test_tables_are_whole_and_links_lead_somewhere(card, publication):
+    lines = [line for line in body(card).splitlines() if line.startswith("|")]
+    tokens = MarkdownIt("commonmark").enable("table").parse(body(card))
+    assert sum(token.type == "tr_open" for token in tokens) + sum("---" in line for line in lines) == len(lines)
+    assert {line.count("|") for line in lines} == {6, 7}
+    children = [child for token in tokens for child in token.children or ()]
+    targets = {child.attrs.get("href", child.attrs.get("src")) for child in children} - {None}
+    pictures = {target for target in targets if not re.match(r"https://[\w.]+/\S+$", target)}
+    assert pictures == card_pictures(publication).keys() == {"accuracy-by-group.png", "confusion.png"}
+    assert all(child.content for child in children if child.type == "image"), "a picture without words"
+
+
+def test_no_folder_of_the_machine_gets_out(card, publication):
+    assert "/home" not in card
+    assert str(publication.checkpoint.parent) not in card
+    (command,) = blocks(card, "bash")
+    assert shlex.split(command) == [
+        "python", "recipes/train.py", "--model", "vit-32-30", "--data_dir", "VIVAE.zip", "--output_dir=a",
+    ]  # fmt: skip
+    run, args = parse_run(shlex.split(command)[2:], ROOT / "recipes")
+    assert (run.model, Path(run.data_dir).name, args.output_dir) == ("vit-32-30", "VIVAE.zip", "a")
+
+
+def test_every_model_has_a_source():
+    stems = {file.stem for file in CARDS.glob("*.yaml")}
+    assert stems == {card_stem(model) for model in (*MODELS, *OTHERS)} == {*MODELS, "probe", "other"}
+    sources = {stem: yaml.safe_load((CARDS / f"{stem}.yaml").read_text()) for stem in MODELS}
+    assert all(bool(source["base_model"]) is bool(MODELS[stem].pretrained) for stem, source in sources.items())
+
+
+@pytest.mark.parametrize("model", [*MODELS, *OTHERS])
+def test_the_card_of_every_model(model, tmp_path):
+    command = ["train.py", "--model", model, "--data", "vivae"]
+    text = render_card(CARDS, REPO, publish(tmp_path, model, "vivae", command=command, count=36))
+    network = write_checkpoint(tmp_path / "anew", model)
+    fitted = 32 if model.startswith(PROBE) else 0  # mean and deviation of 16 dimensions, which are saved as well
+    assert f"**Size**: {network.num_parameters() + fitted:,} parameters" in text
+    use, short = blocks(text, "python")
+    assert f'"audio-classification", "{REPO}"' in use
+    assert f'hf_vivae.load_classifier("{REPO}")' in short
+    assert len([line for line in use.splitlines() if line]) == 5 + ("samples[:" in use)
+    for block in (use, short):
+        compile(block, "card", "exec")
+    library = model in ("wav2vec2", "someone/hubert-tiny")
+    assert ("trust_remote_code" in text) is not library
+    assert ("soundfile timm`" in text) is (model == "vit-base")
+    (command,) = blocks(text, "bash")
+    assert parse_run(shlex.split(command)[2:], ROOT / "recipes")[0].model == model
+    starts = re.search(r"\*\*Starts from\*\* the weights of \[(.+?)\]", text)
+    assert (starts and starts[1]) == ModelCard(text).data.base_model == base_of(model)
+
+
+def base_of(model: str) -> str | None:
+    return MODELS[model].pretrained if model in MODELS else model.removeprefix(PROBE)
+
+
+@pytest.mark.parametrize("model", ["vit-32-30", "wav2vec2"])
+def test_its_code_runs_and_hears_what_ours_hears(model, tmp_path, monkeypatch, capsys):
+    publication = publish(tmp_path, model, count=36)
+    text = render_card(CARDS, str(publication.checkpoint), publication)
+    rate = 16000 if model == "wav2vec2" else 44100
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (rate * 3 // 2, 2))  # longer than the model hears, stereo
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("clip.wav", noise, rate)
+    said = []
+    for block in blocks(text, "python"):
+        exec(compile(block, "card", "exec"), {})
+        said.append({found["label"]: found["score"] for found in yaml.safe_load(capsys.readouterr().out)})
+    assert set(said[0]) == set(publication.labels)
+    assert said[0] == pytest.approx(said[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("corpus", "first"),
+    [
+        ("synthetic", "**Synthetic clips, not VIVAE.**"),
+        ("noise", "**White noise, not VIVAE.**"),
+        ("folder", "**Own clips, not VIVAE.**"),
+        ("vivae", "# mlp on VIVAE"),
+        ("vivae-core", "# mlp on VIVAE's core set"),
+    ],
+)
+def test_the_first_line_says_whose_clips_they_are(corpus, first, tmp_path):
+    text = render_card(CARDS, REPO, publish(tmp_path, "mlp", corpus))
+    assert body(text).startswith(first)
+    tables = [line for line in body(text).splitlines() if re.match(r"\| (score|speaker|intensity)", line)]
+    assert len(tables) == 3
+    assert all((f"({corpus})" in line) is (corpus in ("synthetic", "noise")) for line in tables)
+    assert ("holz2020vivae" in text) is corpus.startswith("vivae")
+
+
+def test_whose_weights_these_are(card):
+    said = paragraph(card, "**Whose weights these are**")
+    assert "pooled over 3 models" in said
+    assert "of fold 1-of-3 and seed 1, trained on 72 clips by S03, S06 and tested on 72 clips by S01, S04." in said
+    assert said.endswith("Epoch 2 was selected by the UAR of 72 clips by S02, S05, kept apart from both.")
+
+
+def test_speakers_on_both_sides_are_counted_and_not_named(tmp_path):
+    text = render_card(CARDS, REPO, publish(tmp_path, settings={"protocol": "random-80-20"}))
+    assert "trained on 24 clips by 2 speakers and tested on 24 clips by 2 speakers." in paragraph(text, "**Whose")
+    assert "the same people are heard in both training and test" in text
+
+
+def test_habits_stand_beside_the_scores(tmp_path):
+    publication = publish(tmp_path, settings={"select_on": "test"})
+    text = render_card(CARDS, REPO, publication)
+    assert f"\\* Marked, since {SELECTED_ON_TEST}." in text
+    assert re.findall(r"^\| ([\w ]+ \*) \|", text, re.M) == ["UAR *", "accuracy *", "macro F1 *", "macro AUC *"]
+    assert "Epoch 2 was selected by the UAR of the test clips *." in text
+    titles = [figure.get_suptitle() or figure.axes[0].get_title() for figure in card_pictures(publication).values()]
+    assert len(titles) == 2
+    assert all("vit-32-30 * on synthetic clips" in title for title in titles)
+
+
+def test_a_training_under_way_has_no_scores(publication):
+    record = {name: entry for name, entry in publication.record.items() if name not in ("seconds", "peak_memory_mb")}
+    unfinished = in_progress(publication.checkpoint, record, publication.labels)
+    text = render_card(CARDS, REPO, unfinished)
+    assert "**Training is under way.** These weights are not final, and have not been tested." in text
+    assert not re.search(r"## Scores|UAR|took|\.png", text)
+    assert card_pictures(unfinished) == {}
+
+
+def test_the_models_of_a_study_are_one_table(publication, tmp_path):
+    better = publish(tmp_path / "a", "mlp", "vivae", skill=9.0, settings={"select_on": "test"}, checkpoint=False)
+    others = [
+        Sibling("someone/other", publish(tmp_path / "b", "mlp", "synthetic", skill=9.0, checkpoint=False)),
+        Sibling("someone/better", better),
+        Sibling("someone/unfinished", in_progress(better.checkpoint, better.record, better.labels)),
+        Sibling(REPO, publication),
+    ]
+    text = render_card(CARDS, REPO, publication, study=others)
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| [")]
+    uar = ModelCard(text).data.eval_results[0].metric_value
+    assert [row[0] for row in rows] == [
+        "[mlp](https://huggingface.co/someone/other)",
+        "[mlp](https://huggingface.co/someone/better)",
+        f"[vit-32-30](https://huggingface.co/{REPO}) (this model)",
+        "[mlp](https://huggingface.co/someone/unfinished)",
+    ]
+    assert [row[1] for row in rows] == ["synthetic clips", "VIVAE", "VIVAE", "VIVAE"]
+    assert [row[3] for row in rows][1:] == ["100.0% *", f"{uar:.1%}", "-"]
+    assert f"\\* Marked, since {SELECTED_ON_TEST}." in text
+    assert "Models of the same study" not in render_card(CARDS, REPO, publication, study=[others[-1]])
+
+
+def test_many_speakers_are_told_in_a_sentence(tmp_path):
+    rows = [{**row, "speaker": f"P{number % 40:02d}", "intensity": None} for number, row in enumerate(clips(360))]
+    publication = publish(tmp_path, corpus="folder", rows=rows)
+    text = render_card(CARDS, REPO, publication, "cc0-1.0")
+    assert "| speaker |" not in text
+    accuracies = [group.accuracy for group in publication.scores.groups["speaker"]]
+    quarter, half, most = (f"{share:.1%}" for share in np.percentile(accuracies, (25, 50, 75)))
+    said = paragraph(text, "Of 40 speakers")
+    assert [half, quarter, most] == re.findall(r"[\d.]+%", said)
+    assert "trained on 120 clips by 40 speakers" in paragraph(text, "**Whose weights")
+    assert card_pictures(publication).keys() == {"confusion.png"}
+
+
+def test_text_of_others_is_shown_and_no_markup(tmp_path):
+    rows = [{**row, "speaker": f"<b>|{row['speaker']}"} for row in clips(72)]
+    text = render_card(CARDS, REPO, publish(tmp_path, corpus="folder", rows=rows))
+    assert "<b>" not in MarkdownIt("commonmark").enable("table").render(body(text))
+    assert r"\<b\>\|S01" in text

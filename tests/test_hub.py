@@ -1,0 +1,107 @@
+"""What goes to the Hub, and what is said where nothing can go; `test_push.py` has the pushes themselves."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import CONFIGS
+
+from hf_vivae import hub
+from hf_vivae.extractors import matching_extractor
+from hf_vivae.hub import check_access, checkpoint_files
+from hf_vivae.models import build_model
+from hf_vivae.publishing import name_repos
+
+NOTHING_LISTENS = "http://127.0.0.1:9"  # the discard port refuses at once
+
+
+def save(name: str, folder):
+    model = build_model(name, **CONFIGS[name])
+    model.save_pretrained(folder)
+    matching_extractor(name, model.config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("mlp", ["features_waveform.py", "mlp.py"]),
+        ("vit-8-23", ["features_mel.py", "features_waveform.py", "spectrogram_vit.py"]),
+        ("wav2vec2", []),
+    ],
+)
+def test_a_checkpoint_is_its_configuration_weights_and_code(name, code, tmp_path):
+    folder = save(name, tmp_path)
+    for stray in ("training_args.bin", "optimizer.pt", "rng_state.pth", "run.json", "predictions.parquet", "mine.py"):
+        (folder / stray).write_bytes(b"{}")
+    (folder / "checkpoint-3").mkdir()
+    (folder / "checkpoint-3" / "model.safetensors").write_bytes(b"")
+    expected = ["config.json", "preprocessor_config.json", "model.safetensors", *code]
+    assert [str(file.relative_to(folder)) for file in checkpoint_files(folder)] == expected
+
+
+def test_a_pickle_in_place_of_safetensors_is_refused(tmp_path):
+    folder = save("mlp", tmp_path)
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"found no model.safetensors; give the folder of a finished run \(pickled"):
+        checkpoint_files(folder)
+
+
+def test_what_a_checkpoint_lacks_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"found no config.json and no preprocessor_config.json and no model.safet"):
+        checkpoint_files(tmp_path)
+
+
+def test_code_that_a_configuration_names_has_to_be_there(tmp_path):
+    folder = save("mlp", tmp_path)
+    (folder / "features_waveform.py").unlink()
+    with pytest.raises(ValueError, match=r"found no features_waveform.py; train the run again"):
+        checkpoint_files(folder)
+
+
+def publication(model: str, system: str, protocol: str = "speaker-k-fold"):
+    run = {"run": {"model": model, "protocol": protocol}}
+    return SimpleNamespace(record=run, scores=SimpleNamespace(system=SimpleNamespace(name=system)))
+
+
+def test_models_of_a_study_are_named_apart():
+    assert name_repos("me/study", [publication("mlp", "mlp paper"), publication("vit-8-23", "vit-8-23 paper")]) == [
+        "me/study-mlp", "me/study-vit-8-23",
+    ]  # fmt: skip
+    settings = [publication("mlp", "mlp paper"), publication("mlp", "mlp tuned learning_rate=0.1")]
+    assert name_repos("me/study", settings) == ["me/study-mlp-paper", "me/study-mlp-tuned-learning_rate-0.1"]
+    protocols = [publication("a/hubert", "hubert"), publication("a/hubert", "hubert", "random-80-20")]
+    assert name_repos("me/study", protocols) == ["me/study-hubert-speaker-k-fold", "me/study-hubert-random-80-20"]
+    assert name_repos("me/study", [publication("probe:a/hubert--x", "b")]) == ["me/study-probe-hubert-x"]
+
+
+def refusal(repo: str = "me/model", token: str | None = "hf_x") -> str:
+    with pytest.raises(ValueError, match=r"^expected ") as error:
+        check_access(repo, token)
+    return str(error.value)
+
+
+def test_no_push_without_a_token(monkeypatch):
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    assert refusal(token=None) == (
+        "expected a Hugging Face token that may write, found none; log in with `hf auth login`, or set HF_TOKEN."
+    )
+
+
+def test_no_push_where_it_is_forbidden():
+    assert refusal() == "expected the Hub, found HF_HUB_OFFLINE=1, which forbids it; unset it to push."
+
+
+def test_no_push_without_a_network(monkeypatch):
+    monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(hub.constants, "ENDPOINT", NOTHING_LISTENS)
+    assert refusal() == (
+        f"expected the Hub at {NOTHING_LISTENS}, found no connection to 127.0.0.1 (Connection refused); nothing is "
+        "lost: repeat the command, and what was sent is not sent again."
+    )
+
+
+@pytest.mark.parametrize("repo", ["a/b/c", "me/-x", "me/a--b", "me/gr\u00f6\u00dfe", ""])
+def test_names_that_cannot_be_are_refused(repo):
+    assert refusal(repo).endswith(f"and single . _ -, 96 at most, found {repo!r}; choose another name.")
