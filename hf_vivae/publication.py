@@ -1,5 +1,6 @@
 """What there is to publish below a folder: systems of finished runs, their scores, and a checkpoint of each."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from .evaluation.evaluated import join
 from .evaluation.fold_folders import find_folders
 from .evaluation.system_scores import SystemScores, score_system
 from .runs import read_json
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Publication:
     scores: SystemScores | None
 
 
-def find_publications(place: Path) -> tuple[list[Publication], list[str]]:
-    """A publication for each system below a folder, and a sentence for each run folder that is left out.
+def find_publications(place: Path) -> list[Publication]:
+    """A publication for each system below a folder; each run folder that is left out is a warning.
 
     Args:
         place: a run folder, or a folder with any number of them.
@@ -37,11 +40,13 @@ def find_publications(place: Path) -> tuple[list[Publication], list[str]]:
         ValueError: where no finished run is found.
     """
     folders, left_out = find_folders([place])
+    for sentence in left_out:
+        logger.warning("%s", sentence)
     return [
         _publication(score_system(system, group.labels), group.labels)
         for group in join(folders)
         for system in group.systems
-    ], left_out
+    ]
 
 
 def find_publication(place: Path) -> Publication:
@@ -50,7 +55,7 @@ def find_publication(place: Path) -> Publication:
     Raises:
         ValueError: where there is none, or several.
     """
-    found, _ = find_publications(place)
+    found = find_publications(place)
     if len(found) > 1:
         names = ", ".join(one.scores.system.name for one in found)
         raise ValueError(

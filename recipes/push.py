@@ -98,15 +98,15 @@ def push_models(place: Path, arguments: Push) -> None:
     from hf_vivae.publishing import model_files, name_repos
 
     repo = check_access(arguments.repo) if arguments.yes else arguments.repo
-    publications = find_publications(place)[0] if arguments.all else [find_publication(place)]
+    publications = find_publications(place) if arguments.all else [find_publication(place)]
     repos = name_repos(repo, publications) if arguments.all else [repo]
     study = [Sibling(*pair) for pair in zip(repos, publications, strict=True)]
-    for sibling in study:
-        files = model_files(
-            CARDS, sibling.repo, sibling.publication, arguments.license, study if arguments.all else ()
-        )
-        show(sibling.repo, "model", files, arguments)
-        send(sibling.repo, "model", files, arguments)
+    linked = study if arguments.all else ()
+    made = {one.repo: model_files(CARDS, one.repo, one.publication, arguments.license, linked) for one in study}
+    for name, files in made.items():
+        show(name, "model", files, arguments)
+    for name, files in made.items():
+        send(name, "model", files, arguments)
     if arguments.all and arguments.yes:
         print(f"collection  {push_collection(repo, repos, not arguments.public)}")
 
@@ -115,10 +115,12 @@ def push_dataset(arguments: Push) -> None:
     """Write the corpus as Parquet with its card, and show what would be pushed; with `yes`, push it."""
     from hf_vivae.dataset_repo import write_dataset_repo
     from hf_vivae.hub import check_access
-    from hf_vivae.licenses import confirm_license
+    from hf_vivae.licenses import confirm_license, known_license
 
     repo = check_access(arguments.repo) if arguments.yes else arguments.repo
-    license = confirm_license(arguments.data, arguments.license, input if sys.stdin.isatty() else None)
+    shown = None if arguments.yes else known_license(arguments.data)  # confirmed by whoever publishes
+    ask = input if sys.stdin.isatty() else None
+    license = confirm_license(arguments.data, arguments.license or shown, ask)
     output = Path(arguments.output_dir)
     written = write_dataset_repo(arguments.load(), arguments.protocol, arguments.seed, CARDS, repo, license, output)
     files = {str(file.relative_to(output)): file for file in written}

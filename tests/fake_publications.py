@@ -87,7 +87,7 @@ def publish(
     folders = write_run(root, model, settings={**RUN, "data": corpus, **(settings or {})}, corpus=of_corpus, **run)
     if checkpoint:
         write_checkpoint(folders[0], model)
-    (publication,), _ = find_publications(root)
+    (publication,) = find_publications(root)
     record = json.loads(json.dumps(publication.record))
     record["training"] |= TRAINING
     record["environment"] = ENVIRONMENT | {"command": command or ["train.py", "--model", model, "--data", corpus]}

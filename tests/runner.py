@@ -1,14 +1,37 @@
-"""Runs of `recipes/train.py` in this process, on the tiny corpus."""
+"""Runs of `recipes/train.py` in this process, on the tiny corpus, and of `recipes/push.py` in another."""
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+from loopback_hub.server import WRITE_TOKEN, HubServer
 from tiny import CONFIGS
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ROOT / "recipes" / "train.py"
+# reads a list of command lines, and runs the script with each: what it printed, or its error
+PUSH = """
+import contextlib, importlib.util, io, json, os, sys
+spec = importlib.util.spec_from_file_location("push", sys.argv[1])
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+answers = []
+for argv in json.load(sys.stdin):
+    if isinstance(argv, dict):
+        os.environ |= argv
+        continue
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            script.main(argv)
+        answers.append(printed.getvalue())
+    except ValueError as error:
+        answers.append("error: " + str(error))
+print(json.dumps(answers))
+"""
 
 
 def flags(corpus: Path, output: Path, name: str = "vit-32-30", *more: str) -> list[str]:
@@ -45,3 +68,13 @@ def script(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def push(hub: HubServer, home: Path, argvs: list, token: str | None = WRITE_TOKEN) -> list[str]:
+    """What the script says to each command line, in one new process; a dictionary sets variables of it."""
+    command = [sys.executable, "-c", PUSH, str(ROOT / "recipes" / "push.py")]
+    done = subprocess.run(
+        command, input=json.dumps(argvs), capture_output=True, text=True, env=hub.environment(home, token)
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -192,7 +192,7 @@ def test_a_rare_rate_keeps_the_tone():
     heard = resample(tone, 44101, 16000)
     expected = np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16000)
     assert len(heard) == pytest.approx(16000, abs=1)
-    np.testing.assert_allclose(heard[100:-100], expected[100:-100], atol=5e-3)
+    np.testing.assert_allclose(heard[100:-100], expected[100:-100], atol=2e-2)
 
 
 def test_resampling_to_its_own_rate_changes_nothing():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +18,13 @@ import torch
 from bare_environment import make_bare_environment
 from huggingface_hub import ModelCard
 from loopback_hub.server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
-from runner import ROOT, flags, run
+from runner import ROOT, flags, push, run, script
 from safetensors.torch import load_file, save_file
 
 from hf_vivae import audio
 from hf_vivae.models import MODELS
 
 pytestmark = pytest.mark.hub
-# reads a list of command lines, and runs the script with each: what it printed, or its error
-PUSH = """
-import contextlib, importlib.util, io, json, os, sys
-spec = importlib.util.spec_from_file_location("push", sys.argv[1])
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
-answers = []
-for argv in json.load(sys.stdin):
-    if isinstance(argv, dict):
-        os.environ |= argv
-        continue
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(printed):
-            script.main(argv)
-        answers.append(printed.getvalue())
-    except ValueError as error:
-        answers.append("error: " + str(error))
-print(json.dumps(answers))
-"""
 # reads models of the Hub with their clips, and says the logits of each, and the scores of a pipeline
 LOAD = """
 import json, sys
@@ -89,16 +70,6 @@ def pushed(hub, folders, tmp_path_factory) -> dict[str, str]:
     """What the script printed of each model; all are at `tester/<name>`."""
     argvs = [[str(folder), "--repo", f"tester/{name}", "--yes"] for name, folder in folders.items()]
     return dict(zip(folders, push(hub, tmp_path_factory.mktemp("home"), argvs), strict=True))
-
-
-def push(hub: HubServer, home: Path, argvs: list, token: str | None = WRITE_TOKEN) -> list[str]:
-    """What the script says to each command line, in one new process; a dictionary sets variables of it."""
-    command = [sys.executable, "-c", PUSH, str(ROOT / "recipes" / "push.py")]
-    done = subprocess.run(
-        command, input=json.dumps(argvs), capture_output=True, text=True, env=hub.environment(home, token)
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def load(hub: HubServer, home: Path, python: Path, wanted: dict, waves: Path, *allowed: str) -> dict:
@@ -154,6 +125,23 @@ def test_every_model_loads_where_there_is_torch_transformers_and_numpy_alone(hub
         check_scores(found[f"tester/{name}"], folders[name])
 
 
+def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, folders, waves, tmp_path):
+    program = (
+        "import sys, hf_vivae\nfrom transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n"
+        "for auto in (AutoModelForAudioClassification, AutoFeatureExtractor):\n"
+        "    auto.from_pretrained(sys.argv[1]).push_to_hub('tester/direct', private=True)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, folders["vit-8-23"] / "S01"], capture_output=True, text=True,
+        env=hub.environment(tmp_path, WRITE_TOKEN),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = [row["file"] for row in unheard(folders["vit-8-23"])]
+    wanted = {"tester/direct": ({"trust_remote_code": True}, files)}
+    found = load(hub, tmp_path, make_bare_environment(tmp_path / "bare"), wanted, waves)
+    check_scores(found["tester/direct"], folders["vit-8-23"])
+
+
 def test_vit_base_loads_where_there_is_timm_as_well(hub, pushed, folders, waves, tmp_path):
     python = make_bare_environment(tmp_path / "bare", ("torch", "transformers", "numpy", "timm"))
     files = [row["file"] for row in unheard(folders["vit-base"])]
@@ -199,6 +187,25 @@ def test_the_card_on_the_hub_says_what_the_run_has_scored(hub, pushed, folders):
             assert hub.store.read("tester/" + name, picture).startswith(b"\x89PNG")
 
 
+def test_the_lines_of_every_card_run(hub, pushed, folders, tiny_vivae, tmp_path):
+    file = tiny_vivae / "full_set" / unheard(folders["mlp"])[0]["file"]
+    shutil.copy(file, tmp_path / "clip.wav")
+    cards = [hub.store.read(f"tester/{name}", "README.md").decode() for name in folders]
+    program = "import json, re, sys\nfor block in json.load(sys.stdin):\n    exec(block, {})\n    print('ran')"
+    lines = [block for card in cards for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL)]
+    assert len(lines) == 2 * len(folders)
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(lines), capture_output=True, text=True, cwd=tmp_path,
+        env=hub.environment(tmp_path / "home", WRITE_TOKEN),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.split("ran\n")[:-1]
+    for one, other in zip(printed[::2], printed[1::2], strict=True):  # the library's pipeline, and ours
+        scores, again = ({item["label"]: item["score"] for item in literal_eval(text)} for text in (one, other))
+        assert len(scores) == 6
+        assert scores == pytest.approx(again, abs=1e-5)
+
+
 def test_without_yes_nothing_is_sent(hub, folders, tmp_path):
     before = len(hub.log)
     (printed,) = push(hub, tmp_path, [[str(folders["mlp"]), "--repo", "tester/shown"]], token=None)
@@ -210,14 +217,13 @@ def test_without_yes_nothing_is_sent(hub, folders, tmp_path):
 
 def test_a_push_is_repeated_updated_and_pinned(hub, folders, waves, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/again", "--yes", "--public"]
-    push(hub, tmp_path, [argv, argv])
+    other = [str(folders["logistic-regression"]), *argv[1:]]
+    once, again, changed = push(hub, tmp_path, [argv, argv, other])
+    assert again == once != changed, "the same commit"
     repo = hub.store.repos["model", "tester/again"]
     assert not repo.private
-    assert len(repo.commits) == 2, "the first of the repository, and the push; its repetition changes nothing"
-    first = repo.branches["main"]
-    other = [str(folders["logistic-regression"]), *argv[1:]]
-    push(hub, tmp_path, [other])
-    assert len(repo.commits) == 3
+    assert len(repo.commits) == 3, "that of the repository's making, and two pushes"
+    first = re.search(r"/commit/([0-9a-f]{40})", once)[1]
     program = "import hf_vivae, json, sys\n" + (
         "print(json.dumps([type(hf_vivae.load_classifier('tester/again', revision=one).model).__name__ "
         "for one in json.loads(sys.argv[1])]))"
@@ -344,7 +350,5 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(argv, sentence):
-    from runner import script
-
     with pytest.raises(ValueError, match=sentence):
         script(ROOT / "recipes" / "push.py").main(argv)

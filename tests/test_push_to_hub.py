@@ -1,6 +1,8 @@
 """`recipes/train.py --push_to_hub`: checkpoints while it trains, the run at its end, our card, no pickle."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +64,20 @@ def test_a_training_pushes_its_epochs_and_then_itself(hub, tiny_vivae, tmp_path)
     again = train(hub, tmp_path, argv)
     assert "is finished and not trained again" in again.stderr
     assert len(titles(hub, "tester/my-run")) == 3
+    (command,) = re.findall(r"```bash\n(.*?)```", card.text, re.DOTALL)
+    assert run_elsewhere(command, tiny_vivae, tmp_path) == results["test"]["accuracy"]
+
+
+def run_elsewhere(command: str, corpus: Path, folder: Path) -> float:
+    """The accuracy that a card's command gives, in a folder where its relative paths lead somewhere."""
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    for name, target in (("recipes", ROOT / "recipes"), (corpus.name, corpus)):
+        (elsewhere / name).symlink_to(target)
+    words = [word for word in shlex.split(command) if word != "--push_to_hub"]
+    assert words[:2] == ["python", "recipes/train.py"]
+    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=elsewhere)
+    return json.loads((elsewhere / "my-run" / "S01" / "results.json").read_text())["test"]["accuracy"]
 
 
 def test_every_checkpoint_can_be_kept_and_a_failed_push_does_not_stop_the_training(hub, tiny_vivae, tmp_path):

@@ -15,6 +15,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
 RECIPES = ROOT / "recipes"
 EVALUATE = RECIPES / "evaluate.py"
+PUSH = RECIPES / "push.py"
 SWITCHES = read_switches(RECIPES)
 
 
@@ -105,5 +106,5 @@ def _known_flags() -> set[str]:
     from hf_vivae.plan import StudyArguments
 
     scripts = [HfArgumentParser(arguments) for arguments in (StudyArguments, script(EVALUATE).EvaluateArguments)]
-    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
+    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), script(PUSH).make_parser(), *scripts]
     return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
