@@ -89,7 +89,7 @@ class RunArguments(CorpusArguments, ReportHabits):
     def _check_max_seconds(self) -> None:
         if self.max_seconds is None:
             return
-        if self.model in MODELS:
+        if self.model in MODELS and self.model != "wav2vec2":
             raise ValueError(
                 f"--max_seconds is for encoders of the library, found it beside --model {self.model}; "
                 "set num_samples or num_frames in --model_config."

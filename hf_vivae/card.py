@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
-from .card_facts import checkpoint_facts, training_facts
-from .card_metadata import CLIPS, base_model, card_stem, check_metadata, choose_license, make_metadata
+from .card_facts import checkpoint_facts, counted, training_facts
+from .card_metadata import base_model, card_stem, card_title, check_metadata, choose_license, make_metadata
 from .card_scores import Sibling, score_facts, shown_groups, study_rows
 from .corpus import EMOTIONS
 from .evaluation.tables import plain
-from .models import short_name
 from .publication import Publication
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def _environment(cards: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["plain"] = plain
+    environment.filters |= {"plain": plain, "counted": counted}
     return environment
 
 
@@ -118,10 +117,11 @@ def card_pictures(publication: Publication) -> dict[str, "Figure"]:
     if scores is None:
         return {}
     star = " *" if scores.system.habits else ""
-    title = f"{short_name(record['run']['model'])}{star} on {CLIPS[record['corpus']['name']]}"
+    title = card_title(record, star)
     groups = {f"by {kind}": found for kind, found in shown_groups(scores).items()}
     majority = scores.majority["accuracy"]
-    figures = {CONFUSION: confusion_figure(scores.confusion.tolist(), publication.labels, title, majority)}
+    confusion = confusion_figure(scores.confusion.tolist(), publication.labels, title, majority, scores.clips)
+    figures = {CONFUSION: confusion}
     if groups:
         figures[BY_GROUP] = groups_figure(groups, title, 1 / len(publication.labels), majority)
     return figures

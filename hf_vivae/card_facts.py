@@ -3,19 +3,23 @@
 import re
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from .card_metadata import CLIPS, GENERATED, OF_VIVAE, base_model, card_stem, is_hub_id
+from .card_metadata import GENERATED, OF_VIVAE, base_model, card_stem, card_title, is_hub_id
 from .models import MODELS, PROBE, short_name
 from .runs import read_json
 
 IN_RECIPES = ("train.py", "reproduce.py")  # the scripts that train
 OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
 SOLVED = ("logistic-regression", "probe")  # without epochs
-# a folder at the start of an argument, of its value, or of a text within JSON; an address has two slashes
-FOLDERS = re.compile(r'((?:^|=)(?:probe:)?|")((?:~|[A-Za-z]:)?[\\/](?!/)[^"]*)')
+# a folder at the start of an argument, of its value, of a word, or of a text within JSON
+FOLDERS = re.compile(r'((?:^|[=\s])(?:probe:|file:)?|")((?:~|\.\.|[A-Za-z]:)?[\\/][^"]*)')
+# what an address may say of whoever asks: name and password before the host, keys behind the path
+ADDRESS = re.compile(r"(\w+://)(?:[^/@\s]*@)?([^?\s]*)(?:\?\S*)?")
+PATTERN = {"--speaker_pattern", "--speaker-pattern"}  # its value may look like a folder and is none
 
 
 def checkpoint_facts(folder: Path) -> dict[str, Any]:
@@ -69,24 +73,32 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
     """
     run, corpus, environment = record["run"], record["corpus"], record["environment"]
     base, spent = base_model(run), record.get("seconds")  # a training under way has not spent its time yet
+    on_hub = is_hub_id(base) and not record["from_folder"]
+    solved = card_stem(run["model"]) in SOLVED
     return {
         "name": short_name(run["model"]),
+        "title": card_title(record),
         "reported": run["model"] in MODELS,
         "corpus": corpus["name"],
-        "clips_name": CLIPS[corpus["name"]],
         "of_vivae": corpus["name"] in OF_VIVAE,
         "generated": corpus["name"] in GENERATED,
         "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
         "clips": corpus["clips"],
         "partial": bool(corpus["problems"]),
-        "base": base and (base if is_hub_id(base) else short_name(base)),
-        "base_on_hub": is_hub_id(base),
+        "task": run["task"],
+        "protocol_name": run["protocol"],
+        "select_on": run["select_on"],
+        "made_for": MODELS[run["model"]].extractor.get("sampling_rate") if run["model"] in MODELS else None,
+        "fold_clips": {part: len(files) for part, files in record["fold"].items()},
+        "base": base and (base if on_hub else short_name(base)),
+        "base_on_hub": on_hub,
         "usual_base": run["model"] in MODELS and base == MODELS[run["model"]].pretrained,
         "probe": run["model"].startswith(PROBE),
         "recipe": run["recipe"],
         "switches": run["as_coded"],
-        "command": shown_command(environment["command"]),
-        "steps": None if card_stem(run["model"]) in SOLVED else _steps(record),
+        **_command_facts(environment["command"]),
+        "solved": solved,
+        "steps": None if solved else _steps(record),
         "environment": environment,
         "commit": _commit(environment["git_commit"]),
         "time": None if spent is None else duration(spent),
@@ -97,10 +109,23 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
 def _steps(record: dict[str, Any]) -> str:
     training = record["training"]
     clips = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * record["processes"]
-    length = (
-        f"{training['max_steps']} steps" if training["max_steps"] > 0 else f"{training['num_train_epochs']:g} epochs"
-    )
-    return f"{length}, {clips} clips a step, learning rate {training['learning_rate']:g}, seed {training['seed']}"
+    steps, epochs = training["max_steps"], training["num_train_epochs"]
+    length = counted(steps, "step") if steps > 0 else counted(epochs, "epoch")
+    rate, seed = training["learning_rate"], training["seed"]
+    return f"{length}, {counted(clips, 'clip')} a step, learning rate {rate:g}, seed {seed}"
+
+
+def counted(number: float, noun: str) -> str:
+    """A number with its noun, which is plural but for 1."""
+    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
+
+
+def _command_facts(command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "command": shown_command(command),
+        "of_recipes": command[0] in IN_RECIPES,
+        "shortened": _without_folders(command) != list(command),
+    }
 
 
 def shown_command(command: Sequence[str]) -> str:
@@ -109,14 +134,21 @@ def shown_command(command: Sequence[str]) -> str:
     Args:
         command: name of the script and its arguments.
     """
-    script, *arguments = command
+    script, *arguments = _without_folders(command)
     python = ["python"] if script.endswith(".py") else []
     place = f"recipes/{script}" if script in IN_RECIPES else script
-    return shlex.join([*python, place, *map(_without_folders, arguments)])
+    return shlex.join([*python, place, *arguments])
 
 
-def _without_folders(argument: str) -> str:
-    return FOLDERS.sub(lambda found: found[1] + re.split(r"[\\/]", found[2].rstrip("\\/"))[-1], argument)
+def _without_folders(command: Sequence[str]) -> list[str]:
+    return [
+        part if {before, part.partition("=")[0]} & PATTERN else FOLDERS.sub(_last_part, ADDRESS.sub(r"\1\2", part))
+        for before, part in pairwise(("", *command))
+    ]
+
+
+def _last_part(found: re.Match) -> str:
+    return found[1] + re.split(r"[\\/]", found[2].rstrip("\\/"))[-1]
 
 
 def _commit(commit: str | None) -> str:

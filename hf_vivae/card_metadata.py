@@ -29,7 +29,7 @@ CLIPS = {  # what cards call the clips of a corpus
     "vivae-core": "VIVAE's core set",
     "synthetic": "synthetic clips",
     "noise": "white noise",
-    "folder": "own clips",
+    "folder": "other clips",
 }
 # score of ours -> its identifier among the Hub's metrics, its name in cards, and what makes the metric ours
 METRICS: dict[str, tuple[str, str, dict[str, str]]] = {
@@ -55,25 +55,38 @@ def make_metadata(publication: Publication, license: str) -> ModelCardData:
         license=license,
         library_name="transformers",
         pipeline_tag=PIPELINE,
-        tags=[*TAGS, *_tags(corpus)],
+        tags=[*TAGS, *_tags(corpus, run["task"])],
         datasets=["vivae"] if corpus in OF_VIVAE else None,
-        base_model=base if is_hub_id(base) else None,
+        base_model=base if is_hub_id(base) and not publication.record["from_folder"] else None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=_index_name(run["model"], corpus) if results else None,
         eval_results=results or None,
     )
 
 
-def _tags(corpus: str) -> Sequence[str]:
+def _tags(corpus: str, task: str) -> Sequence[str]:
+    emotion = () if task == "intensity" else ("emotion-recognition",)
     if corpus in OF_VIVAE:
-        return ("emotion-recognition", "vivae", "hf_vivae")
+        return (*emotion, "vivae", "hf_vivae")
     # not the package's own name either: a search for VIVAE shall not find what was never trained on it
-    return ("emotion-recognition", corpus) if corpus in GENERATED else ()
+    return (*emotion, corpus) if corpus in GENERATED else ()
 
 
 def _index_name(model: str, corpus: str) -> str:
     name = short_name(model)
     return name if corpus in OF_VIVAE or "vivae" not in name.lower() else card_stem(model)
+
+
+def card_title(record: dict[str, Any], star: str = "") -> str:
+    """The model, the clips and, unless it is emotion, the task.
+
+    Args:
+        record: the run's `run.json`.
+        star: behind the model, where its scores are marked.
+    """
+    run = record["run"]
+    task = "" if run["task"] == "emotion" else f": {run['task']}"
+    return f"{short_name(run['model'])}{star} on {CLIPS[record['corpus']['name']]}{task}"
 
 
 def card_stem(model: str) -> str:
@@ -149,6 +162,7 @@ def _results(publication: Publication, scores: SystemScores) -> list[EvalResult]
             task_name="Audio Classification",
             dataset_type="vivae" if corpus["name"] in OF_VIVAE else corpus["name"],
             dataset_name=dataset_name(corpus),
+            dataset_config=run["task"],
             dataset_split="test",
             dataset_args={**split, "seeds": len(scores.system.runs), "clips": scores.clips},
             metric_type=kind,

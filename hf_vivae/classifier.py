@@ -135,9 +135,10 @@ def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:
     if hasattr(clip, "get_all_samples"):
         decoded = clip.get_all_samples()  # (channels, samples)
         clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
-    if isinstance(clip, dict) and (clip.keys() & {"array", "raw"}):
+    if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
         name = Path(clip.get("path") or "<array>").name
-        samples, rate = _mono(clip.get("array", clip.get("raw")), name), _rate(clip.get("sampling_rate"), name)
+        array = clip["raw"] if clip.get("array") is None else clip["array"]
+        samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
         return audio.resample(samples, rate, sampling_rate), name
     if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
         return _read_file(clip, sampling_rate)
@@ -160,7 +161,10 @@ def _read_file(source: audio.Source, sampling_rate: int) -> tuple[np.ndarray, st
 
 def _mono(array: Any, name: str) -> np.ndarray:
     """Samples `(samples,)` of an array `(samples,)` or `(samples, channels)`, checked."""
-    values = np.asarray(array.detach().cpu() if isinstance(array, torch.Tensor) else array)
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = array.float() if array.is_floating_point() else array  # NumPy has no bfloat16
+    values = np.asarray(array)
     if values.dtype.kind != "f":
         cure = "scale them to floats of full scale 1, which for 16-bit samples is / 32768"
         raise _unusable(name, "floating-point samples", f"{values.dtype}", cure)

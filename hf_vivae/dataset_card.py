@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 REST = "rest"  # the split of the clips that the first fold leaves out
 UNKNOWN = "unknown"
+MAY_BE_EMPTY = ("speaker", "intensity", "core")  # columns of which nothing may be known
 MOST_SPEAKERS, MOST_PROBLEMS = 40, 50  # that a card names one by one
 TITLES = {
     "vivae": "VIVAE, repackaged as Parquet",
@@ -28,10 +29,10 @@ TITLES = {
     "noise": "White noise under VIVAE's file names",
 }
 TAGS = {
-    "vivae": ["vivae"],
-    "vivae-core": ["vivae"],
-    "synthetic": ["synthetic"],
-    "noise": ["synthetic", "noise"],
+    "vivae": ["emotion-recognition", "vivae"],
+    "vivae-core": ["emotion-recognition", "vivae"],
+    "synthetic": ["emotion-recognition", "synthetic"],
+    "noise": ["emotion-recognition", "synthetic", "noise"],
 }
 # https://github.com/huggingface/hub-docs/blob/main/datasetcard.md: rows, and the name of the sizes from there on
 SIZES = {
@@ -105,7 +106,7 @@ def _metadata(corpus: Corpus, title: str, license: str, info: DatasetInfo, files
         pretty_name=title,
         task_categories=["audio-classification"],
         size_categories=[SIZES[max(size for size in SIZES if size <= len(corpus.dataset))]],
-        tags=["audio", "emotion-recognition", "nonverbal-vocalization", *TAGS.get(corpus.name, [])],
+        tags=["audio", "nonverbal-vocalization", *TAGS.get(corpus.name, [])],
     )
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
     # Each file by its name: what an earlier push with other shards has left there is not read.
@@ -126,6 +127,7 @@ def _facts(corpus: Corpus, division: Division) -> dict[str, Any]:
         "rate": dataset.features["audio"].sampling_rate,
         "emotions": [plain(emotion) for emotion in emotions],
         "speakers": len(speakers),
+        "empty": [column for column in MAY_BE_EMPTY if set(dataset[column]) == {None}],
         "fold_names": [fold.name for fold in division.folds],
         "protocol": division.protocol,
         "header": PROTOCOLS[division.protocol],
@@ -162,25 +164,26 @@ def _split_table(dataset: Dataset, division: Division, speakers: Sequence[str]) 
 
 
 def _count_tables(names: Mapping[str, Sequence[str]], emotions: Sequence[str], speakers: Sequence[str]) -> list[Table]:
-    tables = [_crosstab("Clips by emotion and intensity.", names, "emotion", emotions, "intensity", INTENSITIES)]
+    tables = [_crosstab(names, "emotion", emotions, "intensity", INTENSITIES)]
     if 0 < len(speakers) <= MOST_SPEAKERS:
-        tables.append(_crosstab("Clips by speaker and emotion.", names, "speaker", speakers, "emotion", emotions))
+        tables.append(_crosstab(names, "speaker", speakers, "emotion", emotions))
     return tables
 
 
 def _crosstab(
-    caption: str,
     names: Mapping[str, Sequence[str]],
     down: str,
     down_names: Sequence[str],
     across: str,
     across_names: Sequence[str],
 ) -> Table:
-    """Clips for each pair of names, with sums; names that no clip has get no column."""
+    """Clips for each pair of names, with sums; names that no clip has get no column, nor has what no clip tells."""
     counts = Counter(zip(names[down], names[across], strict=True))
     rows_of, columns_of = Counter(names[down]), Counter(names[across])
     down_names = [name for name in (*down_names, UNKNOWN) if name in rows_of]
     across_names = [name for name in (*across_names, UNKNOWN) if name in columns_of]
+    across_names = [] if across_names == [UNKNOWN] else across_names
+    caption = f"Clips by {down} and {across}." if across_names else f"Clips by {down}."
     body = [(name, *(counts[name, other] for other in across_names), rows_of[name]) for name in down_names]
     sums = ("all", *(columns_of[name] for name in across_names), rows_of.total())
     formats = (None, *["d"] * (len(across_names) + 1))

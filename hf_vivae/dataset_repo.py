@@ -110,12 +110,11 @@ def _info(features: Features, division: Division, num_bytes: Mapping[str, int], 
 
 
 def _check_names(files: Sequence[str]) -> None:
-    absolute = [file for file in files if PurePosixPath(file).is_absolute()]
-    if absolute:
+    outside = [file for file in files if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts]
+    if outside:
         raise ValueError(
-            f"expected names of clips below their folder, found {len(absolute)} absolute paths "
-            f"({first_names(absolute, 3)}): write relative ones into the metadata file, since absolute ones would be "
-            "published"
+            f"expected names of clips below their folder, found {len(outside)} that lead elsewhere "
+            f"({first_names(outside, 3)}): move the clips and mend the metadata file, since names are published."
         )
 
 

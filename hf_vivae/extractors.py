@@ -30,16 +30,17 @@ def fit_extractor_length(
         extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
-    elif settings.model_type in ("sew", "sew-d"):  # whose pooling of frames sees padding, mask or not
-        extractor = fixed_length(extractor, max_seconds)
+    elif isinstance(extractor, Wav2Vec2FeatureExtractor) and settings.model_type in ("sew", "sew-d"):
+        extractor = fixed_length(extractor, max_seconds)  # their pooling of frames sees padding, mask or not
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.return_attention_mask = True
+        vars(extractor).pop("num_samples", None)  # of an earlier training
     return extractor
 
 
 def remember_cut(extractor: FeatureExtractionMixin, max_seconds: float) -> None:
-    """Have an extractor that takes clips of any length say where the training cut them, in `num_samples`."""
-    if isinstance(extractor, Wav2Vec2FeatureExtractor) and not hasattr(extractor, "num_samples"):
+    """Have an extractor that takes clips of any length say where the training cuts them, in `num_samples`."""
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.num_samples = math.ceil(max_seconds * extractor.sampling_rate)
 
 

@@ -86,10 +86,10 @@ def _train(
     longest = max(prepared.corpus.dataset["duration"])
     max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
-    if max_seconds < longest:
-        remember_cut(extractor, max_seconds)
     if not run.resample:
         _hear_unresampled(extractor, prepared.corpus)
+    if run.max_seconds or (max_seconds < longest and run.model not in MODELS):
+        remember_cut(extractor, max_seconds)
     with args.main_process_first(desc="features"):
         features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
     trainer = _make_trainer(run, args, prepared, parts, model, extractor, features)

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .corpus.download import NetworkError, check_reachable
@@ -21,6 +22,7 @@ from .runs import read_json
 Kind = Literal["model", "dataset"]
 Answer = TypeVar("Answer")
 
+BUSY = (409, 412, 429)  # another commit came between, or too many requests
 ATTEMPTS = 4
 WAIT_SECONDS = 1.0  # after the first, then twice as long each time; uploads are tried again by the library besides
 AGAIN = "nothing is lost: repeat the command, and what was sent is not sent again"
@@ -43,7 +45,19 @@ def checkpoint_files(folder: Path) -> list[Path]:
             f"expected a checkpoint to push in {folder}, found no {' and no '.join(missing)}; give the folder of a "
             "finished run (pickled weights are not pushed)."
         )
+    for file in weights:
+        _check_weights(file)
     return [*configs, *weights, *_code(configs)]
+
+
+def _check_weights(file: Path) -> None:
+    try:
+        if file.suffix == ".safetensors":
+            safe_open(file, "pt")
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected whole weights in {file}, found damaged ones ({error}); train the run again."
+        ) from error
 
 
 def _code(configs: list[Path]) -> list[Path]:
@@ -103,37 +117,58 @@ def check_access(repo: str, token: str | None = None) -> str:
     return repo if "/" in repo else f"{user}/{repo}"
 
 
+def make_repo(
+    repo: str, kind: Kind = "model", private: bool = True, revision: str | None = None, token: str | None = None
+) -> None:
+    """A repository to push to, where there is none yet.
+
+    Args:
+        repo: `owner/name`.
+        kind: of the repository.
+        private: whether others shall not see it.
+        revision: branch that is made, too.
+        token: see `check_access`.
+
+    Raises:
+        ValueError: where the token may not write there, and for a repository that is public although it should be
+            private; what is private already stays so.
+    """
+    api = HfApi(token=token)
+    _persist(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True), repo)
+    hidden = _persist(lambda: api.repo_info(repo, repo_type=kind).private, repo)
+    if private and not hidden:
+        raise ValueError(
+            f"expected {repo} to be private, found a public repository; say that it may be (push.py --public, "
+            "train.py --hub_private_repo false), or choose another name."
+        )
+    if hidden and not private:
+        logger.warning("%s exists and is private; it stays so until you change its settings.", repo)
+    if revision:
+        _persist(lambda: api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True), repo)
+
+
 def push(
     files: Mapping[str, Path | bytes],
     repo: str,
     kind: Kind = "model",
-    private: bool = True,
     message: str = "Push with hf_vivae",
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Send files in one commit; the commit's address.
+    """Send files in one commit to a repository that is there; the commit's address.
 
     Args:
         files: by their path in the repository.
-        repo: `owner/name`; it is made where there is none.
+        repo: `owner/name`.
         kind: of the repository.
-        private: visibility of a repository that is made; one that exists keeps its own.
         message: of the commit.
-        revision: branch, made where there is none; `main` by default.
+        revision: branch; `main` by default.
         token: see `check_access`.
 
     Raises:
         ValueError: where the Hub refuses, or cannot be reached to the end.
     """
     api = HfApi(token=token)
-    exists = _persist(lambda: api.repo_exists(repo, repo_type=kind), repo)
-    if exists and private and not _persist(lambda: api.repo_info(repo, repo_type=kind).private, repo):
-        logger.warning("%s exists already and is public; it stays so.", repo)
-
-    _persist(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True), repo)
-    if revision:
-        _persist(lambda: api.create_branch(repo, branch=revision, repo_type=kind, exist_ok=True), repo)
 
     def commit() -> str:
         additions = [CommitOperationAdd(path, content) for path, content in files.items()]
@@ -168,10 +203,12 @@ def _persist(call: Callable[[], Answer], repo: str) -> Answer:
             return call()
         except HfHubHTTPError as error:
             status, failure = error.response.status_code, error
-            if status != 429 and status < 500:
+            if status < 500 and status not in BUSY:
                 raise ValueError(_refusal(error, repo)) from error
             found = f"HTTP {status}"
-        except (HTTPError, json.JSONDecodeError, RuntimeError) as error:  # RuntimeError: the library gave an upload up
+        except json.JSONDecodeError as error:
+            found, failure = "an answer that is not the Hub's", error
+        except (HTTPError, RuntimeError) as error:  # RuntimeError: the library gave an upload up
             found, failure = f"a connection that was cut ({type(error).__name__})", error
         if attempt < ATTEMPTS:
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))

@@ -61,7 +61,10 @@ def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], st
     if given is None:
         if ask is None:
             raise ValueError(_unconfirmed(corpus_name))
-        given = ask(_question(corpus_name))
+        try:
+            given = ask(_question(corpus_name))
+        except EOFError as error:
+            raise ValueError(_unconfirmed(corpus_name)) from error
     if corpus_name not in KNOWN:
         return _named(check_license(given))
     holds, why = KNOWN[corpus_name]

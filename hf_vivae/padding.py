@@ -64,7 +64,8 @@ def _count_frames(model: PreTrainedModel, args: tuple, kwargs: dict) -> None:
     norms, layers = _leaking(model)
     for norm in norms:  # behind the first convolution
         kernel, stride = model.config.conv_kernel[0], model.config.conv_stride[0]
-        norm.frames = None if samples is None else (samples - kernel) // stride + 1
+        # a clip that is shorter than a frame has one, with padding in it
+        norm.frames = None if samples is None else ((samples - kernel) // stride + 1).clamp(min=1)
     for layer in layers:  # behind all of them
         layer.frames = None if samples is None else model._get_feat_extract_output_lengths(samples)
 

@@ -1,6 +1,7 @@
 """A corpus that is ready for a run: measured, labelled and split; and what the run's files say of both."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from .arguments import RunArguments, VivaeTrainingArguments
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import corpus_digest, describe_clips, measure_peaks
+from .models import PROBE
 from .splits import PARTS, Fold, make_folds
 
 
@@ -70,8 +72,10 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared
 def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     """The content of `run.json` before the run."""
     corpus = prepared.corpus
+    source = (run.model_name_or_path or run.model).removeprefix(PROBE)
     return {
         "run": asdict(run),
+        "from_folder": Path(source).is_dir(),  # what looks like a Hub id may be one elsewhere
         "training": args.to_dict(),
         "corpus": {
             "name": corpus.name,

@@ -1,5 +1,6 @@
 """Runs to the Hub: what would go there, and the pushes of a training, with our card in place of the library's."""
 
+import hashlib
 import io
 import logging
 import re
@@ -16,10 +17,13 @@ from transformers.trainer_utils import HubStrategy
 
 from .arguments import VivaeTrainingArguments
 from .card import Sibling, card_pictures, render_card
-from .hub import check_access, check_name, checkpoint_files, push
+from .hub import check_access, check_name, checkpoint_files, make_repo, push
 from .models import short_name
 from .publication import Publication, find_publication, in_progress
 
+LONGEST_REPO = 96  # characters, with the owner
+UNUSABLE = re.compile(r"(?:[^A-Za-z0-9._]|[.-](?=[.-]))+")  # in a name, which has single hyphens and dots only
+STAGE = ".push-"  # begins the folder that a checkpoint is pushed from
 logger = logging.getLogger(__name__)
 
 
@@ -47,16 +51,41 @@ def model_files(
 
 
 def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
-    """A repository for each model of a study, `<prefix>-<model>`, with more of its name where two would share one."""
-    names = [short_name(publication.record["run"]["model"]) for publication in publications]
-    longer = [publication.scores.system.name for publication in publications]
-    longest = [f"{name} {one.record['run']['protocol']}" for name, one in zip(longer, publications, strict=True)]
-    for more in (longer, longest):
-        names = [full if names.count(name) > 1 else name for name, full in zip(names, more, strict=True)]
-    # a name has single hyphens and dots only
-    return [
-        check_name(f"{prefix}-{re.sub(r'(?:[^A-Za-z0-9._]|[.-](?=[.-]))+', '-', name).strip('-.')}") for name in names
-    ]
+    """A repository for each model of a study, `<prefix>-<model>`, with more of what it is where two would share one.
+
+    Args:
+        prefix: `owner/name`.
+        publications: of the models.
+
+    Raises:
+        ValueError: where two would have one name all the same.
+    """
+    runs = [one.record["run"] for one in publications]
+    names = [short_name(run["model"]) for run in runs]
+    longer = [one.scores.system.name for one in publications]  # with the settings that differ
+    for more in (
+        [""] * len(runs),
+        [f" {run['task']} {run['protocol']}" for run in runs],
+        [f" {one.record['corpus']['digest']}" for one in publications],
+    ):
+        longer = [f"{name}{said}" for name, said in zip(longer, more, strict=True)]
+        names = [full if names.count(name) > 1 else name for name, full in zip(names, longer, strict=True)]
+    repos = [_repo(prefix, name) for name in names]
+    twice = sorted({repo for repo in repos if [one.lower() for one in repos].count(repo.lower()) > 1})
+    if twice:
+        raise ValueError(
+            f"expected a name of its own for each model, found several that would be {twice[0]}; push these one by "
+            "one, each with its --repo."
+        )
+    return repos
+
+
+def _repo(prefix: str, name: str) -> str:
+    full = f"{prefix}-{UNUSABLE.sub('-', name).strip('-.')}"
+    if len(full) > LONGEST_REPO:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        full = f"{full[: LONGEST_REPO - 9].rstrip('-.')}-{digest}"
+    return check_name(full)
 
 
 class Publisher:
@@ -68,21 +97,29 @@ class Publisher:
         cards: folder `model_cards/`.
 
     Raises:
-        ValueError: where the Hub cannot be reached or the token is missing or refused, before anything is trained.
+        ValueError: where the Hub cannot be reached, or the token is missing or may not write; before anything is
+            trained.
     """
 
     def __init__(self, args: VivaeTrainingArguments, cards: Path) -> None:
-        self.repo = check_access(args.hub_model_id or Path(args.output_dir).resolve().name, args.hub_token)
+        name = args.hub_model_id or UNUSABLE.sub("-", Path(args.output_dir).resolve().name).strip("-.")
+        self.repo = check_access(name, args.hub_token)
         self.cards, self.output = cards, Path(args.output_dir)
-        private = args.hub_private_repo is not False
-        self.target = {"private": private, "revision": args.hub_revision, "token": args.hub_token}
+        self.target = {"revision": args.hub_revision, "token": args.hub_token}
+        make_repo(self.repo, private=args.hub_private_repo is not False, **self.target)
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
     def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "CheckpointPushes":
         """What pushes the checkpoints of the fold whose record it is."""
         return CheckpointPushes(self, extractor, record)
 
+    def submit(self, *job: Any) -> Future:
+        """Do a job in the background, after those before it."""
+        return self._worker.submit(*job)
+
     def finish(self) -> str:
-        """Push the run with the scores of its finished folds; the commit's address."""
+        """Push the run with the scores of its finished folds, after what is on its way; the commit's address."""
+        self._worker.shutdown()
         files = model_files(self.cards, self.repo, find_publication(self.output))
         return push(files, self.repo, message="End of training", **self.target)
 
@@ -90,33 +127,45 @@ class Publisher:
 class CheckpointPushes(TrainerCallback):
     """Pushes each checkpoint in the background, unless the last one is still on its way.
 
-    Strategy `end` waits for the end; `all_checkpoints` keeps each in a folder of its own as well. A push that fails is
-    a warning: training goes on, and the push at its end has everything.
+    Strategy `end` waits for the end; `all_checkpoints` keeps each in a folder of its own as well; with
+    `hub_always_push`, training waits for the last one instead of leaving one out. Whatever keeps a checkpoint from the
+    Hub is a warning: training goes on, and the push at its end has everything.
     """
 
     def __init__(self, publisher: Publisher, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> None:
         self.publisher, self.extractor, self.record = publisher, extractor, record
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
         self._under_way: Future | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        """Clear away what a killed training was about to push."""
+        if state.is_world_process_zero:
+            for stage in Path(args.output_dir).glob(f"{STAGE}*"):
+                shutil.rmtree(stage)
 
     def on_save(self, args, state, control, model, **kwargs) -> None:
         """Send the checkpoint that has just been written."""
         if not state.is_world_process_zero or args.hub_strategy == HubStrategy.END:
             return
-        if self._under_way and not self._under_way.done() and not args.hub_always_push:
+        if self._under_way and args.hub_always_push:
+            self._under_way.result()
+        if self._under_way and not self._under_way.done():
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        stage = Path(tempfile.mkdtemp(prefix=".push-", dir=args.output_dir))  # Trainer deletes checkpoints that age
+        kept = checkpoint.name if args.hub_strategy == HubStrategy.ALL_CHECKPOINTS else None
+        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        try:
+            stage = self._copy(checkpoint)  # Trainer deletes checkpoints that age
+        except OSError as error:
+            logger.warning("%s was not pushed: %s", checkpoint.name, error)
+            return
+        self._under_way = self.publisher.submit(self._push, stage, labels, f"Training, epoch {state.epoch:g}", kept)
+
+    def _copy(self, checkpoint: Path) -> Path:
+        stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=checkpoint.parent))
         for file in (*checkpoint.glob("*.safetensors*"), *checkpoint.glob("*.py"), checkpoint / "config.json"):
             shutil.copy2(file, stage)
         self.extractor.save_pretrained(stage)
-        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
-        kept = checkpoint.name if args.hub_strategy == HubStrategy.ALL_CHECKPOINTS else None
-        self._under_way = self._worker.submit(self._push, stage, labels, f"Training, epoch {state.epoch:g}", kept)
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        """Wait for what is on its way."""
-        self._worker.shutdown()
+        return stage
 
     def _push(self, stage: Path, labels: tuple[str, ...], message: str, kept: str | None) -> None:
         publisher = self.publisher
@@ -125,7 +174,7 @@ class CheckpointPushes(TrainerCallback):
             if kept:
                 files |= {f"{kept}/{file.name}": file for file in checkpoint_files(stage)}
             push(files, publisher.repo, message=message, **publisher.target)
-        except ValueError as error:
+        except Exception as error:  # in a thread of its own, where nobody else would hear of it
             logger.warning("A checkpoint was not pushed: %s", error)
         finally:
             shutil.rmtree(stage)

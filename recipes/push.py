@@ -9,8 +9,11 @@ import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from hf_vivae.corpus import SOURCES
+from hf_vivae.corpus.schema import check_choice
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.flags import FlagParser, refuse_unknown, run_script
+from hf_vivae.hub import check_name
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 
@@ -74,8 +77,11 @@ def main(argv: list[str]) -> None:
 
 def check(place: str | None, arguments: Push) -> None:
     """Refuse what cannot be meant together."""
-    if not arguments.repo:
-        raise ValueError("expected --repo owner/name, found none; say where to push.")
+    if "/" not in (arguments.repo or ""):
+        raise ValueError(f"expected --repo owner/name, found {arguments.repo or 'none'}; say where to push.")
+    check_name(arguments.repo)
+    if arguments.dataset:
+        check_choice("--data", arguments.data, SOURCES)
     if arguments.dataset == bool(place):
         found = "both" if place else "none"
         raise ValueError(f"expected a run folder or --dataset, found {found}; give one of the two.")
@@ -97,9 +103,10 @@ def push_models(place: Path, arguments: Push) -> None:
     from hf_vivae.publication import find_publication, find_publications
     from hf_vivae.publishing import model_files, name_repos
 
-    repo = check_access(arguments.repo) if arguments.yes else arguments.repo
+    if arguments.yes:
+        check_access(arguments.repo)
     publications = find_publications(place) if arguments.all else [find_publication(place)]
-    repos = name_repos(repo, publications) if arguments.all else [repo]
+    repos = name_repos(arguments.repo, publications) if arguments.all else [arguments.repo]
     study = [Sibling(*pair) for pair in zip(repos, publications, strict=True)]
     linked = study if arguments.all else ()
     made = {one.repo: model_files(CARDS, one.repo, one.publication, arguments.license, linked) for one in study}
@@ -108,7 +115,7 @@ def push_models(place: Path, arguments: Push) -> None:
     for name, files in made.items():
         send(name, "model", files, arguments)
     if arguments.all and arguments.yes:
-        print(f"collection  {push_collection(repo, repos, not arguments.public)}")
+        print(f"collection  {push_collection(arguments.repo, repos, not arguments.public)}")
 
 
 def push_dataset(arguments: Push) -> None:
@@ -117,15 +124,18 @@ def push_dataset(arguments: Push) -> None:
     from hf_vivae.hub import check_access
     from hf_vivae.licenses import confirm_license, known_license
 
-    repo = check_access(arguments.repo) if arguments.yes else arguments.repo
+    if arguments.yes:
+        check_access(arguments.repo)
     shown = None if arguments.yes else known_license(arguments.data)  # confirmed by whoever publishes
     ask = input if sys.stdin.isatty() else None
     license = confirm_license(arguments.data, arguments.license or shown, ask)
     output = Path(arguments.output_dir)
-    written = write_dataset_repo(arguments.load(), arguments.protocol, arguments.seed, CARDS, repo, license, output)
+    written = write_dataset_repo(
+        arguments.load(), arguments.protocol, arguments.seed, CARDS, arguments.repo, license, output
+    )
     files = {str(file.relative_to(output)): file for file in written}
-    show(repo, "dataset", files, arguments)
-    send(repo, "dataset", files, arguments)
+    show(arguments.repo, "dataset", files, arguments)
+    send(arguments.repo, "dataset", files, arguments)
 
 
 def show(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) -> None:
@@ -141,12 +151,13 @@ def show(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) 
 
 def send(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) -> None:
     """Push the files, or say how."""
-    from hf_vivae.hub import push
+    from hf_vivae.hub import make_repo, push
 
     if not arguments.yes:
         print("Nothing was sent; add --yes to push.\n")
         return
-    print(f"pushed      {push(files, repo, kind, private=not arguments.public)}\n")
+    make_repo(repo, kind, private=not arguments.public)
+    print(f"pushed      {push(files, repo, kind)}\n")
 
 
 if __name__ == "__main__":

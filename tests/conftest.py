@@ -16,11 +16,13 @@ os.environ |= {
 }
 
 from collections import defaultdict  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from loopback_hub.server import HubServer  # noqa: E402
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES  # noqa: E402
 from hf_vivae.corpus.vivae import read_manifest  # noqa: E402
@@ -51,3 +53,10 @@ def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in takes[key][:2]:
                 soundfile.write(root / "full_set" / name, tone(index, speaker, rng), RATE, subtype="PCM_16")
     return root
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    """A Hub on loopback for the tests of a file; clients run in processes with the variables of its `environment`."""
+    with HubServer() as server:
+        yield server

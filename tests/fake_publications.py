@@ -28,7 +28,13 @@ ENVIRONMENT = {
     "hf_vivae": "0.1.0",
     "git_commit": "0123456789abcdef0123456789abcdef01234567+changes",
     "python": "3.11.7",
-    "versions": {"torch": "2.11.0", "transformers": "5.23.0"},
+    "versions": {
+        "torch": "2.11.0",
+        "transformers": "5.23.0",
+        "numpy": "2.4.6",
+        "timm": "1.0.31",
+        "scikit-learn": "1.9.1",
+    },
     "platform": "Linux",
     "cpu_cores": 2,
     "device": "cpu",
@@ -91,4 +97,5 @@ def publish(
     record = json.loads(json.dumps(publication.record))
     record["training"] |= TRAINING
     record["environment"] = ENVIRONMENT | {"command": command or ["train.py", "--model", model, "--data", corpus]}
-    return replace(publication, record=record | {"processes": 1, "seconds": 42.0, "peak_memory_mb": 1000.0})
+    record["fold"] = {"train": record["fold"]["test"][1::3], "test": record["fold"]["test"][::3]}
+    return replace(publication, record=record | {"processes": 1, "peak_memory_mb": 1000.0, "from_folder": False})

@@ -1,6 +1,7 @@
 """Checkpoints that are not ours: encoders of the library with short inputs, weights from folders, and no network."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_encoders_of_waveforms_keep_the_librarys_extractor(kind, published):
     assert type(extractor) is Wav2Vec2FeatureExtractor
     features = extract_features(extractor, clips(16000), 1.5)
     assert features["input_values"].shape == features["attention_mask"].shape == (3, 24000)
+
+
+def test_where_an_earlier_training_has_cut_its_clips_binds_no_later_one(published, tmp_path):
+    shutil.copytree(published["wav2vec2-layer"], tmp_path / "cut")
+    extractor = Wav2Vec2FeatureExtractor(num_samples=800)
+    extractor.save_pretrained(tmp_path / "cut")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "cut").num_samples == 800
+    _, extractor = load_any(tmp_path / "cut", LABELS, {}, max_seconds=1.5)
+    assert extract_features(extractor, clips(16000), 1.5)["input_values"].shape == (3, 24000)
 
 
 def test_an_encoder_that_cannot_be_kept_from_padding_gets_fixed_lengths(published):

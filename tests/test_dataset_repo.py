@@ -209,14 +209,14 @@ def test_no_folder_of_this_machine_is_told(repo):
         assert not [place for place in (*sources, str(folder), str(Path.home())) if place.encode() in content]
 
 
-def test_names_of_clips_that_are_absolute_paths_are_refused(tmp_path):
+def test_names_of_clips_that_lead_out_of_their_folder_are_refused(tmp_path):
     rng = np.random.default_rng(0)
     lines = ["file,label"]
     for take in range(12):
         soundfile.write(tmp_path / f"{take}.wav", 0.1 * rng.standard_normal(1600), 16000)
         lines.append(f"{tmp_path / f'{take}.wav' if take else '0.wav'},{'ab'[take % 2]}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=r"expected names of clips below their folder, found 11 absolute paths"):
+    with pytest.raises(ValueError, match=r"expected names of clips below their folder, found 11 that lead elsewhere"):
         write(read_folder(tmp_path), tmp_path / "repo", "random-80-20")
     assert not (tmp_path / "repo").exists()
 
@@ -377,6 +377,10 @@ def test_card_of_vivae_says_whose_it_is_and_what_is_in_it(repos):
     assert text.startswith("# VIVAE, repackaged as Parquet\n")
     assert "48 non-verbal vocalisations" in text
     assert "4 speakers portrayed achievement, anger, fear, pain, pleasure, surprise" in text
+    assert "Pleasure is sexual pleasure: the clips are not for every audience." in text
+    assert "which are null: `core`." in text  # this VIVAE has no folder core_set
+    assert "| `core` |" not in text
+    assert "| `speaker` | string |" in text
     assert "This is a repackaging and not the original" in text
     assert "doi = {10.5281/zenodo.4066235}" in text
     assert "[CC BY-NC 4.0](https://creativecommons.org/licenses/by-nc/4.0/)" in text
@@ -408,12 +412,18 @@ def test_card_of_a_folder_shows_its_labels_as_they_are(repos):
     assert text.startswith("# clips\n")
     assert "16 labelled clips" in text
     assert "with the labels a\\|b, laugh." in text
-    assert "| laugh | 8 | 8 |" in text
+    assert "Clips by emotion." in text
+    assert "| laugh | 8 |\n" in text
+    assert "which are null: `speaker`, `intensity`, `core`." in text
+    assert "| `speaker` |" not in text
+    assert "put here by whoever published this repository, who has to name their makers." in " ".join(text.split())
+    assert "emotion-recognition" not in DatasetCard.load(repos["folder"][1] / "README.md").data.tags
     assert "VIVAE's authors" not in text
     assert "each clip at its own rate" in text
     assert "- bad audio: laugh/broken.wav" in text
-    assert "Speakers are not kept apart" in text
-    assert "`cc-by-sa-4.0`, as the person who published the clips has confirmed." in text
+    assert "Who speaks is not known, so the same people may be heard in `train` and `test`." in text
+    assert "known speakers" not in text
+    assert "`cc-by-sa-4.0`, as whoever published this repository has confirmed." in text
 
 
 def test_a_repository_under_another_license_is_not_written(vivae, tmp_path):

@@ -181,6 +181,18 @@ def test_the_text_of_a_confusion_cell_fits_into_it(labels):
     assert max(text.width, text.height) < cell
 
 
+def test_many_labels_leave_room_for_counts_only():
+    axes = confusion_figure((7 * np.eye(24, dtype=int)).tolist(), [f"l{n}" for n in range(24)], "vit", 0.2).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"7", ""}
+
+
+def test_answers_of_several_seeds_are_not_called_clips():
+    axes = confusion_figure([[3, 1], [1, 5]], ["a", "b"], "mlp", 0.5, different_clips=5).axes[0]
+    assert axes.get_title().splitlines()[1] == "accuracy 80.0% (8 of 10 answers on 5 clips)"
+    axes = confusion_figure([[3, 1], [1, 5]], ["a", "b"], "mlp", 0.5, different_clips=10).axes[0]
+    assert axes.get_title().splitlines()[1] == "accuracy 80.0% (8 of 10 clips)"
+
+
 def test_a_long_title_of_a_confusion_stays_in_the_picture():
     figure = confusion_figure(
         [[3, 1], [0, 2]], ["a", "b"], "facebook/wav2vec2-base-960h paper+no-resampling " * 2, 0.5

@@ -60,20 +60,34 @@ def test_code_that_a_configuration_names_has_to_be_there(tmp_path):
         checkpoint_files(folder)
 
 
-def publication(model: str, system: str, protocol: str = "speaker-k-fold"):
-    run = {"run": {"model": model, "protocol": protocol}}
-    return SimpleNamespace(record=run, scores=SimpleNamespace(system=SimpleNamespace(name=system)))
+def publication(model: str, system: str, protocol: str = "speaker-k-fold", task: str = "emotion", digest: str = "a"):
+    record = {"run": {"model": model, "protocol": protocol, "task": task}, "corpus": {"digest": digest}}
+    return SimpleNamespace(record=record, scores=SimpleNamespace(system=SimpleNamespace(name=system)))
 
 
 def test_models_of_a_study_are_named_apart():
-    assert name_repos("me/study", [publication("mlp", "mlp paper"), publication("vit-8-23", "vit-8-23 paper")]) == [
-        "me/study-mlp", "me/study-vit-8-23",
-    ]  # fmt: skip
-    settings = [publication("mlp", "mlp paper"), publication("mlp", "mlp tuned learning_rate=0.1")]
-    assert name_repos("me/study", settings) == ["me/study-mlp-paper", "me/study-mlp-tuned-learning_rate-0.1"]
-    protocols = [publication("a/hubert", "hubert"), publication("a/hubert", "hubert", "random-80-20")]
-    assert name_repos("me/study", protocols) == ["me/study-hubert-speaker-k-fold", "me/study-hubert-random-80-20"]
-    assert name_repos("me/study", [publication("probe:a/hubert--x", "b")]) == ["me/study-probe-hubert-x"]
+    def names(*publications) -> list[str]:
+        return [name.removeprefix("me/study-") for name in name_repos("me/study", publications)]
+
+    mlp, vit = publication("mlp", "mlp paper"), publication("vit-8-23", "vit-8-23 paper")
+    assert names(mlp, vit) == ["mlp", "vit-8-23"]
+    tuned = publication("mlp", "mlp tuned learning_rate=0.1")
+    assert names(mlp, tuned, vit) == ["mlp-paper", "mlp-tuned-learning_rate-0.1", "vit-8-23"]
+    other = publication("mlp", "mlp paper", "random-80-20")
+    assert names(mlp, other) == ["mlp-paper-emotion-speaker-k-fold", "mlp-paper-emotion-random-80-20"]
+    intensity = publication("mlp", "mlp paper", task="intensity")
+    assert names(mlp, intensity) == ["mlp-paper-emotion-speaker-k-fold", "mlp-paper-intensity-speaker-k-fold"]
+    elsewhere = publication("mlp", "mlp paper", digest="b")
+    assert names(mlp, elsewhere) == ["mlp-paper-emotion-speaker-k-fold-a", "mlp-paper-emotion-speaker-k-fold-b"]
+    assert names(publication("probe:a/hubert--x", "b")) == ["probe-hubert-x"]
+
+
+def test_a_long_name_is_cut_and_told_apart_by_a_digest():
+    long = [publication("mlp", f"mlp paper {'hidden_size=16 ' * 9} seed_of_data={number}") for number in range(2)]
+    names = name_repos("me/study", long)
+    assert [len(name) for name in names] == [96, 96]
+    assert names[0][:80] == names[1][:80]
+    assert names[0] != names[1]
 
 
 def refusal(repo: str = "me/model", token: str | None = "hf_x") -> str:

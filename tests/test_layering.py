@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "habits": set(),
     "corpus_arguments": {"corpus"},
     "rescoring": {"collator", "corpus", "features", "habits", "loading", "models", "runs"},
-    "prepared": {"arguments", "corpus", "features", "runs", "splits"},
+    "prepared": {"arguments", "corpus", "features", "models", "runs", "splits"},
     "fold_training": {
         "arguments", "collator", "corpus", "extractors", "features", "fitting", "habits", "loading", "metrics",
         "models", "prepared", "probing", "publishing", "runs", "scoring", "splits", "trainer",

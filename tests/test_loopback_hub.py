@@ -51,12 +51,6 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """`client(program, **variables)` is the `result` of a program that uses huggingface_hub against the server."""
     environment = hub.environment(tmp_path_factory.mktemp("home"), WRITE_TOKEN)

@@ -105,3 +105,10 @@ def test_the_norm_equals_torchs_on_the_clips_frames():
     expected = norm(values[1:, :, :20])[0]
     norm.__class__, norm.frames = MaskedGroupNorm, torch.tensor([50, 20])
     torch.testing.assert_close(norm(values)[1, :, :20], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_a_clip_that_is_shorter_than_a_frame_spoils_no_batch():
+    model, (_, batch) = ignore_padding(tiny("wav2vec2")), padded()
+    batch["attention_mask"][1, 3:] = 0
+    with torch.no_grad():
+        assert torch.isfinite(model(**batch).logits).all()

@@ -51,12 +51,6 @@ print(json.dumps(answers))
 
 
 @pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def folders(tiny_vivae, tmp_path_factory) -> dict[str, Path]:
     """The run folder of each tiny model, of one fold."""
     root = tmp_path_factory.mktemp("runs")
@@ -321,6 +315,20 @@ def test_a_checkpoint_with_a_pickle_is_neither_pushed_nor_loaded(hub, folders, t
     )
 
 
+def test_damaged_weights_are_not_pushed(hub, folders, tmp_path):
+    folder = shutil.copytree(folders["mlp"], tmp_path / "run")
+    weights = folder / "S01" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (answer,) = push(hub, tmp_path, [[str(folder), "--repo", "tester/damaged"]])
+    assert re.search(r"error: expected whole weights in .*model.safetensors, found damaged ones", answer)
+
+
+def test_what_is_public_is_not_taken_for_private(hub, folders, tmp_path):
+    argv = [str(folders["mlp"]), "--repo", "tester/open", "--yes"]
+    _, refused = push(hub, tmp_path, [[*argv, "--public"], argv])
+    assert refused.startswith("error: expected tester/open to be private, found a public repository; say that")
+
+
 def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, tmp_path):
     study = tmp_path / "study"
     for name in ("mlp", "vit-32-30", "vit-8-23"):
@@ -341,6 +349,9 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
     ("argv", "sentence"),
     [
         ([], r"expected --repo owner/name, found none; say where to push."),
+        (["runs", "--repo", "mine"], r"expected --repo owner/name, found mine; say where to push."),
+        (["runs", "--repo", "a/gr\u00f6\u00dfe"], r"expected a repository as owner/name of letters, digits"),
+        (["--dataset", "--data", "vivea", "--repo", "a/b"], r"found 'vivea' \(did you mean vivae\?\)"),
         (["--repo", "a/b"], r"expected a run folder or --dataset, found none; give one of the two."),
         (["runs", "--repo", "a/b", "--dataset"], r"expected a run folder or --dataset, found both"),
         (["--repo", "a/b", "--dataset", "--all"], r"--dataset and --all exclude each other"),

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from loopback_hub.server import WRITE_TOKEN, HubServer
+from loopback_hub.server import WRITE_TOKEN
 from runner import push
 
 from hf_vivae.corpus import read_vivae
@@ -34,12 +34,6 @@ for block in re.findall(r"```python\\n(.*?)```", DatasetCard.load("tester/clips"
     exec(block, {})
 print(json.dumps([whole, names, loaded["train"].features["audio"].sampling_rate]))
 """
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
 
 
 def test_the_corpus_is_pushed_and_loaded_whole(hub, tiny_vivae, tmp_path):

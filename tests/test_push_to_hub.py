@@ -17,12 +17,6 @@ from hf_vivae.arguments import VivaeTrainingArguments
 pytestmark = pytest.mark.hub
 
 
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
-
-
 def train(hub: HubServer, home: Path, argv: list[str], token: str | None = WRITE_TOKEN) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / "recipes" / "train.py"), *argv, "--push_to_hub"], capture_output=True, text=True,
@@ -123,6 +117,19 @@ def test_without_a_token_nothing_is_trained(hub, tiny_vivae, tmp_path):
         "HF_TOKEN."
     )
     assert not (tmp_path / "none").exists()
+
+
+def test_where_nothing_may_be_written_nothing_is_trained(hub, tiny_vivae, tmp_path):
+    hub.store.create("model", "tester/seen", private=False)
+    expected = {
+        "else/where": "expected a token that may write to else/where, found one that may not",
+        "tester/seen": "expected tester/seen to be private, found a public repository; say that it may be",
+    }
+    for repo, sentence in expected.items():
+        done = train(hub, tmp_path, [*flags(tiny_vivae, tmp_path / "none", "mlp"), "--hub_model_id", repo])
+        assert done.returncode == 1
+        assert f"error: {sentence}" in done.stderr
+        assert not (tmp_path / "none").exists()
 
 
 def test_optimizer_states_do_not_go_to_the_hub():

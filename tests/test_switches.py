@@ -89,6 +89,13 @@ def test_without_resampling_wav2vec2_hears_the_first_16000_raw_samples(tiny_viva
         np.testing.assert_allclose(model(heard).logits[0], rows[-1]["logits"], atol=1e-4)
 
 
+@pytest.mark.parametrize(("more", "samples"), [((), 16000), (("--as_coded", "no-resampling"), 44100)])
+def test_wav2vec2_hears_as_many_seconds_as_it_is_told_at_its_rate(more, samples, tiny_vivae, tmp_path):
+    train(tiny_vivae, tmp_path, "wav2vec2", "--max_seconds", "0.25", "--num_train_epochs", "1", *more)
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "S01")
+    assert (extractor.sampling_rate, extractor.num_samples) == (samples, samples // 4)
+
+
 def test_clips_of_several_rates_cannot_go_unresampled(tmp_path):
     import soundfile
 

@@ -118,6 +118,7 @@ def _of_system(group: GroupScores, scores: SystemScores, number: int) -> Iterato
     figure = reliability_figure(scores.calibration.plain, scores.calibration.scaled, title)
     caption = f"Reliability of {name}, over the test clips of all seeds."
     yield Drawing("calibration", f"reliability-{number}", figure, caption, [scores.system])
-    figure = confusion_figure(scores.confusion, group.group.labels, title, scores.majority["accuracy"])
+    majority = scores.majority["accuracy"]
+    figure = confusion_figure(scores.confusion, group.group.labels, title, majority, scores.clips)
     caption = f"Confusion of {name}, over the test clips of all seeds."
     yield Drawing("confusion", f"confusion-{number}", figure, caption, [scores.system])

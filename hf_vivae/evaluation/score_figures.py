@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 COLOURS = (BLUE, VERMILION, GREEN, "#000000", PURPLE, "#E69F00", "#56B4E9", "#882255")
 LINES = ("-", "--", "-.", ":")
+MANY_LABELS = 16
 
 
 def roc_figure(
@@ -66,36 +67,46 @@ def _roc(model: str, rows: Sequence[Mapping[str, Any]], positive: int) -> tuple[
 
 
 def confusion_figure(
-    matrix: Sequence[Sequence[int]], label_names: Sequence[str], title: str, majority: float
+    matrix: Sequence[Sequence[int]],
+    label_names: Sequence[str],
+    title: str,
+    majority: float,
+    different_clips: int | None = None,
 ) -> "Figure":
     """Confusion matrix of one model: clips and their share of the true label in each cell, the share as colour.
+
+    Above 16 labels, the cells have no room for shares, and empty ones have no text.
 
     Args:
         matrix: clip counts, `(labels, labels)`; a row is the truth, a column the prediction.
         label_names: name of each label, in the order of rows and columns.
         title: model and clips; the accuracy is added, and what needs no learning.
         majority: accuracy on these clips of always saying the most frequent label of the training clips.
+        different_clips: how many there are where several seeds have answered each; None for one seed.
     """
     counts = np.asarray(matrix)  # (labels, labels)
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-    side = max(3.0, 0.46 * len(counts))  # inches; two lines of text fit into a cell
+    many = len(counts) > MANY_LABELS
+    side = max(3.0, (0.33 if many else 0.46) * len(counts))  # inches; one or two lines of text fit into a cell
     figure = blank_figure(side + 2.6, side + 1.8)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         share = shares[row, column]
-        text = f"{count}\n{share:.0%}" if count else "0"
+        text = (f"{count}" if many else f"{count}\n{share:.0%}") if count else "" if many else "0"
         colour = "white" if share > 0.55 else "black" if count else GREY
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7 if len(counts) > 8 else 9)
+        size = 7 if 8 < len(counts) <= MANY_LABELS else 9
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
     ticks = range(len(counts))
     names = [literal(name) for name in label_names]
     axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted label", ylabel="true label")
-    hits = counts.trace()
+    hits, answers = counts.trace(), counts.sum()
+    of = f"{answers} clips" if different_clips in (None, answers) else f"{answers} answers on {different_clips} clips"
     axes.set_title(
-        f"{wrapped(title, int(14 * side))}\naccuracy {hits / counts.sum():.1%} ({hits} of {counts.sum()} clips)\n"
+        f"{wrapped(title, int(14 * side))}\naccuracy {hits / answers:.1%} ({hits} of {of})\n"
         f"chance {1 / len(counts):.1%}, majority {majority:.1%}",
         fontsize="medium",
     )

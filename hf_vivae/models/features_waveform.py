@@ -1,7 +1,7 @@
 """The waveform a model hears: scaled, cut or centre-padded to a fixed length.
 
-Fixed lengths make a clip's score independent of the clips it is batched with, also in models whose
-normalisation runs over padding (group-norm wav2vec2).
+Fixed lengths make a clip's score independent of the clips it is batched with, also in models that cannot be kept
+from hearing padding (SEW).
 """
 
 import numpy as np

@@ -162,9 +162,10 @@ class ProbeForAudioClassification(PreTrainedModel):
 def _leaks_padding(config: PreTrainedConfig) -> bool:
     """Whether a clip's frames depend on the padding behind them, mask or not.
 
-    Group norm runs over padding, and data2vec's stacked positional convolutions carry it inwards.
+    Group norm runs over padding, and the convolutions of data2vec and wav2vec2-conformer carry it inwards.
     """
-    return getattr(config, "feat_extract_norm", None) == "group" or config.model_type == "data2vec-audio"
+    carrying = config.model_type in ("data2vec-audio", "wav2vec2-conformer")
+    return carrying or getattr(config, "feat_extract_norm", None) == "group"
 
 
 def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
