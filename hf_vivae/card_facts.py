@@ -73,7 +73,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
     """
     run, corpus, environment = record["run"], record["corpus"], record["environment"]
     base, spent = base_model(run), record.get("seconds")  # a training under way has not spent its time yet
-    on_hub = is_hub_id(base) and not record["from_folder"]
+    on_hub = is_hub_id(base) and not record.get("from_folder")
     solved = card_stem(run["model"]) in SOLVED
     return {
         "name": short_name(run["model"]),

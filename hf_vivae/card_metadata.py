@@ -57,7 +57,7 @@ def make_metadata(publication: Publication, license: str) -> ModelCardData:
         pipeline_tag=PIPELINE,
         tags=[*TAGS, *_tags(corpus, run["task"])],
         datasets=["vivae"] if corpus in OF_VIVAE else None,
-        base_model=base if is_hub_id(base) and not publication.record["from_folder"] else None,
+        base_model=base if is_hub_id(base) and not publication.record.get("from_folder") else None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=_index_name(run["model"], corpus) if results else None,
         eval_results=results or None,
