@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from . import runs
+from . import machine, runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .collator import ClipCollator
 from .corpus.schema import Corpus
@@ -80,7 +80,7 @@ def _train(
     publisher: Publisher | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    runs.reset_peak_memory()
+    machine.reset_peak_memory()
     set_seed(args.seed)
     parts = fold_parts(fold, run.select_on)
     longest = max(prepared.corpus.dataset["duration"])
@@ -111,7 +111,7 @@ def _train(
         trainer.model.save_pretrained(folder)
         extractor.save_pretrained(folder)
         runs.write_predictions(folder, rows)
-        spent = {"seconds": time.perf_counter() - started, "peak_memory_mb": runs.peak_memory_mb()}
+        spent = {"seconds": time.perf_counter() - started, "peak_memory_mb": machine.peak_memory_mb()}
         runs.write_json(folder / "run.json", record | {"finished": True, **spent})
         runs.write_json(folder / "results.json", results)
     trainer.accelerator.wait_for_everyone()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import runs
+from . import machine
 from .arguments import RunArguments, VivaeTrainingArguments
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
@@ -84,7 +84,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepar
             "problems": list(corpus.problems),
         },
         "processes": args.world_size,
-        "environment": runs.environment(),
+        "environment": machine.environment(),
         "finished": False,
     }
 

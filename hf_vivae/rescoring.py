@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from . import runs
+from . import machine, runs
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
@@ -67,7 +67,7 @@ def score_checkpoint(
     runs.make_folder(folder)
     runs.write_predictions(folder, predictions)
     clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
-    spent = {"environment": runs.environment(), "seconds": time.perf_counter() - started, "finished": True}
+    spent = {"environment": machine.environment(), "seconds": time.perf_counter() - started, "finished": True}
     settings = _settings(checkpoint, record, task)
     held_out = {"train": [], "validation": [], "test": [row["file"] for row in predictions]}
     runs.write_json(folder / "run.json", {**settings, "corpus": clips, **spent, "fold": held_out})

@@ -38,7 +38,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, set_seed
 
-from hf_vivae import runs
+from hf_vivae import machine, runs
 from hf_vivae.collator import ClipCollator
 from hf_vivae.corpus import load_corpus, task_labels
 from hf_vivae.evaluation.tables import Table
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
     check(arguments)
     output = Path(arguments.output or f"runs/benchmark-{arguments.study or 'models'}.json")
     content = measure_study(arguments.study) if arguments.study else measure_models(arguments)
-    runs.write_json(output, {"environment": runs.environment(), **content})
+    runs.write_json(output, {"environment": machine.environment(), **content})
     print(json.dumps(content, indent=2) if arguments.study else models_table(content).to_markdown())
     print(f"figures   {output}")
     if content.get("exit_status"):
@@ -179,7 +179,7 @@ def measure_model(name: str, steps: int) -> dict[str, float]:
         "train_clips_per_second": batch / step,
         "eval_clips_per_second": scored,
         "checkpoint_seconds": checkpoint,
-        "peak_memory_mb": runs.peak_memory_mb(),
+        "peak_memory_mb": machine.peak_memory_mb(),
         "epochs": epochs,
         "training_seconds_extrapolated": epochs * (epoch_steps * step + scoring / scored + checkpoint),
     }
@@ -241,7 +241,7 @@ def measure_study(kind: str) -> dict[str, Any]:
 
 def models_table(content: dict[str, Any]) -> Table:
     """The figures of `measure_models`, with the report's beside them."""
-    where = runs.environment()
+    where = machine.environment()
     rows = [(*row.values(), REPORTED_SECONDS.get(row["model"])) for row in content["models"]]
     total = [None] * (len(FIGURES) - 1) + [content["training_seconds_extrapolated"]]
     columns, formats = zip(*FIGURES.values(), strict=True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny import CONFIGS
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-from hf_vivae import audio, runs
+from hf_vivae import audio, machine, runs
 from hf_vivae.arguments import VivaeTrainingArguments
 from hf_vivae.metrics import ClassificationScores
 from hf_vivae.models import MODELS, build_model
@@ -265,7 +265,7 @@ def test_secrets_are_not_written_down(monkeypatch):
     monkeypatch.setattr(
         "sys.argv", ["train.py", "--hub_token", "hf_secret", "--hub_token=hf_secret", "--model", "mlp"]
     )
-    command = runs.environment()["command"]
+    command = machine.environment()["command"]
     assert command == ["train.py", "--hub_token", "<hidden>", "--hub_token=<hidden>", "--model", "mlp"]
 
 
