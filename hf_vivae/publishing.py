@@ -51,7 +51,7 @@ def model_files(
 
 
 def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
-    """A repository for each model of a study, `<prefix>-<model>`, with more of what it is where two would share one.
+    """A repository for each model of a study, `<prefix>-<model>-<recipe>`, with more of it where two would share one.
 
     Args:
         prefix: `owner/name`.
@@ -61,7 +61,7 @@ def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
         ValueError: where two would have one name all the same.
     """
     runs = [one.record["run"] for one in publications]
-    names = [short_name(run["model"]) for run in runs]
+    names = [short_name(run["model"]) + (f" {run['recipe']}" if run["recipe"] != "none" else "") for run in runs]
     longer = [one.scores.system.name for one in publications]  # with the settings that differ
     for more in (
         [""] * len(runs),

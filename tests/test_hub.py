@@ -61,7 +61,9 @@ def test_code_that_a_configuration_names_has_to_be_there(tmp_path):
 
 
 def publication(model: str, system: str, protocol: str = "speaker-k-fold", task: str = "emotion", digest: str = "a"):
-    record = {"run": {"model": model, "protocol": protocol, "task": task}, "corpus": {"digest": digest}}
+    recipe = system.split()[1] if " " in system else "none"
+    run = {"model": model, "recipe": recipe, "protocol": protocol, "task": task}
+    record = {"run": run, "corpus": {"digest": digest}}
     return SimpleNamespace(record=record, scores=SimpleNamespace(system=SimpleNamespace(name=system)))
 
 
@@ -70,9 +72,12 @@ def test_models_of_a_study_are_named_apart():
         return [name.removeprefix("me/study-") for name in name_repos("me/study", publications)]
 
     mlp, vit = publication("mlp", "mlp paper"), publication("vit-8-23", "vit-8-23 paper")
-    assert names(mlp, vit) == ["mlp", "vit-8-23"]
+    assert names(mlp, vit) == ["mlp-paper", "vit-8-23-paper"]
     tuned = publication("mlp", "mlp tuned learning_rate=0.1")
-    assert names(mlp, tuned, vit) == ["mlp-paper", "mlp-tuned-learning_rate-0.1", "vit-8-23"]
+    assert names(mlp, tuned, vit) == ["mlp-paper", "mlp-tuned", "vit-8-23-paper"]
+    assert names(mlp, tuned, publication("mlp", "mlp tuned learning_rate=0.2")) == [
+        "mlp-paper", "mlp-tuned-learning_rate-0.1", "mlp-tuned-learning_rate-0.2",
+    ]  # fmt: skip
     other = publication("mlp", "mlp paper", "random-80-20")
     assert names(mlp, other) == ["mlp-paper-emotion-speaker-k-fold", "mlp-paper-emotion-random-80-20"]
     intensity = publication("mlp", "mlp paper", task="intensity")

@@ -334,7 +334,7 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
     for name in ("mlp", "vit-32-30", "vit-8-23"):
         shutil.copytree(folders[name], study / name)
     (printed,) = push(hub, tmp_path, [["--all", str(study), "--repo", "tester/study", "--yes"]])
-    repos = [f"tester/study-{name}" for name in ("mlp", "vit-32-30", "vit-8-23")]
+    repos = [f"tester/study-{name}-paper" for name in ("mlp", "vit-32-30", "vit-8-23")]
     (collection,) = hub.store.collections.values()
     assert collection.private
     assert sorted(item["id"] for item in collection.items) == repos
