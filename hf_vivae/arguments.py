@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from transformers import TrainingArguments
+from transformers import TrainingArguments, Wav2Vec2FeatureExtractor
 from transformers.trainer_utils import HubStrategy
 
 from .corpus.schema import check_choice
@@ -89,7 +89,7 @@ class RunArguments(CorpusArguments, ReportHabits):
     def _check_max_seconds(self) -> None:
         if self.max_seconds is None:
             return
-        if self.model in MODELS and self.model != "wav2vec2":
+        if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
             raise ValueError(
                 f"--max_seconds is for encoders of the library, found it beside --model {self.model}; "
                 "set num_samples or num_frames in --model_config."

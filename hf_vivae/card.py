@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, TemplateError
 
 from .card_facts import checkpoint_facts, counted, training_facts
 from .card_metadata import base_model, card_stem, card_title, check_metadata, choose_license, make_metadata
@@ -13,6 +13,7 @@ from .card_scores import Sibling, score_facts, shown_groups, study_rows
 from .corpus import EMOTIONS
 from .evaluation.tables import plain
 from .publication import Publication
+from .templates import open_templates
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,9 +67,7 @@ def render_card(
 
 
 def _environment(cards: Path) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = open_templates(cards)
     environment.filters |= {"plain": plain, "counted": counted}
     return environment
 

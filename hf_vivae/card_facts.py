@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from .card_metadata import GENERATED, OF_VIVAE, base_model, card_stem, card_title, is_hub_id
+from .card_metadata import GENERATED, OF_VIVAE, base_model, base_on_hub, card_stem, card_title
 from .models import MODELS, PROBE, short_name
 from .runs import read_json
 
@@ -73,7 +73,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
     """
     run, corpus, environment = record["run"], record["corpus"], record["environment"]
     base, spent = base_model(run), record.get("seconds")  # a training under way has not spent its time yet
-    on_hub = is_hub_id(base) and not record.get("from_folder")
+    on_hub = base_on_hub(record) is not None
     solved = card_stem(run["model"]) in SOLVED
     return {
         "name": short_name(run["model"]),

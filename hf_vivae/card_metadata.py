@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .checkpoints import starting_point
 from .evaluation.evaluated import System
 from .evaluation.resampling import LEVEL, Bounds, Estimate
 from .evaluation.system_scores import SystemScores
@@ -50,14 +51,13 @@ def make_metadata(publication: Publication, license: str) -> ModelCardData:
     """
     run, corpus = publication.record["run"], publication.record["corpus"]["name"]
     results = [] if publication.scores is None else _results(publication, publication.scores)
-    base = base_model(run)
     return ModelCardData(
         license=license,
         library_name="transformers",
         pipeline_tag=PIPELINE,
         tags=[*TAGS, *_tags(corpus, run["task"])],
         datasets=["vivae"] if corpus in OF_VIVAE else None,
-        base_model=base if is_hub_id(base) and not publication.record.get("from_folder") else None,
+        base_model=base_on_hub(publication.record),
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=_index_name(run["model"], corpus) if results else None,
         eval_results=results or None,
@@ -100,11 +100,17 @@ def base_model(run: dict[str, Any]) -> str | None:
     Args:
         run: the entry of that name in `run.json`.
     """
-    if run["from_scratch"]:
-        return None
-    if run["model"] not in MODELS:
-        return run["model"].removeprefix(PROBE)
-    return run["model_name_or_path"] or MODELS[run["model"]].pretrained
+    return None if run["from_scratch"] else starting_point(run["model"], run["model_name_or_path"])
+
+
+def base_on_hub(record: dict[str, Any]) -> str | None:
+    """Hub id of the weights that a run started from; None for random ones and for those of a folder.
+
+    Args:
+        record: the run's `run.json`; one that does not say whether it was a folder is of an earlier commit.
+    """
+    base = base_model(record["run"])
+    return base if is_hub_id(base) and not record.get("from_folder") else None
 
 
 def is_hub_id(id_or_folder: str | None) -> bool:

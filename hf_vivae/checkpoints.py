@@ -90,6 +90,7 @@ def _why_unreachable(repo: str, revision: str | None) -> str | None:
         return "HF_HUB_OFFLINE is set"
     try:
         check_reachable(constants.ENDPOINT)
+        # first, since a download that is refused falls back to the cache without a word
         HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
     except NetworkError as error:
         return f"there is {error.found}"
@@ -126,6 +127,18 @@ def _refusal(repo: str, revision: str | None, error: HfHubHTTPError) -> ValueErr
     )
 
 
+def starting_point(name: str, model_name_or_path: str | None = None) -> str | None:
+    """The folder or Hub id that a model's weights come from where they are not random; None where they always are.
+
+    Args:
+        name: a key of `MODELS`, or a folder or Hub id, for a probe after `probe:`.
+        model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
+    """
+    if name not in MODELS:
+        return name.removeprefix(PROBE)
+    return model_name_or_path or MODELS[name].pretrained
+
+
 def find_checkpoint(
     name: str, model_name_or_path: str | None = None, from_scratch: bool = False, trust_remote_code: bool = False
 ) -> Path | None:
@@ -153,6 +166,6 @@ def find_checkpoint(
                 f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id (owner/name), found {name!r}"
                 f"{hint}; check the spelling."
             )
-        return resolve_checkpoint(name.removeprefix(PROBE), code=trust_remote_code)
-    source = None if from_scratch else model_name_or_path or MODELS[name].pretrained
+        return resolve_checkpoint(starting_point(name), code=trust_remote_code)
+    source = None if from_scratch else starting_point(name, model_name_or_path)
     return resolve_checkpoint(source) if source else None

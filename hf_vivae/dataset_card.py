@@ -13,6 +13,7 @@ from .corpus.schema import INTENSITIES, Corpus, first_names
 from .evaluation.tables import Table, plain
 from .folds import Fold
 from .protocols import PROTOCOLS
+from .templates import open_templates
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -82,16 +83,13 @@ def render_dataset_card(
         info: features and sizes.
         files: paths in the repository for each split.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(cards), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     facts = _facts(corpus, division)
     title = TITLES.get(corpus.name, repo.rpartition("/")[2])
     metadata = _metadata(corpus, title, license, info, files)
-    return environment.get_template("dataset.md").render(
-        metadata=metadata, title=title, repo=repo, license=license, version=__version__, **facts
+    return (
+        open_templates(cards)
+        .get_template("dataset.md")
+        .render(metadata=metadata, title=title, repo=repo, license=license, version=__version__, **facts)
     )
 
 

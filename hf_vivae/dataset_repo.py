@@ -132,7 +132,7 @@ def _sound_bytes(dataset: Dataset) -> list[int]:
     if missing:
         raise ValueError(
             f"expected the sound of {len(dataset)} clips, found no file for {len(missing)} of them "
-            f"({first_names(missing, 3)}): put the files back, or read the corpus anew"
+            f"({first_names(missing, 3)}): put the files back, or read the corpus anew."
         )
     return sizes
 

@@ -46,14 +46,15 @@ def checkpoint_files(folder: Path) -> list[Path]:
             "finished run (pickled weights are not pushed)."
         )
     for file in weights:
-        _check_weights(file)
+        if file.suffix == ".safetensors":
+            _check_weights(file)
     return [*configs, *weights, *_code(configs)]
 
 
 def _check_weights(file: Path) -> None:
     try:
-        if file.suffix == ".safetensors":
-            safe_open(file, "pt")
+        with safe_open(file, "pt"):
+            pass  # opening reads the header, which says how long the file has to be
     except SafetensorError as error:
         raise ValueError(
             f"expected whole weights in {file}, found damaged ones ({error}); train the run again."

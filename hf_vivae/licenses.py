@@ -71,7 +71,7 @@ def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], st
     if given.strip().lower() != holds:
         raise ValueError(
             f"expected the licence {holds}, because {why}, found {given!r}: confirm it with --license {holds}, "
-            "or do not publish these clips"
+            "or do not publish these clips."
         )
     return holds
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from . import machine
 from .arguments import RunArguments, VivaeTrainingArguments
+from .checkpoints import starting_point
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import corpus_digest, describe_clips, measure_peaks
-from .models import PROBE
 from .splits import PARTS, Fold, make_folds
 
 
@@ -72,10 +72,10 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared
 def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
     """The content of `run.json` before the run."""
     corpus = prepared.corpus
-    source = (run.model_name_or_path or run.model).removeprefix(PROBE)
+    source = starting_point(run.model, run.model_name_or_path)
     return {
         "run": asdict(run),
-        "from_folder": Path(source).is_dir(),  # what looks like a Hub id may be one elsewhere
+        "from_folder": source is not None and Path(source).is_dir(),  # what looks like a Hub id may be one elsewhere
         "training": args.to_dict(),
         "corpus": {
             "name": corpus.name,

@@ -27,7 +27,7 @@ class Publication:
     checkpoint: Path
     record: dict[str, Any]
     labels: tuple[str, ...]
-    scores: SystemScores | None
+    scores: SystemScores | None = None
 
 
 def find_publications(place: Path) -> list[Publication]:
@@ -68,8 +68,3 @@ def find_publication(place: Path) -> Publication:
 def _publication(scores: SystemScores, labels: tuple[str, ...]) -> Publication:
     checkpoint = scores.system.runs[0].folds[0].path
     return Publication(checkpoint, read_json(checkpoint / "run.json"), labels, scores)
-
-
-def in_progress(checkpoint: Path, record: dict[str, Any], labels: tuple[str, ...]) -> Publication:
-    """A checkpoint of a training that has not ended, which has no scores yet."""
-    return Publication(checkpoint, record, labels, None)

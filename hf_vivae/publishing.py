@@ -19,7 +19,7 @@ from .arguments import VivaeTrainingArguments
 from .card import Sibling, card_pictures, render_card
 from .hub import check_access, check_name, checkpoint_files, make_repo, push
 from .models import short_name
-from .publication import Publication, find_publication, in_progress
+from .publication import Publication, find_publication
 
 LONGEST_REPO = 96  # characters, with the owner
 UNUSABLE = re.compile(r"(?:[^A-Za-z0-9._]|[.-](?=[.-]))+")  # in a name, which has single hyphens and dots only
@@ -107,19 +107,15 @@ class Publisher:
         self.cards, self.output = cards, Path(args.output_dir)
         self.target = {"revision": args.hub_revision, "token": args.hub_token}
         make_repo(self.repo, private=args.hub_private_repo is not False, **self.target)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
     def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "CheckpointPushes":
         """What pushes the checkpoints of the fold whose record it is."""
         return CheckpointPushes(self, extractor, record)
 
-    def submit(self, *job: Any) -> Future:
-        """Do a job in the background, after those before it."""
-        return self._worker.submit(*job)
-
     def finish(self) -> str:
         """Push the run with the scores of its finished folds, after what is on its way; the commit's address."""
-        self._worker.shutdown()
+        self.worker.shutdown()
         files = model_files(self.cards, self.repo, find_publication(self.output))
         return push(files, self.repo, message="End of training", **self.target)
 
@@ -158,7 +154,8 @@ class CheckpointPushes(TrainerCallback):
         except OSError as error:
             logger.warning("%s was not pushed: %s", checkpoint.name, error)
             return
-        self._under_way = self.publisher.submit(self._push, stage, labels, f"Training, epoch {state.epoch:g}", kept)
+        said = f"Training, epoch {state.epoch:g}"
+        self._under_way = self.publisher.worker.submit(self._push, stage, labels, said, kept)
 
     def _copy(self, checkpoint: Path) -> Path:
         stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=checkpoint.parent))
@@ -170,9 +167,9 @@ class CheckpointPushes(TrainerCallback):
     def _push(self, stage: Path, labels: tuple[str, ...], message: str, kept: str | None) -> None:
         publisher = self.publisher
         try:
-            files = model_files(publisher.cards, publisher.repo, in_progress(stage, self.record, labels))
+            files = model_files(publisher.cards, publisher.repo, Publication(stage, self.record, labels))
             if kept:
-                files |= {f"{kept}/{file.name}": file for file in checkpoint_files(stage)}
+                files |= {f"{kept}/{path}": content for path, content in files.items() if path != "README.md"}
             push(files, publisher.repo, message=message, **publisher.target)
         except Exception as error:  # in a thread of its own, where nobody else would hear of it
             logger.warning("A checkpoint was not pushed: %s", error)

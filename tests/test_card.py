@@ -19,7 +19,7 @@ from hf_vivae.card import card_pictures, render_card
 from hf_vivae.card_metadata import card_stem
 from hf_vivae.models import MODELS, PROBE
 from hf_vivae.parsing import parse_run
-from hf_vivae.publication import in_progress
+from hf_vivae.publication import Publication
 
 ROOT = Path(__file__).parents[1]
 CARDS, EXPECTED = ROOT / "model_cards", Path(__file__).with_name("model_card_expected.md")
@@ -152,7 +152,7 @@ def test_the_first_line_says_whose_clips_they_are(corpus, first, tmp_path):
 
 def test_a_training_under_way_has_no_scores(publication):
     record = {name: entry for name, entry in publication.record.items() if name not in ("seconds", "peak_memory_mb")}
-    unfinished = in_progress(publication.checkpoint, record, publication.labels)
+    unfinished = Publication(publication.checkpoint, record, publication.labels)
     text = render_card(CARDS, REPO, unfinished)
     assert "**Training is under way.** These weights are not final, and have not been tested." in text
     assert "They train on 72 clips under the protocol `speaker-k-fold`, which keeps 72 clips for their test." in text

@@ -10,9 +10,9 @@ from loopback_hub.card_rules import check_card
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
-from hf_vivae.card_metadata import base_model, check_metadata, choose_license, is_hub_id, make_metadata
+from hf_vivae.card_metadata import base_model, base_on_hub, check_metadata, choose_license, is_hub_id, make_metadata
 from hf_vivae.models import MODELS
-from hf_vivae.publication import in_progress
+from hf_vivae.publication import Publication
 from hf_vivae.runs import read_predictions
 
 GOOD = """---
@@ -115,7 +115,7 @@ def test_the_hub_accepts_it(tmp_path, corpus):
 
 def test_without_scores_there_are_no_results(tmp_path):
     done = publish(tmp_path, corpus="vivae", checkpoint=False)
-    data = ModelCard(card(in_progress(done.checkpoint, done.record, done.labels))).data
+    data = ModelCard(card(Publication(done.checkpoint, done.record, done.labels))).data
     assert data.eval_results is None
     assert data.metrics is None
 
@@ -133,6 +133,12 @@ def test_without_scores_there_are_no_results(tmp_path):
 )
 def test_what_a_run_starts_from(run, expected):
     assert base_model({"from_scratch": False, "model_name_or_path": None, **run}) == expected
+
+
+def test_weights_of_a_folder_are_linked_from_nowhere_even_if_it_is_gone():
+    record = {"run": {"from_scratch": False, "model": "models/hubert", "model_name_or_path": None}}
+    assert base_on_hub({**record, "from_folder": False}) == "models/hubert"
+    assert base_on_hub({**record, "from_folder": True}) is None
 
 
 def test_a_folder_is_no_hub_id(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from fake_runs import SELECTED_ON_TEST, clips
 from huggingface_hub import ModelCard
 
 from hf_vivae.card import Sibling, card_pictures, render_card
-from hf_vivae.publication import in_progress
+from hf_vivae.publication import Publication
 
 CARDS, REPO = Path(__file__).parents[1] / "model_cards", "someone/bursts"
 
@@ -73,7 +73,7 @@ def test_the_models_of_a_study_are_one_table(publication, tmp_path):
     others = [
         Sibling("someone/other", publish(tmp_path / "b", "mlp", "synthetic", skill=9.0, checkpoint=False)),
         Sibling("someone/better", better),
-        Sibling("someone/unfinished", in_progress(better.checkpoint, better.record, better.labels)),
+        Sibling("someone/unfinished", Publication(better.checkpoint, better.record, better.labels)),
         Sibling(REPO, publication),
     ]
     text = render_card(CARDS, REPO, publication, study=others)

@@ -84,6 +84,7 @@ def test_the_record_repeats_the_run_and_names_what_was_missing(finished, tiny_vi
     assert record["corpus"]["clips"] == 48
     assert len(record["corpus"]["problems"]) == 1085 - 48
     assert {"torch", "transformers"} <= record["environment"]["versions"].keys()
+    assert record["from_folder"] is False
     assert record["seconds"] > 0 < record["peak_memory_mb"]
     again = run(["--config", str(folder / "run.json"), "--output_dir", str(tmp_path)])
     assert again["test"] == run(["--config", str(folder / "run.json"), "--output_dir", str(folder.parent)])["test"]
