@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,24 +82,15 @@ def _train(
 ) -> dict[str, Any]:
     started = time.perf_counter()
     machine.reset_peak_memory()
-    set_seed(args.seed)
     parts = fold_parts(fold, run.select_on)
-    longest = max(prepared.corpus.dataset["duration"])
-    max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
-    model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
-    if not run.resample:
-        _hear_unresampled(extractor, prepared.corpus)
-    if run.max_seconds or (max_seconds < longest and run.model not in MODELS):
-        remember_cut(extractor, max_seconds)
-    with args.main_process_first(desc="features"):
-        features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
-    trainer = _make_trainer(run, args, prepared, parts, model, extractor, features)
+    setup = set_up(run, args, prepared, parts, checkpoint)
+    trainer = make_trainer(run, args, prepared, parts, setup)
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     if publisher:
-        trainer.add_callback(publisher.while_training(extractor, record))
+        trainer.add_callback(publisher.while_training(setup.extractor, record))
     chosen = fit(trainer, folder)
-    rows = _predict(trainer, features, fold.name, parts, prepared)
+    rows = _predict(trainer, setup.features, fold.name, parts, prepared)
     results = {
         **identity(run, args, prepared),
         "fold": fold.name,
@@ -109,13 +101,57 @@ def _train(
     }
     if args.should_save:
         trainer.model.save_pretrained(folder)
-        extractor.save_pretrained(folder)
+        setup.extractor.save_pretrained(folder)
         runs.write_predictions(folder, rows)
         spent = {"seconds": time.perf_counter() - started, "peak_memory_mb": machine.peak_memory_mb()}
         runs.write_json(folder / "run.json", record | {"finished": True, **spent})
         runs.write_json(folder / "results.json", results)
     trainer.accelerator.wait_for_everyone()
     return results
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model before its training, and the corpus as it takes it.
+
+    Args:
+        model: with its starting weights.
+        extractor: of its features, which has taken its scale from the training clips.
+        features: of all clips of the corpus, in its order, with `labels`.
+    """
+
+    model: PreTrainedModel
+    extractor: FeatureExtractionMixin
+    features: Dataset
+
+
+def set_up(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    parts: dict[str, Sequence[int]],
+    checkpoint: Path | None,
+) -> Setup:
+    """The model of a run, seeded, and the features of all clips.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        prepared: the corpus.
+        parts: row indices of each part, as `fold_parts` gives them.
+        checkpoint: what the model starts from; None for random weights.
+    """
+    set_seed(args.seed)
+    longest = max(prepared.corpus.dataset["duration"])
+    max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
+    model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    if not run.resample:
+        _hear_unresampled(extractor, prepared.corpus)
+    if run.max_seconds or (max_seconds < longest and run.model not in MODELS):
+        remember_cut(extractor, max_seconds)
+    with args.main_process_first(desc="features"):
+        features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
+    return Setup(model, extractor, features)
 
 
 def _load(
@@ -155,24 +191,37 @@ def _build_features(
     return features.add_column("labels", prepared.labels).with_format("torch")
 
 
-def _make_trainer(
+def make_trainer(
     run: RunArguments,
     args: VivaeTrainingArguments,
     prepared: Prepared,
     parts: dict[str, Sequence[int]],
-    model: PreTrainedModel,
-    extractor: FeatureExtractionMixin,
-    features: Dataset,
+    setup: Setup,
+    trainer_class: type[VivaeTrainer] = VivaeTrainer,
+    **more,
 ) -> VivaeTrainer:
+    """The trainer of a run: training clips, clips that select, loss and scores.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        prepared: the corpus.
+        parts: row indices of each part.
+        setup: as `set_up` gives it.
+        trainer_class: whose trainer it is.
+        more: further arguments of it; `model_init` takes the place of the model.
+    """
+    features = setup.features
     selecting = np.asarray(prepared.labels)[list(parts[run.select_on])]
     majority = most_frequent(np.asarray(prepared.labels)[list(parts["train"])])
-    return VivaeTrainer(
-        model=model,
+    return trainer_class(
+        **({} if "model_init" in more else {"model": setup.model}),
+        **more,
         args=args,
         train_dataset=features.select(parts["train"]),
         eval_dataset=features.select(parts[run.select_on]),
         watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
-        data_collator=ClipCollator(extractor),
+        data_collator=ClipCollator(setup.extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
         title=f"{short_name(run.model)} on {prepared.corpus.name} clips",
         select_on=run.select_on,
