@@ -9,30 +9,37 @@ import torch
 from transformers import TrainingArguments, Wav2Vec2FeatureExtractor
 from transformers.trainer_utils import HubStrategy
 
+from .adapting import AdaptingArguments
+from .augmentation import parse_augmentation
+from .backbones import BACKBONES, is_encoder
 from .corpus.schema import check_choice
 from .corpus.tasks import TASKS
 from .corpus_arguments import CorpusArguments
 from .habits import ReportHabits
-from .models import MODELS, PROBE
+from .models import MODELS, split_name
 from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
+from .trimming import TrimArguments
 
 SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
 @dataclass
-class RunArguments(CorpusArguments, ReportHabits):
+class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabits):
     """What to train on what. Values here < recipe YAML < command line."""
 
     model: str | None = field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(MODELS)}; the Hub id or folder of any audio-classification checkpoint; or "
-            "probe:<id or folder>, a linear layer on its frozen features."
+            "help": f"One of {', '.join(MODELS)}; one of the encoders {', '.join(BACKBONES)}; "
+            "encoder:<id or folder> for another; probe:<name, id or folder>, a linear layer on frozen features; or "
+            "the Hub id or folder of any audio-classification checkpoint."
         },
     )
     recipe: str | None = field(
         default=None,
-        metadata={"help": "Folder of recipes/ whose YAML gives the defaults; paper for the report's models."},
+        metadata={
+            "help": "Folder of recipes/ whose YAML gives the defaults; paper for the report's models, else tuned."
+        },
     )
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "Start a named model from these weights (Hub id or folder)."}
@@ -41,6 +48,10 @@ class RunArguments(CorpusArguments, ReportHabits):
     model_config: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Fields of the model's configuration as JSON, such as '{\"hidden_size\": 96}'."},
+    )
+    augment: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'What is done to training clips, as JSON, such as \'{"time_masks": 2, "gain_db": 6}\'.'},
     )
     normalization: Literal["none", "mean_std"] = field(
         default="none",
@@ -67,14 +78,18 @@ class RunArguments(CorpusArguments, ReportHabits):
     )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.model in (None, "", PROBE):
-            found = f"{PROBE!r} without an encoder" if self.model else "none"
+        CorpusArguments.__post_init__(self)
+        TrimArguments.__post_init__(self)
+        AdaptingArguments.__post_init__(self)
+        if not split_name(self.model or "")[1]:
+            found = f"{self.model!r} without an encoder" if self.model else "none"
             raise ValueError(
                 f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder."
             )
         self.model_config = json_object(self.model_config or {}, "--model_config")
-        self.recipe = self.recipe or ("paper" if self.model in MODELS else "none")
+        self.augment = json_object(self.augment or {}, "--augment")
+        parse_augmentation(self.augment)
+        self.recipe = self.recipe or usual_recipe(self.model) or "none"
         self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
         check_choice("--protocol", self.protocol, PROTOCOLS)
         check_num_groups(self.protocol, self.num_groups)
@@ -85,6 +100,16 @@ class RunArguments(CorpusArguments, ReportHabits):
         if labels:
             raise ValueError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
         self._check_max_seconds()
+        self._check_adapting()
+
+    def _check_adapting(self) -> None:
+        flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
+        given = [flag for flag, true in flags.items() if true]
+        if given and not (is_encoder(self.model) or (given == ["freeze"] and self.model not in MODELS)):
+            raise ValueError(
+                f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) beside --{given[0]}, "
+                f"found --model {self.model}; leave it out."
+            )
 
     def _check_max_seconds(self) -> None:
         if self.max_seconds is None:
@@ -124,6 +149,16 @@ class VivaeTrainingArguments(TrainingArguments):
     )
     eval_dropout: bool = field(
         default=False, metadata={"help": "Leave dropout on while scoring (what the report's notebook does)."}
+    )
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the head of a pretrained encoder, whose own is learning_rate."}
+    )
+    class_weights: Literal["none", "balanced"] = field(
+        default="none",
+        metadata={"help": "balanced: all labels weigh the same in the loss, however few clips they have."},
+    )
+    early_stopping_patience: int = field(
+        default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
     )
     # the collator takes every column of the features, and nothing else is in them
     remove_unused_columns: bool = field(default=False)
@@ -189,6 +224,11 @@ class VivaeTrainingArguments(TrainingArguments):
             )
         if self.batch_eval_metrics:
             raise ValueError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")
+
+
+def usual_recipe(model: str) -> str | None:
+    """The recipe of a model where none is asked for; None where it has none."""
+    return "paper" if model in MODELS else "tuned" if is_encoder(model) else None
 
 
 def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from .card_metadata import GENERATED, OF_VIVAE, base_model, base_on_hub, card_st
 from .models import MODELS, PROBE, short_name
 from .runs import read_json
 
-IN_RECIPES = ("train.py", "reproduce.py")  # the scripts that train
+IN_RECIPES = ("train.py", "reproduce.py", "ablate.py")  # the scripts that train
 OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
 SOLVED = ("logistic-regression", "probe")  # without epochs
 # a folder at the start of an argument, of its value, of a word, or of a text within JSON
-FOLDERS = re.compile(r'((?:^|[=\s])(?:probe:|file:)?|")((?:~|\.\.|[A-Za-z]:)?[\\/][^"]*)')
+FOLDERS = re.compile(r'((?:^|[=\s])(?:probe:|encoder:|file:)?|")((?:~|\.\.|[A-Za-z]:)?[\\/][^"]*)')
 # what an address may say of whoever asks: name and password before the host, keys behind the path
 ADDRESS = re.compile(r"(\w+://)(?:[^/@\s]*@)?([^?\s]*)(?:\?\S*)?")
 PATTERN = {"--speaker_pattern", "--speaker-pattern"}  # its value may look like a folder and is none
@@ -94,6 +94,8 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
         "base_on_hub": on_hub,
         "usual_base": run["model"] in MODELS and base == MODELS[run["model"]].pretrained,
         "probe": run["model"].startswith(PROBE),
+        "trimmed": run.get("trim_db"),  # which runs of earlier commits have not
+        "adapted": run.get("lora_rank"),
         "recipe": run["recipe"],
         "switches": run["as_coded"],
         **_command_facts(environment["command"]),

@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .backbones import is_encoder
 from .checkpoints import starting_point
 from .evaluation.evaluated import System
 from .evaluation.resampling import LEVEL, Bounds, Estimate
@@ -90,8 +91,10 @@ def card_title(record: dict[str, Any], star: str = "") -> str:
 
 
 def card_stem(model: str) -> str:
-    """Stem of the source in `model_cards/` for a model: its name, or `probe` or `other` for all of their kind."""
-    return model if model in MODELS else "probe" if model.startswith(PROBE) else "other"
+    """Stem of the source in `model_cards/` for a model: its name, or `probe`, `encoder` or `other` for all such."""
+    if model in MODELS:
+        return model
+    return "probe" if model.startswith(PROBE) else "encoder" if is_encoder(model) else "other"
 
 
 def base_model(run: dict[str, Any]) -> str | None:

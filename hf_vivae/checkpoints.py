@@ -15,8 +15,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .backbones import BACKBONES, encoder_source
 from .corpus.download import NetworkError, check_reachable
-from .models import MODELS, PROBE
+from .models import MODELS, split_name
 
 COMMIT = re.compile("[0-9a-f]{40}")
 BUSY = 429  # and from 500 on: the Hub is there, but does not serve now
@@ -131,12 +132,11 @@ def starting_point(name: str, model_name_or_path: str | None = None) -> str | No
     """The folder or Hub id that a model's weights come from where they are not random; None where they always are.
 
     Args:
-        name: a key of `MODELS`, or a folder or Hub id, for a probe after `probe:`.
+        name: a key of `MODELS`; or a name of `BACKBONES`, a folder or a Hub id, perhaps after `probe:` or `encoder:`.
         model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
     """
-    if name not in MODELS:
-        return name.removeprefix(PROBE)
-    return model_name_or_path or MODELS[name].pretrained
+    usual = MODELS[name].pretrained if name in MODELS else encoder_source(name)
+    return model_name_or_path or usual
 
 
 def find_checkpoint(
@@ -145,7 +145,7 @@ def find_checkpoint(
     """The folder that a model starts from, fetched if need be; None for a named model from random weights.
 
     Args:
-        name: a key of `MODELS`, or a folder or Hub id, for a probe after `probe:`.
+        name: as for `starting_point`.
         model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
         from_scratch: start a named model from random weights.
         trust_remote_code: fetch the checkpoint's Python files too.
@@ -153,19 +153,20 @@ def find_checkpoint(
     Raises:
         ValueError: see `resolve_checkpoint`; and for weights of a model that brings its own.
     """
-    if name not in MODELS:
-        if model_name_or_path:
-            raise ValueError(
-                f"expected --model_name_or_path beside one of {', '.join(MODELS)}, found it beside --model {name}; "
-                "give one of the two."
-            )
-        if "/" not in name and not name.startswith(PROBE) and not Path(name).is_dir():
-            close = get_close_matches(name, MODELS, 1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise ValueError(
-                f"expected one of {', '.join(MODELS)}, a checkpoint folder or a Hub id (owner/name), found {name!r}"
-                f"{hint}; check the spelling."
-            )
-        return resolve_checkpoint(starting_point(name), code=trust_remote_code)
-    source = None if from_scratch else starting_point(name, model_name_or_path)
-    return resolve_checkpoint(source) if source else None
+    if name in MODELS:
+        source = None if from_scratch else starting_point(name, model_name_or_path)
+        return resolve_checkpoint(source) if source else None
+    place = split_name(name)[1]
+    if model_name_or_path and place not in BACKBONES:
+        raise ValueError(
+            f"expected --model_name_or_path beside one of {', '.join((*MODELS, *BACKBONES))}, found it beside --model "
+            f"{name}; give one of the two."
+        )
+    if "/" not in place and place not in BACKBONES and not Path(place).is_dir():
+        close = get_close_matches(place, (*MODELS, *BACKBONES), 1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"expected one of {', '.join((*MODELS, *BACKBONES))}, a checkpoint folder or a Hub id (owner/name), found "
+            f"{name!r}{hint}; check the spelling."
+        )
+    return resolve_checkpoint(starting_point(name, model_name_or_path), code=trust_remote_code)

@@ -15,7 +15,8 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
 from .checkpoints import resolve_checkpoint
-from .loading import load_trained
+from .models.silence import SilenceTrimmingMixin
+from .trained import load_trained
 
 SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
 QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, as dither makes of silence
@@ -108,16 +109,18 @@ class VocalisationPipeline(AudioClassificationPipeline):
         return super().postprocess(model_outputs, **kwargs)
 
     def _heard(self, samples: np.ndarray, name: str) -> np.ndarray:
-        """The clip as far as the model hears it, `(samples,)`."""
+        """The clip as far as the model hears it, `(samples,)`; uncut where its extractor trims before it cuts."""
         extractor = self.feature_extractor
+        trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
+        heard = extractor.trim(samples) if trims else samples
         if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
-            samples = samples[: getattr(extractor, "num_samples", None)]
-        seconds = len(samples) / extractor.sampling_rate
+            heard = heard[: getattr(extractor, "num_samples", None)]
+        seconds = len(heard) / extractor.sampling_rate
         if seconds < SHORTEST:
             raise _unusable(name, f"at least {1000 * SHORTEST:g} ms of sound", f"{1000 * seconds:.3g} ms")
-        if np.ptp(samples) <= QUIETEST:
+        if np.ptp(heard) <= QUIETEST:
             raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
-        return samples
+        return samples if trims else heard
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:

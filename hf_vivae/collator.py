@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .extractors import batch_features
 from .models import WaveformFeatureExtractor
 
 
 class ClipCollator:
-    """Stacks features and labels, and applies what the extractor measured on the training clips.
+    """Features and labels of a batch, scaled by what the extractor measured on the training clips.
 
-    Normalising here rather than in the cache lets folds share one, as long as their training clips have one peak.
+    Clips of a model that takes them as long as they are are padded to the longest of the batch, with a mask. Scaling
+    here rather than in the cache lets folds share one, as long as their training clips have one peak.
 
     Args:
         extractor: of the model; those of the library have normalised already.
@@ -22,8 +24,10 @@ class ClipCollator:
         self.extractor = extractor
 
     def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """The rows' columns stacked, `(batch, ...)` each; `labels` `(batch,)` int64."""
-        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        if self.normalized in batch:  # which a probe's embeddings are not
+        """What the model takes; `labels` are `(batch,)` int64, or `(batch, num_labels)` where clips are mixed."""
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        targets = {name: torch.stack(columns.pop(name)) for name in ("labels", "embeddings") if name in columns}
+        batch = batch_features(self.extractor, columns) if columns else {}
+        if self.normalized in batch:
             batch[self.normalized] = self.extractor.normalize(batch[self.normalized])
-        return batch
+        return batch | targets

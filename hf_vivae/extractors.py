@@ -1,12 +1,15 @@
 """Feature extractors that fit their model and the clips' length, and what they make of clips."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from transformers import PreTrainedConfig, Wav2Vec2FeatureExtractor
+import torch
+from transformers import PreTrainedConfig, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .models import WaveformFeatureExtractor, build_feature_extractor
+from .models.features_whisper import MaskedWhisperFeatureExtractor
 
 
 def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
@@ -53,23 +56,65 @@ def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> Wavef
     )
 
 
+def hears_own_length(extractor: FeatureExtractionMixin) -> bool:
+    """Whether a model takes clips as long as they are, with a mask, rather than all of one length."""
+    kind = Wav2Vec2FeatureExtractor, MaskedWhisperFeatureExtractor, SeamlessM4TFeatureExtractor
+    return isinstance(extractor, kind)
+
+
 def extract_features(
     extractor: FeatureExtractionMixin, clips: list[np.ndarray], max_seconds: float
-) -> dict[str, np.ndarray]:
-    """Features of clips `(samples,)` at the extractor's rate, all of one shape, not yet normalised over a corpus.
+) -> dict[str, list[np.ndarray]]:
+    """Features of each clip `(samples,)` at the extractor's rate, not yet normalised over a corpus.
 
-    Raises:
-        ValueError: where the extractor gives clips of different shapes.
+    Where the model takes clips as long as they are, each is: `(samples,)`, or `(frames, bins)`, time first.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
-        return {extractor.model_input_names[0]: extractor.extract(clips)}
+        return {extractor.model_input_names[0]: list(extractor.extract(clips))}
     padding = {}
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         longest = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
-        padding = {"max_length": longest, "return_attention_mask": True}
-    elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
-        padding = {"max_length": 2 * math.ceil(max_seconds * 50)}  # frames of 10 ms, stacked in pairs
-    if padding:
-        padding |= {"padding": "max_length", "truncation": True}
-    features = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding)
-    return dict(features)
+        padding = {"padding": True, "max_length": longest, "truncation": True, "return_attention_mask": True}
+    elif isinstance(extractor, SeamlessM4TFeatureExtractor):
+        longest = 2 * math.ceil(max_seconds * 50)  # frames of 10 ms, stacked in pairs
+        padding = {"padding": True, "max_length": longest, "truncation": True}
+    features = dict(extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding))
+    if not hears_own_length(extractor):
+        return {name: list(values) for name, values in features.items()}
+    lengths = features.pop("attention_mask").sum(axis=1)
+    return {
+        name: [_time_first(extractor, clip)[:length] for clip, length in zip(values, lengths, strict=True)]
+        for name, values in features.items()
+    }
+
+
+def _time_first(extractor: FeatureExtractionMixin, features: np.ndarray) -> np.ndarray:
+    return features.T if isinstance(extractor, MaskedWhisperFeatureExtractor) else features
+
+
+def by_length(rows: Sequence[int], extractor: FeatureExtractionMixin, durations: Sequence[float]) -> list[int]:
+    """Rows in an order in which batches hold little padding, where clips are padded to their batch's longest."""
+    return sorted(rows, key=lambda row: durations[row]) if hears_own_length(extractor) else list(rows)
+
+
+def batch_features(
+    extractor: FeatureExtractionMixin, features: dict[str, Sequence[torch.Tensor]]
+) -> dict[str, torch.Tensor]:
+    """Features of several clips as one batch: stacked, or padded to the longest of them with a mask.
+
+    Args:
+        extractor: whose features they are.
+        features: of each clip, as `extract_features` gives them.
+
+    Returns:
+        What the model takes; `attention_mask` `(batch, longest)` is 1 for what is a clip's.
+    """
+    if not hears_own_length(extractor):
+        return {name: torch.stack(list(clips)) for name, clips in features.items()}
+    ((name, clips),) = features.items()
+    lengths = torch.tensor([len(clip) for clip in clips])
+    mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    padded = torch.nn.utils.rnn.pad_sequence(list(clips), batch_first=True)
+    if isinstance(extractor, MaskedWhisperFeatureExtractor):
+        padded = padded.mT.contiguous()  # (batch, mel bins, frames)
+    return {name: padded, "attention_mask": mask}

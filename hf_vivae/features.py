@@ -18,7 +18,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from . import audio
 from .corpus.download import cache_folder
 from .corpus.schema import Corpus
-from .extractors import extract_features
+from .extractors import batch_features, extract_features, hears_own_length
 from .models import WaveformFeatureExtractor
 from .models.probe import ProbeForAudioClassification
 from .version import __version__
@@ -33,7 +33,7 @@ def measure_peaks(dataset: datasets.Dataset) -> np.ndarray:
         rows = zip(batch["audio"], batch["file"], strict=True)
         return {"peak": [float(np.abs(audio.load(source, name=name)[0]).max()) for source, name in rows]}
 
-    measured = _cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
+    measured = cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
     return np.asarray(measured["peak"])
 
 
@@ -53,8 +53,9 @@ def build_features(
     def extract(batch: dict) -> dict:
         return extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
 
-    key = ("features", settings, max_seconds, corpus_key(dataset))
-    return _cached_map(dataset, extract, key=key, desc="Features")
+    own_length = hears_own_length(extractor)
+    key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
+    return cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
 
 
 def build_embeddings(
@@ -79,12 +80,14 @@ def build_embeddings(
         weights.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
     def embed(batch: dict) -> dict:
-        inputs = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
-        tensors = {name: torch.as_tensor(values, device=model.device) for name, values in inputs.items()}
-        return {"embeddings": model.embed(**tensors).cpu().numpy()}
+        features = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+        tensors = {name: [torch.from_numpy(clip) for clip in clips] for name, clips in features.items()}
+        inputs = batch_features(extractor, tensors)
+        embeddings = model.embed(**{name: values.to(model.device) for name, values in inputs.items()})
+        return {"embeddings": embeddings.cpu().numpy()}
 
     key = (weights.hexdigest(), model.config.encoder, model.config.masked_mean, settings, max_seconds)
-    return _cached_map(dataset, embed, key=("embeddings", *key, corpus_key(dataset)), desc="Embeddings")
+    return cached_map(dataset, embed, key=("embeddings", *key, corpus_key(dataset)), desc="Embeddings")
 
 
 def _decode(batch: dict, sampling_rate: int) -> list[np.ndarray]:
@@ -140,9 +143,18 @@ def _mean_and_std(features: datasets.Dataset, column: str) -> tuple[float, float
     return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-12)))
 
 
-def _cached_map(
-    dataset: datasets.Dataset, function: Callable[[dict], dict], key: tuple, desc: str
+def cached_map(
+    dataset: datasets.Dataset, function: Callable[[dict], dict], key: tuple, desc: str, own_length: bool = False
 ) -> datasets.Dataset:
+    """What a function makes of each clip, in the rows' order; computed once and kept.
+
+    Args:
+        dataset: a corpus.
+        function: of a batch of rows, to a list of arrays for each new column.
+        key: what the result depends on, as JSON.
+        desc: what the progress bar says.
+        own_length: whether the arrays' first dimension differs from clip to clip.
+    """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +163,7 @@ def _cached_map(
         batched=True,
         batch_size=BATCH,
         remove_columns=dataset.column_names,
-        features=None if file.exists() else _features_of(function(dataset[:1])),
+        features=None if file.exists() else _features_of(function(dataset[:1]), own_length),
         load_from_cache_file=True,
         cache_file_name=str(file),
         new_fingerprint=digest,
@@ -159,16 +171,16 @@ def _cached_map(
     )
 
 
-def _features_of(batch: dict) -> datasets.Features:
+def _features_of(batch: dict, own_length: bool) -> datasets.Features:
     """The Arrow types of a batch: fixed shapes stay arrays, so that a row is read without a copy for each value."""
     types = {}
     for name, values in batch.items():
-        values = np.asarray(values)
-        dtype, shape = str(values.dtype), values.shape[1:]
+        dtype, shape = str(np.asarray(values[0]).dtype), np.shape(values[0])
+        shape = (None, *shape[1:]) if own_length else shape
         if not shape:
             types[name] = datasets.Value(dtype)
         elif len(shape) == 1:
-            types[name] = datasets.List(datasets.Value(dtype), length=shape[0])
+            types[name] = datasets.List(datasets.Value(dtype), length=shape[0] or -1)
         else:
             types[name] = getattr(datasets, f"Array{len(shape)}D")(shape, dtype)
     return datasets.Features(types)

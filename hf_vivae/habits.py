@@ -24,9 +24,12 @@ class ReportHabits:
         default="peak",
         metadata={"help": "Divide waveforms by the training clips' largest sample, or leave full scale at 1."},
     )
-    select_on: Literal["validation", "test"] = field(
+    select_on: Literal["validation", "none", "test"] = field(
         default="validation",
-        metadata={"help": "Clips that pick the epoch; test trains on the validation clips too, and marks the scores."},
+        metadata={
+            "help": "Clips that pick the epoch; with none, validation clips train too, and the last epoch is kept. So "
+            "do they with test, which marks the scores."
+        },
     )
     watch_test: bool = field(
         default=False,

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from inspect import signature
 from pathlib import Path
 
 from transformers import (
@@ -17,46 +16,16 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModelForAudioClassification,
     PreTrainedModel,
-    Wav2Vec2FeatureExtractor,
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
-from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 from transformers.utils import logging
 
-from .extractors import fit_extractor_length, fixed_length, matching_extractor
+from .extractors import fit_extractor_length, matching_extractor
 from .models import MODELS, build_config
-from .models.features_whisper import MaskedWhisperFeatureExtractor
-from .models.probe import ProbeConfig, ProbeForAudioClassification, bare_encoder
-from .padding import ignore_padding
+from .models.padding import ignore_padding
+from .models.probe import ProbeConfig
 
-# of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
-OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version")
 LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
-
-
-def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
-    """A checkpoint as it is, ready to predict, and its feature extractor.
-
-    Raises:
-        ValueError: for folders without `config.json` or safetensors, and for weights that are missing or do not fit.
-    """
-    _read_json(folder / "config.json")
-    _read_json(folder / "preprocessor_config.json")
-    _check_weights(folder, "train it again")
-    with _hushed():
-        model, loaded = AutoModelForAudioClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
-        )
-    missing = sorted(loaded["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"expected a trained audio classifier in {folder}, found no weights for {len(missing)} of its parts "
-            f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
-        )
-    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    if not isinstance(model, ProbeForAudioClassification):  # which keeps its encoder from padding by itself
-        ignore_padding(model)
-    return model.eval(), extractor
 
 
 def load_named(
@@ -78,8 +47,8 @@ def load_named(
     if folder is None:
         model = spec.model_class(build_config(name, **config, **label_config))
         return ignore_padding(model), matching_extractor(name, model.config)
-    settings = _read_json(folder / "config.json")
-    _check_weights(folder)
+    settings = read_json(folder / "config.json")
+    check_weights(folder)
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
         fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
         return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
@@ -90,7 +59,7 @@ def load_named(
         )
     build_config(name, **config)  # refuses fields that are misspelt
     fields = {**spec.config, **config, **label_config}
-    with _hushed():
+    with hushed():
         model, loaded = spec.model_class.from_pretrained(
             folder, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **fields
         )
@@ -106,16 +75,31 @@ def load_any(
     from_scratch: bool = False,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    """`load_library`, with encoders whose first layers see padding kept from it (see `ignore_padding`).
+
+    So a score does not depend on how a clip was padded.
+    """
+    model, extractor = load_library(folder, labels, config, max_seconds, from_scratch, trust_remote_code)
+    return ignore_padding(model), extractor
+
+
+def load_library(
+    folder: Path,
+    labels: dict[int, str],
+    config: dict,
+    max_seconds: float,
+    from_scratch: bool = False,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
 
     A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
-    fixed, which the library would train. Encoders whose first layers see padding are kept from it, so that a score
-    does not depend on how a clip was padded (see `ignore_padding`).
+    fixed, which the library would train.
 
     Raises:
         ValueError: for folders without `config.json` or safetensors, and for code without consent.
     """
-    fields = _read_json(folder / "config.json")
+    fields = read_json(folder / "config.json")
     if fields.get("model_type") == ProbeConfig.model_type:
         raise ValueError(
             f"expected a checkpoint to train further, found {folder}, whose encoder is frozen; give that encoder, or "
@@ -136,8 +120,8 @@ def load_any(
     if from_scratch:
         model = AutoModelForAudioClassification.from_config(settings, trust_remote_code=trust_remote_code)
     else:
-        _check_weights(folder)
-        with _hushed():
+        check_weights(folder)
+        with hushed():
             model, loaded = AutoModelForAudioClassification.from_pretrained(
                 folder,
                 config=settings,
@@ -149,62 +133,12 @@ def load_any(
         _check_fit(loaded, folder)
     if settings.model_type == "whisper":
         model.encoder.embed_positions.requires_grad_(False)
-    return ignore_padding(model), extractor
-
-
-def load_probe(
-    folder: Path,
-    labels: dict[int, str],
-    config: dict,
-    max_seconds: float,
-    from_scratch: bool = False,
-) -> tuple[ProbeForAudioClassification, FeatureExtractionMixin]:
-    """A linear probe on the encoder of one of the library's audio classifiers, and an extractor that tells its frames.
-
-    Args:
-        folder: checkpoint of the encoder.
-        labels: name of each label index.
-        config: fields of `ProbeConfig` that shall differ.
-        max_seconds: length to which clips are padded and cut.
-        from_scratch: leave the encoder's weights random.
-
-    Raises:
-        ValueError: see `load_any` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
-    """
-    known = set(signature(ProbeConfig).parameters) - {"encoder", "kwargs"}
-    for key in config.keys() - known:
-        close = get_close_matches(key, known, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(
-            f"the configuration of a probe has no field {key!r}{hint}; it has {', '.join(sorted(known))}."
-        )
-    kind = _read_json(folder / "config.json").get("model_type")
-    if kind not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
-        raise ValueError(
-            f"expected one of the library's encoders ({', '.join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)}) for "
-            f"a probe, found {kind!r} in {folder}; give another after probe:."
-        )
-    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch)
-    label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-    encoder = {name: value for name, value in classifier.config.to_dict().items() if name not in OF_THE_HEAD}
-    model = ProbeForAudioClassification(ProbeConfig(encoder, **config, **label_config))
-    model.encoder = bare_encoder(classifier).requires_grad_(False)
-    if model.config.masked_mean and kind == "whisper":
-        extractor = MaskedWhisperFeatureExtractor(**extractor.to_dict())
-    elif model.config.masked_mean:
-        extractor.return_attention_mask = True
-    elif isinstance(extractor, Wav2Vec2FeatureExtractor):
-        extractor = fixed_length(extractor, max_seconds)
-    elif type(extractor).__name__ == "SeamlessM4TFeatureExtractor":
-        raise ValueError(
-            "expected masked_mean of an encoder whose features have no fixed length (w2v-BERT), found false; leave it."
-        )
-    return model.eval(), extractor
+    return model, extractor
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    # the library's report of weights that are made anew; `_check_fit` reads it
+def hushed() -> Iterator[None]:
+    """Without the library's report of weights that are made anew, which its caller reads."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -232,7 +166,12 @@ def _check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
         )
 
 
-def _check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
+def check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
+    """Refuse a checkpoint without safetensors.
+
+    Raises:
+        ValueError: saying what to do `otherwise`.
+    """
     if not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
@@ -240,7 +179,12 @@ def _check_weights(folder: Path, otherwise: str = "start with --from_scratch") -
         )
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The content of a file of a checkpoint.
+
+    Raises:
+        ValueError: where there is none.
+    """
     if not path.is_file():
         raise ValueError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
     return json.loads(path.read_text(encoding="utf-8"))

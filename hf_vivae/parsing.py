@@ -8,17 +8,20 @@ from typing import Any
 
 import yaml
 
-from .arguments import RunArguments, VivaeTrainingArguments, json_object
+from .arguments import RunArguments, VivaeTrainingArguments, json_object, usual_recipe
+from .backbones import BACKBONES, is_encoder
 from .flags import FlagParser, did_you_mean, refuse_unknown
 from .models import MODELS, PROBE, short_name
 from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
+NO_RECIPES = ("ablation", "search")  # folders of other YAML files in recipes/
 WITHOUT_EPOCHS = (
     "num_train_epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "metric_for_best_model",
     "load_best_model_at_end", "eval_dropout", "loss", "adam_l2", "bf16", "fp16", "watch_test", "normalization",
-    "trust_remote_code",
+    "trust_remote_code", "augment", "freeze", "lora_rank", "head_learning_rate", "class_weights",
+    "early_stopping_patience", "label_smoothing_factor", "train_sampling_strategy",
 )  # fmt: skip
 
 
@@ -49,19 +52,39 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
     settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
+    if run.select_on == "none":
+        settings |= {"eval_strategy": "no", "load_best_model_at_end": False}  # what nothing is left to do for
     try:
         args = VivaeTrainingArguments(**settings)
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
         raise ValueError(" ".join(str(error).split())) from error
     if run.model.startswith(PROBE):
         _check_probe(run, args)
+    _check_selection(run, args)
     return run, args
+
+
+def _check_selection(run: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Refuse what needs clips that select where there are none."""
+    watching = {"watch_test": run.watch_test, "early_stopping_patience": args.early_stopping_patience}
+    given = [name for name, value in watching.items() if value]
+    if run.select_on == "none" and (given or run.model.startswith(PROBE)):
+        found = f"--{given[0]}" if given else "a probe, whose regularisation they choose"
+        raise ValueError(
+            f"--select_on none leaves no clips that are scored while training, found {found} beside it; leave out one "
+            "of the two."
+        )
+    if args.early_stopping_patience and not args.load_best_model_at_end:
+        raise ValueError(
+            "--early_stopping_patience stops at a best evaluation, found --load_best_model_at_end false beside it; "
+            "leave out one of the two."
+        )
 
 
 def _check_probe(run: RunArguments, args: VivaeTrainingArguments) -> None:
     """Refuse what a probe would take no notice of: it has no epochs, and its encoder is not trained."""
     given = [f.name for f in fields(args) if f.name in WITHOUT_EPOCHS and getattr(args, f.name) != f.default]
-    given += [f.name for f in fields(run) if f.name in WITHOUT_EPOCHS and getattr(run, f.name) != f.default]
+    given += [f.name for f in fields(run) if f.name in WITHOUT_EPOCHS and getattr(run, f.name) not in (f.default, {})]
     if given:
         raise ValueError(
             f"expected only arguments that a probe has a use for, found --{', --'.join(given)}; leave out what is for "
@@ -103,7 +126,8 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
             if getattr(given, flag):
                 raise ValueError(f"--config repeats a run with its recipe and switches; leave out --{flag}.")
         return given.config, _read_run(Path(given.config))
-    names = sorted(path.name for path in recipes.iterdir() if any(path.glob("*.yaml")))
+    folders = (path for path in recipes.iterdir() if any(path.glob("*.yaml")))
+    names = sorted(path.name for path in folders if path.name not in NO_RECIPES)
     if given.recipe and given.recipe not in names:
         raise ValueError(
             f"expected a recipe out of {', '.join(names)}, found {given.recipe!r}"
@@ -111,13 +135,21 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
         )
     if given.as_coded or given.recipe == "as_coded":
         return _as_coded(given.model, given.recipe, given.as_coded, recipes)
-    if given.model in MODELS or (given.recipe and (given.model or "").startswith(PROBE)):
-        stem = given.model if given.model in MODELS else "probe"
-        file = recipes / (given.recipe or "paper") / f"{stem}.yaml"
+    recipe = given.recipe or usual_recipe(given.model or "")
+    if recipe and (given.model in MODELS or is_encoder(given.model or "") or (given.model or "").startswith(PROBE)):
+        file = _recipe_file(recipes / recipe, given.model)
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
     if given.recipe and given.model:
         raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
+
+
+def _recipe_file(folder: Path, model: str) -> Path:
+    """The file of a model; an encoder that has none of its own shares one with the others."""
+    own = folder / f"{model}.yaml"
+    if model in MODELS or (model in BACKBONES and own.is_file()):
+        return own
+    return folder / ("probe.yaml" if model.startswith(PROBE) else "encoder.yaml")
 
 
 def _as_coded(

@@ -48,7 +48,7 @@ def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
 
 
 def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
-    """Row indices of each part; where the test clips select, those of validation train."""
+    """Row indices of each part; where those of validation do not select, they train."""
     if select_on == "validation":
         return {part: getattr(fold, part) for part in PARTS}
     return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}

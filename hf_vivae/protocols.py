@@ -135,6 +135,18 @@ PROTOCOLS: dict[str, Protocol] = {
         cannot="Be set beside leave-one-speaker-out, which trains on more speakers; a label with fewer clips "
         "than folds is missing from some test parts.",
     ),
+    "group-k-fold": Protocol(
+        make_folds=speaker_folds.group_k_fold,
+        speaker_disjoint=True,
+        tests_every_clip=True,
+        uses_every_clip=True,
+        grouped=True,
+        idea="The groups of speakers of scikit-learn's GroupKFold (`--num_groups`) are the test in turn; about an "
+        "eighth of the other clips, again of whole speakers, validates.",
+        source="scikit-learn; the seed moves who validates, and not who is tested",
+        measures="The same as speaker-k-fold, on the very parts that others make of these speakers with GroupKFold.",
+        cannot="Balance labels between the parts, as speaker-k-fold does.",
+    ),
     "core-to-full": Protocol(
         make_folds=speaker_folds.core_to_full,
         speaker_disjoint=True,

@@ -18,10 +18,12 @@ from . import machine, runs
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
+from .extractors import by_length
 from .features import build_features, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
-from .loading import LONGEST_INPUT, load_trained
+from .loading import LONGEST_INPUT
 from .models import short_name
+from .trained import load_trained
 
 logger = logging.getLogger(__name__)
 PROTOCOL = "other-clips"  # every clip of a corpus that the checkpoint has not learnt from
@@ -112,13 +114,15 @@ def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
 
 @torch.inference_mode()
 def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
-    features = build_features(clips, extractor, min(max(clips["duration"]), LONGEST_INPUT)).with_format("torch")
+    durations = clips["duration"][:]
+    features = build_features(clips, extractor, min(max(durations), LONGEST_INPUT)).with_format("torch")
+    ordered = by_length(range(len(features)), extractor, durations)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    batches = DataLoader(features, batch_size=32, collate_fn=ClipCollator(extractor))
+    batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=ClipCollator(extractor))
     found = [
         model(**{name: values.to(model.device) for name, values in batch.items()}).logits.cpu() for batch in batches
     ]
-    return torch.cat(found).numpy()  # (clips, labels)
+    return torch.cat(found)[np.argsort(ordered)].numpy()  # (clips, labels)
 
 
 def _settings(checkpoint: str, record: dict[str, Any] | None, task: str) -> dict[str, Any]:

@@ -27,8 +27,8 @@ VOLATILE = (
 
 RUN_FILES = (
     "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",
-    "model.safetensors",
 )  # fmt: skip
+WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
 
 
 def write_text(path: Path, text: str) -> None:
@@ -100,7 +100,13 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def finished_results(folder: Path) -> dict[str, Any] | None:
     """The scores of a run folder that is whole, or None."""
-    return read_json(folder / "results.json") if all((folder / name).is_file() for name in RUN_FILES) else None
+    return None if missing_files(folder) else read_json(folder / "results.json")
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks of a run that is whole."""
+    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
+    return missing if any((folder / name).is_file() for name in WEIGHTS) else [*missing, WEIGHTS[0]]
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:

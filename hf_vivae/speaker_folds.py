@@ -40,6 +40,18 @@ def speaker_k_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: in
     return _speaker_k_fold("speaker-k-fold", clips, labels, seed, num_groups)
 
 
+def group_k_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
+    """A fold for each group of speakers as scikit-learn's `GroupKFold` makes them, of like numbers of clips."""
+    from sklearn.model_selection import GroupKFold
+
+    protocol = "group-k-fold"
+    names, speakers = _speakers(clips, protocol)
+    groups = min(num_groups, len(names))
+    for number, (rest, test) in enumerate(GroupKFold(groups).split(speakers, groups=speakers), start=1):
+        _check_rest(protocol, speakers[rest], number)
+        yield Fold(f"{number}-of-{groups}", *_train_and_select(rest, speakers, labels, number, seed), test)
+
+
 def core_to_full(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
     """A fold for each group of speakers with clips outside the core set; core clips of the others train."""
     protocol = "core-to-full"

@@ -2,14 +2,18 @@
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from datasets import Dataset
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .evaluation.figures import save_curves
+from .models.hidden_states import bare_encoder
 from .runs import write_lines
 
 
@@ -26,6 +30,8 @@ class VivaeTrainer(Trainer):
         select_on: which clips are evaluated, `validation` or `test`.
         watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         majority: accuracy on the clips that select of always saying the training clips' most frequent label.
+        train_durations: seconds of each training clip, by which clips of like length may be put into one batch.
+        class_weights: of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
         kwargs: those of `Trainer`.
     """
 
@@ -36,12 +42,14 @@ class VivaeTrainer(Trainer):
         select_on: str = "validation",
         watched: Dataset | None = None,
         majority: float | None = None,
+        train_durations: Sequence[float] | None = None,
+        class_weights: torch.Tensor | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
-        self._watched = watched
+        self._watched, self._durations, self._class_weights = watched, train_durations, class_weights
         self._trained, self._scored = Tally(), Tally()
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
@@ -55,7 +63,10 @@ class VivaeTrainer(Trainer):
             total = one_frame_ctc(logits, labels)
         else:
             smoothing = self.args.label_smoothing_factor if training else 0.0
-            total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+            weights = self._class_weights.to(logits.device) if training and self._class_weights is not None else None
+            total = torch.nn.functional.cross_entropy(
+                logits, labels, weights, reduction="sum", label_smoothing=smoothing
+            )
         (self._trained if training else self._scored).add(logits.detach(), labels, total.detach())
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
@@ -97,8 +108,30 @@ class VivaeTrainer(Trainer):
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
         return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is that of all processes together
 
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        # the library counts entries of labels, of which a mixed clip has one for each label
+        clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
+        return super()._get_num_items_in_batch(clips, device)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        return LengthGroupedSampler(
+            self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=list(self._durations)
+        )
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler | None:
+        # the library would put clips of like length together here, too, and give predictions in that order
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """The library's optimiser, or with `adam_l2` Adam with L2 on all parameters, which it does not offer."""
+        """The library's optimiser; with `head_learning_rate`, one that has another rate for the head of an encoder.
+
+        With `adam_l2`, it is Adam with L2 on all parameters, which the library does not offer.
+        """
+        if self.optimizer is None and self.args.head_learning_rate:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(self._parameter_groups(model or self.model), **settings)
         if self.optimizer is None and self.args.adam_l2:
             parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
             self.optimizer = torch.optim.Adam(
@@ -109,6 +142,23 @@ class VivaeTrainer(Trainer):
                 weight_decay=self.args.weight_decay,
             )
         return super().create_optimizer(model)
+
+    def _parameter_groups(self, model: torch.nn.Module) -> list[dict]:
+        """The parameters that are trained, apart by whether they are of the encoder and whether they decay."""
+        encoder = {id(weight) for weight in bare_encoder(self.accelerator.unwrap_model(model)).parameters()}
+        decaying = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[bool, bool], list] = {}
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                groups.setdefault((id(weight) in encoder, name in decaying), []).append(weight)
+        return [
+            {
+                "params": weights,
+                "lr": self.args.learning_rate if in_encoder else self.args.head_learning_rate,
+                "weight_decay": self.args.weight_decay if decays else 0.0,
+            }
+            for (in_encoder, decays), weights in groups.items()
+        ]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         """The library's scheduler, or a step decay where `lr_decay_epochs` or `lr_decay_steps` asks for one."""
@@ -137,8 +187,11 @@ class Tally:
         self._started = self._started or time.perf_counter()
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
-        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU."""
-        self.hits += (logits.argmax(-1) == labels).sum()
+        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU.
+
+        Of mixed clips, whose labels are `(batch, num_labels)`, the one with the greater share counts.
+        """
+        self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
         self.batch_means += loss / len(labels)
         self.clips += len(labels)
 

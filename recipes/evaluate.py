@@ -2,6 +2,7 @@
 
 python recipes/evaluate.py runs
 python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
+python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
 """
 
@@ -37,15 +38,22 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="Run folder, or a folder with any number; a checkpoint with --data."
     )
+    parser.add_argument(
+        "--ensemble",
+        nargs="*",
+        metavar="NAME",
+        help="Systems to join, seed by seed, to one more by the mean of their probabilities; all on the same clips "
+        "without names, and the seeds of a system that is named alone.",
+    )
     given, unknown = parser.parse_known_args(argv)
     refuse_unknown(unknown, vars(given))
-    names = vars(given).pop("runs")
+    names, ensemble = vars(given).pop("runs"), vars(given).pop("ensemble")
     arguments = EvaluateArguments(**vars(given))
     if arguments.data is None:
         refuse_without_data(arguments)
     output = Path(arguments.output_dir)
     places = score(names, arguments, output) if arguments.data else [Path(name) for name in names]
-    evaluation = evaluate(places, output, arguments.baseline)
+    evaluation = evaluate(places, output, arguments.baseline, ensemble)
     print(f"{format_evaluation(evaluation)}\n\nreport   {output / 'report.html'}\ntables   {output / 'tables'}")
     print(f"numbers  {output / 'results.json'}")
 

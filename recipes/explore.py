@@ -2,6 +2,7 @@
 
 python recipes/explore.py --data synthetic
 python recipes/explore.py --data folder --data_dir my_clips --speaker_pattern '^([^_]+)_'
+python recipes/explore.py --data synthetic --trim_db 40
 """
 
 from dataclasses import dataclass, field
@@ -9,11 +10,12 @@ from pathlib import Path
 
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.flags import parse_flags, run_script
+from hf_vivae.trimming import TrimArguments
 
 
 @dataclass
-class ExploreArguments(CorpusArguments):
-    """A corpus, the clip to show of it, and where the files go."""
+class ExploreArguments(CorpusArguments, TrimArguments):
+    """A corpus, the clip to show of it, how it would be trimmed, and where the files go."""
 
     clip: str | None = field(
         default=None,
@@ -23,13 +25,17 @@ class ExploreArguments(CorpusArguments):
         default=None, metadata={"help": "Folder of numbers and pictures; runs/<data>/exploration if absent."}
     )
 
+    def __post_init__(self) -> None:
+        CorpusArguments.__post_init__(self)
+        TrimArguments.__post_init__(self)
+
 
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.exploration import explore, format_exploration
 
     arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
-    numbers, pictures = explore(arguments.load(), folder, arguments.clip)
+    numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
     print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")
     for path in pictures.values():
         print(f"picture   {path}")

@@ -7,8 +7,9 @@ import pytest
 
 from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
 from hf_vivae.models import MODELS, build_config
+from hf_vivae.models.encoder import EncoderConfig
 from hf_vivae.models.probe import ProbeConfig
-from hf_vivae.parsing import parse_run
+from hf_vivae.parsing import NO_RECIPES, parse_run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -39,15 +40,22 @@ def test_the_name_of_a_vit_is_its_patch(name):
 
 
 def test_a_recipe_is_named_after_its_model():
-    for recipe in ("paper", "tuned"):
-        assert {path.stem for path in RECIPES.glob(f"{recipe}/*")} == set(MODELS)
-    for path in (path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "as_coded"):
-        probe = path.stem == "probe"
-        run, _ = parse("--model", "probe:some/encoder" if probe else path.stem, "--recipe", path.parent.name)
-        if probe:
-            ProbeConfig(**run.model_config)
-        else:
+    assert {path.stem for path in RECIPES.glob("paper/*")} == set(MODELS)
+    assert {path.stem for path in RECIPES.glob("tuned/*")} >= {*MODELS, "encoder"}
+    for path in (path for path in RECIPES.glob("*/*.yaml") if path.parent.name not in ("as_coded", *NO_RECIPES)):
+        kind = path.stem if path.stem in ("probe", "encoder") else None
+        run, _ = parse("--model", f"{kind}:some/encoder" if kind else path.stem, "--recipe", path.parent.name)
+        if path.stem in MODELS:
             build_config(path.stem, **run.model_config)
+        else:
+            (ProbeConfig if kind == "probe" else EncoderConfig)(**run.model_config)
+
+
+def test_an_encoder_without_a_recipe_of_its_own_shares_one():
+    run, args = parse("--model", "wavlm-large")
+    assert (run.recipe, args.head_learning_rate) == ("tuned", 1e-3)
+    again, _ = parse("--model", "encoder:some/encoder")
+    assert (again.recipe, again.augment) == (run.recipe, run.augment)
 
 
 def test_a_folder_is_split_by_speakers_unless_told_otherwise():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIGS, clips
+from tiny import CONFIGS, clips, model_inputs
 from transformers import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -29,7 +29,6 @@ from transformers import (
 
 from hf_vivae import checkpoints
 from hf_vivae.checkpoints import find_checkpoint, resolve_checkpoint
-from hf_vivae.extractors import extract_features
 from hf_vivae.loading import load_any, load_named
 from hf_vivae.models import WaveformFeatureExtractor, build_model
 
@@ -71,12 +70,11 @@ def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind,
     model, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
     assert model.config.id2label == LABELS
     batch = clips(16000)
-    features = {name: torch.from_numpy(v) for name, v in extract_features(extractor, batch, 1.5).items()}
+    features = model_inputs(extractor, batch, 1.5)
     with torch.no_grad():
         logits = model.eval()(**features).logits
         for index, clip in enumerate(batch):  # a score does not depend on its batch-mates
-            alone = extract_features(extractor, [clip], 1.5)
-            alone = model(**{name: torch.from_numpy(v) for name, v in alone.items()}).logits[0]
+            alone = model(**model_inputs(extractor, [clip], 1.5)).logits[0]
             torch.testing.assert_close(alone, logits[index], atol=1e-5, rtol=1e-5)
     model.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
@@ -88,7 +86,7 @@ def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind,
 
 def test_whisper_hears_the_clips_and_not_30_seconds(published):
     model, extractor = load_any(published["whisper"], LABELS, {}, max_seconds=1.5)
-    assert extract_features(extractor, clips(16000), 1.5)["input_features"].shape == (3, 80, 200)  # 2 s
+    assert model_inputs(extractor, clips(16000), 1.5)["input_features"].shape == (3, 80, 200)  # 2 s
     assert model.config.max_source_positions == 100
     assert not model.encoder.embed_positions.weight.requires_grad
     whole = AutoModelForAudioClassification.from_pretrained(published["whisper"])
@@ -102,8 +100,10 @@ def test_whisper_hears_the_clips_and_not_30_seconds(published):
 def test_encoders_of_waveforms_keep_the_librarys_extractor(kind, published):
     _, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
     assert type(extractor) is Wav2Vec2FeatureExtractor
-    features = extract_features(extractor, clips(16000), 1.5)
-    assert features["input_values"].shape == features["attention_mask"].shape == (3, 24000)
+    sounds = clips(16000)
+    features = model_inputs(extractor, sounds, 1.0)
+    longest = min(16000, max(map(len, sounds)))
+    assert features["input_values"].shape == features["attention_mask"].shape == (3, longest)
 
 
 def test_where_an_earlier_training_has_cut_its_clips_binds_no_later_one(published, tmp_path):
@@ -112,7 +112,8 @@ def test_where_an_earlier_training_has_cut_its_clips_binds_no_later_one(publishe
     extractor.save_pretrained(tmp_path / "cut")
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "cut").num_samples == 800
     _, extractor = load_any(tmp_path / "cut", LABELS, {}, max_seconds=1.5)
-    assert extract_features(extractor, clips(16000), 1.5)["input_values"].shape == (3, 24000)
+    sounds = clips(16000)
+    assert model_inputs(extractor, sounds, 1.5)["input_values"].shape == (3, max(map(len, sounds)))
 
 
 def test_an_encoder_that_cannot_be_kept_from_padding_gets_fixed_lengths(published):
@@ -219,7 +220,7 @@ def test_a_real_encoder_gives_real_features():
     model, extractor = load_any(REAL, LABELS, {"use_weighted_layer_sum": True}, max_seconds=2.0)
     assert sum(p.numel() for p in model.encoder.parameters()) > 7e6
     clip = np.sin(np.arange(24000) / 8).astype(np.float32)
-    features = {k: torch.from_numpy(v) for k, v in extract_features(extractor, [clip, -0.1 * clip], 2.0).items()}
+    features = model_inputs(extractor, [clip, -0.1 * clip], 2.0)
     with torch.no_grad():
         assert torch.isfinite(model(**features).logits).all()
     assert AutoFeatureExtractor.from_pretrained(REAL).chunk_length == 30, "the original is not changed"

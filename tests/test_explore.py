@@ -16,7 +16,8 @@ from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_corpus
 from hf_vivae.corpus.schema import Corpus
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.evaluation import exploration_figures as figures
-from hf_vivae.evaluation.exploration import describe, explore, read_clips
+from hf_vivae.evaluation.exploration import describe, explore
+from hf_vivae.evaluation.exploration_clips import read_clips
 from hf_vivae.flags import parse_flags
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from hf_vivae.models.features_mel import mel_filters
@@ -339,6 +340,10 @@ class TestScript:
     @pytest.mark.parametrize(
         ("argv", "sentence"),
         [
+            (
+                ["--data", "synthetic", "--trim_db", "0"],
+                "expected --trim_db above 0, found 0; usual ones lie between 20 and 60.",
+            ),
             (
                 ["--data", "synthetic", "--synthetic_sed", "1"],
                 "unknown argument '--synthetic_sed' (did you mean --synthetic_seed?); see --help for all of them.",

@@ -19,33 +19,50 @@ MAY_IMPORT = {
     "metrics": set(),
     "models": set(),
     "corpus": {"audio"},
-    "evaluation": {"audio", "corpus", "models", "runs", "splits", "version"},
+    "evaluation": {"audio", "corpus", "models", "runs", "splits", "trimming", "version"},
     "runs": set(),
     "machine": {"version"},
     "flags": set(),
     "habits": set(),
     "corpus_arguments": {"corpus"},
-    "rescoring": {"collator", "corpus", "features", "habits", "loading", "machine", "models", "runs"},
+    "rescoring": {
+        "collator", "corpus", "extractors", "features", "habits", "loading", "machine", "models", "runs", "trained",
+    },
     "prepared": {"arguments", "checkpoints", "corpus", "features", "machine", "splits"},
     "fold_training": {
-        "arguments", "collator", "corpus", "extractors", "features", "fitting", "habits", "loading", "machine",
-        "metrics", "models", "prepared", "probing", "publishing", "runs", "scoring", "splits", "trainer",
+        "adapting", "arguments", "corpus", "fitting", "habits", "machine", "models", "prepared", "probing",
+        "publishing", "runs", "scoring", "setups", "splits", "trainer",
     },
+    "setups": {
+        "adapting", "arguments", "augmentation", "augmented", "backbones", "checkpoints", "collator", "corpus",
+        "extractors", "features", "loading", "metrics", "models", "prepared", "scoring", "trainer", "wrapping",
+    },
+    "ablation": {
+        "arguments", "corpus", "evaluation", "flags", "models", "parsing", "runs", "study", "study_folder", "training",
+    },
+    "augmentation": set(),
+    "augmented": {"audio", "augmentation", "extractors", "features", "models"},
+    "adapting": {"models"},
+    "backbones": {"models"},
+    "trimming": {"audio", "models"},
+    "wrapping": {"extractors", "loading", "models"},
+    "trained": {"adapting", "checkpoints", "loading", "models", "wrapping"},
     "probing": {"logistic", "models", "trainer"},
-    "arguments": {"corpus", "corpus_arguments", "habits", "models", "splits"},
+    "arguments": {
+        "adapting", "augmentation", "backbones", "corpus", "corpus_arguments", "habits", "models", "splits", "trimming",
+    },
     "switches": {"flags", "models"},
-    "parsing": {"arguments", "flags", "models", "runs", "splits", "switches"},
-    "checkpoints": {"corpus", "models"},
+    "parsing": {"arguments", "backbones", "flags", "models", "runs", "splits", "switches"},
+    "checkpoints": {"backbones", "corpus", "models"},
     "extractors": {"models"},
-    "padding": set(),
-    "classifier": {"audio", "checkpoints", "loading"},
-    "loading": {"extractors", "models", "padding"},
-    "collator": {"models"},
+    "classifier": {"audio", "checkpoints", "models", "trained"},
+    "loading": {"extractors", "models"},
+    "collator": {"extractors", "models"},
     "logistic": {"models"},
     "features": {"audio", "corpus", "extractors", "models", "version"},
     "fitting": {"logistic", "models", "probing", "runs", "trainer"},
-    "trainer": {"evaluation", "runs"},
-    "scoring": {"habits", "metrics", "splits", "trainer"},
+    "trainer": {"evaluation", "models", "runs"},
+    "scoring": {"extractors", "habits", "metrics", "splits", "trainer"},
     "training": {
         "arguments", "checkpoints", "corpus", "fold_training", "prepared", "publishing", "runs", "scoring", "splits",
     },
@@ -53,7 +70,7 @@ MAY_IMPORT = {
     "templates": set(),
     "dataset_card": {"corpus", "evaluation", "folds", "protocols", "templates", "version"},
     "dataset_repo": {"corpus", "dataset_card", "licenses", "runs", "splits"},
-    "card_metadata": {"checkpoints", "evaluation", "licenses", "models", "publication"},
+    "card_metadata": {"backbones", "checkpoints", "evaluation", "licenses", "models", "publication"},
     "card_facts": {"card_metadata", "models", "runs"},
     "card_scores": {
         "card_facts", "card_metadata", "evaluation", "models", "protocols", "publication", "runs",
@@ -75,7 +92,9 @@ MAY_IMPORT = {
     "__init__": {"classifier", "corpus", "models", "splits", "version"},
 }  # fmt: skip
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
-HEAVY = {"torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels"}
+HEAVY = {
+    "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "optuna", "ray",
+}  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

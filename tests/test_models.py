@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny import CONFIGS, clips
+from tiny import CONFIGS, clips, model_inputs
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
-from hf_vivae.extractors import extract_features, matching_extractor
+from hf_vivae.extractors import matching_extractor
 from hf_vivae.models import MODELS, build_config, build_feature_extractor, build_model
-from hf_vivae.padding import ignore_padding
+from hf_vivae.models.padding import ignore_padding
 
 PARAMETERS = {
     "logistic-regression": 264_606,
@@ -34,8 +34,7 @@ def tiny(name, **config):
 
 
 def features_of(extractor, batch):
-    features = extract_features(extractor, batch, max_seconds=1.5)
-    return {name: torch.from_numpy(values) for name, values in features.items()}
+    return model_inputs(extractor, batch, 1.5)
 
 
 def cut(extractor, clip):

@@ -8,7 +8,7 @@ import torch
 from tiny import CONFIGS
 from transformers import AutoConfig, AutoModelForAudioClassification
 
-from hf_vivae.padding import MaskedGroupNorm, ignore_padding
+from hf_vivae.models.padding import MaskedGroupNorm, ignore_padding
 
 LEAKING = (
     "data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-conformer", "wavlm",

@@ -9,13 +9,12 @@ import pytest
 import torch
 import transformers
 from runner import flags, run
-from tiny import clips
+from tiny import clips, model_inputs
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
 import hf_vivae
-from hf_vivae.extractors import extract_features
 from hf_vivae.features import build_embeddings
-from hf_vivae.loading import load_probe
+from hf_vivae.wrapping import load_probe
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 from hf_vivae.runs import read_predictions
 
@@ -64,8 +63,7 @@ def probe(folder: Path, **config):
 
 
 def embed(model, extractor, sounds) -> torch.Tensor:
-    inputs = extract_features(extractor, sounds, SECONDS)
-    return model.embed(**{name: torch.as_tensor(values) for name, values in inputs.items()})
+    return model.embed(**model_inputs(extractor, sounds, SECONDS))
 
 
 @pytest.mark.parametrize(
@@ -89,9 +87,10 @@ def test_the_masked_mean_is_that_of_the_frames_of_the_clip(encoders, name):
     model, extractor = probe(encoders[name])
     sound = clips(RATE)[0]
     if name == "whisper":
-        inputs = extract_features(extractor, [sound], SECONDS)["input_features"]
-        states = model.encoder(torch.as_tensor(inputs), output_hidden_states=True).hidden_states
-        frames = -(-len(sound) // 320)  # 20 ms each
+        sound = np.resize(sound, int(SECONDS * RATE))  # the one length that the library's forward takes
+        inputs = extractor(sound, sampling_rate=RATE, return_tensors="pt", return_attention_mask=None)
+        states = model.encoder(**inputs, output_hidden_states=True).hidden_states
+        frames = states[0].shape[1]
     else:
         inputs = (sound - sound.mean()) / np.sqrt(sound.var() + 1e-7)
         states = model.encoder(torch.as_tensor(inputs)[None], output_hidden_states=True).hidden_states
@@ -105,8 +104,7 @@ def test_padding_moves_only_the_unmasked_mean(encoders, masked):
     found = []
     for seconds in (SECONDS, 5.0):
         model, extractor = load_probe(encoders["layer norm"], {0: "a", 1: "b"}, {"masked_mean": masked}, seconds)
-        inputs = extract_features(extractor, clips(RATE)[:1], seconds)
-        found.append(model.embed(**{name: torch.as_tensor(values) for name, values in inputs.items()}))
+        found.append(model.embed(**model_inputs(extractor, clips(RATE)[:1], seconds)))
     difference = (found[0] - found[1]).abs().max()
     assert difference < 1e-5 if masked else difference > 0.05
 

@@ -1,6 +1,9 @@
 """Every model of `MODELS` small enough for a test, without dropout so that runs can be compared, and clips for it."""
 
 import numpy as np
+import torch
+
+from hf_vivae.extractors import batch_features, extract_features
 
 CONFIGS = {
     "logistic-regression": {"num_samples": 2000},
@@ -51,3 +54,12 @@ def clips(sampling_rate: int, count: int = 3, seed: int = 0) -> list[np.ndarray]
         rng.uniform(-0.5, 0.5, int(sampling_rate * seconds)).astype(np.float32)
         for seconds in rng.uniform(0.2, 1.5, count)
     ]
+
+
+def model_inputs(extractor, sounds: list[np.ndarray], max_seconds: float) -> dict[str, torch.Tensor]:
+    """What a model takes for clips `(samples,)` at its rate, as one batch; not yet normalised over a corpus."""
+    features = extract_features(extractor, sounds, max_seconds)
+    tensors = {
+        name: [torch.from_numpy(np.ascontiguousarray(clip)) for clip in kept] for name, kept in features.items()
+    }
+    return batch_features(extractor, tensors)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..models import MODELS
-from ..runs import RUN_FILES, read_predictions
+from ..runs import missing_files, read_predictions
 from ..version import __version__
 
 VARIANTS = ("paper", "as_coded", "tuned")
@@ -163,8 +163,7 @@ def _stranger(run: StudyRun, expected: str) -> str:
 
 def _read(place: Path, names: tuple[str, ...]) -> StudyRun:
     folder = _fold(place)
-    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
-    if missing:
+    if missing := missing_files(folder):
         raise ValueError(f"expected a finished run, found no {' and no '.join(missing)}; run the study again")
     _check_predictions(folder / "predictions.parquet")
     record, results = _json(folder / "run.json")[0], _json(folder / "results.json")[0]

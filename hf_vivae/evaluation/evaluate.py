@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..runs import make_folder, write_json, write_text
+from .ensemble import add_ensembles
 from .evaluated import Group, join
 from .evaluation_detail_tables import detail_tables
 from .evaluation_report import report_evaluation
@@ -35,22 +36,30 @@ class Evaluation:
     left_out: tuple[str, ...]
 
 
-def evaluate(places: Sequence[Path], output: Path, baseline: str | None = None) -> Evaluation:
+def evaluate(
+    places: Sequence[Path], output: Path, baseline: str | None = None, ensemble: Sequence[str] | None = None
+) -> Evaluation:
     """Score and compare all finished runs below some folders, and write tables, figures and a report.
 
     Args:
         places: folders that are run folders or hold some, at any depth.
         output: folder for what is written.
         baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
+        ensemble: names of systems to join to one more, as for `add_ensembles`; none by default.
 
     Raises:
-        ValueError: a place is no folder, no finished run is found, or no system has the name of the baseline.
+        ValueError: a place is no folder, no finished run is found, no system has a name that is given, or systems
+            cannot be joined.
     """
     from tqdm import tqdm
 
     folders, left_out = find_folders(places)
     found = join(folders)
-    _check_baseline(found, baseline)
+    if ensemble is not None:
+        _check_names(found, ensemble, "--ensemble")
+        found = add_ensembles(found, ensemble)
+    if baseline is not None:
+        _check_names(found, [baseline], "--baseline")
     make_folder(output)
     with tqdm(total=sum(len(group.systems) for group in found), desc="scoring", unit="system", delay=1) as progress:
         groups = tuple(score_group(group, baseline, progress.update) for group in found)
@@ -63,11 +72,12 @@ def evaluate(places: Sequence[Path], output: Path, baseline: str | None = None) 
     return Evaluation(groups, tuple(left_out))
 
 
-def _check_baseline(groups: Sequence[Group], baseline: str | None) -> None:
-    names = [system.name for group in groups for system in group.systems]
-    if baseline is not None and baseline not in names:
-        nearest = get_close_matches(baseline, names, 1, cutoff=0)[0]
-        raise ValueError(f"expected the name of a system as --baseline, found {baseline!r}; did you mean {nearest!r}?")
+def _check_names(groups: Sequence[Group], given: Sequence[str], flag: str) -> None:
+    known = [system.name for group in groups for system in group.systems]
+    for name in given:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1, cutoff=0)[0]
+            raise ValueError(f"expected the name of a system as {flag}, found {name!r}; did you mean {nearest!r}?")
 
 
 def _all_tables(groups: Sequence[GroupScores]) -> list[Table]:
@@ -92,6 +102,7 @@ def _runs(groups: Sequence[GroupScores]) -> Table:
         }
         for group in groups
         for scores in group.systems
+        if not scores.system.members
         for run in scores.system.runs
         for fold in run.folds
     ]
@@ -114,7 +125,7 @@ def _ours(group: GroupScores, scores: SystemScores) -> list[OurScore]:
         estimate = scores.estimates[metric]
         values = [(POOLED, estimate.value, estimate.speakers or estimate.clips or (None, None))]
         of_folds = [fold[metric] for folds in scores.by_fold.values() for fold in folds.values()]
-        if len(system.runs[0].folds) > 1 and None not in of_folds:
+        if len(system.runs[0].fold_names) > 1 and None not in of_folds:
             values.append((OVER_FOLDS, fmean(of_folds), (None, None)))
         found += [
             OurScore(

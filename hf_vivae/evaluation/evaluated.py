@@ -17,6 +17,16 @@ class Run:
     seed: str
     folds: tuple[FoldFolder, ...]
 
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Those of all models that it is made of."""
+        return (self.seed,)
+
+    @property
+    def fold_names(self) -> list[str]:
+        """Of its folds, each once."""
+        return list(dict.fromkeys(fold.fold for fold in self.folds))
+
     def read(self, part: str) -> Predictions | None:
         """Its clips of one part, read anew each time; None where it has no such part."""
         return read_part([fold.path for fold in self.folds], part)
@@ -29,10 +39,12 @@ class System:
     Args:
         name: unique in its group, and the same in others.
         runs: in the order of their seeds.
+        members: names of the systems that it joins, where it is an ensemble.
     """
 
     name: str
     runs: tuple[Run, ...]
+    members: tuple[str, ...] = ()
 
     @property
     def folds(self) -> list[FoldFolder]:
@@ -47,12 +59,12 @@ class System:
     @property
     def covered(self) -> str:
         """How many of the protocol's folds it has, such as "3 of 5"."""
-        return f"{len(self.runs[0].folds)} of {self.folds[0].clips.of_folds}"
+        return f"{len(self.runs[0].fold_names)} of {self.folds[0].clips.of_folds}"
 
     @property
     def whole(self) -> bool:
         """Whether it has all folds of its protocol."""
-        return len(self.runs[0].folds) == self.folds[0].clips.of_folds
+        return len(self.runs[0].fold_names) == self.folds[0].clips.of_folds
 
     @property
     def habits(self) -> list[str]:

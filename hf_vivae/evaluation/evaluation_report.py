@@ -75,9 +75,12 @@ def _about(groups: Sequence[GroupScores], left_out: Sequence[str]) -> list[str]:
 
 
 def _counted(groups: Sequence[GroupScores]) -> str:
-    systems = [scores.system for group in groups for scores in group.systems]
+    everything = [scores.system for group in groups for scores in group.systems]
+    systems = [system for system in everything if not system.members]
     runs, folds = sum(len(system.runs) for system in systems), sum(len(system.folds) for system in systems)
-    return f"Finished run folders: {folds}. Runs: {runs}. Systems, counted once in each group: {len(systems)}."
+    said = f"Finished run folders: {folds}. Runs: {runs}. Systems, counted once in each group: {len(systems)}."
+    ensembles = len(everything) - len(systems)
+    return f"{said} Ensembles of them: {ensembles}." if ensembles else said
 
 
 def _listed(sentences: Sequence[str]) -> str:

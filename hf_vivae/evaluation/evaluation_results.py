@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .evaluated import System
 from .evaluation_rows import mean_majority
 from .group_scores import GroupScores, Pair
 from .system_scores import SystemScores
@@ -41,11 +42,8 @@ def _system(scores: SystemScores) -> dict[str, Any]:
         "name": system.name,
         "marked": system.habits,
         "selection": system.selection,
-        "settings": {name: json.loads(value) for name, value in system.folds[0].settings},
         "folds": system.covered,
-        "runs": [
-            {"seed": run.seed, "folders": {fold.fold: str(fold.path) for fold in run.folds}} for run in system.runs
-        ],
+        **_made_of(system),
         "clips": scores.clips,
         "scores": {name: asdict(estimate) for name, estimate in scores.estimates.items()},
         "wilson": scores.wilson,
@@ -62,6 +60,14 @@ def _system(scores: SystemScores) -> dict[str, Any]:
         },
         "confusion_matrix": scores.confusion.tolist(),
     }
+
+
+def _made_of(system: System) -> dict[str, Any]:
+    """Settings and run folders; of an ensemble, the systems that have these."""
+    if system.members:
+        return {"members": system.members, "runs": [{"seed": run.seed} for run in system.runs]}
+    runs = [{"seed": run.seed, "folders": {fold.fold: str(fold.path) for fold in run.folds}} for run in system.runs]
+    return {"settings": {name: json.loads(value) for name, value in system.folds[0].settings}, "runs": runs}
 
 
 def _pair(pair: Pair) -> dict[str, Any]:

@@ -18,6 +18,11 @@ MOST_NAMED = 5  # systems in a sentence
 HOW_BOUNDED = (
     "Bounds are 95 % bootstrap intervals over speakers (whole speakers are drawn; for unseen voices) and over clips. "
 )
+ENSEMBLE = (
+    " The {name} gives each label the mean of its members' probabilities (Lakshminarayanan, Pritzel and Blundell "
+    "2017): {members}. All weigh the same, and nothing is fitted; members that were picked by scores on these clips "
+    "would make its score too high."
+)
 
 
 def where(clips: Clips) -> str:
@@ -62,6 +67,12 @@ def explain_stars(systems: Iterable[System]) -> str:
         for habit in system.habits:
             names[habit].append(system.name)
     return "".join(f" * {habit}: {_listed(found)}." for habit, found in names.items())
+
+
+def explain_ensembles(systems: Iterable[System]) -> str:
+    """What the ensembles among these systems are, to be added to a caption; nothing where there is none."""
+    joined = [system for system in systems if system.members]
+    return "".join(ENSEMBLE.format(name=system.name, members="; ".join(system.members)) for system in joined)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from .evaluation_rows import (
     MAJORITY,
     baselines,
     bounds,
+    explain_ensembles,
     explain_stars,
     mean_majority,
     starred,
@@ -78,7 +79,8 @@ def _scores(group: GroupScores) -> Table:
         rows.append({**known, "clips": scores.clips, **values, **said})
     if any(scores.system.habits for scores in group.systems):
         columns["marked"] = None
-    return system_table(group, "scores", SCORES, columns, rows)
+    caption = SCORES + explain_ensembles(scores.system for scores in group.systems)
+    return system_table(group, "scores", caption, columns, rows)
 
 
 def overview(groups: Sequence[GroupScores]) -> Table:

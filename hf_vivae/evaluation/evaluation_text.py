@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from .evaluate import Evaluation
-from .evaluation_rows import explain_stars, mean_majority, starred, where
+from .evaluation_rows import explain_ensembles, explain_stars, mean_majority, starred, where
 from .group_scores import GroupScores
 from .resampling import Bounds
 from .system_scores import SystemScores
@@ -28,9 +28,9 @@ def _format_group(group: GroupScores) -> str:
         ("majority", "", "", "", f"{majority['uar']:.1%}", "", f"{majority['accuracy']:.1%}", "0.500"),
         *map(_row, group.systems),
     ]
-    stars = explain_stars(scores.system for scores in group.systems)
-    lines = [where(group.group.clips), *_first(_align(rows)), *([stars.strip()] if stars else [])]
-    return "\n".join(lines)
+    systems = [scores.system for scores in group.systems]
+    said = [explained.strip() for explained in (explain_ensembles(systems), explain_stars(systems)) if explained]
+    return "\n".join([where(group.group.clips), *_first(_align(rows)), *said])
 
 
 def _row(scores: SystemScores) -> tuple[str, ...]:

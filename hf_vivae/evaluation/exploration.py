@@ -1,70 +1,43 @@
 """What a corpus holds, before anything is trained: the exploratory part of the 2022 report, for any corpus.
 
-Lengths are read from the headers of the clips; only the example clip is decoded.
+Lengths are read from the headers of the clips; only the example clip is decoded, and all where trimming is explored.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audio import inspect, load
-from ..corpus.schema import INTENSITIES, Corpus
+from ..audio import load
+from ..corpus.schema import Corpus
 from ..runs import write_json
+from ..trimming import measure_cuts
+from .exploration_clips import GROUPS, UNKNOWN, Clips, read_clips
 from .exploration_figures import Example, save_figures
+from .trimming_figures import save_trimming_figures
+from .trimming_numbers import describe_trimming, format_trimming
 
 BINS = 16  # of the report's Figure 1
-UNKNOWN = "(none)"  # the group of clips whose speaker or intensity is not known
-GROUPS = {"emotion": "labels", "speaker": "speakers", "intensity": "intensities"}  # columns, and their plurals
 
 
-@dataclass(frozen=True)
-class Clips:
-    """Lengths and labels of a corpus, an entry for each clip in the corpus's order.
-
-    Attributes:
-        name: of the corpus.
-        label_names: all names of the emotion column, also of those without clips.
-        samples: `(clips,)`, per channel.
-        sampling_rates: `(clips,)`, in Hz.
-        groups: names of each clip's emotion, speaker and intensity; the latter two only where they are known.
-    """
-
-    name: str
-    label_names: tuple[str, ...]
-    files: tuple[str, ...]
-    samples: np.ndarray
-    sampling_rates: np.ndarray
-    groups: dict[str, tuple[str, ...]]
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """Lengths `(clips,)` in seconds."""
-        return self.samples / self.sampling_rates
-
-    def members(self, by: str) -> dict[str, np.ndarray]:
-        """Row indices of the clips of each emotion, speaker or intensity; intensities from low to peak."""
-        names = np.asarray(self.groups[by])
-        order = {name: rank for rank, name in enumerate(INTENSITIES if by == "intensity" else ())}
-        present = sorted(set(names.tolist()), key=lambda name: (name == UNKNOWN, order.get(name, 0), name))
-        return {name: np.flatnonzero(names == name) for name in present}
-
-
-def explore(corpus: Corpus, folder: Path, clip: str | None = None) -> tuple[dict[str, Any], dict[str, Path]]:
+def explore(
+    corpus: Corpus, folder: Path, clip: str | None = None, trim: dict[str, float] | None = None
+) -> tuple[dict[str, Any], dict[str, Path]]:
     """Write `exploration.json` and the pictures; the numbers, and the path of each picture drawn.
 
-    The paths have the keys of `exploration_figures.FIGURES`, which holds the captions. Where no clip has a speaker or
-    an intensity that picture is left out, and a sentence under "notes" says so.
+    The paths have the keys of `exploration_figures.FIGURES`, which holds the captions, and those of
+    `trimming_figures.FIGURES` where trimming is asked for. Where no clip has a speaker or an intensity that picture
+    is left out, and a sentence under "notes" says so.
 
     Args:
         corpus: of any source.
         folder: where the files go; pictures of an earlier exploration are replaced.
         clip: name of the example clip as in the column `file`; by default the clip whose length is nearest the
             median length (the first such clip in the corpus's order).
+        trim: of `TrimArguments.trim`; what it would cut goes under "trimming" and into pictures of its own.
 
     Raises:
         ValueError: for a clip that the corpus has not, naming the nearest; and where no folder can be made.
@@ -82,6 +55,9 @@ def explore(corpus: Corpus, folder: Path, clip: str | None = None) -> tuple[dict
         },
         "problems": list(corpus.problems),
     }
+    cuts = measure_cuts(corpus.dataset, trim) if trim else None
+    if cuts:
+        numbers["trimming"] = describe_trimming(clips, cuts, trim)
     _make_folder(folder)
     write_json(folder / "exploration.json", numbers)
     seconds = {
@@ -89,25 +65,8 @@ def explore(corpus: Corpus, folder: Path, clip: str | None = None) -> tuple[dict
         for by in ("speaker", "intensity")
         if by in clips.groups
     }
-    return numbers, save_figures(folder, numbers, example, seconds)
-
-
-def read_clips(corpus: Corpus) -> Clips:
-    """Lengths and labels of all clips of a corpus."""
-    dataset = corpus.dataset
-    files, names = tuple(dataset["file"]), dataset.features["emotion"].names
-    infos = [inspect(source, name) for source, name in zip(dataset["audio"], files, strict=True)]
-    intensities = [None if index is None else INTENSITIES[index] for index in dataset["intensity"]]
-    columns = {"speaker": list(dataset["speaker"]), "intensity": intensities}
-    groups = {by: tuple(name or UNKNOWN for name in column) for by, column in columns.items() if any(column)}
-    return Clips(
-        name=corpus.name,
-        label_names=tuple(names),
-        files=files,
-        samples=np.array([info.samples for info in infos]),
-        sampling_rates=np.array([info.sampling_rate for info in infos]),
-        groups={"emotion": tuple(names[index] for index in dataset["emotion"]), **groups},
-    )
+    pictures = save_figures(folder, numbers, example, seconds)
+    return numbers, pictures | save_trimming_figures(folder, corpus, cuts, trim)
 
 
 def describe(clips: Clips) -> dict[str, Any]:
@@ -190,6 +149,7 @@ def format_exploration(numbers: dict[str, Any]) -> str:
         "",
         f"example: {example['file']}, {example['seconds']:.3f} s; {example['chosen']}",
         *(f"note: {note}" for note in numbers["notes"]),
+        *(format_trimming(numbers["trimming"]) if "trimming" in numbers else ()),
     ]
     return "\n".join(lines)
 

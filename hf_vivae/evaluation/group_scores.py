@@ -10,7 +10,7 @@ from typing import Any
 
 from .comparison import Comparison, adjusted_p_values, compare
 from .evaluated import Group, System
-from .system_scores import SystemScores, Tests, read_tests, score_system
+from .system_scores import SystemScores, Tests, score_system
 
 MOST_PAIRED = 10  # systems of which all pairs are compared: 45 pairs; more need a baseline
 
@@ -76,7 +76,7 @@ def _compare(
     if baseline is not None and not seconds:
         return (), (f"The baseline {baseline} has no runs on these clips.",)
     couples = combinations(systems, 2) if baseline is None else ((one, seconds[0]) for one in systems)
-    read = lru_cache(maxsize=MOST_PAIRED)(read_tests)
+    read = lru_cache(maxsize=MOST_PAIRED)(_tests_by_seed)
     found, refused = [], []
     for first, second in couples:
         if first is second:
@@ -86,6 +86,11 @@ def _compare(
         except ValueError as problem:
             refused.append(f"{first.name} and {second.name} are not compared: {problem}.")
     return tuple(_adjust(found)), tuple(refused)
+
+
+def _tests_by_seed(system: System) -> Tests:
+    """Its test clips for each seed; those of an ensemble over seeds stand for each of these."""
+    return {seed: test for run in system.runs for test in [run.read("test")] for seed in run.seeds}
 
 
 def _pair(first: System, second: System, tests: Tests, others: Tests, labels: Sequence[str]) -> Pair:

@@ -21,7 +21,9 @@ from transformers import (
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .encoder import EncoderConfig, EncoderForAudioClassification
 from .features_mel import LogMelFeatureExtractor
+from .features_trimmed import TRIMMED
 from .features_waveform import WaveformFeatureExtractor
 from .features_whisper import MaskedWhisperFeatureExtractor
 from .logistic_regression import LogisticRegressionConfig, LogisticRegressionForAudioClassification
@@ -78,12 +80,19 @@ MODELS: dict[str, ModelSpec] = {
 
 
 PROBE = "probe:"  # before the folder or Hub id of an encoder that stays frozen
+ENCODER = "encoder:"  # before that of one that is trained behind this package's head
+
+
+def split_name(model: str) -> tuple[str, str]:
+    """A model's name as `probe:`, `encoder:` or nothing, and what is behind it."""
+    prefix = next((prefix for prefix in (PROBE, ENCODER) if model.startswith(prefix)), "")
+    return prefix, model.removeprefix(prefix)
 
 
 def short_name(model: str) -> str:
     """What tables and folders call a model: a key of `MODELS`, or the last part of a folder or Hub id."""
-    kind = PROBE if model.startswith(PROBE) else ""
-    return kind + PurePath(model.removeprefix(PROBE)).name
+    prefix, rest = split_name(model)
+    return prefix + PurePath(rest).name
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -159,12 +168,18 @@ def _register() -> None:
         AutoFeatureExtractor.register(config_class, spec.extractor_class, exist_ok=True)
         config_class.register_for_auto_class()
         spec.model_class.register_for_auto_class("AutoModelForAudioClassification")
-    AutoConfig.register(ProbeConfig.model_type, ProbeConfig, exist_ok=True)
-    AutoModelForAudioClassification.register(ProbeConfig, ProbeForAudioClassification, exist_ok=True)
-    AutoFeatureExtractor.register(ProbeConfig, MaskedWhisperFeatureExtractor, exist_ok=True)
-    ProbeConfig.register_for_auto_class()
-    ProbeForAudioClassification.register_for_auto_class("AutoModelForAudioClassification")
+    wrapped = {ProbeConfig: ProbeForAudioClassification, EncoderConfig: EncoderForAudioClassification}
+    for config_class, model_class in wrapped.items():
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModelForAudioClassification.register(config_class, model_class, exist_ok=True)
+        AutoFeatureExtractor.register(config_class, MaskedWhisperFeatureExtractor, exist_ok=True)
+        config_class.register_for_auto_class()
+        model_class.register_for_auto_class("AutoModelForAudioClassification")
     for extractor_class in (WaveformFeatureExtractor, LogMelFeatureExtractor, MaskedWhisperFeatureExtractor):
+        extractor_class.register_for_auto_class("AutoFeatureExtractor")
+    for extractor_class in TRIMMED.values():
+        # under their names, by which checkpoints ask for them: their configurations have extractors of the library
+        AutoFeatureExtractor.register(extractor_class.__name__, extractor_class, exist_ok=True)
         extractor_class.register_for_auto_class("AutoFeatureExtractor")
 
 

@@ -61,7 +61,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         """Mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
         if self.pad_clip:
             return self._decibels(super().extract(clips))
-        return np.concatenate([self._middle(clip) for clip in clips])
+        return np.concatenate([self._middle(self.trim(clip)) for clip in clips])
 
     def _middle(self, clip: np.ndarray) -> np.ndarray:
         whole = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)

@@ -8,8 +8,10 @@ import numpy as np
 from transformers import BatchFeature
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from .silence import SilenceTrimmingMixin
 
-class WaveformFeatureExtractor(FeatureExtractionMixin):
+
+class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
     """Clips as `input_values` `(batch, num_samples)`, float32.
 
     Following the 2022 report: a clip is divided by the largest absolute sample of the training set, cut to its
@@ -23,6 +25,7 @@ class WaveformFeatureExtractor(FeatureExtractionMixin):
         zero_mean_unit_variance: normalise each padded clip by itself, as wav2vec2 wants it.
         mean: subtracted from every value; measured on the training set.
         std: divides every value after that; measured on the training set.
+        kwargs: those of `SilenceTrimmingMixin`; clips are trimmed first, if at all.
     """
 
     model_input_names = ("input_values",)
@@ -80,7 +83,7 @@ class WaveformFeatureExtractor(FeatureExtractionMixin):
 
     def extract(self, clips: list[np.ndarray]) -> np.ndarray:
         """Features before `normalize`, `(batch, num_samples)`: what may be cached for every fold."""
-        waveforms = np.stack([fit_length(clip, self.num_samples) for clip in clips])
+        waveforms = np.stack([fit_length(self.trim(clip), self.num_samples) for clip in clips])
         if self.peak != 1:
             waveforms /= np.float32(self.peak)
         if self.zero_mean_unit_variance:

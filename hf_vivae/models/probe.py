@@ -11,7 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-UNMASKABLE = ("audio-spectrogram-transformer",)  # their tokens are patches of the spectrogram, not frames
+from .hidden_states import UNMASKABLE, bare_encoder, hidden_states
+from .padding import ignore_padding
 
 
 class ProbeConfig(PreTrainedConfig):
@@ -78,12 +79,12 @@ class ProbeForAudioClassification(PreTrainedModel):
     """One linear layer over the averaged hidden states of a frozen encoder."""
 
     config_class = ProbeConfig
-    base_model_prefix = "encoder"
     main_input_name = "input_values"
 
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__(config)
-        self.encoder = bare_encoder(AutoModelForAudioClassification.from_config(config.encoder_config()))
+        encoder = bare_encoder(AutoModelForAudioClassification.from_config(config.encoder_config()))
+        self.encoder = ignore_padding(encoder)
         self.encoder.requires_grad_(False)
         width = self.encoder.config.hidden_size
         # of the training clips' embeddings, so that one regularisation fits every dimension
@@ -136,38 +137,9 @@ class ProbeForAudioClassification(PreTrainedModel):
             attention_mask: as for `forward`; without it all frames belong to the clip.
             inputs: `input_values` or `input_features`.
         """
-        if not self.config.masked_mean:
-            attention_mask = None
-        if attention_mask is None or not _leaks_padding(self.encoder.config):
-            return self._embed_batch(attention_mask, **inputs)
-        # each clip by itself, at its own length
-        clips = zip(inputs["input_values"], attention_mask.bool(), strict=True)
-        return torch.cat([self._embed_batch(None, input_values=clip[mask][None]) for clip, mask in clips])
-
-    def _embed_batch(self, attention_mask: torch.Tensor | None, **inputs: torch.Tensor) -> torch.Tensor:
-        if attention_mask is not None:
-            inputs["attention_mask"] = attention_mask  # Whisper's encoder takes no notice of it
-        states = torch.stack(self.encoder(**inputs, output_hidden_states=True).hidden_states, dim=1)
-        if attention_mask is None:
-            return states.mean(dim=2)
-        mask = self._frame_mask(attention_mask, states.shape[2])[:, None, :, None]
-        return (states * mask).sum(dim=2) / mask.sum(dim=2)
-
-    def _frame_mask(self, attention_mask: torch.Tensor, frames: int) -> torch.Tensor:
-        if hasattr(self.encoder, "_get_feature_vector_attention_mask") and attention_mask.shape[1] != frames:
-            return self.encoder._get_feature_vector_attention_mask(frames, attention_mask).to(self.dtype)
-        return attention_mask[:, :: attention_mask.shape[1] // frames].to(self.dtype)
-
-
-def _leaks_padding(config: PreTrainedConfig) -> bool:
-    """Whether a clip's frames depend on the padding behind them, mask or not.
-
-    Group norm runs over padding, and the convolutions of data2vec and wav2vec2-conformer carry it inwards.
-    """
-    carrying = config.model_type in ("data2vec-audio", "wav2vec2-conformer")
-    return carrying or getattr(config, "feat_extract_norm", None) == "group"
-
-
-def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder of one of the library's audio classifiers, without its head."""
-    return model.encoder if hasattr(model, "encoder") else model.base_model
+        states, mask = hidden_states(self.encoder, attention_mask if self.config.masked_mean else None, **inputs)
+        stacked = torch.stack(states, dim=1)  # (batch, states, frames, width)
+        if mask is None:
+            return stacked.mean(dim=2)
+        weights = mask[:, None, :, None].to(stacked.dtype)
+        return (stacked * weights).sum(dim=2) / weights.sum(dim=2)

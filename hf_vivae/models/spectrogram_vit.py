@@ -14,6 +14,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .performer import check_attention, default_num_features, orthogonal_gaussian, performer_attention
+
 
 class SpectrogramViTConfig(PreTrainedConfig):
     """Configuration of `SpectrogramViTForAudioClassification`.
@@ -29,11 +31,14 @@ class SpectrogramViTConfig(PreTrainedConfig):
         intermediate_size: width of the hidden layer of the MLP in each block.
         embedding_dropout: on the tokens before the first block.
         hidden_dropout: after the output projection of attention and after both layers of the MLP.
-        attention_dropout: on the attention weights.
+        attention_dropout: on the attention weights; without effect on `performer`, which has none.
+        attention: `softmax`, or `performer` (see `performer.py`), whose cost is linear in the patches.
+        num_random_features: of `performer`, in each layer; None for the paper's head_dim log head_dim.
         kwargs: the library's, such as `id2label` and `attn_implementation`.
 
     Raises:
-        ValueError: where the patch does not divide the spectrogram, with the sizes that do.
+        ValueError: where the patch does not divide the spectrogram, with the sizes that do; for another attention or
+            impossible random features.
     """
 
     model_type = "vivae_spectrogram_vit"
@@ -51,6 +56,8 @@ class SpectrogramViTConfig(PreTrainedConfig):
         embedding_dropout: float = 0.05,
         hidden_dropout: float = 0.05,
         attention_dropout: float = 0.05,
+        attention: str = "softmax",
+        num_random_features: int | None = None,
         **kwargs,
     ) -> None:
         for name, whole, part in zip(("mel bins", "frames"), (num_mel_bins, num_frames), patch_size, strict=True):
@@ -71,6 +78,9 @@ class SpectrogramViTConfig(PreTrainedConfig):
         self.embedding_dropout = embedding_dropout
         self.hidden_dropout = hidden_dropout
         self.attention_dropout = attention_dropout
+        self.attention = attention
+        self.num_random_features = num_random_features
+        check_attention(attention, num_random_features)
         super().__init__(**kwargs)
 
     @property
@@ -104,6 +114,8 @@ class SpectrogramViTAttention(nn.Module):
 
     def __init__(self, config: SpectrogramViTConfig) -> None:
         super().__init__()
+        # again, because from_pretrained(..., attention=...) sets the field afterwards
+        check_attention(config.attention, config.num_random_features)
         self.config = config
         self.is_causal = False
         self.scaling = config.head_dim**-0.5
@@ -111,15 +123,23 @@ class SpectrogramViTAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * inner, bias=False)
         self.projection = nn.Linear(inner, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout)
+        if config.attention == "performer":
+            features = config.num_random_features or default_num_features(config.head_dim)
+            self.register_buffer("random_features", torch.empty(features, config.head_dim))
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = hidden_states.shape
         qkv = self.qkv(hidden_states).view(batch, tokens, 3, self.config.num_attention_heads, self.config.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
+        context = self.attend(query, key, value)  # (batch, tokens, heads, head_dim)
+        return self.dropout(self.projection(context.reshape(batch, tokens, -1)))
+
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        if self.config.attention == "performer":
+            return performer_attention(query, key, value, self.random_features, self.scaling)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         dropout = self.config.attention_dropout if self.training else 0.0
-        context, _ = attend(self, query, key, value, None, dropout=dropout, scaling=self.scaling)
-        return self.dropout(self.projection(context.reshape(batch, tokens, -1)))
+        return attend(self, query, key, value, None, dropout=dropout, scaling=self.scaling)[0]
 
 
 class SpectrogramViTLayer(GradientCheckpointingLayer):
@@ -178,6 +198,8 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
         elif isinstance(module, SpectrogramViTEmbeddings):
             init.normal_(module.class_token)
             init.normal_(module.positions)
+        elif isinstance(module, SpectrogramViTAttention) and self.config.attention == "performer":
+            init.copy_(module.random_features, orthogonal_gaussian(*module.random_features.shape))
 
     def forward(
         self, input_features: torch.Tensor, labels: torch.Tensor | None = None, **kwargs

@@ -1,0 +1,149 @@
+"""What of a pretrained encoder is trained: all of it, its last layers, or small matrices beside its weights."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from .models.hidden_states import bare_encoder
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+FREEZE = re.compile(r"none|feature_encoder|all_but_last_(\d+)|all")
+FRONT_ENDS = ("feature_extractor", "feature_projection", "conv1", "conv2", "embed_positions", "embeddings")
+ADAPTER = "adapter"  # folder of a checkpoint: beside its configuration, the library would take it for its own
+
+
+@dataclass
+class AdaptingArguments:
+    """What of a pretrained encoder is trained."""
+
+    freeze: str = field(
+        default="none",
+        metadata={"help": "Of a pretrained encoder: none, feature_encoder, all_but_last_<layers>, or all."},
+    )
+    lora_rank: int = field(
+        default=0,
+        metadata={
+            "help": "Train matrices of this rank beside the weights of the encoder, and none of these (LoRA)."
+        },
+    )
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "LoRA's scale, divided by the rank; twice the rank if absent."}
+    )
+    lora_targets: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Linear layers with LoRA, such as q_proj v_proj; all of each transformer layer if absent."},
+    )
+    lora_save: Literal["merged", "adapter"] = field(
+        default="merged",
+        metadata={"help": "Keep whole weights, or LoRA's matrices and the head beside the name of the encoder."},
+    )
+
+    def __post_init__(self) -> None:
+        if not FREEZE.fullmatch(self.freeze):
+            raise ValueError(
+                f"expected --freeze none, feature_encoder, all or all_but_last_<layers>, found {self.freeze!r}; give "
+                "one of them, such as all_but_last_4."
+            )
+        if self.lora_rank < 0:
+            raise ValueError(f"expected --lora_rank of 0 or more, found {self.lora_rank}; 8 is usual, 0 turns it off.")
+        if not self.lora_rank and (self.lora_targets or self.lora_alpha is not None or self.lora_save != "merged"):
+            raise ValueError("expected --lora_rank beside other flags of LoRA, found none; 8 is usual.")
+
+
+def freeze(model: PreTrainedModel, what: str) -> None:
+    """Keep a part of a model's encoder from training.
+
+    Args:
+        model: with an encoder of the library; its head is always trained.
+        what: `none`; `feature_encoder`, all before the first layer; `all_but_last_<k>`, which trains the last `k`
+            layers and the norm behind them; or `all`.
+
+    Raises:
+        ValueError: for more layers than there are.
+    """
+    encoder = bare_encoder(model)
+    if what == "feature_encoder":
+        for name, module in encoder.named_children():
+            if name in FRONT_ENDS:
+                module.requires_grad_(False)
+    elif what != "none":
+        encoder.requires_grad_(False)
+    if trained := FREEZE.fullmatch(what)[1]:
+        layers = transformer_layers(encoder)
+        if not 0 < int(trained) <= len(layers):
+            raise ValueError(
+                f"expected --freeze all_but_last_1 to all_but_last_{len(layers)}, found {what}; the encoder has "
+                f"{len(layers)} layers."
+            )
+        for layer in layers[-int(trained) :]:
+            layer.requires_grad_(True)
+
+
+def transformer_layers(encoder: PreTrainedModel) -> nn.ModuleList:
+    """The layers of an encoder, whatever its class calls them."""
+    count = encoder.config.num_hidden_layers
+    lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList) and len(module) == count)
+    return max(lists, key=lambda layers: sum(weight.numel() for weight in layers.parameters()))
+
+
+def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str) -> "PeftModel":
+    """Put low-rank matrices beside weights of a model's encoder, in place, and freeze the rest of the encoder.
+
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+
+    Args:
+        model: `EncoderForAudioClassification`, changed in place; its head is trained as a whole.
+        arguments: rank, scale and targets.
+        source: folder or Hub id of the encoder, which an adapter names.
+
+    Raises:
+        ValueError: for targets that no linear layer is called, with those that there are.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    known = _linear_layers(model)
+    chosen = [name for name in known if not arguments.lora_targets or _is_target(name, arguments.lora_targets)]
+    missing = [target for target in arguments.lora_targets if not any(_is_target(name, [target]) for name in known)]
+    if missing:
+        there = sorted({name.rpartition(".")[2] for name in known})
+        raise ValueError(
+            f"expected --lora_targets out of {', '.join(there)}, found {missing[0]!r}; these are the linear layers of "
+            "this encoder."
+        )
+    config = LoraConfig(
+        r=arguments.lora_rank,
+        lora_alpha=2 * arguments.lora_rank if arguments.lora_alpha is None else arguments.lora_alpha,
+        target_modules=chosen,
+        modules_to_save=["head"],
+    )
+    adapted = get_peft_model(model, config)
+    # which peft takes from the model, and that was never loaded as a whole; a folder is found from elsewhere, too
+    config.base_model_name_or_path = str(Path(source).resolve()) if Path(source).is_dir() else source
+    return adapted
+
+
+def _linear_layers(model: PreTrainedModel) -> list[str]:
+    inside = {module for layer in transformer_layers(model.encoder) for module in layer.modules()}
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module in inside]
+
+
+def _is_target(name: str, targets: list[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model with an adapter's matrices added to its weights, and the adapter's head.
+
+    Args:
+        model: as it was before `add_lora`.
+        folder: of the adapter.
+    """
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()

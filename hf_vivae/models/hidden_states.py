@@ -1,0 +1,63 @@
+"""Every hidden state of an encoder of the library, and which of its frames are the clip's.
+
+Padding that a mask tells of is heard by no frame of a clip, in any encoder that has frames: a clip in a padded batch
+gives what it gives alone.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_bidirectional_mask
+
+UNMASKABLE = ("audio-spectrogram-transformer",)  # their tokens are patches of the spectrogram, not frames
+
+
+def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
+    """The encoder of one of the library's audio classifiers, without its head."""
+    return model.encoder if hasattr(model, "encoder") else model.base_model
+
+
+def hidden_states(
+    encoder: PreTrainedModel, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
+    """The input of the first layer and the output of each, `(batch, frames, width)`, and a mask of the clips' frames.
+
+    The mask is `(batch, frames)`, 1 for frames of the clip, and None where all frames are.
+
+    Args:
+        encoder: of one of the library's audio classifiers, after `padding.ignore_padding`.
+        attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
+        inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.
+    """
+    if encoder.config.model_type == "whisper" and attention_mask is not None:
+        return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
+    masked = {} if attention_mask is None else {"attention_mask": attention_mask}
+    states = encoder(**inputs, **masked, output_hidden_states=True).hidden_states
+    return states, None if attention_mask is None else _frame_mask(encoder, attention_mask, states[0].shape[1])
+
+
+def _whisper_states(
+    encoder: PreTrainedModel, input_features: torch.Tensor, attention_mask: torch.Tensor
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """The library's encoder for spectrograms `(batch, mel bins, frames)` of any length, which its own forward refuses.
+
+    The positions are the first of its table, and no layer is dropped at random.
+    """
+    own = attention_mask[:, None].to(input_features.dtype)  # (batch, 1, mel frames)
+    convolved = nn.functional.gelu(encoder.conv1(input_features * own)) * own
+    convolved = nn.functional.gelu(encoder.conv2(convolved)).transpose(1, 2)  # (batch, frames, width)
+    states = [convolved + encoder.embed_positions.weight[: convolved.shape[1]]]
+    mask = attention_mask[:, ::2]
+    attended = create_bidirectional_mask(encoder.config, states[0], mask)
+    hidden = nn.functional.dropout(states[0], p=encoder.dropout, training=encoder.training)
+    for layer in encoder.layers:
+        hidden = layer(hidden, attended)
+        states.append(hidden)
+    states[-1] = encoder.layer_norm(hidden)
+    return tuple(states), mask
+
+
+def _frame_mask(encoder: PreTrainedModel, attention_mask: torch.Tensor, frames: int) -> torch.Tensor:
+    if hasattr(encoder, "_get_feature_vector_attention_mask") and attention_mask.shape[1] != frames:
+        return encoder._get_feature_vector_attention_mask(frames, attention_mask)
+    return attention_mask[:, :: attention_mask.shape[1] // frames]

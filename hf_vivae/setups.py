@@ -1,0 +1,204 @@
+"""What a training starts from: a model, the corpus as that model takes it, and the trainer of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from .adapting import add_lora, freeze
+from .arguments import RunArguments, VivaeTrainingArguments
+from .augmentation import parse_augmentation
+from .augmented import AugmentedClips, EpochOfClips, build_waveforms
+from .backbones import is_encoder
+from .checkpoints import starting_point
+from .collator import ClipCollator
+from .corpus.schema import Corpus
+from .extractors import by_length, remember_cut
+from .features import build_embeddings, fit_extractor
+from .loading import LONGEST_INPUT, load_any, load_named
+from .metrics import make_compute_metrics
+from .models import MODELS, PROBE, WaveformFeatureExtractor, short_name
+from .models.features_trimmed import trimming_extractor
+from .models.probe import ProbeForAudioClassification
+from .models.silence import SilenceTrimmingMixin
+from .prepared import Prepared
+from .scoring import most_frequent
+from .trainer import VivaeTrainer
+from .wrapping import load_encoder, load_probe
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A model before its training, and the corpus as it takes it.
+
+    Args:
+        model: with its starting weights, and with LoRA's matrices in it where these are asked for.
+        extractor: of its features, which has taken its scale from the training clips.
+        features: of all clips of the corpus, in its order, with `labels`.
+        max_seconds: length to which encoders of the library cut clips.
+        lora: the same model as peft knows it; None without LoRA.
+    """
+
+    model: PreTrainedModel
+    extractor: FeatureExtractionMixin
+    features: Dataset
+    max_seconds: float
+    lora: "PeftModel | None" = None
+
+
+def set_up(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    parts: dict[str, Sequence[int]],
+    checkpoint: Path | None,
+) -> Setup:
+    """The model of a run, seeded, and the features of all clips.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        prepared: the corpus.
+        parts: row indices of each part, as `fold_parts` gives them.
+        checkpoint: what the model starts from; None for random weights.
+    """
+    set_seed(args.seed)
+    longest = max(prepared.corpus.dataset["duration"])
+    max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
+    model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    if not run.resample:
+        _hear_unresampled(extractor, prepared.corpus)
+    if run.max_seconds or (max_seconds < longest and run.model not in MODELS):
+        remember_cut(extractor, max_seconds)
+    if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
+        extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
+    freeze(model, run.freeze)
+    lora = add_lora(model, run, starting_point(run.model, run.model_name_or_path)) if run.lora_rank else None
+    with args.main_process_first(desc="features"):
+        features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
+    return Setup(model, extractor, features, max_seconds, lora)
+
+
+def _load(
+    run: RunArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+    labels = dict(enumerate(label_names))
+    if run.model in MODELS:
+        return load_named(run.model, labels, run.model_config, checkpoint)
+    settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
+    if run.model.startswith(PROBE):
+        return load_probe(*settings)
+    return load_encoder(*settings) if is_encoder(run.model) else load_any(*settings, run.trust_remote_code)
+
+
+def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
+    rate = corpus.dataset.features["audio"].sampling_rate
+    if rate is None or not isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor)):
+        raise ValueError(
+            "--resample false needs a model of this package and clips of one sampling rate, found "
+            f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."
+        )
+    extractor.sampling_rate = rate  # so that the checkpoint, too, is given such clips as they are
+
+
+def _build_features(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    model: PreTrainedModel,
+    extractor: FeatureExtractionMixin,
+    prepared: Prepared,
+    train: Sequence[int],
+    max_seconds: float,
+) -> Dataset:
+    dataset = prepared.corpus.dataset
+    if isinstance(model, ProbeForAudioClassification):
+        features = build_embeddings(dataset, extractor, model.to(args.device), max_seconds)
+    else:
+        features = fit_extractor(extractor, dataset, prepared.peaks, train, run.normalization, max_seconds, run.scale)
+    return features.add_column("labels", prepared.labels).with_format("torch")
+
+
+def make_trainer(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    parts: dict[str, Sequence[int]],
+    setup: Setup,
+    trainer_class: type[VivaeTrainer] = VivaeTrainer,
+    **more,
+) -> VivaeTrainer:
+    """The trainer of a run: training clips, clips that select, loss and scores.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        prepared: the corpus.
+        parts: row indices of each part.
+        setup: as `set_up` gives it.
+        trainer_class: whose trainer it is.
+        more: further arguments of it; `model_init` takes the place of the model.
+    """
+    features, durations = setup.features, prepared.corpus.dataset["duration"][:]
+    labels = np.asarray(prepared.labels)
+    selecting = parts.get(run.select_on)
+    trainer = trainer_class(
+        **({} if "model_init" in more else {"model": setup.model}),
+        **more,
+        args=args,
+        train_dataset=training_clips(run, args, prepared, parts["train"], setup),
+        train_durations=[durations[row] for row in parts["train"]],
+        eval_dataset=selecting and features.select(by_length(selecting, setup.extractor, durations)),
+        watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
+        data_collator=ClipCollator(setup.extractor),
+        compute_metrics=make_compute_metrics(prepared.label_names),
+        class_weights=_class_weights(args, labels[list(parts["train"])], len(prepared.label_names)),
+        title=f"{short_name(run.model)} on {prepared.corpus.name} clips",
+        select_on=run.select_on,
+        majority=selecting and float((labels[list(selecting)] == most_frequent(labels[list(parts["train"])])).mean()),
+    )
+    if run.augment:
+        trainer.add_callback(EpochOfClips())
+    if args.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+    return trainer
+
+
+def training_clips(
+    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, rows: Sequence[int], setup: Setup
+) -> Dataset | AugmentedClips:
+    """The clips that train, as they are or augmented anew in each epoch."""
+    if not run.augment:
+        return setup.features.select(rows)
+    with args.main_process_first(desc="waveforms"):
+        return AugmentedClips(
+            features=setup.features,
+            waveforms=partial(build_waveforms, prepared.corpus.dataset, setup.extractor.sampling_rate),
+            labels=prepared.labels,
+            num_labels=len(prepared.label_names),
+            extractor=setup.extractor,
+            max_seconds=setup.max_seconds,
+            augmentation=parse_augmentation(run.augment),
+            seed=args.seed,
+            rows=rows,
+        )
+
+
+def _class_weights(args: VivaeTrainingArguments, labels: np.ndarray, num_labels: int) -> torch.Tensor | None:
+    """A weight for each label by which those of the training clips weigh the same, and the mean clip 1."""
+    if args.class_weights == "none":
+        return None
+    from sklearn.utils.class_weight import compute_class_weight
+
+    present, weights = np.unique(labels), torch.zeros(num_labels)
+    weights[present] = torch.tensor(compute_class_weight("balanced", classes=present, y=labels), dtype=torch.float32)
+    return weights

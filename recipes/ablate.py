@@ -1,0 +1,22 @@
+"""What each ingredient of a recipe is worth: the recipe whole, without each of them, and with what was tried on top.
+
+python recipes/ablate.py --model vit-32-30 --recipe tuned --data synthetic --protocol speaker-k-fold
+python recipes/ablate.py --model vit-32-30 --recipe tuned --data synthetic --ingredients normalization "patch 32-69"
+"""
+
+from pathlib import Path
+
+from hf_vivae.flags import run_script
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.ablation import ablate
+
+    report = ablate(argv, recipes=Path(__file__).parent)
+    if report.text:  # one process of several writes it
+        print(f"\n{report.text}\ntable    {report.folder / 'ablation.md'}, .csv, .json")
+        print(f"figures  {report.folder / 'accuracy.png'}, uar.png")
+
+
+if __name__ == "__main__":
+    run_script(main)

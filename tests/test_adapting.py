@@ -1,0 +1,181 @@
+"""What of an encoder is trained: parts of it, or LoRA's matrices; and what is kept of these."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from runner import run
+from test_encoder import LABELS, SECONDS, encoder, encoder_flags
+from test_probe import ENCODERS, RATE
+from tiny import clips, model_inputs
+from transformers import AutoModelForAudioClassification
+
+import hf_vivae
+from hf_vivae.adapting import ADAPTER, add_lora, freeze, load_adapter, transformer_layers
+from hf_vivae.arguments import RunArguments
+from hf_vivae.models.hidden_states import bare_encoder
+from hf_vivae.runs import finished_results, read_predictions
+from hf_vivae.wrapping import load_encoder
+
+LORA = ("--lora_rank", "2", "--num_train_epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    folders = {}
+    for name in ("group norm", "w2v-bert", "whisper", "ast"):
+        config, fields, extractor = ENCODERS[name]
+        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+        torch.manual_seed(0)
+        config = getattr(transformers, config)(**fields)
+        AutoModelForAudioClassification.from_config(config).save_pretrained(folders[name])
+        getattr(transformers, extractor)().save_pretrained(folders[name])
+    return folders
+
+
+def trained_names(model) -> set[str]:
+    return {name for name, weight in bare_encoder(model).named_parameters() if weight.requires_grad}
+
+
+@pytest.mark.parametrize("name", ["group norm", "w2v-bert", "whisper", "ast"])
+def test_what_is_frozen(encoders, name):
+    def frozen(what: str):
+        model, _ = load_encoder(encoders[name], LABELS, {}, SECONDS)
+        everything = trained_names(model)
+        freeze(model, what)
+        assert all(weight.requires_grad for weight in model.head.parameters())
+        return model, everything, trained_names(model)
+
+    model, everything, left = frozen("none")
+    inside = {id(weight) for weight in transformer_layers(model.encoder).parameters()}
+    of_layers = {key for key, weight in model.encoder.named_parameters() if id(weight) in inside}
+    assert left == everything > of_layers
+    _, _, left = frozen("feature_encoder")
+    assert everything > left >= of_layers
+    _, _, left = frozen("all_but_last_1")
+    assert left < of_layers
+    assert 1.9 < len(of_layers) / len(left) < 2.1, "one of two layers"
+    assert frozen("all")[2] == set()
+
+
+@pytest.mark.parametrize("name", ["group norm", "w2v-bert", "whisper", "ast"])
+def test_lora_starts_as_the_encoder_and_ends_merged_as_it_was_trained(encoders, name):
+    model, extractor = encoder(encoders[name])
+    inputs = model_inputs(extractor, clips(RATE), SECONDS)
+    with torch.no_grad():
+        before = model(**inputs).logits
+    lora = add_lora(model, lora_arguments(), "somewhere")
+    small = [weight for weight in model.encoder.parameters() if weight.requires_grad]
+    assert {weight.ndim for weight in small} == {2}
+    assert {min(weight.shape) for weight in small} == {3}
+    assert sum(weight.numel() for weight in small) < 0.6 * sum(weight.numel() for weight in model.encoder.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, before, atol=1e-6, rtol=1e-6)
+        for weight in small:
+            weight.add_(0.3 * torch.randn_like(weight))
+        after = model(**inputs).logits
+        assert (after - before).abs().max() > 0.01
+        lora.merge_and_unload()
+        torch.testing.assert_close(model(**inputs).logits, after, atol=1e-5, rtol=1e-4)
+    assert not [name for name, _ in model.named_parameters() if "lora" in name or "head.original" in name]
+
+
+def lora_arguments(**more) -> RunArguments:
+    return RunArguments(model="encoder:some/encoder", lora_rank=3, **more)
+
+
+def test_targets_are_those_that_are_named(encoders):
+    model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+    add_lora(model, lora_arguments(lora_targets=["q_proj", "v_proj"]), "somewhere")
+    adapted = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
+    assert {name.rpartition(".")[2] for name in adapted} == {"q_proj", "v_proj"}
+    assert len(adapted) == 4  # in two layers
+
+
+def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
+    model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+    sentence = r"^expected --lora_targets out of fc1, fc2, k_proj, out_proj, q_proj, v_proj, found 'query'; these are"
+    with pytest.raises(ValueError, match=sentence):
+        add_lora(model, lora_arguments(lora_targets=["q_proj", "query"]), "somewhere")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"freeze": "some"}, "expected --freeze none, feature_encoder, all or all_but_last_<layers>, found 'some'"),
+        ({"lora_rank": -1}, "expected --lora_rank of 0 or more, found -1; 8 is usual"),
+        ({"lora_targets": ["q_proj"]}, "expected --lora_rank beside other flags of LoRA, found none; 8 is usual"),
+        ({"model": "mlp", "lora_rank": 4}, "expected an encoder .* beside --lora_rank, found --model mlp; leave it"),
+        ({"model": "vit-base", "freeze": "all"}, "expected an encoder .* beside --freeze, found --model vit-base"),
+    ],
+)
+def test_what_cannot_be_adapted_so_is_refused(given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        RunArguments(**{"model": "encoder:some/encoder", **given})
+
+
+def test_more_layers_than_there_are_cannot_be_trained(encoders):
+    model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+    with pytest.raises(ValueError, match=r"^expected --freeze all_but_last_1 to all_but_last_2, found all_but_last_3"):
+        freeze(model, "all_but_last_3")
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_vivae, encoders, tmp_path_factory) -> dict[str, Path]:
+    """The same run, kept merged and as an adapter."""
+    folders = {}
+    for kept in ("merged", "adapter"):
+        output = tmp_path_factory.mktemp(kept)
+        run(encoder_flags(tiny_vivae, encoders["whisper"], output, *LORA, "--lora_save", kept))
+        folders[kept] = output / "S01"
+    return folders
+
+
+def test_an_adapter_is_small_and_scores_as_the_merged_weights(adapted, tiny_vivae):
+    assert finished_results(adapted["adapter"]) is not None
+    assert not list(adapted["adapter"].glob("*.safetensors"))
+    whole = (adapted["merged"] / "model.safetensors").stat().st_size
+    assert (adapted["adapter"] / ADAPTER / "adapter_model.safetensors").stat().st_size < whole
+    rows = {kept: {row["file"]: row for row in read_predictions(folder)} for kept, folder in adapted.items()}
+    files = [file for file, row in rows["merged"].items() if row["split"] == "test"][:3]
+    sounds = {row["file"]: row["audio"] for row in hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset}
+    for kept, folder in adapted.items():
+        classify = hf_vivae.load_classifier(folder)
+        for file in files:
+            scores = {item["label"]: item["score"] for item in classify(sounds[file])}
+            probabilities = torch.tensor(rows[kept][file]["logits"]).softmax(-1).tolist()
+            expected = {classify.model.config.id2label[index]: value for index, value in enumerate(probabilities)}
+            assert scores == pytest.approx(expected, abs=1e-4)
+            assert rows["merged"][file]["logits"] == pytest.approx(rows["adapter"][file]["logits"], abs=1e-4)
+
+
+def test_merged_weights_are_the_librarys_names(adapted, encoders):
+    config = json.loads((adapted["merged"] / "config.json").read_text())
+    assert config["model_type"] == "vivae_encoder"
+    fresh, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+    loaded, found = AutoModelForAudioClassification.from_pretrained(adapted["merged"], output_loading_info=True)
+    assert not found["missing_keys"]
+    assert not found["unexpected_keys"]
+    assert {key.split(".")[0] for key in loaded.state_dict()} == {key.split(".")[0] for key in fresh.state_dict()}
+
+
+def test_an_adapter_whose_encoder_is_gone_is_said(adapted, tmp_path):
+    shutil.copytree(adapted["adapter"], tmp_path / "moved")
+    file = tmp_path / "moved" / ADAPTER / "adapter_config.json"
+    content = json.loads(file.read_text())
+    content["base_model_name_or_path"] = "nowhere/encoder"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="'nowhere/encoder' is neither a folder nor in the cache"):
+        hf_vivae.load_classifier(tmp_path / "moved")
+
+
+def test_an_adapter_is_added_to_the_weights_that_it_was_trained_on(adapted, encoders):
+    model, extractor = load_encoder(encoders["whisper"], {i: str(i) for i in range(6)}, {}, 1.0)
+    inputs = model_inputs(extractor, clips(RATE), 1.0)
+    with torch.no_grad():
+        before = model.eval()(**inputs).logits
+        after = load_adapter(model, adapted["adapter"] / ADAPTER).eval()(**inputs).logits
+    assert (after - before).abs().max() > 1e-3

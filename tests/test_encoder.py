@@ -1,0 +1,178 @@
+"""Any encoder behind one head: no score depends on batch-mates, and a checkpoint is whole and carries its code."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from runner import flags, run
+from test_probe import ENCODERS, RATE
+from tiny import clips, model_inputs
+from transformers import AutoModelForAudioClassification, pipeline
+
+import hf_vivae
+from hf_vivae.models.encoder import POOLINGS, EncoderConfig, EncoderForAudioClassification, EncoderHead
+from hf_vivae.runs import read_predictions
+from hf_vivae.trained import load_trained
+from hf_vivae.wrapping import load_encoder
+
+LABELS = {0: "a", 1: "b", 2: "c"}
+SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, Path]:
+    """A folder with random weights for each kind of encoder."""
+    folders = {}
+    for name, (config, fields, extractor) in ENCODERS.items():
+        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+        torch.manual_seed(0)
+        config = getattr(transformers, config)(**fields)
+        AutoModelForAudioClassification.from_config(config).save_pretrained(folders[name])
+        getattr(transformers, extractor)().save_pretrained(folders[name])
+    return folders
+
+
+def encoder(folder: Path, **config):
+    """A model whose head is far from its start, where it tells nothing apart."""
+    model, extractor = load_encoder(folder, LABELS, config, SECONDS)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.head.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return model.eval(), extractor
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("name", ENCODERS)
+@torch.no_grad()
+def test_a_score_depends_on_its_own_clip_only_and_is_the_same_after_a_reload_and_in_a_pipeline(
+    encoders, name, pooling, tmp_path
+):
+    model, extractor = encoder(encoders[name], pooling=pooling)
+    sounds = clips(RATE)
+    together = model(**model_inputs(extractor, sounds, SECONDS)).logits
+    assert together.std() > 0.05
+    alone = [model(**model_inputs(extractor, [sound], SECONDS)).logits[0] for sound in sounds]
+    torch.testing.assert_close(torch.stack(alone), together, atol=1e-5, rtol=1e-4)
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    classify = pipeline("audio-classification", str(tmp_path), top_k=None)
+    for sound, row in zip(sounds, together.softmax(-1), strict=True):
+        scores = {item["label"]: item["score"] for item in classify(sound)}
+        assert scores == pytest.approx({LABELS[i]: float(p) for i, p in enumerate(row)}, abs=1e-4)
+
+
+def test_the_head_weighs_layers_and_frames_as_written_out_by_hand():
+    config = EncoderConfig({"model_type": "wav2vec2"}, pooling="mean_std", head_dropout=0.0, num_labels=2)
+    head = EncoderHead(config, states=2, width=3)
+    rng = np.random.default_rng(0)
+    states, mask = rng.normal(size=(2, 1, 4, 3)).astype(np.float32), np.array([[1, 1, 1, 0]])
+    with torch.no_grad():
+        head.layer_weights.copy_(torch.tensor([np.log(3.0), 0.0]))  # 3/4 and 1/4
+        found = head(tuple(map(torch.from_numpy, states)), torch.from_numpy(mask))
+    frames = (0.75 * states[0] + 0.25 * states[1])[0, :3]
+    pooled = np.concatenate((frames.mean(0), np.sqrt(frames.var(0) + 1e-5)))
+    normalized = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-5)
+    expected = head.classifier(torch.from_numpy(normalized.astype(np.float32))[None])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_attention_can_listen_to_one_frame_and_never_to_padding():
+    config = EncoderConfig({"model_type": "wav2vec2"}, pooling="attention", num_labels=2)
+    head = EncoderHead(config, states=1, width=1)
+    with torch.no_grad():
+        head.attention.weight.fill_(50.0)
+    frames = torch.tensor([[[0.0], [1.0], [9.0]]])
+    weights = head._weigh_frames(frames, torch.tensor([[1, 1, 0]]))
+    torch.testing.assert_close(weights[0, :, 0], torch.tensor([0.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "whisper"])
+def test_no_layer_is_left_out_while_training(encoders, name):
+    model, extractor = load_encoder(encoders[name], LABELS, {}, SECONDS)
+    assert getattr(model.encoder.config, "layerdrop", 0.0) == 0.0
+    for _ in range(5):  # the library's layer drop of 0.1 would leave one out and shorten the list of states
+        model.train()(**model_inputs(extractor, clips(RATE), SECONDS))
+
+
+@torch.no_grad()
+def test_whisper_hears_what_the_librarys_own_forward_does_where_a_clip_fills_its_window(encoders):
+    model, extractor = encoder(encoders["whisper"], layer_weights=False, pooling="mean")
+    sound = np.resize(clips(RATE)[0], int(SECONDS * RATE))
+    found = model(**model_inputs(extractor, [sound], SECONDS)).logits
+    inputs = extractor(sound, sampling_rate=RATE, return_tensors="pt", return_attention_mask=None)
+    state = model.encoder(**inputs).last_hidden_state
+    torch.testing.assert_close(found, model.head((state,) * 3, None), atol=1e-5, rtol=1e-5)
+
+
+def test_a_mel_frame_of_padding_is_not_heard(encoders):
+    model, extractor = encoder(encoders["whisper"])
+    inputs = model_inputs(extractor, clips(RATE), SECONDS)
+    shortest = int(inputs["attention_mask"].sum(-1).argmin())
+    before = model(**inputs).logits[shortest]
+    behind = inputs["attention_mask"][shortest] == 0
+    assert behind.any()
+    inputs["input_features"][shortest][:, behind] = 7.0
+    torch.testing.assert_close(model(**inputs).logits[shortest], before, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"pooling": "max"}, "expected pooling out of mean, mean_std, attention, found 'max'; give one of them"),
+        ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean 'pooling'\?\); it has encoder"),
+        ({"encoder": {"hiden": 1}}, r"has no field 'hiden'.*; correct or remove it"),
+    ],
+)
+def test_what_a_head_does_not_have_is_named(encoders, config, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        load_encoder(encoders["whisper"], LABELS, config, SECONDS)
+
+
+def test_settings_of_the_encoder_itself_reach_it(encoders):
+    model, _ = load_encoder(encoders["group norm"], LABELS, {"encoder": {"mask_time_prob": 0.3}}, SECONDS)
+    assert model.encoder.config.mask_time_prob == model.config.encoder["mask_time_prob"] == 0.3
+
+
+def encoder_flags(corpus: Path, folder: Path, output: Path, *more: str) -> list[str]:
+    argv = flags(corpus, output)
+    for flag in ("--model", "--model_config", "--learning_rate"):
+        place = argv.index(flag)
+        del argv[place : place + 2]
+    return [*argv, "--model", f"encoder:{folder}", "--select_on", "validation", *more]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_vivae, encoders, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("encoder")
+    run(encoder_flags(tiny_vivae, encoders["whisper"], output))
+    return output / "S01"
+
+
+def test_the_checkpoint_gives_the_predictions_of_its_run(trained, tiny_vivae):
+    model, extractor = load_trained(trained)
+    assert isinstance(model, EncoderForAudioClassification)
+    corpus = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset
+    sounds = {row["file"]: row["audio"] for row in corpus}
+    for row in read_predictions(trained)[:5]:
+        samples, _ = hf_vivae.audio.load(sounds[row["file"]], RATE)
+        with torch.no_grad():
+            logits = model(**extractor(samples, sampling_rate=RATE, return_tensors="pt")).logits[0]
+        assert logits.tolist() == pytest.approx(row["logits"], abs=1e-4)
+
+
+def test_the_checkpoint_carries_its_code(trained):
+    config = json.loads((trained / "config.json").read_text())
+    assert config["auto_map"]["AutoModelForAudioClassification"] == "encoder.EncoderForAudioClassification"
+    assert {"encoder.py", "hidden_states.py", "padding.py", "features_whisper.py"} <= {
+        path.name for path in trained.glob("*.py")
+    }
+
+
+def test_the_recipe_trains_head_and_encoder_at_rates_of_their_own(trained):
+    record = json.loads((trained / "run.json").read_text())
+    assert record["run"]["recipe"] == "tuned"
+    assert record["training"]["head_learning_rate"] > record["training"]["learning_rate"] > 0
