@@ -28,9 +28,7 @@ class AdaptingArguments:
     )
     lora_rank: int = field(
         default=0,
-        metadata={
-            "help": "Train matrices of this rank beside the weights of the encoder, and none of these (LoRA)."
-        },
+        metadata={"help": "Train matrices of this rank beside the weights of the encoder, and none of these (LoRA)."},
     )
     lora_alpha: float | None = field(
         default=None, metadata={"help": "LoRA's scale, divided by the rank; twice the rank if absent."}

@@ -1,4 +1,7 @@
-"""Pretrained encoders by short names, for those who just want the best one that their machine can train."""
+"""Pretrained encoders by short names, for those who just want the best one that their machine can train.
+
+`docs/backbones.md` has the sources of each entry, and which to choose.
+"""
 
 from dataclasses import dataclass
 
@@ -11,8 +14,8 @@ class Backbone:
 
     Args:
         hub_id: owner and name.
-        parameters: of the encoder, in millions.
-        license: as its card or repository names it.
+        parameters: of the encoder as it is published, in millions.
+        license: identifier of the one that its card names or links; `unknown` where none was found.
         vivae: accuracy that ARCH publishes for a linear layer on its frozen last layer, leave one speaker out, in %
             (La Quatra et al., ICASSP Workshops 2024); None where there is none.
     """
@@ -24,18 +27,18 @@ class Backbone:
 
 
 BACKBONES: dict[str, Backbone] = {
-    "voc2vec-hubert": Backbone("alkiskoudounas/voc2vec-hubert-ls-pt", 94.4, "apache-2.0"),
-    "hubert-base": Backbone("facebook/hubert-base-ls960", 94.4, "apache-2.0", 40.48),
-    "hubert-large": Backbone("facebook/hubert-large-ll60k", 315.4, "apache-2.0", 40.95),
-    "hubert-xlarge": Backbone("facebook/hubert-xlarge-ll60k", 962.5, "apache-2.0", 42.72),
-    "wavlm-base": Backbone("microsoft/wavlm-base", 94.4, "cc-by-sa-3.0", 36.31),
-    "wavlm-base-plus": Backbone("microsoft/wavlm-base-plus", 94.4, "cc-by-sa-3.0", 36.17),
-    "wavlm-large": Backbone("microsoft/wavlm-large", 315.5, "cc-by-sa-3.0", 42.51),
-    "data2vec-base": Backbone("facebook/data2vec-audio-base", 93.2, "apache-2.0", 30.19),
     "whisper-tiny": Backbone("openai/whisper-tiny", 8.2, "apache-2.0"),
     "whisper-base": Backbone("openai/whisper-base", 20.6, "apache-2.0"),
     "whisper-small": Backbone("openai/whisper-small", 88.2, "apache-2.0"),
     "whisper-medium": Backbone("openai/whisper-medium", 307.2, "apache-2.0"),
+    "voc2vec-hubert": Backbone("alkiskoudounas/voc2vec-hubert-ls-pt", 94.4, "unknown"),
+    "hubert-base": Backbone("facebook/hubert-base-ls960", 94.4, "apache-2.0", 40.48),
+    "hubert-large": Backbone("facebook/hubert-large-ll60k", 315.4, "apache-2.0", 40.95),
+    "hubert-xlarge": Backbone("facebook/hubert-xlarge-ll60k", 962.5, "apache-2.0", 42.72),
+    "wavlm-base-plus": Backbone("microsoft/wavlm-base-plus", 94.4, "cc-by-sa-3.0", 36.17),
+    "wavlm-large": Backbone("microsoft/wavlm-large", 315.5, "cc-by-sa-3.0", 42.51),
+    "unispeech-sat-base": Backbone("microsoft/unispeech-sat-base", 94.4, "cc-by-sa-3.0"),
+    "data2vec-base": Backbone("facebook/data2vec-audio-base", 93.2, "apache-2.0", 30.19),
     "w2v-bert": Backbone("facebook/w2v-bert-2.0", 580.5, "mit"),
     "ast": Backbone("MIT/ast-finetuned-audioset-10-10-0.4593", 86.2, "bsd-3-clause"),
 }

@@ -2,6 +2,8 @@
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,30 +18,48 @@ from huggingface_hub.errors import (
 )
 
 from .backbones import BACKBONES, encoder_source
+from .converted import (
+    CONVERTER,
+    CONVERTER_PAGE,
+    find_conversion,
+    has_safetensors,
+    is_busy,
+    pickles,
+    remember,
+    remembered,
+)
 from .corpus.download import NetworkError, check_reachable
 from .models import MODELS, split_name
 
 COMMIT = re.compile("[0-9a-f]{40}")
-BUSY = 429  # and from 500 on: the Hub is there, but does not serve now
 
 logger = logging.getLogger(__name__)
 
 
-def resolve_checkpoint(id_or_folder: str, code: bool = False, revision: str | None = None) -> Path:
+class _NotServedError(Exception):
+    """What keeps the Hub from serving a repo just now."""
+
+
+def resolve_checkpoint(
+    id_or_folder: str, code: bool = False, revision: str | None = None, weights: bool = True
+) -> Path:
     """The local folder of a checkpoint: as given, or downloaded from the Hub unless the cache has what lies there.
 
     The Hub is asked each time whether there is something newer, unless `HF_HUB_OFFLINE` is set or `revision` is a
     commit that the cache has. Where it cannot be reached, what the cache has is used, with a warning. Folders of a
-    repo are left there.
+    repo are left there. Where the main branch has its weights as a pickle only, what the Hub's converter made of them
+    is taken instead, with a warning (see `find_conversion`).
 
     Args:
         id_or_folder: a folder, or a Hub id such as `facebook/wav2vec2-base-960h`.
         code: fetch the checkpoint's Python files too.
         revision: branch, tag or commit (40 hexadecimal digits) of a Hub id; by default the main branch.
+        weights: fetch the weights; configurations alone make an untrained model.
 
     Raises:
         ValueError: where it is neither a folder nor cached and the Hub does not have it or cannot be reached; said
-            within seconds, and not after the library's retries, which take most of a minute.
+            within seconds, and not after the library's retries, which take most of a minute. And where its weights
+            are a pickle, and not converted.
     """
     if Path(id_or_folder).is_dir():
         if revision is not None:
@@ -52,24 +72,39 @@ def resolve_checkpoint(id_or_folder: str, code: bool = False, revision: str | No
         raise ValueError(
             f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the spelling."
         )
-    patterns = ["*.json", "*.safetensors", *(["*.py"] if code else [])]
+    return _fetch(id_or_folder, code, revision, weights)
+
+
+def _fetch(repo: str, code: bool, revision: str | None, weights: bool) -> Path:
+    patterns = ["*.json", *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
     files = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
-    cached = _cached(id_or_folder, revision, files)
+    cached = _cached(repo, revision, files)
     if cached and (constants.is_offline_mode() or COMMIT.fullmatch(revision or "")):
         return cached
-    failure = _why_unreachable(id_or_folder, revision)
-    if failure is None:
-        return _download(id_or_folder, revision, files)
-    if cached is None:
-        raise ValueError(
-            f"{id_or_folder!r} is neither a folder nor in the cache, and {failure}; download it elsewhere and give "
-            "its folder, or start one of the report's models with --from_scratch."
-        )
-    logger.warning("%s is taken from the cache (commit %.7s), for %s.", id_or_folder, cached.name, failure)
-    return cached
+    try:
+        converted = _find_converted(repo, revision, weights)
+    except _NotServedError as failure:
+        if cached is None:
+            raise ValueError(
+                f"{repo!r} is neither a folder nor in the cache, and {failure}; download it elsewhere and "
+                "give its folder, or start one of the report's models with --from_scratch."
+            ) from failure
+        logger.warning("%s is taken from the cache (commit %.7s), for %s.", repo, cached.name, failure)
+        return cached
+    folder = _download(repo, converted or revision, files)
+    if converted:
+        remember(repo, converted)
+    return folder
 
 
 def _cached(repo: str, revision: str | None, files: dict[str, Any]) -> Path | None:
+    """The folder of a revision, or of the conversion that was taken for its main branch."""
+    found = _snapshot(repo, revision, files)
+    converted = None if found or revision else remembered(repo)
+    return _snapshot(repo, converted, files) if converted else found
+
+
+def _snapshot(repo: str, revision: str | None, files: dict[str, Any]) -> Path | None:
     try:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, **files))
     except HFValidationError as error:
@@ -78,31 +113,54 @@ def _cached(repo: str, revision: str | None, files: dict[str, Any]) -> Path | No
         ) from error
     except LocalEntryNotFoundError:
         return None
-    return folder if any(folder.glob("*.safetensors")) else None
+    needed = "*.safetensors" if "*.safetensors" in files["allow_patterns"] else "config.json"
+    return folder if any(folder.glob(needed)) else None
 
 
-def _why_unreachable(repo: str, revision: str | None) -> str | None:
-    """What keeps the Hub from serving a repo just now; None where it would.
+def _find_converted(repo: str, revision: str | None, weights: bool) -> str | None:
+    """The commit to take in place of the main branch, whose weights are a pickle; None where there is no need.
 
     Raises:
-        ValueError: where it answers that there is no such repo or revision.
+        ValueError: where the Hub answers that there is no such repo or revision, or where there is nothing to take.
+        _NotServedError: where it does not serve just now.
     """
+    with _served(repo, revision):
+        # first, since a download that is refused falls back to the cache without a word
+        info = HfApi().model_info(
+            repo, revision=revision, files_metadata=True, timeout=constants.DEFAULT_REQUEST_TIMEOUT
+        )
+        if revision or not weights or has_safetensors(info):
+            return None
+        commit = find_conversion(info)
+    if commit is None:
+        found = " and ".join(pickles(info)) or "none"
+        raise ValueError(
+            f"expected weights of {repo} as safetensors, found {found} (pickles are not read) and no open pull "
+            f"request of {CONVERTER} that converts them; open one at {CONVERTER_PAGE}, or give the folder of a "
+            "converted copy."
+        )
+    logger.warning(
+        "%s has its weights as a pickle; taken is what %s has made of them (commit %.7s).", repo, CONVERTER, commit
+    )
+    return commit
+
+
+@contextmanager
+def _served(repo: str, revision: str | None) -> Iterator[None]:
+    """Requests to the Hub, whose failures become ours."""
     if constants.is_offline_mode():
-        return "HF_HUB_OFFLINE is set"
+        raise _NotServedError("HF_HUB_OFFLINE is set")
     try:
         check_reachable(constants.ENDPOINT)
-        # first, since a download that is refused falls back to the cache without a word
-        HfApi().model_info(repo, revision=revision, timeout=constants.DEFAULT_REQUEST_TIMEOUT)
+        yield
     except NetworkError as error:
-        return f"there is {error.found}"
+        raise _NotServedError(f"there is {error.found}") from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        if status < 500 and status != BUSY:
-            raise _refusal(repo, revision, error) from error
-        return f"the Hub answers HTTP {status}"
+        if is_busy(error):
+            raise _NotServedError(f"the Hub answers HTTP {error.response.status_code}") from error
+        raise _refusal(repo, revision, error) from error
     except HTTPError as error:
-        return f"the Hub gives no answer ({type(error).__name__})"
-    return None
+        raise _NotServedError(f"the Hub gives no answer ({type(error).__name__})") from error
 
 
 def _download(repo: str, revision: str | None, files: dict[str, Any]) -> Path:
@@ -169,4 +227,5 @@ def find_checkpoint(
             f"expected one of {', '.join((*MODELS, *BACKBONES))}, a checkpoint folder or a Hub id (owner/name), found "
             f"{name!r}{hint}; check the spelling."
         )
-    return resolve_checkpoint(starting_point(name, model_name_or_path), code=trust_remote_code)
+    source = starting_point(name, model_name_or_path)
+    return resolve_checkpoint(source, code=trust_remote_code, weights=not from_scratch)

@@ -37,6 +37,10 @@ def checkpoint_files(folder: Path) -> list[Path]:
     Raises:
         ValueError: for a folder that lacks one of them.
     """
+    if (folder / "adapter").is_dir():
+        raise ValueError(
+            f"expected whole weights to push in {folder}, found LoRA's matrices alone; train with --lora_save merged."
+        )
     configs = [folder / "config.json", folder / "preprocessor_config.json"]
     weights = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.safetensors.index.json"))
     missing = [file.name for file in configs if not file.is_file()] + ([] if weights else ["model.safetensors"])

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import logging
 
+from .audio import MAX_RATE, MIN_RATE
 from .extractors import fit_extractor_length, matching_extractor
 from .models import MODELS, build_config
 from .models.padding import ignore_padding
@@ -113,6 +114,7 @@ def load_library(
             raise ValueError(f"the configuration of {folder.name} has no field {key!r}{hint}; correct or remove it.")
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     settings = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
+    _check_rate(folder)
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
     extractor = fit_extractor_length(extractor, settings, max_seconds)
     if settings.model_type == "whisper":
@@ -163,6 +165,18 @@ def _check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
         raise ValueError(
             f"expected the weights of a whole network in {folder}, found none of {len(missing)} (first: "
             f"{missing[0]}); {cure}"
+        )
+
+
+def _check_rate(folder: Path) -> None:
+    """Refuse a rate that no clip can be resampled to; clips have any, and are resampled to the extractor's."""
+    if (folder / "processor_config.json").is_file():  # which the library reads, too
+        return
+    rate = read_json(folder / "preprocessor_config.json").get("sampling_rate", 16000)
+    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(
+            f"expected a sampling_rate of {MIN_RATE} to {MAX_RATE} Hz in {folder / 'preprocessor_config.json'}, found "
+            f"{rate!r}; correct it, or give another checkpoint."
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers.trainer_utils import HubStrategy
 
 from .arguments import RunArguments, VivaeTrainingArguments, json_object, usual_recipe
 from .backbones import BACKBONES, is_encoder
@@ -17,11 +18,14 @@ from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
 NO_RECIPES = ("ablation", "search")  # folders of other YAML files in recipes/
+OF_EPOCHS = (
+    "augment", "head_learning_rate", "class_weights", "early_stopping_patience", "label_smoothing_factor",
+    "train_sampling_strategy",
+)  # fmt: skip
 WITHOUT_EPOCHS = (
-    "num_train_epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "metric_for_best_model",
-    "load_best_model_at_end", "eval_dropout", "loss", "adam_l2", "bf16", "fp16", "watch_test", "normalization",
-    "trust_remote_code", "augment", "freeze", "lora_rank", "head_learning_rate", "class_weights",
-    "early_stopping_patience", "label_smoothing_factor", "train_sampling_strategy",
+    *OF_EPOCHS, "num_train_epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "loss", "adam_l2",
+    "metric_for_best_model", "load_best_model_at_end", "eval_dropout", "bf16", "fp16", "watch_test", "normalization",
+    "trust_remote_code", "freeze", "lora_rank",
 )  # fmt: skip
 
 
@@ -59,9 +63,29 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
         raise ValueError(" ".join(str(error).split())) from error
     if run.model.startswith(PROBE):
-        _check_probe(run, args)
+        _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
+    if run.model == "logistic-regression":
+        _refuse(run, args, OF_EPOCHS, "what scikit-learn solves", "give another --model")
+    if args.head_learning_rate and run.model in MODELS:
+        raise ValueError(
+            f"expected a pretrained encoder beside --head_learning_rate, found --model {run.model}; leave it out."
+        )
     _check_selection(run, args)
+    _check_push(run, args)
     return run, args
+
+
+def _check_push(run: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Refuse to push what nobody could load: LoRA's matrices before they are merged."""
+    if not (args.push_to_hub and run.lora_rank):
+        return
+    if run.lora_save == "adapter" or args.hub_strategy != HubStrategy.END:
+        found = "adapter" if run.lora_save == "adapter" else args.hub_strategy.value
+        flag = "--lora_save merged" if run.lora_save == "adapter" else "--hub_strategy end"
+        raise ValueError(
+            f"expected {flag} beside --push_to_hub, found {found}, which nobody else could load; change it, or leave "
+            "out --push_to_hub."
+        )
 
 
 def _check_selection(run: RunArguments, args: VivaeTrainingArguments) -> None:
@@ -81,14 +105,16 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments) -> None:
         )
 
 
-def _check_probe(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Refuse what a probe would take no notice of: it has no epochs, and its encoder is not trained."""
-    given = [f.name for f in fields(args) if f.name in WITHOUT_EPOCHS and getattr(args, f.name) != f.default]
-    given += [f.name for f in fields(run) if f.name in WITHOUT_EPOCHS and getattr(run, f.name) not in (f.default, {})]
+def _refuse(
+    run: RunArguments, args: VivaeTrainingArguments, names: tuple[str, ...], model: str, otherwise: str
+) -> None:
+    """Refuse what a model without epochs would take no notice of."""
+    given = [f.name for f in fields(args) if f.name in names and getattr(args, f.name) != f.default]
+    given += [f.name for f in fields(run) if f.name in names and getattr(run, f.name) not in (f.default, {})]
     if given:
         raise ValueError(
-            f"expected only arguments that a probe has a use for, found --{', --'.join(given)}; leave out what is for "
-            "training with epochs, or train the encoder: --model without probe:."
+            f"expected only arguments that {model} has a use for, found --{', --'.join(given)}; leave out what is for "
+            f"training with epochs, or {otherwise}."
         )
 
 

@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils import tqdm as upload_bar
+from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.trainer_utils import HubStrategy
@@ -107,6 +109,9 @@ class Publisher:
         self.cards, self.output = cards, Path(args.output_dir)
         self.target = {"revision": args.hub_revision, "token": args.hub_token}
         make_repo(self.repo, private=args.hub_private_repo is not False, **self.target)
+        # one lock for both: huggingface_hub gives its bars another, and one that an upload shows from its thread then
+        # breaks into what the training writes ("Set changed size during iteration")
+        upload_bar.set_lock(tqdm.get_lock())
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
     def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "CheckpointPushes":

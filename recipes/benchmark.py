@@ -4,6 +4,8 @@ python recipes/benchmark.py
 python recipes/benchmark.py --models vit-32-30 mlp --steps 20 --repeats 5
 python recipes/benchmark.py --study quick
 
+What attention costs by tokens, Performer beside exact attention: recipes/benchmark_attention.py.
+
 Models train by their recipe `paper` (batch size, optimiser, 32-bit floats; weights at random) on noise clips, each in
 a new process, in turns whose order alternates; every figure is a median over the repeats.
 

@@ -140,12 +140,14 @@ def cost_table(measured: Measured, figure: str, repeats: int) -> Table:
 def draw(measured: Measured) -> Any:
     """Time and memory against tokens, both on logarithmic axes."""
     figure = blank_figure(10, 4.4)
-    panels = figure.subplots(1, 2)
+    panels, tokens = figure.subplots(1, 2), list(measured["performer"])
     for axes, (name, (unit, _)) in zip(panels, FIGURES.items(), strict=True):
         for kind, costs in measured.items():
             values = [cost[name] for cost in costs.values()]
             axes.loglog(list(costs), values, label=kind, color=KINDS[kind][2], marker="o", markersize=4)
         axes.set(xlabel="tokens", ylabel=f"forward and backward pass ({unit})")
+        axes.set_xticks(tokens, [f"{count:,d}" for count in tokens])
+        axes.minorticks_off()
         axes.grid(which="major", alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(measured))
     return figure

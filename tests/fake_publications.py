@@ -11,11 +11,16 @@ from tiny import CONFIGS
 from transformers import AutoModelForAudioClassification, HubertConfig, PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from hf_vivae.corpus import EMOTIONS
-from hf_vivae.models import MODELS, PROBE, build_feature_extractor, build_model
+from hf_vivae.models import ENCODER, MODELS, PROBE, build_feature_extractor, build_model
+from hf_vivae.models.encoder import EncoderConfig, EncoderForAudioClassification
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 from hf_vivae.publication import Publication, find_publications
 
-OTHERS = (f"{PROBE}someone/hubert-tiny", "someone/hubert-tiny")  # beside the names of MODELS
+OTHERS = (
+    f"{PROBE}someone/hubert-tiny",
+    f"{ENCODER}someone/hubert-tiny",
+    "someone/hubert-tiny",
+)  # beside the names of MODELS
 LABELS = {"id2label": dict(enumerate(EMOTIONS)), "label2id": {label: index for index, label in enumerate(EMOTIONS)}}
 RUN = {"from_scratch": False, "model_name_or_path": None}
 TRAINING = {
@@ -49,13 +54,13 @@ def write_checkpoint(folder: Path, model: str) -> PreTrainedModel:
         network, extractor = build_model(model, **CONFIGS[model], **LABELS), _extractor(model)
     else:
         hubert = HubertConfig(**CONFIGS["wav2vec2"])
-        probe = ProbeConfig(hubert, inverse_regularization=0.1, **LABELS)
-        hubert.id2label, hubert.label2id = LABELS["id2label"], LABELS["label2id"]
-        network = (
-            ProbeForAudioClassification(probe)
-            if model.startswith(PROBE)
-            else AutoModelForAudioClassification.from_config(hubert)
-        )
+        if model.startswith(PROBE):
+            network = ProbeForAudioClassification(ProbeConfig(hubert, inverse_regularization=0.1, **LABELS))
+        elif model.startswith(ENCODER):
+            network = EncoderForAudioClassification(EncoderConfig(hubert, **LABELS))
+        else:
+            hubert.id2label, hubert.label2id = LABELS["id2label"], LABELS["label2id"]
+            network = AutoModelForAudioClassification.from_config(hubert)
         extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
     network.save_pretrained(folder)
     extractor.save_pretrained(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from runner import run
+from runner import ROOT, run
 from test_encoder import LABELS, SECONDS, encoder, encoder_flags
 from test_probe import ENCODERS, RATE
 from tiny import clips, model_inputs
@@ -16,7 +16,9 @@ from transformers import AutoModelForAudioClassification
 import hf_vivae
 from hf_vivae.adapting import ADAPTER, add_lora, freeze, load_adapter, transformer_layers
 from hf_vivae.arguments import RunArguments
+from hf_vivae.hub import checkpoint_files
 from hf_vivae.models.hidden_states import bare_encoder
+from hf_vivae.parsing import parse_run
 from hf_vivae.runs import finished_results, read_predictions
 from hf_vivae.wrapping import load_encoder
 
@@ -179,3 +181,22 @@ def test_an_adapter_is_added_to_the_weights_that_it_was_trained_on(adapted, enco
         before = model.eval()(**inputs).logits
         after = load_adapter(model, adapted["adapter"] / ADAPTER).eval()(**inputs).logits
     assert (after - before).abs().max() > 1e-3
+
+
+def test_an_adapter_is_not_pushed(adapted):
+    with pytest.raises(ValueError, match="found LoRA's matrices alone; train with --lora_save merged"):
+        checkpoint_files(adapted["adapter"])
+    assert "encoder.py" in {file.name for file in checkpoint_files(adapted["merged"])}
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--lora_save", "adapter"], "expected --lora_save merged beside --push_to_hub, found adapter"),
+        (["--hub_strategy", "every_save"], "expected --hub_strategy end beside --push_to_hub, found every_save"),
+    ],
+)
+def test_what_only_this_package_could_load_is_not_pushed(more, sentence):
+    argv = ["--model", "encoder:some/encoder", "--lora_rank", "2", "--push_to_hub", *more]
+    with pytest.raises(ValueError, match=sentence):
+        parse_run(argv, ROOT / "recipes")

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from hf_vivae.card import card_pictures, render_card
 from hf_vivae.card_metadata import card_stem
-from hf_vivae.models import MODELS, PROBE
+from hf_vivae.models import MODELS, PROBE, split_name
 from hf_vivae.parsing import parse_run
 from hf_vivae.publication import Publication
 
@@ -84,7 +84,7 @@ def test_no_folder_of_the_machine_gets_out(card, publication):
 
 def test_every_model_has_a_source():
     stems = {file.stem for file in CARDS.glob("*.yaml")}
-    assert stems == {card_stem(model) for model in (*MODELS, *OTHERS)} == {*MODELS, "probe", "other"}
+    assert stems == {card_stem(model) for model in (*MODELS, *OTHERS)} == {*MODELS, "probe", "encoder", "other"}
     sources = {stem: yaml.safe_load((CARDS / f"{stem}.yaml").read_text()) for stem in MODELS}
     assert all(bool(source["base_model"]) is bool(MODELS[stem].pretrained) for stem, source in sources.items())
 
@@ -112,7 +112,7 @@ def test_the_card_of_every_model(model, tmp_path):
 
 
 def base_of(model: str) -> str | None:
-    return MODELS[model].pretrained if model in MODELS else model.removeprefix(PROBE)
+    return MODELS[model].pretrained if model in MODELS else split_name(model)[1]
 
 
 @pytest.mark.parametrize("model", ["vit-32-30", "wav2vec2"])

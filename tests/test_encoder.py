@@ -1,6 +1,7 @@
 """Any encoder behind one head: no score depends on batch-mates, and a checkpoint is whole and carries its code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny import clips, model_inputs
 from transformers import AutoModelForAudioClassification, pipeline
 
 import hf_vivae
+from hf_vivae.features import build_features
 from hf_vivae.models.encoder import POOLINGS, EncoderConfig, EncoderForAudioClassification, EncoderHead
 from hf_vivae.runs import read_predictions
 from hf_vivae.trained import load_trained
@@ -176,3 +178,23 @@ def test_the_recipe_trains_head_and_encoder_at_rates_of_their_own(trained):
     record = json.loads((trained / "run.json").read_text())
     assert record["run"]["recipe"] == "tuned"
     assert record["training"]["head_learning_rate"] > record["training"]["learning_rate"] > 0
+
+
+@pytest.mark.parametrize("rate", [0, 8_000_000, None, "16000"])
+def test_a_rate_that_no_clip_can_have_is_refused(encoders, rate, tmp_path):
+    shutil.copytree(encoders["layer norm"], tmp_path / "odd")
+    file = tmp_path / "odd" / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sampling_rate": rate}))
+    with pytest.raises(ValueError, match=f"a sampling_rate of 1000 to 768000 Hz in .*, found {rate!r}; correct"):
+        load_encoder(tmp_path / "odd", LABELS, {}, SECONDS)
+
+
+def test_a_backbone_of_another_rate_hears_clips_at_that_rate(encoders, tiny_vivae, tmp_path):
+    shutil.copytree(encoders["layer norm"], tmp_path / "fast")
+    file = tmp_path / "fast" / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"sampling_rate": 22050}))
+    _, extractor = load_encoder(tmp_path / "fast", LABELS, {}, SECONDS)
+    corpus = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset.select(range(2))
+    features = build_features(corpus, extractor, SECONDS).with_format("numpy")
+    for row, kept in zip(corpus, features, strict=True):
+        assert len(kept["input_values"]) == len(hf_vivae.audio.load(row["audio"], 22050)[0])

@@ -25,8 +25,8 @@ def save(name: str, folder):
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("mlp", ["features_waveform.py", "mlp.py"]),
-        ("vit-8-23", ["features_mel.py", "features_waveform.py", "spectrogram_vit.py"]),
+        ("mlp", ["features_waveform.py", "mlp.py", "silence.py"]),
+        ("vit-8-23", ["features_mel.py", "features_waveform.py", "performer.py", "silence.py", "spectrogram_vit.py"]),
         ("wav2vec2", []),
     ],
 )

@@ -40,6 +40,10 @@ MAY_IMPORT = {
     "ablation": {
         "arguments", "corpus", "evaluation", "flags", "models", "parsing", "runs", "study", "study_folder", "training",
     },
+    "search": {
+        "arguments", "checkpoints", "corpus_arguments", "evaluation", "fitting", "flags", "habits", "models",
+        "parsing", "prepared", "runs", "setups", "splits", "trainer",
+    },
     "augmentation": set(),
     "augmented": {"audio", "augmentation", "extractors", "features", "models"},
     "adapting": {"models"},
@@ -49,14 +53,16 @@ MAY_IMPORT = {
     "trained": {"adapting", "checkpoints", "loading", "models", "wrapping"},
     "probing": {"logistic", "models", "trainer"},
     "arguments": {
-        "adapting", "augmentation", "backbones", "corpus", "corpus_arguments", "habits", "models", "splits", "trimming",
+        "adapting", "augmentation", "backbones", "corpus", "corpus_arguments", "habits", "models", "splits",
+        "trimming",
     },
     "switches": {"flags", "models"},
     "parsing": {"arguments", "backbones", "flags", "models", "runs", "splits", "switches"},
-    "checkpoints": {"backbones", "corpus", "models"},
+    "checkpoints": {"backbones", "converted", "corpus", "models"},
+    "converted": {"corpus"},
     "extractors": {"models"},
     "classifier": {"audio", "checkpoints", "models", "trained"},
-    "loading": {"extractors", "models"},
+    "loading": {"audio", "extractors", "models"},
     "collator": {"extractors", "models"},
     "logistic": {"models"},
     "features": {"audio", "corpus", "extractors", "models", "version"},
@@ -93,7 +99,8 @@ MAY_IMPORT = {
 }  # fmt: skip
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
 HEAVY = {
-    "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "optuna", "ray",
+    "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "peft", "optuna",
+    "ray", "sqlalchemy", "pandas",
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -171,6 +171,31 @@ def test_a_repository_is_listed_and_described(client, commits):
     assert ["tester/vit", "audio-classification"] in found
 
 
+def test_pull_requests_are_listed_and_read(hub, client):
+    repo = hub.store.create("model", "tester/pulls", private=False)
+    for number in range(1, 14):  # more than a page
+        author = "someone" if number == 2 else "tester"
+        repo.propose(f"Number {number}", author, {"config.json": hub.store.keep(b"%d" % number)})
+    repo.pulls[3].status = "closed"
+    program = """
+        def listed(**filters):
+            return [each.num for each in api.get_repo_discussions("tester/pulls", **filters)]
+
+        closed = [listed(discussion_status=status) for status in ("open", "closed")]
+        found = [listed(), listed(author="someone"), *closed, listed(discussion_type="discussion")]
+        second = next(each for each in api.get_repo_discussions("tester/pulls") if each.num == 2)
+        read = Path(hf_hub_download("tester/pulls", "config.json", revision=second.git_reference)).read_text()
+        commits = [each.title for each in api.list_repo_commits("tester/pulls", revision=second.git_reference)]
+        refs = api.list_repo_refs("tester/pulls", include_pull_requests=True).pull_requests
+        result = [*found, second.title, second.author, read, commits, [ref.ref for ref in refs][:2]]
+    """
+    everything = list(range(13, 0, -1))
+    assert client(program) == [
+        everything, [2], [number for number in everything if number != 4], [4], [],
+        "Number 2", "someone", "2", ["Number 2", "initial commit"], ["refs/pr/1", "refs/pr/2"],
+    ]  # fmt: skip
+
+
 def test_files_and_folders_are_deleted(hub, client):
     program = """
         api.create_repo("tester/deleted")

@@ -14,9 +14,9 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 import hf_vivae
 from hf_vivae.features import build_embeddings
-from hf_vivae.wrapping import load_probe
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 from hf_vivae.runs import read_predictions
+from hf_vivae.wrapping import load_probe
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 RATE, SECONDS = 16000, 2.0
@@ -212,7 +212,7 @@ def test_embeddings_of_all_layers_are_computed_once(tiny_vivae, encoders, traine
     def refuse(*_, **__):
         raise AssertionError("the encoder ran again")
 
-    monkeypatch.setattr(ProbeForAudioClassification, "_embed_batch", refuse)
+    monkeypatch.setattr("hf_vivae.models.probe.hidden_states", refuse)
     results = run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, "--model_config", '{"layer": 1}'))
     assert results["test"]["n"] == 12
 

@@ -311,7 +311,7 @@ def test_a_checkpoint_with_a_pickle_is_neither_pushed_nor_loaded(hub, folders, t
         env=hub.environment(tmp_path, WRITE_TOKEN),
     )  # fmt: skip
     assert re.search(
-        r"ValueError: expected weights as model.safetensors .* \(pickled weights are not read\)", done.stderr
+        r"ValueError: expected weights of .* as safetensors, found .*\(pickles are not read\)", done.stderr
     )
 
 

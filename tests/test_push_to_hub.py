@@ -85,7 +85,7 @@ def test_every_checkpoint_can_be_kept_and_a_failed_push_does_not_stop_the_traini
     assert titles(hub, "tester/k") == ["Training, epoch 2", "End of training"]
     kept = {path for path in hub.store.paths("tester/k") if path.startswith("checkpoint-")}
     assert {Path(path).name for path in kept} == {
-        "config.json", "preprocessor_config.json", "model.safetensors", "mlp.py", "features_waveform.py",
+        "config.json", "preprocessor_config.json", "model.safetensors", "mlp.py", "features_waveform.py", "silence.py",
     }  # fmt: skip
     assert not hub.store.repos["model", "tester/k"].private
     assert no_pickles(hub, "tester/k")

@@ -81,7 +81,7 @@ def test_readme_names_every_model_and_its_parameters():
 
 def test_readme_names_every_file_of_a_run(tiny_vivae, tmp_path):
     run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
-    code = {"mlp.py", "features_waveform.py", ".lock"}  # beside it, what keeps other processes out
+    code = {"mlp.py", "features_waveform.py", "silence.py", ".lock"}  # beside it, what keeps other processes out
     for path in (tmp_path / "S01").iterdir():
         assert path.is_dir() or path.name in code or f"`{path.name}`" in README, path.name
 
@@ -93,7 +93,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_flag_that_a_page_names_exists():
-    of_others = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--help", "--config"}
+    of_others = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--help", "--config", "--ensemble"}
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", page.read_text()):
             assert flag in _known_flags() | of_others, f"{page.name} names {flag}"
@@ -102,9 +102,13 @@ def test_every_flag_that_a_page_names_exists():
 def _known_flags() -> set[str]:
     from transformers import HfArgumentParser
 
+    from hf_vivae.ablation import AblationArguments
     from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
     from hf_vivae.plan import StudyArguments
+    from hf_vivae.search.arguments import SearchArguments
 
-    scripts = [HfArgumentParser(arguments) for arguments in (StudyArguments, script(EVALUATE).EvaluateArguments)]
+    attention = script(RECIPES / "benchmark_attention.py").AttentionArguments
+    classes = (StudyArguments, script(EVALUATE).EvaluateArguments, AblationArguments, SearchArguments, attention)
+    scripts = [HfArgumentParser(arguments) for arguments in classes]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), script(PUSH).make_parser(), *scripts]
     return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}

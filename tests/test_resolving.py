@@ -1,62 +1,13 @@
 """Checkpoints of a Hub: the newest unless another is asked for, what the cache has where the Hub cannot be reached."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 from loopback_hub.server import Fault, HubServer
+from resolving import Client
 
 from hf_vivae.checkpoints import resolve_checkpoint
-
-# resolves what each line asks for, in a process that knows the Hub of the test only
-CLIENT = """
-import json, logging, sys
-from hf_vivae.checkpoints import resolve_checkpoint
-
-class Keep(logging.Handler):
-    def emit(self, record):
-        warnings.append(record.getMessage())
-
-logging.getLogger("hf_vivae").addHandler(Keep())
-for line in sys.stdin:
-    warnings = []
-    try:
-        found = {"folder": str(resolve_checkpoint(**json.loads(line)))}
-    except ValueError as error:
-        found = {"error": str(error)}
-    print(json.dumps({**found, "warnings": warnings}), flush=True)
-"""
-
-
-class Client:
-    """A process that resolves checkpoints, and the Hub that it asks."""
-
-    def __init__(self, hub: HubServer, home: Path) -> None:
-        self.hub = hub
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, "-c", CLIENT], env=hub.environment(home, None), **pipes)
-
-    def __call__(self, repo: str, **named) -> dict:
-        """Keys `warnings`, and `folder` or `error`."""
-        self.process.stdin.write(json.dumps({"id_or_folder": repo, **named}) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def push(self, repo: str, weights: str, branch: str = "main", **more: str) -> str:
-        """A commit with these weights; its oid."""
-        store = self.hub.store
-        found = store.repos.get(("model", repo)) or store.create("model", repo, private=False)
-        files = {"config.json": "{}", "model.safetensors": weights, **more}
-        return found.commit(branch, "push", {path: store.keep(text.encode()) for path, text in files.items()}).oid
-
-    def requests(self) -> list[tuple[str, str, int | None]]:
-        """Those since the last call."""
-        made = self.hub.log[:]
-        self.hub.log.clear()
-        return made
 
 
 @pytest.fixture(scope="module")

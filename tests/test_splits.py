@@ -205,7 +205,7 @@ CURE = (
 def test_a_misspelt_protocol_names_the_nearest():
     with refuses(
         "expected a protocol of random-80-20, leave-one-speaker-out, speakers-05-06, random-10-fold, "
-        "random-70-15-15, speaker-k-fold, core-to-full, cross-intensity, found 'leave-one-out': "
+        "random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found 'leave-one-out': "
         "did you mean 'leave-one-speaker-out'?"
     ):
         make_folds(corpus_of(["a"] * 20), "leave-one-out", [0] * 20)
@@ -273,7 +273,8 @@ def test_one_group_cannot_be_tested(groups):
 @pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name not in GROUPED])
 def test_a_number_of_groups_is_refused_where_there_are_none(protocol):
     with refuses(
-        "expected --num_groups only with a protocol of speaker-k-fold, core-to-full, cross-intensity, found it with "
+        "expected --num_groups only with a protocol of speaker-k-fold, group-k-fold, core-to-full, cross-intensity, "
+        "found it with "
         f"{protocol}: leave it out"
     ):
         make_folds(corpus_of(["S05", "S06", "S07", "S08"] * 10), protocol, [0, 1] * 20, num_groups=3)

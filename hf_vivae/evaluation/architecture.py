@@ -124,8 +124,14 @@ def _describe_spectrogram_vit(model: PreTrainedModel, config: PreTrainedConfig, 
         "width of the MLP": model.layers[0].mlp[0].out_features,
         "dropout": config.hidden_dropout,
         "dropout of tokens": config.embedding_dropout,
-        "dropout of attention": config.attention_dropout,
+        **_describe_attention(config),
     }
+
+
+def _describe_attention(config: PreTrainedConfig) -> dict[str, Cell]:
+    if config.attention == "softmax":
+        return {"dropout of attention": config.attention_dropout}
+    return {"attention": config.attention, "random features": config.num_random_features}
 
 
 def _describe_timm_vit(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:

@@ -8,9 +8,10 @@ import yaml
 
 from .call import USER, Answer, Call, RefusedError, reply
 from .card_rules import FRONT_MATTER, check_card
-from .store import Commit, Repo, Store
+from .store import Commit, PullRequest, Repo, Store
 
 CARD = "README.md"
+PAGE = 10  # discussions in an answer
 
 
 def whoami(call: Call) -> Answer:
@@ -42,7 +43,11 @@ def list_repos(call: Call) -> Answer:
 
 
 def info(call: Call) -> Answer:
-    return reply(_describe(call.store, call.repo, call.commit))
+    """A repository; sizes and contents of its files are told on request."""
+    found = _describe(call.store, call.repo, call.commit)
+    if call.request.query.get("blobs", "").lower() != "true":
+        found["siblings"] = [{"rfilename": file["rfilename"]} for file in found["siblings"]]
+    return reply(found)
 
 
 def _describe(store: Store, repo: Repo, commit: Commit) -> dict[str, Any]:
@@ -113,7 +118,32 @@ def refs(call: Call) -> Answer:
         return [{"name": name, "ref": f"refs/{folder}/{name}", "targetCommit": oid} for name, oid in names.items()]
 
     branches, tags = listed(call.repo.branches, "heads"), listed(call.repo.tags, "tags")
-    return reply({"branches": branches, "converts": [], "tags": tags, "pullRequests": []})
+    pulls = [{"name": str(pull.number), "ref": pull.reference, "targetCommit": pull.head} for pull in call.repo.pulls]
+    asked = {"pullRequests": pulls} if call.request.query.get("include_prs") == "1" else {}
+    return reply({"branches": branches, "converts": [], "tags": tags, **asked})
+
+
+def discussions(call: Call) -> Answer:
+    """Pull requests, the newest first, page by page; this Hub has no other discussions."""
+    query = call.request.query
+    pulls = [] if query.get("type") == "discussion" else reversed(call.repo.pulls)
+    by_author = [pull for pull in pulls if query.get("author") in (None, pull.author)]
+    found = [pull for pull in by_author if query.get("status") in (None, "all", pull.status)]
+    start = PAGE * int(query.get("p", 0))
+    listed = [_describe_pull(call.repo, pull) for pull in found[start : start + PAGE]]
+    return reply({"discussions": listed, "count": len(found), "start": start})
+
+
+def _describe_pull(repo: Repo, pull: PullRequest) -> dict[str, Any]:
+    return {
+        "num": pull.number,
+        "title": pull.title,
+        "author": {"name": pull.author},
+        "status": pull.status,
+        "isPullRequest": True,
+        "createdAt": pull.date,
+        "repo": {"name": repo.name, "type": repo.kind},
+    }
 
 
 def commits(call: Call) -> Answer:

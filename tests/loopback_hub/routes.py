@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from .call import Answer, Call, RefusedError, Request, role_of
 from .collections import add_item, create_collection, get_collection, list_collections
-from .reads import commits, info, list_repos, paths_info, refs, resolve, tree, validate, whoami
+from .reads import commits, discussions, info, list_repos, paths_info, refs, resolve, tree, validate, whoami
 from .store import Store
 from .writes import (
     branch,
@@ -35,6 +35,7 @@ READS: tuple[tuple[str, str, Route], ...] = (
     ("POST", f"{API}/paths-info{REVISION}", paths_info),
     ("GET", f"{API}/refs", refs),
     ("GET", f"{API}/commits{REVISION}", commits),
+    ("GET", f"{API}/discussions", discussions),
     ("GET", f"{PAGE}/resolve{REVISION}/(?P<path>.+)", resolve),
     ("GET", "/api/collections", list_collections),
     ("GET", COLLECTION, get_collection),

@@ -1,4 +1,4 @@
-"""What the test Hub keeps: blobs by SHA-256, repositories with commits, branches and tags, collections."""
+"""What the test Hub keeps: blobs by SHA-256, repositories with commits and all that names them, collections."""
 
 import hashlib
 from collections.abc import Mapping
@@ -55,6 +55,22 @@ class Commit:
 
 
 @dataclass
+class PullRequest:
+    """A pull request, whose commits are found under `refs/pr/<number>`; `head` is the oid of the last."""
+
+    number: int
+    title: str
+    author: str
+    head: str
+    status: str = "open"
+    date: str = field(default_factory=now)
+
+    @property
+    def reference(self) -> str:
+        return f"refs/pr/{self.number}"
+
+
+@dataclass
 class Repo:
     """A repository of the Hub; `kind` is model or dataset."""
 
@@ -64,18 +80,29 @@ class Repo:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    pulls: list[PullRequest] = field(default_factory=list)
 
     def find(self, revision: str) -> Commit | None:
-        """The commit of a branch, a tag or an oid."""
-        return self.commits.get(self.branches.get(revision) or self.tags.get(revision) or revision)
+        """The commit of a branch, a tag, a pull request or an oid."""
+        names = {**{pull.reference: pull.head for pull in self.pulls}, **self.tags, **self.branches}
+        return self.commits.get(names.get(revision, revision))
 
     def commit(self, branch: str, title: str, files: Mapping[str, str], description: str = "") -> Commit:
         """Add a commit to a branch."""
-        parent = self.branches.get(branch)
+        made = self._add(self.branches.get(branch), title, files, description)
+        self.branches[branch] = made.oid
+        return made
+
+    def propose(self, title: str, author: str, files: Mapping[str, str]) -> PullRequest:
+        """Open a pull request to main of one commit, after which the repository would hold these files."""
+        made = self._add(self.branches["main"], title, files, "")
+        self.pulls.append(PullRequest(len(self.pulls) + 1, title, author, made.oid))
+        return self.pulls[-1]
+
+    def _add(self, parent: str | None, title: str, files: Mapping[str, str], description: str) -> Commit:
         state = (self.kind, self.name, len(self.commits), parent, title, sorted(files.items()))
         oid = hashlib.sha1(repr(state).encode()).hexdigest()
         self.commits[oid] = Commit(oid, parent, title, description, dict(files))
-        self.branches[branch] = oid
         return self.commits[oid]
 
     def history(self, commit: Commit) -> list[Commit]:

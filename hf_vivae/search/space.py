@@ -1,0 +1,178 @@
+"""Which hyperparameters a search may choose, and out of what: a YAML with a line for each."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..flags import did_you_mean
+from ..models import MODELS, PROBE
+
+if TYPE_CHECKING:
+    import optuna
+
+EXAMPLE = "`learning_rate: {low: 1e-6, high: 1e-3, log: true}` or `weight_decay: {choices: [0, 0.01]}`"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; whole ones where both are whole.
+
+    Args:
+        low: smallest.
+        high: largest.
+        log: whether each power of ten is as likely as the next, rather than each number.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    @property
+    def edges(self) -> list[Any]:
+        """What is tried before anything starts: a flag that takes both ends takes what lies between them."""
+        return [self.low, self.high]
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are whole."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> float:
+        """A number that Optuna chooses."""
+        suggest = trial.suggest_int if self.whole else trial.suggest_float
+        return suggest(name, self.low, self.high, log=self.log)
+
+    def for_ray(self) -> Any:
+        """The same in the terms of Ray Tune, whose largest whole number is the one before `high`."""
+        from ray import tune
+
+        if self.whole:
+            return (tune.lograndint if self.log else tune.randint)(self.low, self.high + 1)
+        return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
+
+    def decode(self, value: float) -> float:
+        """The number itself."""
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Some values, in no order; storages keep lists and dictionaries as JSON text.
+
+    Args:
+        choices: two or more values of JSON.
+    """
+
+    choices: tuple[Any, ...]
+
+    @property
+    def edges(self) -> list[Any]:
+        """All of them."""
+        return list(self.choices)
+
+    def suggest(self, trial: "optuna.Trial", name: str) -> Any:
+        """A value that Optuna chooses."""
+        return self.decode(trial.suggest_categorical(name, list(self._by_label())))
+
+    def for_ray(self) -> Any:
+        """The same in the terms of Ray Tune."""
+        from ray import tune
+
+        return tune.choice(list(self._by_label()))
+
+    def decode(self, label: Any) -> Any:
+        """The value that a storage keeps under this label."""
+        return self._by_label()[label]
+
+    def _by_label(self) -> dict[Any, Any]:
+        return {json.dumps(value) if isinstance(value, list | dict) else value: value for value in self.choices}
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(str, self.choices))
+
+
+Space = dict[str, Range | Choices]
+
+
+def find_space(model: str, recipes: Path) -> Path:
+    """The space that comes with the recipes: of a named model, of probes, or of any other encoder.
+
+    Raises:
+        ValueError: for a named model without one.
+    """
+    spaces = recipes / "search"
+    own, shared = spaces / f"{model}.yaml", spaces / ("probe.yaml" if model.startswith(PROBE) else "encoder.yaml")
+    file = own if model in MODELS or own.is_file() else shared
+    if not file.is_file():
+        there = ", ".join(sorted(path.name for path in spaces.glob("*.yaml")))
+        raise ValueError(f"expected the search space {file}, found {there}; give one of these or your own as --space.")
+    return file
+
+
+def read_space(file: Path) -> Space:
+    """A search space; numbers may be written `1e-5`, which YAML 1.1 takes for text.
+
+    Raises:
+        ValueError: for what is no such file, naming the line.
+    """
+    if not file.is_file():
+        raise ValueError(f"expected a search space in {file}, found no file; check --space.")
+    try:
+        lines = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+    if not (isinstance(lines, dict) and lines):
+        raise ValueError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
+    return {str(key): _dimension(line, f"{key} in {file}") for key, line in lines.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """The library's, with the decimal numbers of YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _dimension(line: Any, where: str) -> Range | Choices:
+    if not isinstance(line, dict):
+        raise ValueError(f"expected {where} to be written as {EXAMPLE}, found {line!r}; mend it.")
+    for key in line:
+        if key not in ("low", "high", "log", "choices"):
+            near = did_you_mean(str(key), ("low", "high", "log", "choices"))
+            raise ValueError(f"{where} has an unknown key {key!r}{near}; correct or remove it.")
+    if line.keys() == {"choices"}:
+        return _choices(line["choices"], where)
+    if not {"low", "high"} <= line.keys() or "choices" in line:
+        raise ValueError(f"expected {where} to have either low and high or choices, found {', '.join(line)}; mend it.")
+    return _range(line["low"], line["high"], line.get("log", False), where)
+
+
+def _choices(values: Any, where: str) -> Choices:
+    if not isinstance(values, list) or len(values) < 2:
+        raise ValueError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
+    if None in values:
+        raise ValueError(f"{where} has the choice null, which leaves a flag at its recipe's value; write the value.")
+    return Choices(tuple(values))
+
+
+def _range(low: Any, high: Any, log: Any, where: str) -> Range:
+    for end in (low, high):
+        if isinstance(end, bool) or not (isinstance(end, int | float) and math.isfinite(end)):
+            raise ValueError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
+    if not isinstance(log, bool):
+        raise ValueError(f"expected true or false as log of {where}, found {log!r}; mend it.")
+    if not low < high:
+        raise ValueError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
+    if log and low <= 0:
+        raise ValueError(f"expected low above 0 of {where}, which is log, found {low:g}; raise it, or remove log.")
+    return Range(low, high, log)

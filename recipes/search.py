@@ -1,0 +1,20 @@
+"""Search for a model's hyperparameters on validation clips; the winner becomes a recipe.
+
+python recipes/search.py --model wav2vec2 --recipe tuned --data synthetic --trials 20
+python recipes/search.py --model vit-32-30 --recipe tuned --space my_space.yaml --storage sqlite:///runs/search.db
+python recipes/search.py --model openai/whisper-base --backend ray --resources_per_trial '{"cpu": 4, "gpu": 1}'
+"""
+
+from pathlib import Path
+
+from hf_vivae.flags import run_script
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.search.search import search
+
+    print(f"\n{search(argv, recipes=Path(__file__).parent).text}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,162 @@
+"""Studies: what is pruned, what mattered, and how processes share and continue them; Ray as another engine."""
+
+import gc
+import math
+import multiprocessing
+import os
+import signal
+
+import optuna
+import pytest
+from searches import RECIPES, SPACE, command, histories, results, rows
+
+from hf_vivae.search import trials
+from hf_vivae.search.search import search
+from hf_vivae.search.study import importance, seeded_sampler
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_garbage():
+    """A search collects garbage after each trial, and that of all imports takes longer than a tiny model."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    file = tmp_path_factory.mktemp("space") / "space.yaml"
+    file.write_text(SPACE)
+    return file
+
+
+@pytest.fixture
+def argv(tiny_vivae, space, tmp_path):
+    return command(tiny_vivae, tmp_path / "out", space)
+
+
+def test_trials_differ_though_processes_have_one_seed():
+    def first(numbers):
+        study = optuna.create_study(sampler=seeded_sampler(42))
+        asked = [study.ask().suggest_float("a", 0, 1) for _ in range(max(numbers) + 1)]
+        return [asked[number] for number in numbers]
+
+    assert first([0, 1, 2]) == first([0, 1, 2])
+    assert len(set(first([0, 1, 2]))) == 3
+    study = optuna.create_study(sampler=seeded_sampler(42))
+    trial = study.ask()
+    assert trial.suggest_float("a", 0, 1) != trial.suggest_float("b", 0, 1)
+
+
+def test_a_trial_is_pruned_below_the_worst_quarter_of_those_before(argv, tmp_path, monkeypatch):
+    scores = iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.25, 0.15])  # the quartiles of those before the last two: 0.2, 0.2125
+
+    def train(self, name, values, report):
+        score = next(scores)
+        for scorings in (1, 2):
+            report(score, scorings)
+        return score
+
+    monkeypatch.setattr(trials.Trials, "train", train)
+    search([*argv, "--trials", "7"], RECIPES)
+    assert results(tmp_path / "out")["trials"] == {"complete": 6, "pruned": 1}
+    assert [row["state"] for row in rows(tmp_path / "out")][-1] == "pruned"
+    assert rows(tmp_path / "out")[-1]["score"] == ""
+
+
+def test_a_study_that_optuna_knows_otherwise_is_left_alone(argv, tmp_path):
+    storage = f"sqlite:///{tmp_path / 'other.db'}"
+    optuna.create_study(storage=storage, study_name="mine", direction="maximize").add_trial(
+        optuna.trial.create_trial(value=0.5)
+    )
+    with pytest.raises(ValueError, match=r"study 'mine' was not made by recipes/search.py; give another --study"):
+        search([*argv, "--storage", storage, "--study", "mine"], RECIPES)
+
+
+def test_importance_is_that_of_what_moves_the_score():
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+
+    def ask(score):
+        trial = study.ask()
+        moves, idle = trial.suggest_float("moves", 0, 1), trial.suggest_float("idle", 0, 1)
+        study.tell(trial, score(moves) + 0 * idle)
+
+    for _ in range(7):
+        ask(lambda moves: moves)
+    assert importance(study) is None
+    for _ in range(13):
+        ask(lambda moves: moves)
+    ask(lambda moves: -math.inf)  # a trial whose every loss was no number
+    shares = importance(study)
+    assert shares["moves"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def in_another_process(argv, patched, at_end=lambda: None):
+    """A search in a forked process, whose trials are trained by `patched(train, trials, name, values, report)`."""
+
+    def work():
+        train = trials.Trials.train
+        trials.Trials.train = lambda *args: patched(train, *args)
+        try:
+            search(argv, RECIPES)
+        finally:
+            at_end()
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def test_a_killed_search_goes_on(argv, tmp_path):
+    begun = multiprocessing.get_context("fork").Event()
+
+    def stuck(train, shared, name, values, report):
+        def wait(score, scorings):
+            report(score, scorings)
+            begun.set()
+            signal.pause()
+
+        return train(shared, name, values, wait if name == "1" else report)
+
+    process = in_another_process(argv, stuck)
+    while not begun.wait(0.1):
+        assert process.is_alive()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    search(argv, RECIPES)
+    assert [row["state"] for row in rows(tmp_path / "out")] == ["complete", "failed", "complete", "complete"]
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/shared.journal"])
+def test_two_processes_share_one_study(argv, tmp_path, storage):
+    both = multiprocessing.get_context("fork").Barrier(2)
+    argv = [*argv, "--storage", storage.format(tmp_path), "--trials", "4"]
+
+    def together(train, shared, name, values, report):
+        if name in ("0", "1"):
+            both.wait()  # so that each has one
+        return train(shared, name, values, report)
+
+    processes = [in_another_process(argv, together, both.abort) for _ in range(2)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    found = rows(tmp_path / "out")
+    assert {row["state"] for row in found} == {"complete"}
+    assert 4 <= len(found) <= 5  # two may begin a last one at the same moment
+    assert len({row["learning_rate"] for row in found}) == len(found)
+    assert not list((tmp_path / "out" / ".processes").iterdir())
+
+
+@pytest.mark.slow
+def test_ray_searches_on_one_machine(argv, tmp_path):
+    report = search([*argv, "--backend", "ray", "--trials", "2"], RECIPES)
+    found = results(report.folder)
+    assert found["trials"] == {"complete": 2}
+    best = [max(entry["eval_uar"] for entry in history if "eval_uar" in entry) for history in histories(report.folder)]
+    assert sorted(float(row["score"]) for row in rows(report.folder)) == sorted(best)
+    assert [row["scorings"] for row in rows(report.folder)] == ["2", "2"]
+    assert report.recipe.is_file()
+    with pytest.raises(ValueError, match="holds a search with Ray, which cannot be continued; give another --output"):
+        search([*argv, "--backend", "ray"], RECIPES)

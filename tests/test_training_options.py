@@ -1,0 +1,170 @@
+"""Ways of training beside the report's: rates, weights of labels, mixed labels, like lengths, no selection."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from runner import flags, run
+from sklearn.model_selection import GroupKFold
+from test_encoder import LABELS, SECONDS, encoder_flags, encoders  # noqa: F401  a fixture
+from tiny import CONFIGS
+from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from hf_vivae.arguments import VivaeTrainingArguments
+from hf_vivae.models import build_model
+from hf_vivae.runs import read_predictions
+from hf_vivae.splits import make_folds
+from hf_vivae.trainer import VivaeTrainer
+from hf_vivae.wrapping import load_encoder
+
+
+def trainer(model: nn.Module, tmp_path, *, more: dict | None = None, **settings) -> VivaeTrainer:
+    unscored = {"eval_strategy": "no", "load_best_model_at_end": False, "report_to": "none"}
+    args = VivaeTrainingArguments(output_dir=str(tmp_path), **unscored, **settings)
+    return VivaeTrainer(model=model, args=args, title="", train_dataset=list(range(200)), **(more or {}))
+
+
+def mlp():
+    return build_model("mlp", **CONFIGS["mlp"])
+
+
+def test_the_head_of_an_encoder_has_a_rate_of_its_own(encoders, tmp_path):  # noqa: F811
+    model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+    model.encoder.conv1.requires_grad_(False)
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-3, "weight_decay": 0.1}
+    optimizer = trainer(model, tmp_path, **rates).create_optimizer()
+    found = {id(weight): group for group in optimizer.param_groups for weight in group["params"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(found), "no weight in two groups"
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            assert id(weight) not in found
+            continue
+        group = found[id(weight)]
+        assert group["lr"] == (1e-4 if name.startswith("encoder.") else 1e-3)
+        assert group["weight_decay"] == (0.0 if "norm" in name or name.endswith("bias") else 0.1), name
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_class_weights_count_in_training_alone(grad, tmp_path):
+    weights = torch.tensor([1.0, 3.0, 0.5, 1.0, 1.0, 1.0])
+    found = trainer(mlp(), tmp_path, more={"class_weights": weights})
+    logits, labels = torch.randn(4, 6), torch.tensor([0, 1, 1, 2])
+    with torch.set_grad_enabled(grad):
+        loss = found._mean_loss({"logits": logits}, labels)
+    each = cross_entropy(logits, labels, reduction="none")
+    expected = (each * (weights[labels] if grad else 1)).mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_balanced_labels_weigh_the_same(tiny_vivae, tmp_path, monkeypatch):
+    seen = {}
+    before = VivaeTrainer.__init__
+    monkeypatch.setattr(
+        VivaeTrainer, "__init__", lambda self, *args, **kwargs: (seen.update(kwargs), before(self, *args, **kwargs))[1]
+    )
+    run(flags(tiny_vivae, tmp_path, "mlp", "--class_weights", "balanced", "--num_train_epochs", "1"))
+    labels = np.array([row["label"] for row in read_predictions(tmp_path / "S01") if row["split"] == "train"])
+    totals = [float(seen["class_weights"][label]) * (labels == label).sum() for label in np.unique(labels)]
+    assert totals == pytest.approx([len(labels) / len(totals)] * len(totals))
+
+
+def test_mixed_labels_are_what_is_to_be_said(tmp_path):
+    found = trainer(mlp(), tmp_path, label_smoothing_factor=0.1)
+    logits, labels = torch.randn(3, 6), torch.tensor([0, 4, 5])
+    shares = 0.7 * one_hot(labels, 6) + 0.3 * one_hot(labels.flip(0), 6)
+    loss = found._mean_loss({"logits": logits}, shares)
+    smooth = 0.9 * shares + 0.1 / 6
+    torch.testing.assert_close(loss, -(smooth * logits.log_softmax(-1)).sum(-1).mean())
+    assert int(found._trained.hits) == int((logits.argmax(-1) == labels).sum())
+    counted = found._get_num_items_in_batch([{"labels": shares}, {"labels": shares}], torch.device("cpu"))
+    assert int(counted) == 6, "clips, and not entries of their labels"
+
+
+def test_clips_of_like_length_share_a_batch_and_scores_keep_their_order(tmp_path):
+    durations = [float(number) for number in np.random.default_rng(0).permutation(200)]
+    settings = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 5}
+    found = trainer(mlp(), tmp_path, more={"train_durations": durations}, **settings)
+    order = list(found._get_train_sampler())
+    assert sorted(order) == list(range(200))
+    batches = [[durations[row] for row in order[start : start + 5]] for start in range(0, 200, 5)]
+    assert np.mean([max(batch) - min(batch) for batch in batches]) < 40, "by chance it would be about 133"
+    assert list(found._get_eval_sampler(list(range(7)))) == list(range(7))
+
+
+def test_predictions_are_of_their_own_clips_where_clips_of_like_length_share_a_batch(encoders, tiny_vivae, tmp_path):  # noqa: F811
+    found = {}
+    for strategy, size in (("group_by_length", "3"), ("sequential", "1")):
+        more = ["--train_sampling_strategy", strategy, "--per_device_eval_batch_size", size, "--max_steps", "1"]
+        argv = encoder_flags(tiny_vivae, encoders["whisper"], tmp_path / strategy, *more, "--learning_rate", "1e-9")
+        run([*argv, "--head_learning_rate", "1e-9"])
+        found[strategy] = {row["file"]: row["logits"] for row in read_predictions(tmp_path / strategy / "S01")}
+    assert found["group_by_length"].keys() == found["sequential"].keys()
+    for file, logits in found["sequential"].items():
+        assert found["group_by_length"][file] == pytest.approx(logits, abs=1e-5)
+
+
+def test_where_nothing_selects_the_validation_clips_train_and_the_last_epoch_is_kept(tiny_vivae, tmp_path):
+    results = run(flags(tiny_vivae, tmp_path, "mlp", "--select_on", "none"))
+    assert "validation" not in results
+    rows = read_predictions(tmp_path / "S01")
+    assert {row["split"] for row in rows} == {"train", "test"}
+    assert {row["speaker"] for row in rows if row["split"] == "train"} == {"S02", "S03", "S04"}
+    assert json.loads((tmp_path / "S01" / "results.json").read_text())["selection"] is None
+    assert results["habits"] == []
+    assert (tmp_path / "S01" / "accuracy.png").is_file()
+
+
+def test_training_stops_where_nothing_gets_better(tiny_vivae, tmp_path):
+    more = ["--early_stopping_patience", "2", "--num_train_epochs", "20", "--learning_rate", "1e-12"]
+    run(flags(tiny_vivae, tmp_path, "mlp", *more))
+    history = [json.loads(line) for line in (tmp_path / "S01" / "history.jsonl").read_text().splitlines()]
+    assert max(entry["epoch"] for entry in history) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "sentence"),
+    [
+        ("mlp", ["--select_on", "none", "--early_stopping_patience", "2"], "found --early_stopping_patience beside"),
+        ("mlp", ["--select_on", "none", "--watch_test"], "no clips that are scored while training, found --watch"),
+        ("mlp", ["--early_stopping_patience", "2", "--load_best_model_at_end", "false"], "stops at a best evaluation"),
+        ("mlp", ["--augment", '{"reverse": 1}'], "reverse"),
+        ("mlp", ["--head_learning_rate", "1e-3"], "expected a pretrained encoder beside --head_learning_rate"),
+        ("logistic-regression", ["--augment", '{"gain_db": 3}'], "expected only arguments .* found --augment"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(model, more, sentence, tiny_vivae, tmp_path):
+    with pytest.raises(ValueError, match=sentence):
+        run(flags(tiny_vivae, tmp_path, model, *more))
+
+
+def test_augmented_clips_train_alike_at_once_and_in_halves(tiny_vivae, tmp_path):
+    """8 x 1 = 2 x 4, with clips that are augmented and mixed anew in each epoch."""
+    augment = json.dumps({"gain_db": 6, "time_masks": 1, "mel_masks": 1, "mixup": 0.3})
+    logits = {}
+    for batch, steps in (("8", "1"), ("2", "4")):
+        more = ["--per_device_train_batch_size", batch, "--gradient_accumulation_steps", steps, "--augment", augment]
+        more += ["--optim", "sgd", "--adam_l2", "false", "--train_sampling_strategy", "sequential"]
+        run(flags(tiny_vivae, tmp_path / batch, "vit-32-30", *more))
+        logits[batch] = [row["logits"] for row in read_predictions(tmp_path / batch / "S01")]
+    np.testing.assert_allclose(logits["8"], logits["2"], atol=1e-4)
+
+
+def test_only_training_clips_are_augmented(tiny_vivae, tmp_path):
+    """A model that is not trained scores all clips alike, whatever is done to those that train."""
+    logits = []
+    for augment in ("{}", '{"gain_db": 20, "mixup": 1.0, "probability": 1.0}'):
+        folder = tmp_path / str(len(logits))
+        run(flags(tiny_vivae, folder, "mlp", "--augment", augment, "--learning_rate", "1e-12"))
+        logits.append([row["logits"] for row in read_predictions(folder / "S01")])
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-6)
+
+
+def test_group_k_fold_is_scikit_learns(tiny_vivae):
+    import hf_vivae
+
+    clips = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset
+    folds = make_folds(clips, "group-k-fold", clips["emotion"][:], seed=3, num_groups=3)
+    expected = [test.tolist() for _, test in GroupKFold(3).split(clips["file"][:], groups=clips["speaker"][:])]
+    assert [list(fold.test) for fold in folds] == expected
