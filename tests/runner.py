@@ -54,6 +54,15 @@ def flags(corpus: Path, output: Path, name: str = "vit-32-30", *more: str) -> li
     return [part for pair in common.items() for part in pair] + scratch + list(more)
 
 
+def encoder_flags(corpus: Path, folder: Path, output: Path, *more: str) -> list[str]:
+    """The same of an encoder behind our head, by the recipe of all such, with validation clips that select."""
+    argv = flags(corpus, output)
+    for flag in ("--model", "--model_config", "--learning_rate"):
+        place = argv.index(flag)
+        del argv[place : place + 2]
+    return [*argv, "--model", f"encoder:{folder}", "--select_on", "validation", *more]
+
+
 def run(argv: list[str]) -> dict[str, Any]:
     """The content of `results.json` after a run in this process."""
     from hf_vivae.parsing import parse_run

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from runner import ROOT, run
-from test_encoder import LABELS, SECONDS, encoder, encoder_flags
-from test_probe import ENCODERS, RATE
+from encoders import LABELS, RATE, SECONDS, encoder, write_encoders
+from runner import ROOT, encoder_flags, run
 from tiny import clips, model_inputs
 from transformers import AutoModelForAudioClassification
 
@@ -27,15 +25,7 @@ LORA = ("--lora_rank", "2", "--num_train_epochs", "1")
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> dict[str, Path]:
-    folders = {}
-    for name in ("group norm", "w2v-bert", "whisper", "ast"):
-        config, fields, extractor = ENCODERS[name]
-        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
-        torch.manual_seed(0)
-        config = getattr(transformers, config)(**fields)
-        AutoModelForAudioClassification.from_config(config).save_pretrained(folders[name])
-        getattr(transformers, extractor)().save_pretrained(folders[name])
-    return folders
+    return write_encoders(tmp_path_factory.mktemp("encoders"))
 
 
 def trained_names(model) -> set[str]:

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
-from runner import flags, run
-from test_probe import ENCODERS, RATE
+from encoders import ENCODERS, LABELS, RATE, SECONDS, encoder, write_encoders
+from runner import encoder_flags, run
 from tiny import clips, model_inputs
-from transformers import AutoModelForAudioClassification, pipeline
+from transformers import pipeline
 
 import hf_vivae
 from hf_vivae.features import build_features
@@ -20,31 +19,11 @@ from hf_vivae.runs import read_predictions
 from hf_vivae.trained import load_trained
 from hf_vivae.wrapping import load_encoder
 
-LABELS = {0: "a", 1: "b", 2: "c"}
-SECONDS = 2.0
-
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> dict[str, Path]:
     """A folder with random weights for each kind of encoder."""
-    folders = {}
-    for name, (config, fields, extractor) in ENCODERS.items():
-        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
-        torch.manual_seed(0)
-        config = getattr(transformers, config)(**fields)
-        AutoModelForAudioClassification.from_config(config).save_pretrained(folders[name])
-        getattr(transformers, extractor)().save_pretrained(folders[name])
-    return folders
-
-
-def encoder(folder: Path, **config):
-    """A model whose head is far from its start, where it tells nothing apart."""
-    model, extractor = load_encoder(folder, LABELS, config, SECONDS)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in model.head.parameters():
-            weight.add_(0.3 * torch.randn_like(weight))
-    return model.eval(), extractor
+    return write_encoders(tmp_path_factory.mktemp("encoders"))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -137,14 +116,6 @@ def test_what_a_head_does_not_have_is_named(encoders, config, sentence):
 def test_settings_of_the_encoder_itself_reach_it(encoders):
     model, _ = load_encoder(encoders["group norm"], LABELS, {"encoder": {"mask_time_prob": 0.3}}, SECONDS)
     assert model.encoder.config.mask_time_prob == model.config.encoder["mask_time_prob"] == 0.3
-
-
-def encoder_flags(corpus: Path, folder: Path, output: Path, *more: str) -> list[str]:
-    argv = flags(corpus, output)
-    for flag in ("--model", "--model_config", "--learning_rate"):
-        place = argv.index(flag)
-        del argv[place : place + 2]
-    return [*argv, "--model", f"encoder:{folder}", "--select_on", "validation", *more]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
+from encoders import ENCODERS, RATE, SECONDS, WAVEFORM, write_encoders
 from runner import flags, run
 from tiny import clips, model_inputs
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
@@ -19,43 +19,12 @@ from hf_vivae.runs import read_predictions
 from hf_vivae.wrapping import load_probe
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
-RATE, SECONDS = 16000, 2.0
-WAVEFORM = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
-    "conv_dim": [8, 8, 8],
-    "conv_kernel": [10, 8, 4], "conv_stride": [5, 4, 4], "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}  # fmt: skip
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-WHISPER = {
-    "d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_layers": 1,
-    "decoder_attention_heads": 2, "decoder_ffn_dim": 8, "vocab_size": 10, "pad_token_id": 0, "bos_token_id": 1,
-    "eos_token_id": 2, "decoder_start_token_id": 1,
-}  # fmt: skip
-# configuration, its fields, feature extractor
-ENCODERS = {
-    "group norm": ("Wav2Vec2Config", WAVEFORM, "Wav2Vec2FeatureExtractor"),
-    "layer norm": ("WavLMConfig", WAVEFORM | {"feat_extract_norm": "layer"}, "Wav2Vec2FeatureExtractor"),
-    "data2vec": ("Data2VecAudioConfig", {**WAVEFORM, "num_conv_pos_embeddings": 3}, "Wav2Vec2FeatureExtractor"),
-    "conformer": ("Wav2Vec2ConformerConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
-    "squeezed": ("SEWConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
-    "w2v-bert": ("Wav2Vec2BertConfig", {**SMALL, "feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
-    "whisper": ("WhisperConfig", WHISPER, "WhisperFeatureExtractor"),
-    "ast": ("ASTConfig", SMALL, "ASTFeatureExtractor"),
-}
 
 
 @pytest.fixture(scope="module")
 def encoders(tmp_path_factory) -> dict[str, Path]:
     """A folder with random weights for each kind of encoder."""
-    folders = {}
-    for name, (config, fields, extractor) in ENCODERS.items():
-        folders[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
-        torch.manual_seed(0)
-        config = getattr(transformers, config)(**fields)
-        AutoModelForAudioClassification.from_config(config).save_pretrained(folders[name])
-        getattr(transformers, extractor)().save_pretrained(folders[name])
-    return folders
+    return write_encoders(tmp_path_factory.mktemp("encoders"))
 
 
 def probe(folder: Path, **config):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from runner import flags, run
+from encoders import LABELS, SECONDS, write_encoder
+from runner import encoder_flags, flags, run
 from sklearn.model_selection import GroupKFold
-from test_encoder import LABELS, SECONDS, encoder_flags, encoders  # noqa: F401  a fixture
 from tiny import CONFIGS
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
@@ -20,6 +20,11 @@ from hf_vivae.trainer import VivaeTrainer
 from hf_vivae.wrapping import load_encoder
 
 
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory):
+    return write_encoder(tmp_path_factory.mktemp("whisper"), "whisper")
+
+
 def trainer(model: nn.Module, tmp_path, *, more: dict | None = None, **settings) -> VivaeTrainer:
     unscored = {"eval_strategy": "no", "load_best_model_at_end": False, "report_to": "none"}
     args = VivaeTrainingArguments(output_dir=str(tmp_path), **unscored, **settings)
@@ -30,8 +35,8 @@ def mlp():
     return build_model("mlp", **CONFIGS["mlp"])
 
 
-def test_the_head_of_an_encoder_has_a_rate_of_its_own(encoders, tmp_path):  # noqa: F811
-    model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
+def test_the_head_of_an_encoder_has_a_rate_of_its_own(whisper, tmp_path):
+    model, _ = load_encoder(whisper, LABELS, {}, SECONDS)
     model.encoder.conv1.requires_grad_(False)
     rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-3, "weight_decay": 0.1}
     optimizer = trainer(model, tmp_path, **rates).create_optimizer()
@@ -93,11 +98,11 @@ def test_clips_of_like_length_share_a_batch_and_scores_keep_their_order(tmp_path
     assert list(found._get_eval_sampler(list(range(7)))) == list(range(7))
 
 
-def test_predictions_are_of_their_own_clips_where_clips_of_like_length_share_a_batch(encoders, tiny_vivae, tmp_path):  # noqa: F811
+def test_predictions_are_of_their_own_clips_where_clips_of_like_length_share_a_batch(whisper, tiny_vivae, tmp_path):
     found = {}
     for strategy, size in (("group_by_length", "3"), ("sequential", "1")):
         more = ["--train_sampling_strategy", strategy, "--per_device_eval_batch_size", size, "--max_steps", "1"]
-        argv = encoder_flags(tiny_vivae, encoders["whisper"], tmp_path / strategy, *more, "--learning_rate", "1e-9")
+        argv = encoder_flags(tiny_vivae, whisper, tmp_path / strategy, *more, "--learning_rate", "1e-9")
         run([*argv, "--head_learning_rate", "1e-9"])
         found[strategy] = {row["file"]: row["logits"] for row in read_predictions(tmp_path / strategy / "S01")}
     assert found["group_by_length"].keys() == found["sequential"].keys()
