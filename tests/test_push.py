@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from bare_environment import make_bare_environment
+from encoders import write_encoder
 from huggingface_hub import ModelCard
 from loopback_hub.server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
-from runner import ROOT, flags, push, run, script
+from runner import ROOT, encoder_flags, flags, push, run, script
 from safetensors.torch import load_file, save_file
+from tiny import CONFIGS
 
 from hf_vivae import audio
 from hf_vivae.models import MODELS
@@ -52,11 +54,17 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def folders(tiny_vivae, tmp_path_factory) -> dict[str, Path]:
-    """The run folder of each tiny model, of one fold."""
-    root = tmp_path_factory.mktemp("runs")
+    """The run folder of each tiny model, of one fold, and of others with all that a checkpoint may carry."""
+    root, once = tmp_path_factory.mktemp("runs"), ("--num_train_epochs", "1")
     for name in MODELS:
-        run(flags(tiny_vivae, root / name, name, "--num_train_epochs", "1"))
-    return {name: root / name for name in MODELS}
+        run(flags(tiny_vivae, root / name, name, *once))
+    whisper, hubert = (write_encoder(tmp_path_factory.mktemp("base"), kind) for kind in ("whisper", "group norm"))
+    adapted = ("--trim_db", "20", "--lora_rank", "2")
+    run(encoder_flags(tiny_vivae, whisper, root / "whisper", *once, *adapted))
+    run(encoder_flags(tiny_vivae, hubert, root / "hubert", *once))
+    performer = json.dumps(CONFIGS["vit-32-30"] | {"attention": "performer"})
+    run(flags(tiny_vivae, root / "performer", "vit-32-30", *once, "--trim_db", "20", "--model_config", performer))
+    return {name: root / name for name in (*MODELS, "whisper", "hubert", "performer")}
 
 
 @pytest.fixture(scope="module")
