@@ -58,8 +58,9 @@ def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> Wavef
 
 def hears_own_length(extractor: FeatureExtractionMixin) -> bool:
     """Whether a model takes clips as long as they are, with a mask, rather than all of one length."""
-    kind = Wav2Vec2FeatureExtractor, MaskedWhisperFeatureExtractor, SeamlessM4TFeatureExtractor
-    return isinstance(extractor, kind)
+    if isinstance(extractor, MaskedWhisperFeatureExtractor):
+        return extractor.cut_to_clips
+    return isinstance(extractor, (Wav2Vec2FeatureExtractor, SeamlessM4TFeatureExtractor))
 
 
 def extract_features(

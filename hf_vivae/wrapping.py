@@ -52,7 +52,7 @@ def load_probe(
     model = _wrap(ProbeForAudioClassification(probe), classifier)
     model.encoder.requires_grad_(False)
     if model.config.masked_mean:
-        extractor = _telling_frames(extractor)
+        extractor = _telling_frames(extractor, cut_to_clips=False)
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor = fixed_length(extractor, max_seconds)
     elif isinstance(extractor, SeamlessM4TFeatureExtractor):
@@ -107,9 +107,9 @@ def _wrap(model: PreTrainedModel, classifier: PreTrainedModel) -> PreTrainedMode
     return model
 
 
-def _telling_frames(extractor: FeatureExtractionMixin) -> FeatureExtractionMixin:
+def _telling_frames(extractor: FeatureExtractionMixin, cut_to_clips: bool = True) -> FeatureExtractionMixin:
     if isinstance(extractor, WhisperFeatureExtractor):
-        return MaskedWhisperFeatureExtractor(**extractor.to_dict())
+        return MaskedWhisperFeatureExtractor(**{**extractor.to_dict(), "cut_to_clips": cut_to_clips})
     extractor.return_attention_mask = True
     return extractor
 

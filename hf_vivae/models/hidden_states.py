@@ -18,7 +18,10 @@ def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def hidden_states(
-    encoder: PreTrainedModel, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor
+    encoder: PreTrainedModel,
+    attention_mask: torch.Tensor | None = None,
+    whole_window: bool = False,
+    **inputs: torch.Tensor,
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
     """The input of the first layer and the output of each, `(batch, frames, width)`, and a mask of the clips' frames.
 
@@ -27,9 +30,10 @@ def hidden_states(
     Args:
         encoder: of one of the library's audio classifiers, after `padding.ignore_padding`.
         attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
+        whole_window: have Whisper hear padding up to its window, as in its pretraining, and mask the result only.
         inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.
     """
-    if encoder.config.model_type == "whisper" and attention_mask is not None:
+    if encoder.config.model_type == "whisper" and attention_mask is not None and not whole_window:
         return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
     masked = {} if attention_mask is None else {"attention_mask": attention_mask}
     states = encoder(**inputs, **masked, output_hidden_states=True).hidden_states

@@ -137,7 +137,9 @@ class ProbeForAudioClassification(PreTrainedModel):
             attention_mask: as for `forward`; without it all frames belong to the clip.
             inputs: `input_values` or `input_features`.
         """
-        states, mask = hidden_states(self.encoder, attention_mask if self.config.masked_mean else None, **inputs)
+        # an encoder that stays as it was pretrained hears what it was pretrained on: Whisper, silence behind the clip
+        mask = attention_mask if self.config.masked_mean else None
+        states, mask = hidden_states(self.encoder, mask, whole_window=True, **inputs)
         stacked = torch.stack(states, dim=1)  # (batch, states, frames, width)
         if mask is None:
             return stacked.mean(dim=2)
