@@ -103,6 +103,11 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         self._check_adapting()
 
     def _check_adapting(self) -> None:
+        if self.from_scratch and self.lora_save == "adapter":
+            raise ValueError(
+                "--lora_save adapter names the encoder that it is added to, found random weights (--from_scratch); "
+                "keep it merged."
+            )
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
         given = [flag for flag, true in flags.items() if true]
         if given and not (is_encoder(self.model) or (given == ["freeze"] and self.model not in MODELS)):
@@ -192,7 +197,10 @@ class VivaeTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"expected --learning_rate above 0, found {self.learning_rate}; usual ones lie between 1e-6 and 1e-2."
             )
-        for name in ("lr_decay_epochs", "lr_decay_steps"):
+        rate = self.head_learning_rate
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"expected --head_learning_rate above 0, found {rate}; 1e-3 is usual.")
+        for name in ("lr_decay_epochs", "lr_decay_steps", "early_stopping_patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
 
@@ -208,9 +216,13 @@ class VivaeTrainingArguments(TrainingArguments):
                 raise ValueError(
                     f"--{name} takes the place of --lr_scheduler_type and --warmup_steps; add --{name} 0 to use those."
                 )
-        if self.loss == "ctc" and self.label_smoothing_factor:
+        for flag, given in (("label_smoothing_factor", self.label_smoothing_factor), ("class_weights balanced",
+                            self.class_weights == "balanced")):  # fmt: skip
+            if self.loss == "ctc" and given:
+                raise ValueError(f"--{flag} is for cross entropy, found it beside --loss ctc; leave out one of them.")
+        if self.adam_l2 and self.head_learning_rate:
             raise ValueError(
-                "--label_smoothing_factor is for cross entropy, found it beside --loss ctc; leave out one of them."
+                "--adam_l2 has one rate for all parameters, found --head_learning_rate beside it; leave out one."
             )
         if self.resume_from_checkpoint:
             raise ValueError(

@@ -116,9 +116,7 @@ class VivaeTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=list(self._durations)
-        )
+        return LikeLengths(self)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler | None:
         # the library would put clips of like length together here, too, and give predictions in that order
@@ -173,6 +171,25 @@ class VivaeTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+class LikeLengths(LengthGroupedSampler):
+    """The library's order of clips of like length, drawn from the seed and the epoch.
+
+    The library draws from each process's own random numbers, which dropout on batches of other lengths sets apart:
+    some clips would train twice, and others not at all. A step has the same clips however many processes share it.
+    """
+
+    def __init__(self, trainer: VivaeTrainer) -> None:
+        args = trainer.args
+        clips = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        super().__init__(clips, lengths=list(trainer._durations), generator=torch.Generator())
+        self._trainer, self._seed = trainer, args.seed if args.data_seed is None else args.data_seed
+
+    def __iter__(self):
+        """Positions of all clips, the same each time that this epoch is begun."""
+        self.generator.manual_seed(self._seed + 1_000_003 * int(self._trainer.state.epoch or 0))
+        return super().__iter__()
 
 
 class Tally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoders import LABELS, RATE, SECONDS, encoder, write_encoders
+from encoders import ENCODERS, LABELS, RATE, SECONDS, encoder, write_encoders
 from runner import ROOT, encoder_flags, run
 from tiny import clips, model_inputs
 from transformers import AutoModelForAudioClassification
@@ -75,6 +75,27 @@ def test_lora_starts_as_the_encoder_and_ends_merged_as_it_was_trained(encoders, 
     assert not [name for name, _ in model.named_parameters() if "lora" in name or "head.original" in name]
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_matrix_of_lora_learns(encoders, name):
+    """WavLM reads its attention's weights past their layers, where LoRA would do nothing."""
+    model, extractor = encoder(encoders[name])
+    add_lora(model, lora_arguments(), "somewhere")
+    model.train()(**model_inputs(extractor, clips(RATE), SECONDS)).logits.square().sum().backward()
+    small = {key: weight for key, weight in model.named_parameters() if ".lora_B" in key}
+    assert small
+    assert [key for key, weight in small.items() if weight.grad is None or not weight.grad.any()] == []
+
+
+@pytest.mark.parametrize("what", ["feature_encoder", "all", "lora"])
+def test_no_gradient_goes_through_what_is_frozen(encoders, what):
+    model, extractor = load_encoder(encoders["group norm"], LABELS, {}, SECONDS)
+    add_lora(model, lora_arguments(), "somewhere") if what == "lora" else freeze(model, what)
+    seen = []
+    model.encoder.feature_extractor.register_forward_hook(lambda module, args, output: seen.append(output))
+    model.train()(**model_inputs(extractor, clips(RATE), SECONDS))
+    assert [output.requires_grad for output in seen] == [False]
+
+
 def lora_arguments(**more) -> RunArguments:
     return RunArguments(model="encoder:some/encoder", lora_rank=3, **more)
 
@@ -98,6 +119,12 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
     ("given", "sentence"),
     [
         ({"freeze": "some"}, "expected --freeze none, feature_encoder, all or all_but_last_<layers>, found 'some'"),
+        ({"lora_rank": 2, "lora_alpha": 0}, "expected --lora_alpha above 0, found 0; twice the rank is usual"),
+        ({"lora_rank": 2, "freeze": "all_but_last_1"}, "adapts every layer, found --freeze all_but_last_1 beside it"),
+        (
+            {"lora_rank": 2, "from_scratch": True, "lora_save": "adapter"},
+            "found random weights .--from_scratch.; keep",
+        ),
         ({"lora_rank": -1}, "expected --lora_rank of 0 or more, found -1; 8 is usual"),
         ({"lora_targets": ["q_proj"]}, "expected --lora_rank beside other flags of LoRA, found none; 8 is usual"),
         ({"model": "mlp", "lora_rank": 4}, "expected an encoder .* beside --lora_rank, found --model mlp; leave it"),

@@ -98,6 +98,21 @@ def test_clips_of_like_length_share_a_batch_and_scores_keep_their_order(tmp_path
     assert list(found._get_eval_sampler(list(range(7)))) == list(range(7))
 
 
+def test_clips_of_like_length_are_drawn_from_seed_and_epoch_alone(tmp_path):
+    durations = [float(number) for number in range(200)]
+    orders = {}
+    for batch, steps in ((8, 1), (2, 4)):
+        settings = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": batch}
+        settings |= {"gradient_accumulation_steps": steps}
+        found = trainer(mlp(), tmp_path, more={"train_durations": durations}, **settings)
+        for epoch in (0, 1, 0):
+            found.state.epoch = epoch
+            torch.rand(epoch + batch)  # what dropout has drawn in this process
+            orders.setdefault(epoch, []).append(list(found._get_train_sampler()))
+    assert all(order == drawn[0] for drawn in orders.values() for order in drawn)
+    assert orders[0][0] != orders[1][0]
+
+
 def test_predictions_are_of_their_own_clips_where_clips_of_like_length_share_a_batch(whisper, tiny_vivae, tmp_path):
     found = {}
     for strategy, size in (("group_by_length", "3"), ("sequential", "1")):
@@ -135,7 +150,15 @@ def test_training_stops_where_nothing_gets_better(tiny_vivae, tmp_path):
         ("mlp", ["--select_on", "none", "--watch_test"], "no clips that are scored while training, found --watch"),
         ("mlp", ["--early_stopping_patience", "2", "--load_best_model_at_end", "false"], "stops at a best evaluation"),
         ("mlp", ["--augment", '{"reverse": 1}'], "reverse"),
-        ("mlp", ["--head_learning_rate", "1e-3"], "expected a pretrained encoder beside --head_learning_rate"),
+        ("mlp", ["--head_learning_rate", "1e-3"], "--adam_l2 has one rate for all parameters, found --head_learning_"),
+        (
+            "vit-base",
+            ["--head_learning_rate", "1e-3", "--adam_l2", "false", "--lr_decay_epochs", "0"],
+            "expected a pretrained encoder beside --head_learning_rate, found --model vit-base",
+        ),
+        ("mlp", ["--head_learning_rate", "-1"], "expected --head_learning_rate above 0, found -1.0; 1e-3 is usual"),
+        ("mlp", ["--early_stopping_patience", "-1"], "expected --early_stopping_patience of 0 or more, found -1"),
+        ("mlp", ["--loss", "ctc", "--class_weights", "balanced"], "--class_weights balanced is for cross entropy"),
         ("logistic-regression", ["--augment", '{"gain_db": 3}'], "expected only arguments .* found --augment"),
     ],
 )  # fmt: skip

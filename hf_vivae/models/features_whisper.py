@@ -1,20 +1,16 @@
-"""Whisper's log-mel features as long as the clips, with a mask of the frames that hold them.
-
-The library's are as long as the longest clip that the network was made for, and silent behind the clip.
-"""
+"""Whisper's log-mel features with a mask of the frames that hold the clip, which the library leaves out."""
 
 from transformers import BatchFeature, WhisperFeatureExtractor
 
 
 class MaskedWhisperFeatureExtractor(WhisperFeatureExtractor):
-    """The library's extractor, which returns `attention_mask` and cuts all to the longest clip of the batch.
+    """The library's extractor, whose `attention_mask` `(batch, frames)` is returned unless a caller declines it.
 
-    `pipeline` never asks for the mask, and its `return_attention_mask` in the configuration has no effect. A caller
-    who declines it gets what the library gives. Features are computed with the padding, so that those of a clip do
-    not depend on the batch.
+    `pipeline` never asks for the mask, and its `return_attention_mask` in the configuration has no effect. All clips
+    are padded up to `chunk_length`, so that `pipeline` can batch them and the features of one do not depend on others.
 
     Args:
-        cut_to_clips: false leaves the padding up to `chunk_length` where it is.
+        cut_to_clips: whether the model hears the clips alone, so that nothing else has to be kept of them.
         kwargs: the library's.
     """
 
@@ -24,9 +20,4 @@ class MaskedWhisperFeatureExtractor(WhisperFeatureExtractor):
 
     def __call__(self, raw_speech, *args, return_attention_mask: bool | None = True, **kwargs) -> BatchFeature:
         """`input_features` `(batch, mel bins, frames)` and `attention_mask` `(batch, frames)`."""
-        features = super().__call__(raw_speech, *args, return_attention_mask=return_attention_mask, **kwargs)
-        if return_attention_mask and self.cut_to_clips:
-            longest = int(features["attention_mask"].sum(-1).max())
-            features["input_features"] = features["input_features"][..., :longest]
-            features["attention_mask"] = features["attention_mask"][..., :longest]
-        return features
+        return super().__call__(raw_speech, *args, return_attention_mask=return_attention_mask, **kwargs)
