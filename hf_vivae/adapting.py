@@ -65,8 +65,8 @@ def freeze(model: PreTrainedModel, what: str) -> None:
 
     Args:
         model: with an encoder of the library; its head is always trained.
-        what: `none`; `feature_encoder`, all before the first layer; `all_but_last_<k>`, which trains the last `k`
-            layers and the norm behind them; or `all`.
+        what: `none`; `feature_encoder`, which turns sound into frames (convolutions, projection, patches);
+            `all_but_last_<k>`, which trains the last `k` layers alone; or `all`.
 
     Raises:
         ValueError: for more layers than there are.

@@ -153,11 +153,3 @@ class SearchTrainer(VivaeTrainer):
         super().__init__(*args, **kwargs)
         self.trials = trials
         self.model = self.model_wrapped = None  # each trial has its own, and needs the memory
-
-    def train(self, *args, trial: Any, **kwargs) -> None:
-        """Train one trial, and keep its score as `objective`.
-
-        Raises:
-            NotImplementedError: where no engine says how.
-        """
-        raise NotImplementedError
