@@ -1,8 +1,8 @@
 """Search for a model's hyperparameters on validation clips; the winner becomes a recipe.
 
-python recipes/search.py --model wav2vec2 --recipe tuned --data synthetic --trials 20
-python recipes/search.py --model vit-32-30 --recipe tuned --space my_space.yaml --storage sqlite:///runs/search.db
-python recipes/search.py --model openai/whisper-base --backend ray --resources_per_trial '{"cpu": 4, "gpu": 1}'
+python recipes/search.py --model wav2vec2 --data synthetic --trials 20
+python recipes/search.py --model vit-32-30 --data synthetic --storage sqlite:///runs/search.db
+python recipes/search.py --model whisper-base --backend ray --resources_per_trial '{"cpu": 4, "gpu": 1}'
 """
 
 from pathlib import Path

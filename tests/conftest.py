@@ -1,6 +1,7 @@
 """No test speaks to the network or writes outside a temporary folder; both must be settled before any import."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -53,6 +54,14 @@ def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in takes[key][:2]:
                 soundfile.write(root / "full_set" / name, tone(index, speaker, rng), RATE, subtype="PCM_16")
     return root
+
+
+@pytest.fixture(scope="module")
+def quick_garbage() -> Iterator[None]:
+    """A search collects garbage after each trial, and that of all imports takes longer than a tiny model."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,10 @@ normalization: {choices: [none, mean_std]}
 """
 
 
-def command(corpus: Path, output: Path, space: Path) -> list[str]:
-    """Flags of a search of 3 trials; S01 would test, S02 validates."""
+def command(corpus: Path, output: Path) -> list[str]:
+    """Flags of a search of 3 trials, whose space is written beside its folder; S01 would test, S02 validates."""
+    space = output.with_name("space.yaml")
+    space.write_text(SPACE)
     more = ["--metric_for_best_model", "uar", "--space", str(space), "--trials", "3"]
     return [*flags(corpus, output, "mlp"), *more]
 

@@ -8,7 +8,8 @@ from runner import ROOT
 
 from hf_vivae.models import MODELS
 from hf_vivae.parsing import parse_run
-from hf_vivae.search.candidates import Candidates
+from hf_vivae.search.arguments import around_tuned
+from hf_vivae.search.candidates import Candidates, reason
 from hf_vivae.search.space import Choices, Range, find_space, read_space
 
 RECIPES = ROOT / "recipes"
@@ -55,6 +56,9 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {low: 0, high: 1, log: true}", "expected low above 0 of a in .*, which is log, found 0; raise it"),
         ("a: {low: 1, high: 2, log: 10}", "expected true or false as log of a in .*, found 10"),
         ("a: {choices: [1]}", r"expected a in .* to list two choices at least, found \[1\]"),
+        ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
+        ("a: {low: 1, high: 2}\na: {low: 1, high: 3}", "is not valid YAML .*'a' is there twice.*line 1"),
+        ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' is there twice"),
         ("a: {choices: [null, 1]}", "has the choice null, which leaves a flag at its recipe's value"),
         ("a: [", "is not valid YAML"),
         ("# nothing", "to hold lines such as .*, found none; add some"),
@@ -117,9 +121,10 @@ def test_a_share_of_warm_up_stays_a_share():
             "num_train_epochs: {low: 0, high: 3}",
             "lets num_train_epochs be 0, which is refused: expected --num_train_e",
         ),
-        ("seed: {low: 0, high: 9}", "has the key 'seed', in which trials may not differ"),
-        ("select_on: {choices: [test, validation]}", "has the key 'select_on', in which trials may not differ"),
-        ("output_dir: {choices: [a, b]}", "has the key 'output_dir', in which trials may not differ"),
+        ("seed: {low: 0, high: 9}", "has the key 'seed', which all trials have in common; give it as a flag"),
+        ("select_on: {choices: [test, validation]}", "has the key 'select_on', which all trials have in common"),
+        ("output_dir: {choices: [a, b]}", "has the key 'output_dir', which all trials have in common"),
+        ("model_name_or_path: {choices: [a, b]}", "has the key 'model_name_or_path', which all trials have in common"),
         ("learning_rate.x: {low: 1, high: 2}", "has the key 'learning_rate.x', but learning_rate has no fields"),
     ],
 )
@@ -128,22 +133,39 @@ def test_a_space_outside_a_flags_range_is_refused_in_the_flags_words(tmp_path, l
         candidates("--model", "mlp").check(space(tmp_path, line), tmp_path / "space.yaml")
 
 
-def test_the_spaces_that_come_along_fit_their_models():
-    files = {path.stem: path for path in (RECIPES / "search").glob("*.yaml")}
-    assert files.keys() - MODELS.keys() == {"encoder", "probe"}
-    for stem, file in files.items():
-        if stem in MODELS:
-            candidates("--model", stem).check(read_space(file), file)
-        else:
-            argv = ["--model", {"probe": "probe:some/where", "encoder": "some/where"}[stem]]
-            Candidates(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
+@pytest.mark.parametrize("model", [*MODELS, "whisper-base", "encoder:some/where", "some/where", "probe:some/where"])
+def test_each_model_has_a_space_that_fits_where_a_search_starts(model):
+    file = find_space(model, RECIPES)
+    argv = around_tuned(["--model", model, "--data", "synthetic"])
+    Candidates(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
 
 
-def test_the_space_of_a_model_is_found_by_its_name():
+def test_the_space_of_a_model_is_its_own_or_that_of_its_kind():
     assert find_space("wav2vec2", RECIPES).name == "wav2vec2.yaml"
+    assert find_space("vit-base", RECIPES).name == "vit-base.yaml"
+    assert find_space("vit-8-23", RECIPES).name == "vit.yaml"
     assert find_space("openai/whisper-base", RECIPES).name == "encoder.yaml"
     assert find_space("probe:openai/whisper-base", RECIPES).name == "probe.yaml"
-    with pytest.raises(
-        ValueError, match=r"logistic-regression.yaml, found encoder.yaml, .*; give one of these or your"
-    ):
-        find_space("logistic-regression", RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "recipe"),
+    [
+        (["--model", "mlp"], "tuned"),
+        (["--model", "whisper-base"], "tuned"),
+        (["--model=mlp", "--recipe=paper"], "paper"),
+        (["--model", "vit-32-30", "--recipe", "quick"], "quick"),
+        (["--model", "mlp", "--as_coded", "full-scale"], "paper"),
+        (["--model", "some/where"], "none"),
+        (["--model", "probe:some/where"], "none"),
+    ],
+)
+def test_a_search_starts_from_what_is_tuned_where_no_recipe_is_chosen(argv, recipe):
+    assert parse_run(around_tuned(argv), RECIPES)[0].recipe == recipe
+
+
+def test_a_reason_of_bearable_length_is_one_line():
+    said = reason(ValueError("invalid choice\n  " + "one, two " * 1000))
+    assert said.startswith("invalid choice one, two")
+    assert said.endswith(" ...")
+    assert len(said) <= 400

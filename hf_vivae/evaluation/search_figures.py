@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 3
+WIDTH_OF_LABELS = 32  # letters beside each other below a panel
+LONGEST_LINE = 80  # letters above a picture
+MARGIN = 0.05  # part of a range beside its ends
 
 
 def history_figure(
@@ -36,15 +39,15 @@ def history_figure(
         best.append(better([*best[-1:], score]))
     numbers = [*(number for number, _ in points), len(scores) - 1]
     axes.step(numbers, [*best, best[-1]], where="post", color=VERMILION, label="best so far")
-    lowest = axes.get_ylim()[0]
+    limits = axes.get_ylim()
     for state, mark in (("pruned", "x"), ("failed", "v"), ("running", ".")):
         numbers = [number for number, found in enumerate(states) if found == state]
         if numbers:
             said = f"{state} ({len(numbers)})"
-            axes.plot(numbers, [lowest] * len(numbers), mark, color=GREY, clip_on=False, label=said)
-    axes.set_ylim(bottom=lowest)
-    axes.set(xlabel="trial", ylabel=score_name)
-    axes.set_title(literal(title), fontsize="medium")
+            worst = [limits[0 if greater_is_better else 1]] * len(numbers)
+            axes.plot(numbers, worst, mark, color=GREY, clip_on=False, label=said)
+    axes.set(xlabel="trial", ylabel=score_name, ylim=limits)
+    _head(figure, title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=5, fontsize="small")
@@ -65,14 +68,14 @@ def importance_figure(importance: Mapping[str, float], title: str) -> "Figure":
     axes.bar_label(bars, fmt="{:.2f}", padding=3, fontsize="small")
     axes.set(xlabel="share of the scores' variance (fANOVA)")
     axes.margins(x=0.12)
-    axes.set_title(literal(title), fontsize="medium")
+    _head(figure, title)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
 def values_figure(
     trials: Sequence[tuple[Mapping[str, Any], float]],
-    scales: Mapping[str, str | Sequence[Any]],
+    space: Mapping[str, Mapping[str, Any]],
     title: str,
     score_name: str,
     greater_is_better: bool,
@@ -81,46 +84,58 @@ def values_figure(
 
     Args:
         trials: values by hyperparameter and score of each trial that was trained to its end.
-        scales: by hyperparameter, in the order of the panels: `log`, `linear`, or the values that it was chosen from.
+        space: by hyperparameter, in the order of the panels: `low`, `high` and `log` of a range, or `choices`.
         title: said above the picture.
         score_name: what the scores are.
         greater_is_better: which way is up.
     """
     scored = [(values, score) for values, score in trials if _is_score(score)]
     best = (max if greater_is_better else min)(scored, key=lambda pair: pair[1])
-    columns = min(COLUMNS, len(scales))
-    rows = math.ceil(len(scales) / columns)
+    columns = min(COLUMNS, len(space))
+    rows = math.ceil(len(space) / columns)
     figure = blank_figure(max(7, 0.8 + 2.9 * columns), 1.3 + 2.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    for axes, (name, scale) in zip(panels.flat, scales.items(), strict=False):
-        _panel(axes, [(values[name], score) for values, score in scored], (best[0][name], best[1]), scale)
+    for axes, (name, dimension) in zip(panels.flat, space.items(), strict=False):
+        place = dimension["choices"].index if "choices" in dimension else float
+        points = [(place(values[name]), score) for values, score in scored]
+        axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.7, label="trial")
+        axes.plot(place(best[0][name]), best[1], "*", color=VERMILION, markersize=13, label="best")
         axes.set_xlabel(literal(name))
-    for axes in panels.flat[len(scales) :]:
+        axes.margins(y=0.1)  # for the star
+        _ticks(axes, dimension)
+    for axes in panels.flat[len(space) :]:
         axes.remove()
     for axes in panels[:, 0]:
         axes.set_ylabel(score_name)
-    figure.suptitle(literal(title), fontsize="medium")
+    _head(figure, title)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 
-def _panel(
-    axes: "Axes", points: Sequence[tuple[Any, float]], best: tuple[Any, float], scale: str | Sequence[Any]
-) -> None:
-    from matplotlib.ticker import MaxNLocator
+def _head(figure: "Figure", title: str) -> None:
+    figure.suptitle("\n".join(wrapped(line, LONGEST_LINE) for line in title.splitlines()), fontsize="medium")
 
-    if not isinstance(scale, str):
-        points = [(scale.index(value), score) for value, score in points]
-        best = scale.index(best[0]), best[1]
-        axes.set_xticks(range(len(scale)), [wrapped(str(value), 14) for value in scale])
-        axes.set_xlim(-0.5, len(scale) - 0.5)
+
+def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
+    """Show all that was searched, not only where trials are: a best one at an end asks for a wider range."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    if "choices" in dimension:
+        choices = dimension["choices"]
+        labels = [wrapped(str(value), WIDTH_OF_LABELS // len(choices)) for value in choices]
+        axes.set(xlim=(-0.5, len(choices) - 0.5), xticks=range(len(choices)), xticklabels=labels)
+    elif dimension["log"]:
+        low, high = dimension["low"], dimension["high"]
+        ends, margin = [low, math.sqrt(low * high), high], (high / low) ** MARGIN
+        axes.set(xscale="log", xlim=(low / margin, high * margin))
+        axes.set(xticks=ends, xticklabels=[f"{end:.2g}" for end in ends])
+        axes.xaxis.set_minor_locator(NullLocator())  # below one power of ten, their labels would overlap
     else:
-        axes.set_xscale(scale)
-        if scale == "linear" and all(isinstance(value, int) for value, _ in points):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.7, label="trial")
-    axes.plot(*best, "*", color=VERMILION, markersize=13, label="best")
+        low, high = dimension["low"], dimension["high"]
+        margin = MARGIN * (high - low)
+        axes.set_xlim(low - margin, high + margin)
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=isinstance(high, int)))
     axes.tick_params(labelsize="small")
     axes.grid(alpha=0.3)
 

@@ -1,13 +1,14 @@
 """The command line of a search: its own flags, and all those of the runs that it tries."""
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from ..arguments import RunArguments, VivaeTrainingArguments, json_object
-from ..flags import FlagParser
+from ..arguments import RunArguments, VivaeTrainingArguments, usual_recipe
+from ..flags import FlagParser, json_object
 from ..parsing import default_output_dir
 
 
@@ -69,10 +70,20 @@ def parse_search(argv: Sequence[str]) -> tuple[SearchArguments, list[str]]:
         SearchArguments,
         allow_abbrev=False,
         description="Search for a model's hyperparameters.",
-        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help.",
+        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help. --recipe is tuned "
+        "where it is not given.",
     )
     given, rest = parser.parse_known_args(list(argv))
-    return SearchArguments(**vars(given)), rest
+    return SearchArguments(**vars(given)), around_tuned(rest)
+
+
+def around_tuned(argv: list[str]) -> list[str]:
+    """Flags of a run with the recipe `tuned`, whose values the spaces are around, where they choose none."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--model", default="")
+    model = first.parse_known_args(argv)[0].model
+    chosen = {flag.partition("=")[0] for flag in argv} & {"--recipe", "--config", "--as_coded"}
+    return argv if chosen or usual_recipe(model) is None else ["--recipe", "tuned", *argv]
 
 
 def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:

@@ -1,5 +1,6 @@
 """Values of a trial as the run that `recipes/train.py` would make with them; refused as its flags would be."""
 
+import textwrap
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from ..parsing import as_flags, parse_run
 from ..runs import VOLATILE
 from .space import Space
 
-# what makes scores comparable, so that no trial may differ from another in it
-QUESTION = (
+# what makes scores comparable, and what all trials start from
+SHARED = (
     *(f.name for f in fields(CorpusArguments)), *(f.name for f in fields(ReportHabits)), "model", "recipe", "task",
     "protocol", "num_groups", "folds", "seed", "data_seed", "metric_for_best_model", "greater_is_better",
-    "eval_dropout", "eval_strategy", "eval_steps",
+    "load_best_model_at_end", "eval_dropout", "eval_strategy", "eval_steps", "eval_delay", "model_name_or_path",
+    "from_scratch", "trust_remote_code",
 )  # fmt: skip
+LONGEST_REASON = 400  # letters of an error of other libraries, some of which list all that they know
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,17 @@ class Candidates:
         known = [f.name for owner in (self.run, self.args) for f in fields(owner) if f.init]
         if name not in known:
             raise ValueError(f"{source} has an unknown key {key!r}{did_you_mean(name, known)}; correct or remove it.")
-        if name in QUESTION or name in VOLATILE:
-            raise ValueError(
-                f"{source} has the key {key!r}, in which trials may not differ, or their scores would not compare; "
-                "give it as a flag."
-            )
+        if name in SHARED or name in VOLATILE:
+            raise ValueError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
         if field and not isinstance(self._own(name) or {}, dict):
             raise ValueError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
 
 
 def refusal(key: str, value: Any, source: Path, error: Exception) -> ValueError:
     """The error of a value that a run refuses, as that of the line in the search space which it is from."""
-    return ValueError(f"{source} lets {key} be {value!r}, which is refused: {' '.join(str(error).split())}")
+    return ValueError(f"{source} lets {key} be {value!r}, which is refused: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line of bearable length."""
+    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...")

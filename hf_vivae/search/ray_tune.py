@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .candidates import reason
 from .results import Outcome, TrialRow
-from .trials import SearchTrainer, Trials
+from .trials import UNPRUNED, SearchTrainer, Trials
 
-UNPRUNED_SHARE = 4  # as for Optuna: no trial ends before this part of its epochs
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+    from ray.tune.schedulers import ASHAScheduler
 
 
 class RayTrainer(SearchTrainer):
@@ -20,12 +23,13 @@ class RayTrainer(SearchTrainer):
         values = {key: self.trials.space[key].decode(value) for key, value in trial.items()}
         name = tune.get_context().get_trial_id()
 
-        def report(score: float, scorings: int) -> None:
+        def report(score: float, scorings: int, done: float) -> None:
             self._reported = {"objective": score, "scorings": scorings}
-            tune.report({**self._reported, "complete": False})
+            if done < 1:
+                tune.report({**self._reported, "percent": 100 * done, "complete": False})
 
         self.objective = self.trials.train(name, values, report)
-        tune.report({**self._reported, "complete": True})  # which one that ASHA has ended never says
+        tune.report({**self._reported, "percent": 100, "complete": True})  # which one that ASHA has ended never says
 
 
 def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> Outcome:
@@ -53,39 +57,53 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
     # of Ray: no report of its use over the network, and the working folder of this process for its workers
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     import ray
-    from ray.tune.schedulers import ASHAScheduler
+
+    ray.init(include_dashboard=False)
+    try:
+        return Outcome([_row(trial, trials) for trial in _tune(trials, folder, total, resources)], None)
+    finally:
+        ray.shutdown()
+
+
+def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | None) -> list["Trial"]:
     from ray.tune.search import BasicVariantGenerator
 
     args = trials.candidates.args
     direction = "maximize" if args.greater_is_better else "minimize"
-    asha = ASHAScheduler(
-        metric="objective",
-        mode=direction[:3],
-        max_t=10**6,  # how long a good trial is says its number of epochs
-        grace_period=max(1, int(args.num_train_epochs / UNPRUNED_SHARE)),
-    )
-    ray.init(include_dashboard=False)
     try:
         best = trials.trainer(RayTrainer).hyperparameter_search(
             hp_space=lambda _: {key: dimension.for_ray() for key, dimension in trials.space.items()},
             n_trials=total,
             direction=direction,
             backend="ray",
-            scheduler=asha,
+            scheduler=_asha(direction[:3]),
             search_alg=BasicVariantGenerator(random_state=args.seed),
             storage_path=str(folder),
             name="ray",
             raise_on_failed_trial=False,  # the others are worth their time
             **({"resources_per_trial": resources} if resources else {}),
         )
-    finally:
-        ray.shutdown()
-    return Outcome([_row(trial, trials) for trial in best.run_summary.trials], None)
+    except AttributeError as error:
+        if error.name != "trial_id":  # which the library looks for in the best of no trials
+            raise
+        raise ValueError(
+            f"expected a complete trial with a score, found none of {total} (why they failed, {folder / 'ray'} says); "
+            "change the search space, and give another --output_dir."
+        ) from error
+    return best.run_summary.trials
 
 
-def _row(trial: Any, trials: Trials) -> TrialRow:
+def _asha(mode: str) -> "ASHAScheduler":
+    from ray.tune.schedulers import ASHAScheduler
+
+    # by how much of a trial's own training is done: trials may differ in their number of epochs
+    return ASHAScheduler("percent", metric="objective", mode=mode, max_t=100, grace_period=100 * UNPRUNED)
+
+
+def _row(trial: "Trial", trials: Trials) -> TrialRow:
     last = trial.last_result
-    state = "failed" if trial.status == "ERROR" else "complete" if last.get("complete") else "pruned"
+    ended = trial.status == "TERMINATED" and last.get("scorings")  # after Ctrl-C, it is that of all others, too
+    state = "complete" if last.get("complete") else "pruned" if ended else "failed"
     return TrialRow(
         name=trial.trial_id,
         state=state,
@@ -93,4 +111,13 @@ def _row(trial: Any, trials: Trials) -> TrialRow:
         values={key: trials.space[key].decode(value) for key, value in trial.config.items()},
         scorings=last.get("scorings", 0),
         seconds=last.get("time_total_s"),
+        error=_error(trial),
     )
+
+
+def _error(trial: "Trial") -> str | None:
+    from ray.exceptions import RayTaskError
+
+    error = trial.get_pickled_error()
+    error = error.cause if isinstance(error, RayTaskError) else error  # what Ray says of it is a page
+    return error and f"{type(error).__name__}: {reason(error)}"

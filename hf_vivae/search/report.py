@@ -1,6 +1,5 @@
 """What a search writes at its end: `results.json`, `trials.csv`, pictures and the winner's recipe."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,9 +7,9 @@ from .. import runs
 from ..evaluation.search_figures import history_figure, importance_figure, values_figure
 from ..models import short_name
 from ..prepared import identity
-from .results import Outcome, TrialRow, write_recipe, write_trials
-from .space import Choices
+from .results import Outcome, TrialRow, write_trials
 from .trials import Trials
+from .winner import Winner
 
 SPELLED = {"uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
 
@@ -40,11 +39,11 @@ def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport
     """
     candidates, folder = trials.candidates, trials.folder
     best = outcome.best(candidates.args.greater_is_better)
-    run, args = candidates.with_values(best.values)
     write_trials(folder / "trials.csv", outcome)
     _draw(trials, outcome)
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
-    recipe = write_recipe(folder, run, args, searched, _head(trials, outcome, best))
+    winner = Winner(*candidates.with_values(best.values), searched)
+    recipe = winner.write_recipe(folder, _head(trials, outcome, best))
     content = {
         **identity(candidates.run, candidates.args, trials.prepared),
         "fold": trials.fold.name,
@@ -56,7 +55,8 @@ def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport
         "importance": outcome.importance,
     }
     runs.write_json(folder / "results.json", content)
-    return SearchReport(folder, best, recipe, _describe(trials, outcome, best, recipe))
+    text = _describe(trials, outcome, best, recipe, winner.command(recipe, candidates.recipes))
+    return SearchReport(folder, best, recipe, text)
 
 
 def _score_name(trials: Trials) -> str:
@@ -67,7 +67,8 @@ def _score_name(trials: Trials) -> str:
 def _where(trials: Trials) -> str:
     run = trials.candidates.run
     fold = f", fold {trials.fold.name}" if len(trials.prepared.folds) > 1 else ""
-    return f"{trials.prepared.corpus.name} clips, protocol {run.protocol}{fold}, seed {trials.candidates.args.seed}"
+    split = f"protocol {run.protocol}{fold}, seed {trials.candidates.args.seed}"
+    return f"{trials.prepared.corpus.name} clips, task {run.task}, {split}"
 
 
 def _counted(outcome: Outcome) -> str:
@@ -81,12 +82,9 @@ def _draw(trials: Trials, outcome: Outcome) -> None:
     rows = outcome.trials
     scores, states = [row.score for row in rows], [row.state for row in rows]
     figures = {"history": history_figure(scores, states, title, score, greater)}
-    scales = {
-        key: dimension.choices if isinstance(dimension, Choices) else "log" if dimension.log else "linear"
-        for key, dimension in trials.space.items()
-    }
-    found = [(row.values, row.score) for row in rows if row.score is not None]
-    figures["values"] = values_figure(found, scales, title, score, greater)
+    found = [(row.values, row.score) for row in outcome.scored]
+    space = {key: asdict(dimension) for key, dimension in trials.space.items()}
+    figures["values"] = values_figure(found, space, title, score, greater)
     if outcome.importance is not None:
         figures["importance"] = importance_figure(outcome.importance, title)
     for name, figure in figures.items():
@@ -101,21 +99,15 @@ def _head(trials: Trials, outcome: Outcome, best: TrialRow) -> str:
     )
 
 
-def _describe(trials: Trials, outcome: Outcome, best: TrialRow, recipe: Path) -> str:
-    run = trials.candidates.run
-    own = os.path.relpath(trials.candidates.recipes / "found")
-    use = f"""\
-mkdir -p {own} && cp {recipe} {own}
-python recipes/train.py --model {run.model} --recipe found --data {run.data} --protocol {run.protocol}"""
-    if run.recipe == "none":
-        use = f"this model has no recipes; give the lines of {recipe} as flags of recipes/train.py"
+def _describe(trials: Trials, outcome: Outcome, best: TrialRow, recipe: Path, command: str) -> str:
     values = "\n            ".join(f"{key}: {value}" for key, value in best.values.items())
+    failed = "".join(f"failed      {error}\n" for error in outcome.errors)
     return f"""\
 searched    {_counted(outcome)} on {_where(trials)}
-best        trial {best.name}, {_score_name(trials)} {best.score:.4f}
+{failed}best        trial {best.name}, {_score_name(trials)} {best.score:.4f}
             {values}
 results     {trials.folder / "results.json"}
 recipe      {recipe}
 
 Use it:
-{use}"""
+{command}"""

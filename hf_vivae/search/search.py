@@ -1,32 +1,32 @@
 """A search from its command line to what it writes: one function for the script."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from .. import runs
 from ..checkpoints import find_checkpoint
-from ..corpus_arguments import CorpusArguments
 from ..parsing import parse_run
 from ..prepared import Prepared, prepare
-from ..runs import VOLATILE
 from ..splits import Fold
 from .arguments import SearchArguments, check_searchable, parse_search, search_folder, study_name
 from .candidates import Candidates
+from .question import question
 from .ray_tune import search_with_ray
 from .report import SearchReport, write_report
-from .results import Outcome
 from .space import find_space, read_space
 from .study import Study, outcome
 from .trials import Trials
 
+if TYPE_CHECKING:
+    import optuna
+
 
 def search(argv: list[str], recipes: Path) -> SearchReport:
     """Search for a model's hyperparameters, or go on with a search, and write down what was found.
+
+    What a search had found until it was interrupted is written down, too.
 
     Args:
         argv: flags of `recipes/search.py`.
@@ -47,10 +47,9 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     prepared = prepare(run, args.seed, run.load())
     fold = first_fold(prepared, run.folds)
     trials = Trials(candidates, space, prepared, fold, checkpoint, folder)
-    settings = _settings(trials)
-    read = _carry_out(given, trials, source, settings)
-    with FileLock(folder / ".results.lock"):  # else an earlier reader may write after a later one
-        return write_report(trials, given.backend, read())
+    if given.backend == "ray":
+        return write_report(trials, "ray", search_with_ray(trials, source, given.trials, given.resources_per_trial))
+    return _search_with_optuna(trials, source, given)
 
 
 def first_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
@@ -67,26 +66,20 @@ def first_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
     return prepared.folds[number]
 
 
-def _carry_out(
-    given: SearchArguments, trials: Trials, source: Path, settings: dict[str, Any]
-) -> Callable[[], Outcome]:
-    if given.backend == "ray":
-        found = search_with_ray(trials, source, given.trials, given.resources_per_trial)
-        return lambda: found
-    candidates = trials.candidates
-    name = given.study or study_name(candidates.run, candidates.args)
+def _search_with_optuna(trials: Trials, source: Path, given: SearchArguments) -> SearchReport:
+    name = given.study or study_name(trials.candidates.run, trials.candidates.args)
     storage = given.storage or f"sqlite:///{trials.folder / 'study.db'}"
-    study = Study(name, storage, given.trials, trials).search(source, settings)
-    return lambda: outcome(study, trials)
+    study = Study(name, storage, given.trials, trials, question(trials))
+    opened = study.open()
+    try:
+        study.train(opened, source)
+    except BaseException as error:  # of Ctrl-C, too
+        if outcome(opened, trials).scored:
+            error.add_note(f"What was found until then:\n{_report(opened, trials).text}")
+        raise
+    return _report(opened, trials)
 
 
-def _settings(trials: Trials) -> dict[str, Any]:
-    """What all processes of a study must have in common: everything but where they run and find the clips."""
-    run, args = trials.candidates.run, trials.candidates.args
-    places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
-    settings = {
-        **{name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places},
-        **{"data": run.data, "clips": trials.prepared.digest, "fold": trials.fold.name},
-        **{f"space of {key}": str(dimension) for key, dimension in trials.space.items()},
-    }
-    return json.loads(json.dumps(settings))  # as a storage gives them back
+def _report(study: "optuna.Study", trials: Trials) -> SearchReport:
+    with FileLock(trials.folder / ".results.lock"):  # else an earlier reader may write after a later one
+        return write_report(trials, "optuna", outcome(study, trials))

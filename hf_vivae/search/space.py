@@ -103,18 +103,10 @@ Space = dict[str, Range | Choices]
 
 
 def find_space(model: str, recipes: Path) -> Path:
-    """The space that comes with the recipes: of a named model, of probes, or of any other encoder.
-
-    Raises:
-        ValueError: for a named model without one.
-    """
-    spaces = recipes / "search"
-    own, shared = spaces / f"{model}.yaml", spaces / ("probe.yaml" if model.startswith(PROBE) else "encoder.yaml")
-    file = own if model in MODELS or own.is_file() else shared
-    if not file.is_file():
-        there = ", ".join(sorted(path.name for path in spaces.glob("*.yaml")))
-        raise ValueError(f"expected the search space {file}, found {there}; give one of these or your own as --space.")
-    return file
+    """The space that comes with the recipes: a model's own, or that of its kind, `vit`, `probe` or `encoder`."""
+    kind = "probe" if model.startswith(PROBE) else "vit" if model in MODELS else "encoder"
+    own, shared = (recipes / "search" / f"{name}.yaml" for name in (model, kind))
+    return own if own.is_file() else shared
 
 
 def read_space(file: Path) -> Space:
@@ -135,7 +127,13 @@ def read_space(file: Path) -> Space:
 
 
 class _Loader(yaml.SafeLoader):
-    """The library's, with the decimal numbers of YAML 1.2."""
+    """The library's, with the decimal numbers of YAML 1.2, and without its silence on keys that are there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -162,6 +160,8 @@ def _choices(values: Any, where: str) -> Choices:
         raise ValueError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
     if None in values:
         raise ValueError(f"{where} has the choice null, which leaves a flag at its recipe's value; write the value.")
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise ValueError(f"expected {where} to list different choices, found {twice[0]!r} twice; remove one.")
     return Choices(tuple(values))
 
 

@@ -66,9 +66,11 @@ def sign_of_life(folder: Path) -> Iterator[Path]:
     """A lock in a folder that this process holds as long as it lives; trials name it."""
     runs.make_folder(folder)
     file = folder / f"{uuid4().hex}.lock"
-    with FileLock(file):
-        yield file
-    file.unlink(missing_ok=True)
+    try:
+        with FileLock(file):
+            yield file
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def fail_dead_trials(study: "optuna.Study", processes: Path) -> None:
@@ -87,6 +89,7 @@ def fail_dead_trials(study: "optuna.Study", processes: Path) -> None:
         lock = processes / trial.user_attrs.get("process", "none")
         if lock.is_file() and _is_free(lock):
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            lock.unlink(missing_ok=True)
 
 
 def _is_free(file: Path) -> bool:

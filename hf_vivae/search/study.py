@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from .candidates import reason
+from .question import check_same_question, remember
 from .results import Outcome, TrialRow
 from .storage import fail_dead_trials, open_storage, sign_of_life
-from .trials import SearchTrainer, Trials
+from .trials import REFUSALS, UNPRUNED, SearchTrainer, Trials
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 TRIALS_FOR_IMPORTANCE = 8  # complete ones; with fewer, a forest has little to split
 KEPT = 75.0  # percent; a median, which is that of complete trials only, would end most, and 100 clips are noisy
 UNPRUNED_TRIALS = 5  # Optuna's default: so many are trained to their end before any is compared with them
-UNPRUNED_SHARE = 4  # no trial ends before this part of its epochs, while the learning rate may still warm up
 
 
 @dataclass(frozen=True)
@@ -30,54 +31,73 @@ class Study:
         storage: URL of a database, or a file `NAME.journal`.
         total: trials that it shall have.
         trials: the runs.
+        settings: what must be the same in all processes.
     """
 
     name: str
     storage: str
     total: int
     trials: Trials
+    settings: dict[str, Any]
 
-    def search(self, source: Path, settings: dict[str, Any]) -> "optuna.Study":
-        """Train what is missing of the study; the study as Optuna has it.
-
-        Args:
-            source: file of the search space.
-            settings: what must be the same in all processes; see `check_same_search`.
+    def open(self) -> "optuna.Study":
+        """The study as Optuna has it, begun where it is not there.
 
         Raises:
-            ValueError: for a storage that cannot be used, a study of other settings, and values that runs refuse.
+            ValueError: for a storage that cannot be used, and a study of other settings.
         """
         import optuna
 
-        args = self.trials.candidates.args
-        options = {
-            "study_name": self.name,
-            "storage": open_storage(self.storage),
-            "load_if_exists": True,
-            "sampler": seeded_sampler(args.seed),
-            "pruner": optuna.pruners.PercentilePruner(
-                KEPT, UNPRUNED_TRIALS, n_warmup_steps=int(args.num_train_epochs / UNPRUNED_SHARE)
-            ),
-        }
-        direction = "maximize" if args.greater_is_better else "minimize"
-        study = optuna.create_study(direction=direction, **options)
-        check_same_search(study, settings)
+        study = optuna.create_study(**self._options)
+        check_same_question(study, self.settings)
+        return study
+
+    def train(self, study: "optuna.Study", source: Path) -> None:
+        """Train what is missing of the study; a trial that cannot be trained counts as failed.
+
+        Args:
+            study: as `open` gives it.
+            source: file of the search space.
+
+        Raises:
+            ValueError: for values that runs refuse, and where another process has just begun the study otherwise.
+        """
         with sign_of_life(self.trials.folder / ".processes") as process:
             fail_dead_trials(study, process.parent)
             if missing := max(0, self.total - count(study)):
                 self.trials.check(source)
+                remember(study, self.settings)
                 trainer = self.trials.trainer(OptunaTrainer)
                 trainer.process, trainer.total = process.name, self.total
-                trainer.hyperparameter_search(
-                    hp_space=trainer.suggest,
-                    n_trials=missing,
-                    direction=direction,
-                    backend="optuna",
-                    gc_after_trial=True,  # Trainer is part of cycles, which would keep each trial's weights
-                    catch=(torch.OutOfMemoryError,),  # the other trials may have smaller batches
-                    **options,
-                )
-        return study
+                self._search(study, trainer, missing)
+
+    def _search(self, study: "optuna.Study", trainer: "OptunaTrainer", missing: int) -> None:
+        try:
+            trainer.hyperparameter_search(
+                hp_space=trainer.suggest,
+                n_trials=missing,
+                backend="optuna",
+                gc_after_trial=True,  # Trainer is part of cycles, which would keep each trial's weights
+                catch=REFUSALS,  # other values may go together, or need less memory
+                **self._options,
+            )
+        except ValueError:
+            if complete_trials(study):  # else it is the library's, for want of a best one
+                raise
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        import optuna
+
+        args = self.trials.candidates.args
+        return {
+            "study_name": self.name,
+            "storage": open_storage(self.storage),
+            "load_if_exists": True,
+            "direction": "maximize" if args.greater_is_better else "minimize",
+            "sampler": seeded_sampler(args.seed),
+            "pruner": optuna.pruners.PercentilePruner(KEPT, UNPRUNED_TRIALS),
+        }
 
 
 class OptunaTrainer(SearchTrainer):
@@ -94,14 +114,17 @@ class OptunaTrainer(SearchTrainer):
         """Train one trial, and no further one once the study has as many as it shall have."""
         import optuna
 
-        def report(score: float, scorings: int) -> None:
+        def report(score: float, scorings: int, done: float) -> None:
             trial.report(score, scorings)
-            if trial.should_prune():
+            if done >= UNPRUNED and trial.should_prune():
                 raise optuna.TrialPruned()
 
         trial.set_user_attr("process", self.process)
         try:
             self.objective = self.trials.train(str(trial.number), self.hp_space(trial), report)
+        except REFUSALS as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {reason(error)}")
+            raise
         finally:
             if count(trial.study) >= self.total:  # this one is still running, and counted
                 trial.study.stop()
@@ -131,35 +154,18 @@ def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
     return SeededByTrial()
 
 
-def check_same_search(study: "optuna.Study", settings: dict[str, Any]) -> None:
-    """Refuse a study whose trials answer another question; one without trials remembers the settings.
-
-    Raises:
-        ValueError: naming what differs.
-    """
-    if not study.trials:
-        study.set_user_attr("settings", settings)
-        return
-    before = study.user_attrs.get("settings")
-    if before is None:
-        raise ValueError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
-    differing = [
-        f"{name} (was {before.get(name)!r}, is {settings.get(name)!r})"
-        for name in sorted(before.keys() | settings.keys())
-        if before.get(name) != settings.get(name)
-    ]
-    if differing:
-        raise ValueError(
-            f"study {study.study_name!r} is another search, which differs in {', '.join(differing)}; repeat its "
-            "settings to continue it, or give another --study."
-        )
-
-
 def count(study: "optuna.Study") -> int:
     """Trials that are finished or on their way; those that failed are made again."""
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)))
+
+
+def complete_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """Trials that were trained to their end."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def outcome(study: "optuna.Study", trials: Trials) -> Outcome:
@@ -172,6 +178,7 @@ def outcome(study: "optuna.Study", trials: Trials) -> Outcome:
             values={key: trials.space[key].decode(value) for key, value in trial.params.items()},
             scorings=len(trial.intermediate_values),
             seconds=trial.duration.total_seconds() if trial.duration else None,
+            error=trial.user_attrs.get("error"),
         )
         for trial in study.trials
     ]
@@ -185,9 +192,8 @@ def importance(study: "optuna.Study") -> dict[str, float] | None:
     a tenth of some dozens is too few.
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-    from optuna.trial import TrialState
 
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = complete_trials(study)
     scores = {trial.value for trial in complete if math.isfinite(trial.value)}
     if len(complete) < TRIALS_FOR_IMPORTANCE or len(scores) < 2:
         return None

@@ -13,14 +13,17 @@ from .. import runs
 from ..arguments import RunArguments, VivaeTrainingArguments
 from ..fitting import fit
 from ..prepared import Prepared
-from ..setups import Setup, make_trainer, set_up
+from ..setups import Setup, make_trainer, set_up, training_clips
 from ..splits import Fold
 from ..trainer import VivaeTrainer
 from .candidates import Candidates, refusal
 from .space import Space
 
 PARTS = ("train", "validation")  # no trainer of a search is given the test clips
-Report = Callable[[float, int], None]
+# what values that flags take may still end in: an error of a configuration, of torch's layers, or of memory
+REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError)
+UNPRUNED = 0.25  # part of its training that no trial ends before, while the learning rate may still warm up
+Report = Callable[[float, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Trials:
         return set_up(run, args, self.prepared, self.parts, self.checkpoint)
 
     def check(self, source: Path) -> None:
-        """Make model and features of each end and choice of the space, so that no trial is the first to.
+        """Make model, features and training clips of each end and choice of the space, before any trial does.
 
         Raises:
             ValueError: naming the line and what is wrong with it.
@@ -69,8 +72,8 @@ class Trials:
                 if run == base:  # what is not of the run is of the training, which flags have checked
                     continue
                 try:
-                    self.set_up(run, args)
-                except (ValueError, TypeError, ArithmeticError) as error:  # of a configuration, or of torch's layers
+                    training_clips(run, args, self.prepared, self.parts["train"], self.set_up(run, args))
+                except REFUSALS as error:
                     raise refusal(key, value, source, error) from error
 
     def trainer(self, trainer_class: type["SearchTrainer"]) -> "SearchTrainer":
@@ -87,10 +90,11 @@ class Trials:
         Args:
             name: of its folder, which keeps its history.
             values: by the keys of the search space.
-            report: is told that score and the number of scorings after each; may raise to end the trial.
+            report: is told that score, the number of scorings, and how much of the training is done, from 0 to 1,
+                after each scoring; may raise to end the trial.
 
         Raises:
-            ValueError: for values that a run refuses together.
+            REFUSALS: for values that do not go together.
         """
         run, args = self.scored_run(values)
         folder = self.folder / "trials" / name
@@ -113,7 +117,7 @@ def for_trial(args: VivaeTrainingArguments, folder: Path) -> VivaeTrainingArgume
 
 
 class KeptScore(TrainerCallback):
-    """Follows the score of a trial by its `metric_for_best_model`; one that is not a number counts for nothing.
+    """Follows the score of a trial by its `metric_for_best_model`; what is not a number is worse than any.
 
     Args:
         args: of the trial.
@@ -126,15 +130,15 @@ class KeptScore(TrainerCallback):
         better = max if args.greater_is_better else min
         self._choose = better if best else lambda _, last: last
         self._report = report
-        self.score = -math.inf if args.greater_is_better else math.inf
+        self._worst = self.score = -math.inf if args.greater_is_better else math.inf
         self.scorings = 0
 
     def on_evaluate(self, args, state, control, metrics, **kwargs) -> None:
         """Tell the engine, by the number of scorings: epochs, not steps, are alike for batches of different size."""
-        if math.isfinite(metrics[self._key]):
-            self.score = self._choose(self.score, metrics[self._key])
+        found = metrics[self._key]
+        self.score = self._choose(self.score, found if math.isfinite(found) else self._worst)
         self.scorings += 1
-        self._report(self.score, self.scorings)
+        self._report(self.score, self.scorings, state.global_step / state.max_steps if state.max_steps else 1.0)
 
 
 class SearchTrainer(VivaeTrainer):

@@ -1,0 +1,144 @@
+"""Searches that do not go as planned: trials that fail, Ctrl-C, and processes that begin one study differently."""
+
+import shlex
+import shutil
+import subprocess
+
+import optuna
+import pytest
+from searches import RECIPES, command, results, rows
+
+from hf_vivae.parsing import parse_run
+from hf_vivae.search import question, trials
+from hf_vivae.search.search import search
+from hf_vivae.search.winner import Winner
+
+pytestmark = pytest.mark.usefixtures("quick_garbage")
+
+
+@pytest.fixture
+def argv(tiny_vivae, tmp_path):
+    return command(tiny_vivae, tmp_path / "out")
+
+
+@pytest.fixture
+def train(monkeypatch):
+    """Sets what the trials of a search do in place of being trained, by their number: a score, or an error."""
+
+    def patch(*planned):
+        def train(self, name, values, report):
+            if isinstance(planned[int(name)], BaseException):
+                raise planned[int(name)]
+            report(planned[int(name)], 1, 1.0)
+            return planned[int(name)]
+
+        monkeypatch.setattr(trials.Trials, "train", train)
+
+    return patch
+
+
+def test_a_trial_that_fails_is_named_with_its_reason_and_the_search_goes_on(argv, tmp_path, train):
+    train(0.5, ValueError("16 clips are too many;\n use fewer."), 0.25, 0.75)
+    report = search(argv, RECIPES)
+    assert results(tmp_path / "out")["trials"] == {"complete": 2, "failed": 1}
+    assert [row["error"] for row in rows(tmp_path / "out")] == [
+        "",
+        "ValueError: 16 clips are too many; use fewer.",
+        "",
+    ]
+    assert "failed      trial 1: ValueError: 16 clips are too many; use fewer.\n" in report.text
+    assert search(argv, RECIPES).best.score == 0.75  # the one that is missing
+
+
+def test_a_search_whose_trials_all_fail_says_why(argv, tmp_path, train):
+    train(*[RuntimeError("shapes do not fit")] * 3)
+    with pytest.raises(ValueError, match=r"found none of 3 \(trial 0: RuntimeError: shapes do not fit\); change the"):
+        search(argv, RECIPES)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
+def test_what_an_interrupted_search_has_found_is_written_down(argv, tmp_path, train, error):
+    train(0.25, 0.5, error, 0.125)
+    with pytest.raises(type(error)) as caught:
+        search(argv, RECIPES)
+    assert results(tmp_path / "out")["trials"] == {"complete": 2, "failed": 1}
+    assert "What was found until then:\nsearched    3 trials (2 complete, 1 failed)" in caught.value.__notes__[0]
+    assert not list((tmp_path / "out" / ".processes").iterdir())
+    search(argv, RECIPES)
+    assert results(tmp_path / "out")["trials"] == {"complete": 3, "failed": 1}
+
+
+def test_a_search_that_is_interrupted_in_its_first_trial_just_ends(argv, tmp_path, train):
+    train(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        search(argv, RECIPES)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_the_lines_below_a_report_train_on_the_clips_of_the_search(argv, tmp_path, train, monkeypatch):
+    train(0.5)
+    recipes = tmp_path / "my recipes"
+    shutil.copytree(RECIPES, recipes)
+    monkeypatch.chdir(tmp_path)
+    argv = [*argv, "--task", "intensity", "--seed", "7", "--output_dir", "some where", "--trials", "1"]
+    text = search(argv, recipes).text
+    *lines, last = text.partition("Use it:\n")[2].splitlines()
+    subprocess.run("\n".join(lines), shell=True, check=True)
+    searched, _ = parse_run(argv[: argv.index("--space")], RECIPES)
+    run, args = parse_run(shlex.split(last)[2:], recipes)
+    for name in ("model", "data", "data_dir", "allow_partial", "protocol"):
+        assert getattr(run, name) == getattr(searched, name)
+    assert (run.task, run.recipe, args.seed) == ("intensity", "found", 7)
+    assert args.num_train_epochs == 2  # of the search's command line
+    assert "task intensity, protocol leave-one-speaker-out" in text
+
+
+def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path):
+    argv = ["--model", "some/where", "--data", "folder", "--data_dir", "my clips", "--learning_rate", "3e-4"]
+    argv += ["--augment", '{"gain_db": 6}', "--select_on", "none"]
+    run, args = parse_run(argv, RECIPES)
+    command = Winner(run, args, {"warmup_steps": "0 to 0.3"}).command(tmp_path / "recipe.yaml", RECIPES)
+    assert command.startswith("python recipes/train.py --model=some/where --data=folder ")
+    assert "--warmup_steps=0" in command  # searched, although it is the default
+    assert parse_run(shlex.split(command)[2:], RECIPES) == (run, args)
+
+
+def test_training_clips_that_no_trial_could_have_are_refused_before_the_first(argv, tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("augment.mel_masks: {low: 0, high: 2}\n")
+    with pytest.raises(ValueError, match=r"bad.yaml lets augment.mel_masks be 2, which is refused: .*"):
+        search([*argv, "--space", str(file)], RECIPES)
+    assert not (tmp_path / "out" / "trials").exists()
+
+
+def test_a_study_that_two_begin_differently_is_refused_to_the_second():
+    study = optuna.create_study()
+    question.remember(study, {"epochs": 3})
+    question.remember(study, {"epochs": 3})
+    with pytest.raises(ValueError, match=r"differs in epochs \(was 3, is 4\); repeat"):
+        question.remember(study, {"epochs": 4})  # which was opened before the first had written
+    question.check_same_question(study, {"epochs": 3})
+
+
+def test_of_two_that_begin_at_the_same_moment_one_at_least_is_refused(monkeypatch):
+    study = optuna.create_study()
+    write = optuna.Study.set_user_attr
+
+    def both_write(self, name, value):
+        write(self, name, value)
+        write(self, f"{question.SETTINGS}of the other", {"epochs": 3})
+
+    monkeypatch.setattr(optuna.Study, "set_user_attr", both_write)
+    with pytest.raises(ValueError, match=r"differs in epochs \(was 3, is 4\)"):
+        question.remember(study, {"epochs": 4})
+    question.check_same_question(study, {"epochs": 3})  # the other goes on
+
+
+def test_a_refusal_names_first_what_others_follow_from_and_not_all():
+    study = optuna.create_study()
+    question.remember(study, {"model": "mlp", **{f"a{number}": 1 for number in range(9)}})
+    with pytest.raises(
+        ValueError, match=r"in model \(was 'mlp', is 'vit'\), a0 .*, a3 \(was 1, is 2\) and 5 more; rep"
+    ):
+        question.check_same_question(study, {"model": "vit", **{f"a{number}": 2 for number in range(9)}})
