@@ -8,10 +8,11 @@ import yaml
 from jinja2 import Environment, TemplateError
 
 from .card_facts import checkpoint_facts, counted, training_facts
-from .card_metadata import base_model, card_stem, card_title, check_metadata, choose_license, make_metadata
+from .card_metadata import base_model, card_stem, card_title, check_metadata, make_metadata
 from .card_scores import Sibling, score_facts, shown_groups, study_rows
 from .corpus import EMOTIONS
 from .evaluation.tables import plain
+from .licenses import choose_license
 from .publication import Publication
 from .templates import open_templates
 

@@ -18,7 +18,7 @@ from .checkpoints import starting_point
 from .evaluation.evaluated import System
 from .evaluation.resampling import LEVEL, Bounds, Estimate
 from .evaluation.system_scores import SystemScores
-from .licenses import check_license, known_license
+from .licenses import check_license
 from .models import MODELS, PROBE, short_name
 from .publication import Publication
 
@@ -125,31 +125,6 @@ def is_hub_id(id_or_folder: str | None) -> bool:
     except HFValidationError:
         return False
     return True
-
-
-def choose_license(corpus: str, base: str | None, license: str | None) -> str:
-    """The licence of a model: as given, or as its clips and the weights that it started from demand.
-
-    Args:
-        corpus: name of its corpus.
-        base: what it started from; None for random weights.
-        license: an identifier of the Hub's list; None for that of VIVAE, of this package where its clips trained
-            random weights, and `unknown` for everything else.
-
-    Raises:
-        ValueError: for an identifier that the Hub does not know, or that allows commercial use of a model of VIVAE.
-    """
-    if license is None and corpus in GENERATED and base is not None:
-        return "unknown"  # such clips demand nothing, and what the first weights do is not known here
-    if license is None:
-        return known_license(corpus) or "unknown"
-    license = check_license(license)
-    if corpus in OF_VIVAE and "-nc" not in license:
-        raise ValueError(
-            f"expected a non-commercial licence for a model that was trained on VIVAE, found {license}; leave it "
-            "out to use cc-by-nc-4.0, the corpus's own."
-        )
-    return license
 
 
 def dataset_name(corpus: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""Licences: which identifiers the Hub knows, which one holds for a corpus, and that a person has confirmed it."""
+"""Licences: which identifiers the Hub knows, and which one holds for a corpus, as a person confirms it, or a model."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+
+from .backbones import BACKBONES
 
 # https://huggingface.co/docs/hub/repositories-licenses
 LICENSES = frozenset({
@@ -39,6 +41,8 @@ def check_license(identifier: str) -> str:
 VIVAE_LICENSE = "cc-by-nc-4.0", "VIVAE's authors publish it under CC BY-NC 4.0"
 OUR_LICENSE = "apache-2.0", "hf_vivae, whose program makes these clips, is Apache-2.0"
 KNOWN = {"vivae": VIVAE_LICENSE, "vivae-core": VIVAE_LICENSE, "synthetic": OUR_LICENSE, "noise": OUR_LICENSE}
+OF_WEIGHTS = {backbone.hub_id: backbone.license for backbone in BACKBONES.values()}
+STAYS = {"-nc": "non-commercial", "-sa": "share-alike"}  # terms that hold for what is made of clips or weights
 
 
 def known_license(corpus_name: str) -> str | None:
@@ -74,6 +78,46 @@ def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], st
             "or do not publish these clips."
         )
     return holds
+
+
+def choose_license(corpus: str, base: str | None, license: str | None) -> str:
+    """The licence of a model: as given, or as its clips and the weights that it started from demand.
+
+    Args:
+        corpus: name of its corpus.
+        base: Hub id or folder of the weights that it started from; None for random ones.
+        license: an identifier of the Hub's list; None for that of VIVAE, for that of the weights where a program made
+            the clips, and for `unknown` where these are not known or exclude each other.
+
+    Raises:
+        ValueError: for an identifier that the Hub does not know, and for one without the terms that clips or weights
+            demand of what is made of them.
+    """
+    if license is None:
+        return _usual_license(corpus, base)
+    license = check_license(license)
+    _check_terms(license, known_license(corpus), "was trained on VIVAE")
+    _check_terms(license, OF_WEIGHTS.get(base), f"started from {base}")
+    return license
+
+
+def _usual_license(corpus: str, base: str | None) -> str:
+    of_clips = known_license(corpus) or "unknown"
+    if base is None or of_clips == "unknown":
+        return of_clips
+    of_weights = OF_WEIGHTS.get(base, "unknown")
+    if "-nc" not in of_clips:
+        return of_weights  # clips that a program made demand nothing
+    return "unknown" if "-sa" in of_weights else of_clips  # share-alike weights allow no further terms
+
+
+def _check_terms(license: str, holds: str | None, which: str) -> None:
+    for term, said in STAYS.items():
+        if term in (holds or "") and term not in license:
+            raise ValueError(
+                f"expected a {said} licence for a model that {which}, found {license}; leave it out, or give one with "
+                f"the terms of {holds}."
+            )
 
 
 def _named(license: str) -> str:

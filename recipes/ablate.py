@@ -1,7 +1,8 @@
 """What each ingredient of a recipe is worth: the recipe whole, without each of them, and with what was tried on top.
 
-python recipes/ablate.py --model vit-32-30 --recipe tuned --data synthetic --protocol speaker-k-fold
-python recipes/ablate.py --model vit-32-30 --recipe tuned --data synthetic --ingredients normalization "patch 32-69"
+python recipes/ablate.py --model vit-32-30 --data synthetic --protocol speaker-k-fold
+python recipes/ablate.py --model vit-32-30 --data synthetic --ingredients normalization "patch 32-69"
+python recipes/ablate.py --model encoder:facebook/wav2vec2-base --data synthetic --folds 0 --seeds 42 43
 """
 
 from pathlib import Path

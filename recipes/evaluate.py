@@ -30,11 +30,14 @@ class EvaluateArguments(CorpusArguments):
     output_dir: str = field(default="runs/evaluation", metadata={"help": "Folder of tables, figures and report."})
 
 
-def main(argv: list[str]) -> None:
-    from hf_vivae.evaluation.evaluate import evaluate
-    from hf_vivae.evaluation.evaluation_text import format_evaluation
-
-    parser = FlagParser(EvaluateArguments, allow_abbrev=False, description=__doc__.splitlines()[0])
+def make_parser() -> FlagParser:
+    """All arguments."""
+    parser = FlagParser(
+        EvaluateArguments,
+        allow_abbrev=False,
+        usage="%(prog)s RUN [RUN ...] [arguments]",  # --ensemble takes all names behind it
+        description=__doc__.splitlines()[0],
+    )
     parser.add_argument(
         "runs", nargs="+", metavar="RUN", help="Run folder, or a folder with any number; a checkpoint with --data."
     )
@@ -42,10 +45,17 @@ def main(argv: list[str]) -> None:
         "--ensemble",
         nargs="*",
         metavar="NAME",
-        help="Systems to join, seed by seed, to one more by the mean of their probabilities; all on the same clips "
-        "without names, and the seeds of a system that is named alone.",
+        help="Systems to join, seed by seed, to one more by the mean of their probabilities. "
+        "Without names, all on the same clips are joined; a system that is named alone is joined over its seeds.",
     )
-    given, unknown = parser.parse_known_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    from hf_vivae.evaluation.evaluate import evaluate
+    from hf_vivae.evaluation.evaluation_text import format_evaluation
+
+    given, unknown = make_parser().parse_known_args(argv)
     refuse_unknown(unknown, vars(given))
     names, ensemble = vars(given).pop("runs"), vars(given).pop("ensemble")
     arguments = EvaluateArguments(**vars(given))

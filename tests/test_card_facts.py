@@ -134,6 +134,13 @@ def test_a_licence_that_vivae_forbids_is_refused(publication):
     assert "Name VIVAE's authors. The Python files here are those of hf_vivae, Apache-2.0.\n" in text
 
 
+def test_terms_that_do_not_fit_together_are_said(tmp_path):
+    text = render_card(CARDS, REPO, publish(tmp_path, "microsoft/wavlm-large", "vivae"))
+    assert "license: unknown\n" in text
+    assert "VIVAE is licensed CC BY-NC 4.0, the weights that it started from under share-alike terms" in text
+    assert "this model is published under" not in text
+
+
 def test_what_the_weights_started_from_is_said(tmp_path):
     own = {"model_name_or_path": "/home/anna/base"}
     text = render_card(CARDS, REPO, publish(tmp_path / "a", "wav2vec2", "vivae", settings=own))
@@ -223,6 +230,27 @@ def test_a_cut_is_exact_and_said_in_short(tmp_path):
     kept = {"samples": np.zeros((40000, 1)), "sampling_rate": 16000}
     exec(cut, kept)
     assert len(kept["samples"]) == 27787
+
+
+@pytest.mark.parametrize(
+    ("extractor", "words"),
+    [
+        (
+            {"n_samples": 96000, "return_attention_mask": False},
+            "its first 6 s; a shorter clip is padded with silence.",
+        ),  # Whisper's window
+        ({"n_samples": 480000, "cut_to_clips": True}, "its first 30 s.\n"),
+        (
+            {"max_length": 1024, "return_attention_mask": False},
+            "its first 10.2 s; a shorter clip is padded with silence.",
+        ),  # AST's
+        ({"num_samples": 4000, "return_attention_mask": True, "auto_map": {}}, "its first 0.25 s.\n"),
+    ],
+)
+def test_what_is_heard_of_a_clip_is_said(extractor, words, tmp_path):
+    publication = publish(tmp_path, "someone/hubert-tiny", "vivae")
+    change(publication.checkpoint / "preprocessor_config.json", **extractor)
+    assert f"16,000 samples a second: {words}" in render_card(CARDS, REPO, publication)
 
 
 def test_an_installed_package_has_no_commit(publication):

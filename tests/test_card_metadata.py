@@ -10,7 +10,7 @@ from loopback_hub.card_rules import check_card
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
-from hf_vivae.card_metadata import base_model, base_on_hub, check_metadata, choose_license, is_hub_id, make_metadata
+from hf_vivae.card_metadata import base_model, base_on_hub, check_metadata, is_hub_id, make_metadata
 from hf_vivae.models import MODELS
 from hf_vivae.publication import Publication
 from hf_vivae.runs import read_predictions
@@ -147,35 +147,6 @@ def test_a_folder_is_no_hub_id(tmp_path, monkeypatch):
     assert is_hub_id("facebook/hubert")
     for text in (None, "models/hubert", "/models/hubert", "a/b/c", "hubert", "~/hubert", "some/--"):
         assert not is_hub_id(text)
-
-
-@pytest.mark.parametrize(
-    ("corpus", "base", "given", "expected"),
-    [
-        ("vivae", None, None, "cc-by-nc-4.0"),
-        ("vivae-core", "some/one", None, "cc-by-nc-4.0"),
-        ("vivae", None, "CC-BY-NC-SA-4.0", "cc-by-nc-sa-4.0"),
-        ("synthetic", None, None, "apache-2.0"),
-        ("synthetic", "some/one", None, "unknown"),
-        ("noise", None, "mit", "mit"),
-        ("folder", None, None, "unknown"),
-        ("folder", "some/one", "cc0-1.0", "cc0-1.0"),
-    ],
-)
-def test_the_licence_follows_from_clips_and_weights(corpus, base, given, expected):
-    assert choose_license(corpus, base, given) == expected
-
-
-@pytest.mark.parametrize(
-    ("corpus", "given", "sentence"),
-    [
-        ("vivae", "mit", "expected a non-commercial licence for a model that was trained on VIVAE, found mit; leave"),
-        ("folder", "my-own", "expected an identifier of the Hub's list of licences, found 'my-own'"),
-    ],
-)
-def test_other_licences_are_refused(corpus, given, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        choose_license(corpus, None, given)
 
 
 def test_good_metadata_is_accepted_by_us_and_by_the_hub():

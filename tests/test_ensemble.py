@@ -128,6 +128,15 @@ def test_two_halves_are_a_whole_in_every_file(pair, tmp_path, capsys):
         assert [row["system"] for row in csv.DictReader(text)].count(f"{name} *") == 0
 
 
+def test_the_usage_has_the_folders_before_the_names_that_would_take_them(capsys):
+    with pytest.raises(SystemExit):
+        script(EVALUATE).main(["--help"])
+    usage = capsys.readouterr().out.split("\n\n")[0]
+    assert usage.endswith("RUN [RUN ...] [arguments]")
+    with pytest.raises(ValueError, match=r"the following arguments are required: RUN; see --help"):
+        script(EVALUATE).main(["--ensemble", "mlp paper", "vit-32-30 paper", "runs"])
+
+
 def test_without_an_ensemble_nothing_is_said_of_one(pair, tmp_path):
     group = evaluate(tmp_path, pair, "--baseline", "mlp paper")
     assert [system["name"] for system in group["systems"]] == ["mlp paper", "vit-32-30 paper"]
@@ -249,8 +258,9 @@ def alone(root: Path) -> None:
             redrawn,
             [],
             r"expected members of an ensemble to test the same clips in each fold, found that for S01_\w+_000\.wav in "
-            r"fold 1-of-3 seed 1 of mlp paper tested it and seed 2 of mlp paper trained on it; name systems with the "
-            r"same folds with --ensemble \(the folds of most protocols depend on the seed\)\.$",
+            r"fold 1-of-3 seed 1 of mlp paper tested it and seed 2 of mlp paper trained on it; name others with "
+            r"--ensemble \(seeds of one system can be joined under a protocol that tests the same clips with each, "
+            r"such as leave-one-speaker-out\)\.$",
         ),
         (
             in_part,

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback_hub.card_rules import LICENSES as RULES
 
-from hf_vivae.licenses import LICENSES, check_license, confirm_license, known_license
+from hf_vivae.backbones import BACKBONES
+from hf_vivae.licenses import LICENSES, check_license, choose_license, confirm_license, known_license
 
 
 def test_the_list_holds_every_license_of_the_rules_for_cards():
@@ -65,3 +66,61 @@ def test_a_folder_has_any_license_that_the_hub_knows():
 def test_other_names_no_license():
     with pytest.raises(ValueError, match="expected a licence that its identifier names, found 'other', for which"):
         confirm_license("folder", "other")
+
+
+# --- models
+
+WAVLM, WHISPER = "microsoft/wavlm-large", "openai/whisper-base"  # share-alike, and free
+
+
+@pytest.mark.parametrize(
+    ("corpus", "base", "given", "expected"),
+    [
+        ("vivae", None, None, "cc-by-nc-4.0"),
+        ("vivae", None, "CC-BY-NC-SA-4.0", "cc-by-nc-sa-4.0"),
+        ("vivae-core", "some/one", None, "cc-by-nc-4.0"),
+        ("vivae", WHISPER, None, "cc-by-nc-4.0"),
+        ("vivae", WAVLM, None, "unknown"),
+        ("vivae", WAVLM, "cc-by-nc-sa-4.0", "cc-by-nc-sa-4.0"),
+        ("synthetic", None, None, "apache-2.0"),
+        ("synthetic", "some/one", None, "unknown"),
+        ("synthetic", WHISPER, None, "apache-2.0"),
+        ("synthetic", WAVLM, None, "cc-by-sa-3.0"),
+        ("noise", WAVLM, "CC-BY-SA-4.0", "cc-by-sa-4.0"),
+        ("noise", None, "mit", "mit"),
+        ("folder", None, None, "unknown"),
+        ("folder", WHISPER, None, "unknown"),
+        ("folder", WHISPER, "cc0-1.0", "cc0-1.0"),
+    ],
+)
+def test_the_licence_of_a_model_follows_from_clips_and_weights(corpus, base, given, expected):
+    assert choose_license(corpus, base, given) == expected
+
+
+@pytest.mark.parametrize(
+    ("corpus", "base", "given", "sentence"),
+    [
+        ("vivae", None, "mit", r"expected a non-commercial licence for a model that was trained on VIVAE, found mit; "
+         r"leave it out, or give one with the terms of cc-by-nc-4\.0\.$"),
+        ("vivae", WAVLM, "cc-by-sa-3.0", "expected a non-commercial licence .* found cc-by-sa-3.0; "),
+        ("vivae", WAVLM, "cc-by-nc-4.0", "expected a share-alike licence .* started from microsoft/wavlm-large, f"),
+        ("synthetic", WAVLM, "apache-2.0", "expected a share-alike licence for a model that started from microsoft/"
+         r"wavlm-large, found apache-2.0; leave it out, or give one with the terms of cc-by-sa-3\.0\.$"),
+        ("folder", None, "my-own", "expected an identifier of the Hub's list of licences, found 'my-own'"),
+    ],
+)  # fmt: skip
+def test_licences_without_the_terms_of_clips_or_weights_are_refused(corpus, base, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        choose_license(corpus, base, given)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@given(given_license=st.sampled_from(sorted(LICENSES)))
+def test_terms_of_a_named_encoder_are_never_lost(name, given_license):
+    backbone = BACKBONES[name]
+    for corpus, license in (("synthetic", None), ("synthetic", given_license), ("folder", given_license)):
+        try:
+            found = choose_license(corpus, backbone.hub_id, license)
+        except ValueError:
+            continue
+        assert all(term in found for term in ("-nc", "-sa") if term in backbone.license)

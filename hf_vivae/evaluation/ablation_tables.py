@@ -22,13 +22,14 @@ from .tables import Table
 
 WHOLE = "whole recipe"
 SCORES = {"accuracy": "accuracy", "uar": "UAR"}
+ADDED = "with "  # how the names of rows begin that add to the recipe
+DRAWN = {"speakers": "speakers, which hold for unseen voices", "clips": "clips"}
 CAPTION = (
     "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
-    "the test clips of all folds together, means over seeds, with 95 % bootstrap bounds over clips. Differences are "
-    "the row minus the whole recipe on the same clips and seeds, in points, with 95 % bounds of the paired bootstrap "
-    "over clips: below 0, what was taken away pays; above 0, what was added does. p is McNemar's, beside it adjusted "
-    "for the number of rows (Holm). Bounds over speakers, which hold for unseen voices, are in the figures and in "
-    "ablation.json. "
+    "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. Below 0, what was taken "
+    "away pays; above 0, what was added does. p is McNemar's of the accuracies, adjusted for the number of rows "
+    "(Holm). What was taken away comes first, each part sorted by the difference in UAR. "
     "{baselines}Seconds are those of all folds of a seed, since the last start of a run that was interrupted; the "
     'first row also computes features, which others may share. "-": the row that others are compared with, or several '
     "seeds, of which McNemar's test is not."
@@ -36,7 +37,11 @@ CAPTION = (
 
 
 def report_ablation(
-    folder: Path, recipe: str, places: Mapping[str, Sequence[Path]], settings: Mapping[str, Mapping[str, Any]]
+    folder: Path,
+    recipe: str,
+    places: Mapping[str, Sequence[Path]],
+    settings: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str] = (),
 ) -> str:
     """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; the first as text.
 
@@ -44,27 +49,32 @@ def report_ablation(
         folder: of the ablation.
         recipe: what was ablated: model and recipe.
         places: run folders of each row by its name, `WHOLE` first.
-        settings: what each row changes in the recipe, by its name.
+        settings: what each ingredient changes in the recipe, by the name of its row.
+        notes: sentences to stand below the table.
 
     Raises:
         ValueError: where a row has no finished run, or seeds with different folds.
     """
-    scores, notes = score_ablation(places)
+    scores, left_out = score_ablation(places)
+    notes = [*notes, *left_out]
     table = ablation_table(scores, recipe)
     text = "\n".join([table.to_markdown(), *notes])
     write_text(folder / "ablation.md", text)
     write_text(folder / "ablation.csv", table.to_csv())
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    content = {"recipe": recipe, "caption": table.caption, "rows": rows, "settings": settings}
+    content = {"recipe": recipe, "caption": table.caption, "rows": rows}
+    content |= {"settings": {row: settings[row] for row in places if row in settings}}
     write_json(folder / "ablation.json", {**content, "evaluation": evaluation_results([scores], notes)})
     for key, said in SCORES.items() if scores.pairs else ():
-        title = f"Changes to {recipe}, {where(scores.group.clips)}"
+        title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}"
         difference_figure([_point(pair, key) for pair in scores.pairs], said, title).savefig(folder / f"{key}.png")
     return text
 
 
 def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, list[str]]:
-    """Rows as systems in their order, compared with the whole recipe, and a sentence for all that is left out.
+    """Rows as systems, each compared with the whole recipe, and a sentence for all that is left out.
+
+    The whole recipe comes first, then what was taken away, then what was added, each by the difference in UAR.
 
     Args:
         places: as for `report_ablation`.
@@ -82,9 +92,10 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
     group = Group(systems[0].folds[0].clips, systems[0].folds[0].labels, tuple(systems))
     with tqdm(total=len(systems), desc="scoring", unit="row", delay=1) as progress:
         scores = score_group(group, WHOLE, progress.update)
-    order = list(places)
+    pairs = sorted(scores.pairs, key=lambda pair: (pair.first.name.startswith(ADDED), pair.comparison.uar.value))
+    compared = [WHOLE, *(pair.first.name for pair in pairs)]
+    order = [*compared, *(name for name in places if name not in compared)]
     rows = sorted(scores.systems, key=lambda row: order.index(row.system.name))
-    pairs = sorted(scores.pairs, key=lambda pair: order.index(pair.first.name))
     return replace(scores, systems=tuple(rows), pairs=tuple(pairs)), [*left_out, *scores.not_compared]
 
 
@@ -104,47 +115,43 @@ def ablation_table(scores: GroupScores, recipe: str) -> Table:
         scores: as `score_ablation` gives them.
         recipe: what was ablated, for the caption.
     """
-    columns: dict[str, str | None] = {"variant": None}
+    columns: dict[str, str | None] = {"variant": None, **dict.fromkeys(SCORES.values(), ".1%")}
     for said in SCORES.values():
-        columns |= dict.fromkeys((said, f"{said} from", f"{said} to"), ".1%")
-    for said in SCORES.values():
-        ends = (f"{said} difference from", f"{said} difference to")
-        columns |= dict.fromkeys((f"{said} difference (points)", *ends), "+.1f")
-    columns |= {"p": ".2g", "p adjusted": ".2g", "seconds": ".0f"}
+        columns |= dict.fromkeys((f"{said} difference (points)", f"{said} from", f"{said} to"), "+.1f")
+    columns |= {"p adjusted": ".2g", "seconds": ".0f"}
+    over_speakers = all(pair.comparison.uar.speakers for pair in scores.pairs)
+    drawn = "speakers" if over_speakers else "clips"
     pairs = {pair.first.name: pair for pair in scores.pairs}
-    rows = [_row(row, pairs.get(row.system.name)) for row in scores.systems]
-    return make_table("ablation", _caption(scores, recipe), columns, rows)
+    rows = [_row(row, pairs.get(row.system.name), drawn) for row in scores.systems]
+    return make_table("ablation", _caption(scores, recipe, drawn), columns, rows)
 
 
-def _caption(scores: GroupScores, recipe: str) -> str:
+def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
     systems, clips = [row.system for row in scores.systems], scores.group.clips
     said = CAPTION.format(
         recipe=recipe,
         where=where(clips),
         covered=systems[0].covered,
         seeds=", ".join(systems[0].seeds),
+        drawn=DRAWN[drawn],
         baselines=baselines(scores),
     )
     synthetic = f" {SYNTHETIC}" if clips.corpus == "synthetic" else ""
     return f"{said}{synthetic}{explain_stars(systems)}"
 
 
-def _row(row: SystemScores, pair: Pair | None) -> Row:
+def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
     system = row.system
     found: Row = {"variant": starred(system), "seconds": sum(fold.seconds for fold in system.folds) / len(system.runs)}
+    found |= {said: row.estimates[key].value for key, said in SCORES.items()}
+    if pair is None:
+        return found
     for key, said in SCORES.items():
-        found |= {said: row.estimates[key].value, **_ends(said, row.estimates[key], 1)}
-        if pair is not None:
-            estimate, heading = getattr(pair.comparison, key), f"{said} difference"
-            found |= {f"{heading} (points)": 100 * estimate.value, **_ends(heading, estimate, 100)}
-    if pair is not None:
-        found |= {"p": pair.comparison.p_value, "p adjusted": pair.adjusted}
-    return found
-
-
-def _ends(heading: str, estimate: Estimate, scale: float) -> Row:
-    low, high = (None, None) if estimate.clips is None else (scale * end for end in estimate.clips)
-    return {f"{heading} from": low, f"{heading} to": high}
+        estimate: Estimate = getattr(pair.comparison, key)
+        found[f"{said} difference (points)"] = 100 * estimate.value
+        if bounds := getattr(estimate, drawn):
+            found |= {f"{said} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
+    return {**found, "p adjusted": pair.adjusted}
 
 
 def _point(pair: Pair, key: str) -> dict[str, Any]:

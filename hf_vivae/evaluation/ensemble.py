@@ -141,8 +141,8 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
         )
         raise ValueError(
             f"expected members of an ensemble to test the same clips in each fold, found that for {file} in fold "
-            f"{fold} {found}; name systems with the same folds with --ensemble (the folds of most protocols depend on "
-            "the seed)."
+            f"{fold} {found}; name others with --ensemble (seeds of one system can be joined under a protocol that "
+            "tests the same clips with each, such as leave-one-speaker-out)."
         )
 
 

@@ -1,0 +1,185 @@
+"""Which runs an ablation takes: the recipe whole, without each ingredient, and with what was tried on top of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .arguments import RunArguments, VivaeTrainingArguments
+from .backbones import BACKBONES, is_encoder
+from .evaluation.ablation_tables import WHOLE
+from .flags import FlagParser, did_you_mean
+from .ingredients import Ingredients, read_ingredients, row_folder
+from .models import MODELS, split_name
+from .parsing import as_flags, default_output_dir, parse_run
+from .runs import VOLATILE
+
+
+@dataclass
+class AblationArguments:
+    """Which ingredients of which recipe; all other flags are those of `recipes/train.py`, and hold for every run."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "A model that recipes are for: a named one, or encoder:<id or folder>."}
+    )
+    recipe: str = field(default="tuned", metadata={"help": "The recipe that is taken apart."})
+    ingredients: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Those of recipes/ablation/<model>.yaml to train, by name; all by default. The table has all that "
+            "are finished."
+        },
+    )
+    seeds: list[int] | None = field(default=None, metadata={"help": "Of split and training; --seed by default."})
+    output_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of runs and table; runs/<data>/ablation/<recipe>-<model>-<protocol>-<task> if absent."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.model and not (self.model in MODELS or is_encoder(self.model)):
+            raise ValueError(
+                f"expected a named model or encoder:<id or folder>, which have recipes, found --model {self.model}"
+                f"{did_you_mean(self.model, (*MODELS, *BACKBONES))}; give one of these, such as "
+                f"encoder:{split_name(self.model)[1]}."
+            )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run: the whole recipe or a change of it, with one seed.
+
+    Args:
+        name: of the change, such as `without weight decay`.
+        folder: of the run.
+        arguments: what to train on what.
+        training: how to train.
+    """
+
+    name: str
+    folder: Path
+    arguments: RunArguments
+    training: VivaeTrainingArguments
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for.
+
+    Args:
+        flags: of `recipes/train.py`, that all runs share.
+        recipes: folder of the recipes.
+        ingredients: of the recipe.
+        seeds: of split and training.
+        output: folder of the ablation.
+        variants: the runs to train, the whole recipe first.
+    """
+
+    flags: list[str]
+    recipes: Path
+    ingredients: Ingredients
+    seeds: list[int]
+    output: Path
+    variants: list[Variant]
+
+
+def plan_ablation(argv: list[str], recipes: Path) -> Plan:
+    """The runs of a command line, none of them trained.
+
+    Args:
+        argv: as for `ablate`.
+        recipes: folder of the recipes.
+
+    Raises:
+        ValueError: for a model without recipes, and an ingredient that is not there, changes nothing, or changes
+            clips, folds or seeds.
+    """
+    parser = FlagParser(
+        AblationArguments,
+        allow_abbrev=False,
+        description=AblationArguments.__doc__,
+        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help.",
+    )
+    namespace, rest = parser.parse_known_args(argv)
+    given = AblationArguments(**vars(namespace))
+    if any(flag.partition("=")[0] == "--config" for flag in rest):
+        raise ValueError("an ablation takes a recipe apart, found --config, which repeats a run; give its --recipe.")
+    flags = [*as_flags({"model": given.model, "recipe": given.recipe}), *rest]
+    run, args = parse_run(flags, recipes)
+    ingredients, seeds = read_ingredients(recipes, run.model), given.seeds or [args.seed]
+    output = Path(given.output_dir or default_folder(run))
+    variants = plan_variants(flags, ingredients.choose(given.ingredients), seeds, output, recipes)
+    return Plan(flags, recipes, ingredients, seeds, output, variants)
+
+
+def default_folder(run: RunArguments) -> Path:
+    """Folder of the ablation of a recipe: runs/<data>/ablation/<recipe>-<model>-<protocol>-<task>."""
+    place = Path(default_output_dir(run, 0))
+    return Path("runs", run.data, "ablation", f"{place.parent.name}-{place.name.removesuffix('-seed0')}")
+
+
+def plan_variants(
+    flags: list[str], changes: Mapping[str, dict[str, Any]], seeds: Sequence[int], output: Path, recipes: Path
+) -> list[Variant]:
+    """Runs in their order: the whole recipe first, then each change, with every seed.
+
+    Args:
+        flags: of `recipes/train.py`.
+        changes: settings by the name of the change, which win over the flags; `model_config` field by field, and None
+            for an argument that is absent by default.
+        seeds: of split and training.
+        output: folder of the ablation.
+        recipes: folder of the recipes.
+
+    Raises:
+        ValueError: for settings that are unknown, do not fit, or change nothing.
+    """
+    config = parse_run(flags, recipes)[0].model_config
+    planned = []
+    for name, settings in {WHOLE: {}, **changes}.items():
+        # a flag that is given twice counts once, and the command line may have its own
+        merged = {"model_config": {**config, **settings["model_config"]}} if "model_config" in settings else {}
+        for seed in seeds:
+            folder = output / "runs" / row_folder(name) / f"seed{seed}"
+            added = as_flags({**settings, **merged, "seed": seed, "output_dir": str(folder)})
+            planned.append(_take_away(_variant(name, folder, [*flags, *added], recipes), settings))
+    _check_changes(planned, len(seeds))
+    return planned
+
+
+def _variant(name: str, folder: Path, flags: list[str], recipes: Path) -> Variant:
+    try:
+        return Variant(name, folder, *parse_run(flags, recipes))
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')} (the settings of {name!r}).") from error
+
+
+def _take_away(variant: Variant, settings: Mapping[str, Any]) -> Variant:
+    """The variant without the arguments that are None, which no flag can say where a recipe has them."""
+    parts = (variant.arguments, variant.training)
+    optional = {entry.name: part for part in parts for entry in fields(part) if entry.default is None}
+    for name in (name for name, value in settings.items() if value is None):
+        if name not in optional:
+            raise ValueError(
+                f"expected null only for arguments that are absent by default, found {name} in {variant.name!r}; give "
+                "it a value."
+            )
+        setattr(optional[name], name, None)
+    return variant
+
+
+def _check_changes(planned: Sequence[Variant], seeds: int) -> None:
+    whole = _settings(planned[0])
+    for variant in planned[seeds::seeds]:
+        if _settings(variant) == whole:
+            raise ValueError(
+                f"expected ingredients that change the recipe as it is trained, found that the settings of "
+                f"{variant.name!r} change nothing in it; name others with --ingredients."
+            )
+
+
+def _settings(variant: Variant) -> dict[str, Any]:
+    settings = {**asdict(variant.arguments), **variant.training.to_dict()}
+    return {name: value for name, value in settings.items() if name not in VOLATILE}

@@ -1,0 +1,103 @@
+"""The ingredients of a recipe: what takes each away, what was tried on top, and which lines an ablation keeps."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .corpus.schema import check_choice
+from .evaluation.fold_folders import GROUPING, SEEDS
+from .parsing import recipe_file
+
+SECTIONS = ("without", "with")  # what is taken away from the recipe, and what was tried on top of it
+KEPT = "kept"  # lines of the recipe that no row takes away, each with the reason
+FIXED = {*GROUPING, *SEEDS, "model", "recipe", "num_groups", "folds", "output_dir"}  # the same for all
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What `recipes/ablation/<model>.yaml` says.
+
+    Args:
+        changes: settings by the name of their row, `without <ingredient>` or `with <ingredient>`.
+        kept: by lines of the recipe that no row takes away, why.
+    """
+
+    changes: dict[str, dict[str, Any]]
+    kept: dict[str, str]
+
+    def choose(self, names: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+        """The changes of some ingredients, in the order of the file; all without names.
+
+        Raises:
+            ValueError: for a name that there is not.
+        """
+        known = {row: row.split(" ", 1)[1] for row in self.changes}
+        for name in names or ():
+            check_choice("--ingredients", name, list(known.values()))
+        return {row: self.changes[row] for row, name in known.items() if names is None or name in names}
+
+    def say_kept(self) -> str:
+        """A sentence on what is the same in every row."""
+        return f"In every row as in the recipe: {'; '.join(f'{key} ({why})' for key, why in self.kept.items())}."
+
+
+def read_ingredients(recipes: Path, model: str) -> Ingredients:
+    """The ingredients of a model's recipe; an encoder that has no file of its own shares one with the others.
+
+    Args:
+        recipes: folder of the recipes.
+        model: a model that recipes are for.
+
+    Raises:
+        ValueError: where there is no such file, or it does not hold ingredients.
+    """
+    file = recipe_file(recipes / "ablation", model)
+    if not file.is_file():
+        raise ValueError(f"expected the ingredients of {model} in {file}, found no such file; write it.")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+    _check_content(file, content)
+    rows = {f"{part} {name}": settings for part in SECTIONS for name, settings in content.get(part, {}).items()}
+    _check_rows(file, rows)
+    return Ingredients(rows, content.get(KEPT, {}))
+
+
+def row_folder(row: str) -> str:
+    """Name of the folder with the runs of a row."""
+    return re.sub(r"[^\w.]+", "-", row)
+
+
+def _check_content(file: Path, content: Any) -> None:
+    fits = isinstance(content, dict) and content.keys() <= {*SECTIONS, KEPT} and _all(content, dict)
+    fits = fits and all(_all(content.get(part, {}), dict) for part in SECTIONS) and _all(content.get(KEPT, {}), str)
+    if not fits:
+        raise ValueError(
+            f"expected {file} to hold 'without' or 'with', and below them ingredients with their settings, and "
+            f"reasons below '{KEPT}', found {str(content)[:60]!r}; mend it."
+        )
+
+
+def _all(content: Mapping[str, Any], kind: type) -> bool:
+    return all(isinstance(value, kind) for value in content.values())
+
+
+def _check_rows(file: Path, rows: Mapping[str, dict[str, Any]]) -> None:
+    folders: dict[str, str] = {}
+    for row, settings in rows.items():
+        if fixed := sorted(settings.keys() & FIXED):
+            raise ValueError(
+                f"expected ingredients in {file} that leave clips, folds and seeds as they are, found {fixed[0]} in "
+                f"{row!r}; remove it."
+            )
+        other = folders.setdefault(row_folder(row), row)
+        if other != row:
+            raise ValueError(
+                f"expected ingredients in {file} whose folders have names of their own, found {row_folder(row)} for "
+                f"{other!r} and {row!r}; rename one of them."
+            )

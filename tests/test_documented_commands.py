@@ -1,0 +1,129 @@
+"""Every command that a page or a script shows is understood by that script, which nobody has to run for this."""
+
+import ast
+import re
+import shlex
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from runner import ROOT, script
+
+RECIPES = ROOT / "recipes"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", RECIPES / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = sorted(RECIPES.glob("*.py"))
+YAMLS = sorted(RECIPES.rglob("*.yaml"))
+CALL = re.compile(r"(?:python|accelerate|torchrun)\b[^\n`]*?recipes/(\w+)\.py(?![\w.])([^\n`]*)")
+REST = "..."  # stands for flags that are shown elsewhere
+
+
+def calls(text: str, place: Path) -> list[tuple[str, list[str], str]]:
+    """Script, flags and place of each command in a text; variables of its loops and assignments have a value."""
+    text = text.replace("\\\n", " ")
+    values = dict(re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE))
+    values |= dict(re.findall(r"^for (\w+) in (\S+)", text, re.MULTILINE))
+    found = []
+    for name, line in CALL.findall(text):
+        # an assignment escapes its quotes, and the shell splits what it stands for without looking at them
+        words = [values[word[1:]].replace("\\", "").split(" ") if word.startswith("$") else [word]
+                 for word in shlex.split(line, comments=True)]  # fmt: skip
+        found.append((name, [*chain(*words)], str(place.relative_to(ROOT))))
+    return [call for call in found if call[1] != [REST]]
+
+
+def commands() -> list[tuple[str, list[str], str]]:
+    found = [call for page in PAGES for call in calls(page.read_text(), page)]
+    found += [call for file in SCRIPTS for call in calls(ast.get_docstring(ast.parse(file.read_text())), file)]
+    return found + [call for file in YAMLS for call in calls(comments(file), file)]
+
+
+def comments(file: Path) -> str:
+    """Those of a YAML; what is indented by more than one command continues the line before."""
+    lines = [line[1:] for line in file.read_text().splitlines() if line.startswith("#")]
+    return re.sub(r"\n {3,}(?=--)", " ", "\n".join(lines)).replace("   (", " # (")
+
+
+COMMANDS = commands()
+
+
+def parsers() -> dict[str, Callable[[list[str]], object]]:
+    """What each script makes of its flags before it does anything."""
+    from hf_vivae.ablation_plan import plan_ablation
+    from hf_vivae.flags import parse_flags, refuse_unknown
+    from hf_vivae.parsing import parse_run
+    from hf_vivae.plan import StudyArguments
+    from hf_vivae.search.arguments import check_searchable, parse_search
+    from hf_vivae.search.space import find_space
+
+    def with_make_parser(name: str) -> Callable[[list[str]], object]:
+        def parse(argv: list[str]) -> object:
+            given, unknown = script(RECIPES / f"{name}.py").make_parser().parse_known_args(argv)
+            refuse_unknown(unknown, vars(given))
+            return given
+
+        return parse
+
+    def of_class(name: str, arguments: str) -> Callable[[list[str]], object]:
+        return lambda argv: parse_flags(getattr(script(RECIPES / f"{name}.py"), arguments), argv, "")
+
+    def search(argv: list[str]) -> object:
+        given, rest = parse_search(argv)
+        run, args = parse_run(rest, RECIPES)
+        check_searchable(run, args)
+        return given.space or find_space(run.model, RECIPES)
+
+    def train(argv: list[str]) -> object:
+        # a recipe that a page tells how to make
+        return parse_run([word if word != "found" else "tuned" for word in argv], RECIPES)
+
+    return {
+        "train": train,
+        "ablate": lambda argv: plan_ablation(argv, RECIPES),
+        "search": search,
+        "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
+        "evaluate": with_make_parser("evaluate"),
+        "push": with_make_parser("push"),
+        "explore": of_class("explore", "ExploreArguments"),
+        "benchmark": of_class("benchmark", "BenchmarkArguments"),
+        "benchmark_attention": of_class("benchmark_attention", "AttentionArguments"),
+    }
+
+
+def test_every_script_has_a_command_somewhere():
+    assert {name for name, _, _ in COMMANDS} == {file.stem for file in SCRIPTS}
+    shown = {place for _, _, place in COMMANDS}
+    assert {str(file.relative_to(ROOT)) for file in SCRIPTS} <= shown, "each script shows how it is called"
+    assert {"README.md", "recipes/README.md", "docs/tuned.md", "recipes/ablation/encoder.yaml"} <= shown
+
+
+@pytest.mark.parametrize(
+    ("name", "argv", "place"), COMMANDS, ids=[f"{place}: {name} {shlex.join(argv)}" for name, argv, place in COMMANDS]
+)
+def test_commands_are_understood(name, argv, place):
+    parsers()[name](argv)
+
+
+def test_the_file_of_ingredients_that_shows_a_command_is_the_one_that_it_reads():
+    from hf_vivae.parsing import recipe_file
+
+    for name, argv, place in COMMANDS:
+        if place.startswith("recipes/ablation"):
+            assert name == "ablate"
+            model = argv[argv.index("--model") + 1]
+            assert recipe_file(RECIPES / "ablation", model) == ROOT / place
+
+
+def test_commands_are_found_in_all_their_shapes():
+    text = (
+        "`python recipes/explore.py --data noise`\n"
+        'quick="--data synthetic --model_config {\\"layers\\":2}"\n'
+        "for protocol in a b; do\n  python recipes/train.py $quick --protocol $protocol # and so on\ndone\n"
+        "python3 -m venv x && accelerate launch recipes/train.py \\\n  --model mlp\n"
+        "torchrun --nproc_per_node 2 recipes/train.py ...\n`recipes/train.py --push_to_hub`\n"
+    )
+    assert [(name, argv) for name, argv, _ in calls(text, ROOT / "x")] == [
+        ("explore", ["--data", "noise"]),
+        ("train", ["--data", "synthetic", "--model_config", '{"layers":2}', "--protocol", "a"]),
+        ("train", ["--model", "mlp"]),
+    ]
