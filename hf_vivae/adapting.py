@@ -1,5 +1,6 @@
 """What of a pretrained encoder is trained: all of it, its last layers, or small matrices beside its weights."""
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,20 +66,22 @@ def freeze(model: PreTrainedModel, what: str) -> None:
 
     Args:
         model: with an encoder of the library; its head is always trained.
-        what: `none`; `feature_encoder`, which turns sound into frames (convolutions, projection, patches);
-            `all_but_last_<k>`, which trains the last `k` layers alone; or `all`.
+        what: `none`; `feature_encoder`, which turns sound into frames (convolutions, projection, patches), without
+            wav2vec2's convolution of positions and norm behind these; `all_but_last_<k>`, all but the last `k` layers,
+            with the norm behind them; or `all`.
 
     Raises:
-        ValueError: for more layers than there are.
+        ValueError: for a model without an encoder of the library, and for more layers than it has.
     """
-    encoder = bare_encoder(model)
-    if what != "none":
-        _spare_front_end(encoder)
+    if what == "none":
+        return
+    encoder = find_encoder(model, "freeze")
+    _spare_front_end(encoder)
     if what == "feature_encoder":
         for name, module in encoder.named_children():
             if name in FRONT_ENDS:
                 module.requires_grad_(False)
-    elif what != "none":
+    else:
         encoder.requires_grad_(False)
     if trained := FREEZE.fullmatch(what)[1]:
         layers = transformer_layers(encoder)
@@ -89,6 +92,25 @@ def freeze(model: PreTrainedModel, what: str) -> None:
             )
         for layer in layers[-int(trained) :]:
             layer.requires_grad_(True)
+
+
+def find_encoder(model: PreTrainedModel, flag: str) -> PreTrainedModel:
+    """The encoder of a model, apart from its head.
+
+    Args:
+        model: of the library, or one that holds an encoder of it.
+        flag: which asks for it.
+
+    Raises:
+        ValueError: for another model.
+    """
+    encoder = bare_encoder(model)
+    if encoder is model or not isinstance(encoder, PreTrainedModel):
+        raise ValueError(
+            f"expected an encoder of the library beside --{flag}, found {type(model).__name__}, which has none; leave "
+            "it out."
+        )
+    return encoder
 
 
 def _spare_front_end(encoder: PreTrainedModel) -> None:
@@ -105,7 +127,7 @@ def transformer_layers(encoder: PreTrainedModel) -> nn.ModuleList:
     return max(lists, key=lambda layers: sum(weight.numel() for weight in layers.parameters()))
 
 
-def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str) -> "PeftModel":
+def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str, folder: Path) -> "PeftModel":
     """Put low-rank matrices beside weights of a model's encoder, in place, and freeze the rest of the encoder.
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
@@ -114,6 +136,7 @@ def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str) 
         model: `EncoderForAudioClassification`, changed in place; its head is trained as a whole.
         arguments: rank, scale and targets.
         source: folder or Hub id of the encoder, which an adapter names.
+        folder: where the encoder lies: a folder's adapter keeps the digest of its weights, a Hub id's the commit.
 
     Raises:
         ValueError: for targets that no linear layer is called, with those that there are.
@@ -137,9 +160,21 @@ def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str) 
         modules_to_save=["head"],
     )
     adapted = get_peft_model(model, config)
+    is_folder = Path(source).is_dir()
     # which peft takes from the model, and that was never loaded as a whole; a folder is found from elsewhere, too
-    config.base_model_name_or_path = str(Path(source).resolve()) if Path(source).is_dir() else source
+    config.base_model_name_or_path = str(Path(source).resolve()) if is_folder else source
+    if arguments.lora_save == "adapter":
+        config.revision = weights_digest(folder) if is_folder else folder.name
     return adapted
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights of a checkpoint."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _linear_layers(model: PreTrainedModel) -> list[str]:

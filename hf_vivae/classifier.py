@@ -15,6 +15,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
 from .checkpoints import resolve_checkpoint
+from .models.features_trimmed import lengthened
 from .models.silence import SilenceTrimmingMixin
 from .trained import load_trained
 
@@ -120,7 +121,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             raise _unusable(name, f"at least {1000 * SHORTEST:g} ms of sound", f"{1000 * seconds:.3g} ms")
         if np.ptp(heard) <= QUIETEST:
             raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
-        return samples if trims else heard
+        return samples if trims else lengthened(extractor, heard)
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:

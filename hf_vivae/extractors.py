@@ -2,14 +2,25 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import (
+    ASTFeatureExtractor,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .models import WaveformFeatureExtractor, build_feature_extractor
+from .models.features_trimmed import lengthened, trimming_extractor
 from .models.features_whisper import MaskedWhisperFeatureExtractor
+from .models.silence import SilenceTrimmingMixin
+
+WHISPER_SECONDS = 30  # which its positions were pretrained for
 
 
 def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
@@ -28,23 +39,55 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtraction
 def fit_extractor_length(
     extractor: FeatureExtractionMixin, settings: PreTrainedConfig, max_seconds: float
 ) -> FeatureExtractionMixin:
-    """The extractor for clips of `max_seconds`, remembering that length where its class can."""
+    """The extractor for clips of `max_seconds`, whatever an earlier training cut them to.
+
+    Whisper's own classifier gets a window of whole seconds, and SEW, whose pooling of frames sees padding, mask or
+    not, gets clips of one length.
+    """
+    if isinstance(extractor, WaveformFeatureExtractor):
+        if type(extractor) is WaveformFeatureExtractor and not hasattr(settings, "num_samples"):  # of SEW
+            extractor.num_samples = math.ceil(max_seconds * extractor.sampling_rate)
+        return extractor
+    vars(extractor).pop("num_samples", None)
     if settings.model_type == "whisper":
-        extractor.chunk_length = min(math.ceil(max_seconds), extractor.chunk_length)
+        extractor.chunk_length = min(math.ceil(max_seconds), WHISPER_SECONDS)
         extractor.n_samples = extractor.chunk_length * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
     elif isinstance(extractor, Wav2Vec2FeatureExtractor) and settings.model_type in ("sew", "sew-d"):
-        extractor = fixed_length(extractor, max_seconds)  # their pooling of frames sees padding, mask or not
+        extractor = fixed_length(extractor, max_seconds)
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.return_attention_mask = True
-        vars(extractor).pop("num_samples", None)  # of an earlier training
     return extractor
 
 
-def remember_cut(extractor: FeatureExtractionMixin, max_seconds: float) -> None:
-    """Have an extractor that takes clips of any length say where the training cuts them, in `num_samples`."""
-    if isinstance(extractor, Wav2Vec2FeatureExtractor):
-        extractor.num_samples = math.ceil(max_seconds * extractor.sampling_rate)
+def window_seconds(extractor: FeatureExtractionMixin) -> float:
+    """Seconds of a clip behind which an extractor cuts it by itself; infinite for most of the library."""
+    if isinstance(extractor, WaveformFeatureExtractor):
+        return extractor.num_samples / extractor.sampling_rate
+    if isinstance(extractor, WhisperFeatureExtractor):
+        return extractor.chunk_length
+    if isinstance(extractor, ASTFeatureExtractor):
+        return extractor.max_length / 100  # frames of 10 ms
+    return math.inf
+
+
+def remember_cut(extractor: FeatureExtractionMixin, max_seconds: float, with_code: bool) -> FeatureExtractionMixin:
+    """The extractor for clips that are cut to `max_seconds`, which it keeps in `num_samples`.
+
+    Those of the library do not heed it: this package does, and a model card says so.
+
+    Args:
+        extractor: of an encoder.
+        max_seconds: less than its window.
+        with_code: take one that cuts by itself, wherever the checkpoint is loaded; it brings its code along.
+    """
+    if isinstance(extractor, WaveformFeatureExtractor):
+        return extractor
+    cut = {"num_samples": math.ceil(max_seconds * extractor.sampling_rate)}
+    if with_code:
+        return trimming_extractor(extractor, cut)
+    vars(extractor).update(cut)
+    return extractor
 
 
 def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> WaveformFeatureExtractor:
@@ -69,16 +112,18 @@ def extract_features(
     """Features of each clip `(samples,)` at the extractor's rate, not yet normalised over a corpus.
 
     Where the model takes clips as long as they are, each is: `(samples,)`, or `(frames, bins)`, time first.
+
+    Args:
+        extractor: of the model; what it trims and cuts by itself is not cut before.
+        clips: at least one.
+        max_seconds: length that clips are cut to where the extractor has no `num_samples`.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         return {extractor.model_input_names[0]: list(extractor.extract(clips))}
-    padding = {}
-    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+    if not isinstance(extractor, SilenceTrimmingMixin):
         longest = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
-        padding = {"padding": True, "max_length": longest, "truncation": True, "return_attention_mask": True}
-    elif isinstance(extractor, SeamlessM4TFeatureExtractor):
-        longest = 2 * math.ceil(max_seconds * 50)  # frames of 10 ms, stacked in pairs
-        padding = {"padding": True, "max_length": longest, "truncation": True}
+        clips = [lengthened(extractor, clip[:longest]) for clip in clips]
+    padding = _padding(extractor, max(map(len, clips)))
     features = dict(extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding))
     if not hears_own_length(extractor):
         return {name: list(values) for name, values in features.items()}
@@ -89,13 +134,19 @@ def extract_features(
     }
 
 
+def _padding(extractor: FeatureExtractionMixin, longest: int) -> dict[str, Any]:
+    """What an extractor is told of padding, for clips of at most so many samples."""
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        return {"padding": True, "return_attention_mask": True}
+    if isinstance(extractor, MaskedWhisperFeatureExtractor) and extractor.cut_to_clips:
+        # no 30 s of silence, but as much as the spectra at the end of a clip reach into
+        frames = -(-longest // extractor.hop_length) + math.ceil(extractor.n_fft / 2 / extractor.hop_length)
+        return {"max_length": min(frames * extractor.hop_length, extractor.n_samples)}
+    return {}
+
+
 def _time_first(extractor: FeatureExtractionMixin, features: np.ndarray) -> np.ndarray:
     return features.T if isinstance(extractor, MaskedWhisperFeatureExtractor) else features
-
-
-def by_length(rows: Sequence[int], extractor: FeatureExtractionMixin, durations: Sequence[float]) -> list[int]:
-    """Rows in an order in which batches hold little padding, where clips are padded to their batch's longest."""
-    return sorted(rows, key=lambda row: durations[row]) if hears_own_length(extractor) else list(rows)
 
 
 def batch_features(

@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow.compute
 import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -86,7 +87,7 @@ def build_embeddings(
         embeddings = model.embed(**{name: values.to(model.device) for name, values in inputs.items()})
         return {"embeddings": embeddings.cpu().numpy()}
 
-    key = (weights.hexdigest(), model.config.encoder, model.config.masked_mean, settings, max_seconds)
+    key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
     return cached_map(dataset, embed, key=("embeddings", *key, corpus_key(dataset)), desc="Embeddings")
 
 
@@ -141,6 +142,33 @@ def _mean_and_std(features: datasets.Dataset, column: str) -> tuple[float, float
         count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     mean = total / count
     return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-12)))
+
+
+def by_length(features: datasets.Dataset, rows: Sequence[int]) -> list[int]:
+    """Rows in an order in which batches hold little padding; as they are where all clips' features are of one length.
+
+    Args:
+        features: of all clips of a corpus.
+        rows: some of them.
+    """
+    lengths = feature_lengths(features)
+    return sorted(rows, key=lambda row: lengths[row])
+
+
+def feature_lengths(features: datasets.Dataset) -> list[int]:
+    """How many samples or frames each clip's features have, `(clips,)`: what is left of it after trimming and cuts.
+
+    Args:
+        features: as `build_features` or `build_embeddings` gives them, perhaps with `labels`.
+    """
+    name = next(name for name in features.column_names if name != "labels")
+    chunks = features.data.column(name).chunks
+    # of arrays of two dimensions and more, datasets keeps lists of lists under a type of its own
+    return [
+        length
+        for chunk in chunks
+        for length in pyarrow.compute.list_value_length(getattr(chunk, "storage", chunk)).to_pylist()
+    ]
 
 
 def cached_map(

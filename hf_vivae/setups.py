@@ -11,8 +11,9 @@ import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import logging
 
-from .adapting import add_lora, freeze
+from .adapting import add_lora, find_encoder, freeze
 from .arguments import RunArguments, VivaeTrainingArguments
 from .augmentation import parse_augmentation
 from .augmented import AugmentedClips, EpochOfClips, build_waveforms
@@ -20,21 +21,25 @@ from .backbones import is_encoder
 from .checkpoints import starting_point
 from .collator import ClipCollator
 from .corpus.schema import Corpus
-from .extractors import by_length, remember_cut
-from .features import build_embeddings, fit_extractor
+from .extractors import remember_cut, window_seconds
+from .features import build_embeddings, by_length, feature_lengths, fit_extractor
 from .loading import LONGEST_INPUT, load_any, load_named
 from .metrics import make_compute_metrics
 from .models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from .models.features_trimmed import trimming_extractor
 from .models.probe import ProbeForAudioClassification
 from .models.silence import SilenceTrimmingMixin
+from .models.wrapped import WrappedForAudioClassification
 from .prepared import Prepared
 from .scoring import most_frequent
+from .spec_augment import spare_short_batches
 from .trainer import VivaeTrainer
 from .wrapping import load_encoder, load_probe
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,19 +76,26 @@ def set_up(
         prepared: the corpus.
         parts: row indices of each part, as `fold_parts` gives them.
         checkpoint: what the model starts from; None for random weights.
+
+    Raises:
+        ValueError: where clips, model and flags do not go together.
     """
     set_seed(args.seed)
-    longest = max(prepared.corpus.dataset["duration"])
-    max_seconds = run.max_seconds or min(longest, LONGEST_INPUT)
+    durations = prepared.corpus.dataset["duration"][:]
+    max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    spare_short_batches(model)
     if not run.resample:
         _hear_unresampled(extractor, prepared.corpus)
-    if run.max_seconds or (max_seconds < longest and run.model not in MODELS):
-        remember_cut(extractor, max_seconds)
     if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
+    if run.max_seconds or run.model not in MODELS:
+        extractor, max_seconds = _cut(run, args, model, extractor, durations, max_seconds)
     freeze(model, run.freeze)
-    lora = add_lora(model, run, starting_point(run.model, run.model_name_or_path)) if run.lora_rank else None
+    if args.head_learning_rate:
+        find_encoder(model, "head_learning_rate")
+    source = starting_point(run.model, run.model_name_or_path)
+    lora = add_lora(model, run, source, checkpoint) if run.lora_rank else None
     with args.main_process_first(desc="features"):
         features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
     return Setup(model, extractor, features, max_seconds, lora)
@@ -99,6 +111,33 @@ def _load(
     if run.model.startswith(PROBE):
         return load_probe(*settings)
     return load_encoder(*settings) if is_encoder(run.model) else load_any(*settings, run.trust_remote_code)
+
+
+def _cut(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    model: PreTrainedModel,
+    extractor: FeatureExtractionMixin,
+    durations: Sequence[float],
+    max_seconds: float,
+) -> tuple[FeatureExtractionMixin, float]:
+    """The extractor for clips of so many seconds or of as many as its model hears, which are told too."""
+    window = window_seconds(extractor)
+    if run.max_seconds and run.max_seconds > window:
+        raise ValueError(
+            f"expected --max_seconds of {window:g} at most, which {run.model} hears, found {run.max_seconds:g}; leave "
+            "it out."
+        )
+    seconds = min(max_seconds, window)
+    longer = sum(duration > seconds for duration in durations)
+    if longer and not run.max_seconds and args.process_index == 0:
+        logger.warning_once(
+            "%s hears %g s of a clip at most, and %d clips are longer.", short_name(run.model), seconds, longer
+        )
+    if seconds < window and (run.max_seconds or longer):
+        # a checkpoint of a wrapped encoder brings code along, cut or not
+        extractor = remember_cut(extractor, seconds, isinstance(model, WrappedForAudioClassification))
+    return extractor, seconds
 
 
 def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
@@ -148,7 +187,7 @@ def make_trainer(
         trainer_class: whose trainer it is.
         more: further arguments of it; `model_init` takes the place of the model.
     """
-    features, durations = setup.features, prepared.corpus.dataset["duration"][:]
+    features, lengths = setup.features, feature_lengths(setup.features)
     labels = np.asarray(prepared.labels)
     selecting = parts.get(run.select_on)
     trainer = trainer_class(
@@ -156,8 +195,8 @@ def make_trainer(
         **more,
         args=args,
         train_dataset=training_clips(run, args, prepared, parts["train"], setup),
-        train_durations=[durations[row] for row in parts["train"]],
-        eval_dataset=selecting and features.select(by_length(selecting, setup.extractor, durations)),
+        train_lengths=[lengths[row] for row in parts["train"]],
+        eval_dataset=selecting and features.select(by_length(features, selecting)),
         watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
         data_collator=ClipCollator(setup.extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from .adapting import ADAPTER, load_adapter
+from .adapting import ADAPTER, load_adapter, weights_digest
+from .checkpoint_checks import check_weights, read_json
 from .checkpoints import resolve_checkpoint
-from .loading import check_weights, hushed, read_json
-from .models.encoder import EncoderConfig, EncoderForAudioClassification
+from .loading import LONGEST_INPUT, hushed
+from .models.encoder import EncoderConfig
 from .models.padding import ignore_padding
-from .models.probe import ProbeForAudioClassification
-from .wrapping import load_encoder
+from .models.wrapped import WrappedForAudioClassification
+from .wrapping import encoder_fields, load_encoder
 
 
 def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
@@ -24,11 +26,15 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
     read_json(folder / "preprocessor_config.json")
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if (folder / ADAPTER).is_dir():
-        return _load_adapted(folder, extractor), extractor
+        return _load_adapted(folder), extractor
     check_weights(folder, "train it again")
     with hushed():
         model, loaded = AutoModelForAudioClassification.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=trust_remote_code
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
         )
     missing = sorted(loaded["missing_keys"])
     if missing:
@@ -36,17 +42,29 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
             f"expected a trained audio classifier in {folder}, found no weights for {len(missing)} of its parts "
             f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
         )
-    # which keep their encoder from padding by themselves
-    if not isinstance(model, (ProbeForAudioClassification, EncoderForAudioClassification)):
+    if not isinstance(model, WrappedForAudioClassification):  # which does so by itself
         ignore_padding(model)
     return model.eval(), extractor
 
 
-def _load_adapted(folder: Path, extractor: FeatureExtractionMixin) -> PreTrainedModel:
+def _load_adapted(folder: Path) -> PreTrainedModel:
     """The encoder that an adapter names, fetched if need be, with the adapter merged into it."""
     config = EncoderConfig.from_pretrained(folder)
-    source = read_json(folder / ADAPTER / "adapter_config.json")["base_model_name_or_path"]
-    head = {name: getattr(config, name) for name in ("pooling", "layer_weights", "head_dropout", "encoder")}
-    seconds = getattr(extractor, "chunk_length", 30.0)
-    model, _ = load_encoder(resolve_checkpoint(source), config.id2label, head, seconds)
+    head = {name: getattr(config, name) for name in ("pooling", "layer_weights", "head_dropout")}
+    head["encoder"] = encoder_fields(config.encoder)
+    adapter = read_json(folder / ADAPTER / "adapter_config.json")
+    base = _find_base(adapter["base_model_name_or_path"], adapter["revision"])
+    model, _ = load_encoder(base, config.id2label, head, LONGEST_INPUT)
     return load_adapter(model, folder / ADAPTER).eval()
+
+
+def _find_base(source: str, revision: str) -> Path:
+    """The folder of the encoder that an adapter names, with the weights that it was trained on."""
+    if not Path(source).is_dir():
+        return resolve_checkpoint(source, revision=revision)
+    if weights_digest(Path(source)) != revision:
+        raise ValueError(
+            f"expected in {source} the weights that the adapter was trained on, found others; put those back, or "
+            "train the adapter anew."
+        )
+    return Path(source)

@@ -1,6 +1,5 @@
 """Encoders of the library behind a head of this package: the frozen one of a probe, or one that is trained."""
 
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,18 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
+from .checkpoint_checks import check_encoder_fields, read_json
 from .extractors import fixed_length
-from .loading import load_library, read_json
+from .loading import LONGEST_INPUT, load_any
+from .models import refuse_unknown
 from .models.encoder import EncoderConfig, EncoderForAudioClassification
 from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.hidden_states import bare_encoder
-from .models.padding import ignore_padding
 from .models.probe import ProbeConfig, ProbeForAudioClassification
+from .models.wrapped import WrappedForAudioClassification
 
 # of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
-OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version")
+OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype")
 
 
 def load_probe(
@@ -44,13 +45,12 @@ def load_probe(
         from_scratch: leave the encoder's weights random.
 
     Raises:
-        ValueError: see `load_library` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
+        ValueError: see `load_any` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
     """
-    _refuse_unknown(config, set(signature(ProbeConfig).parameters) - {"encoder", "kwargs"}, "a probe")
-    classifier, extractor = _load_classifier(folder, labels, {}, max_seconds, from_scratch)
-    probe = ProbeConfig(_encoder_fields(classifier), **config, **_label_config(labels))
-    model = _wrap(ProbeForAudioClassification(probe), classifier)
-    model.encoder.requires_grad_(False)
+    refuse_unknown(config, _fields(ProbeConfig) - {"encoder"}, "configuration of a probe")
+    _kind(folder)  # refuses others
+    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch)
+    model = _wrap(ProbeForAudioClassification, classifier, config)
     if model.config.masked_mean:
         extractor = _telling_frames(extractor, cut_to_clips=False)
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
@@ -79,31 +79,37 @@ def load_encoder(
         from_scratch: leave the encoder's weights random.
 
     Raises:
-        ValueError: see `load_library` and `EncoderConfig`; and for fields that they do not have.
+        ValueError: see `load_any` and `EncoderConfig`; and for fields that they do not have.
     """
-    _refuse_unknown(config, set(signature(EncoderConfig).parameters) - {"kwargs"}, "an encoder's head")
-    config = dict(config)
-    classifier, extractor = _load_classifier(folder, labels, config.pop("encoder", {}), max_seconds, from_scratch)
-    if hasattr(classifier.config, "layerdrop"):
-        classifier.config.layerdrop = 0.0  # a layer that is left out leaves no hidden state to weigh
-    encoder = EncoderConfig(_encoder_fields(classifier), **config, **_label_config(labels))
-    return _wrap(EncoderForAudioClassification(encoder), classifier), _telling_frames(extractor)
+    refuse_unknown(config, _fields(EncoderConfig), "configuration of an encoder's head")
+    head = dict(config)
+    check_encoder_fields(of_encoder := head.pop("encoder", {}))
+    if _kind(folder) == "whisper":
+        max_seconds = LONGEST_INPUT  # its window costs nothing where the clip alone is heard
+    classifier, extractor = load_any(folder, labels, of_encoder, max_seconds, from_scratch)
+    return _wrap(EncoderForAudioClassification, classifier, head), _telling_frames(extractor)
 
 
-def _load_classifier(
-    folder: Path, labels: dict[int, str], config: dict, max_seconds: float, from_scratch: bool
-) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def _fields(config_class: type[PreTrainedConfig]) -> set[str]:
+    return {*signature(config_class).parameters, *PreTrainedConfig().to_dict()} - {"kwargs"}
+
+
+def _kind(folder: Path) -> str:
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
         raise ValueError(
             f"expected one of the library's encoders ({', '.join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)}) "
             f"behind probe: or encoder:, found {kind!r} in {folder}; give another."
         )
-    return load_library(folder, labels, config, max_seconds, from_scratch)
+    return kind
 
 
-def _wrap(model: PreTrainedModel, classifier: PreTrainedModel) -> PreTrainedModel:
-    model.encoder = ignore_padding(bare_encoder(classifier))
+def _wrap(
+    model_class: type[WrappedForAudioClassification], classifier: PreTrainedModel, config: dict[str, Any]
+) -> WrappedForAudioClassification:
+    labels = {"id2label": classifier.config.id2label, "label2id": classifier.config.label2id}
+    model = model_class(model_class.config_class(encoder_fields(classifier.config), **config, **labels))
+    model.encoder.load_state_dict(bare_encoder(classifier).state_dict())
     return model
 
 
@@ -114,16 +120,6 @@ def _telling_frames(extractor: FeatureExtractionMixin, cut_to_clips: bool = True
     return extractor
 
 
-def _encoder_fields(classifier: PreTrainedModel) -> dict[str, Any]:
-    return {name: value for name, value in classifier.config.to_dict().items() if name not in OF_THE_HEAD}
-
-
-def _label_config(labels: dict[int, str]) -> dict[str, Any]:
-    return {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-
-
-def _refuse_unknown(config: dict, known: set[str], what: str) -> None:
-    for key in config.keys() - known - set(PreTrainedConfig().to_dict()):
-        close = get_close_matches(key, known, 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"the configuration of {what} has no field {key!r}{hint}; it has {', '.join(sorted(known))}.")
+def encoder_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """What a classifier's configuration says of its encoder."""
+    return {name: value for name, value in config.to_dict().items() if name not in OF_THE_HEAD}

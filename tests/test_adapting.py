@@ -15,9 +15,11 @@ import hf_vivae
 from hf_vivae.adapting import ADAPTER, add_lora, freeze, load_adapter, transformer_layers
 from hf_vivae.arguments import RunArguments
 from hf_vivae.hub import checkpoint_files
+from hf_vivae.loading import load_any
 from hf_vivae.models.hidden_states import bare_encoder
 from hf_vivae.parsing import parse_run
 from hf_vivae.runs import finished_results, read_predictions
+from hf_vivae.trained import load_trained
 from hf_vivae.wrapping import load_encoder
 
 LORA = ("--lora_rank", "2", "--num_train_epochs", "1")
@@ -59,7 +61,7 @@ def test_lora_starts_as_the_encoder_and_ends_merged_as_it_was_trained(encoders, 
     inputs = model_inputs(extractor, clips(RATE), SECONDS)
     with torch.no_grad():
         before = model(**inputs).logits
-    lora = add_lora(model, lora_arguments(), "somewhere")
+    lora = add_lora(model, lora_arguments(), "somewhere", Path())
     small = [weight for weight in model.encoder.parameters() if weight.requires_grad]
     assert {weight.ndim for weight in small} == {2}
     assert {min(weight.shape) for weight in small} == {3}
@@ -79,7 +81,7 @@ def test_lora_starts_as_the_encoder_and_ends_merged_as_it_was_trained(encoders, 
 def test_every_matrix_of_lora_learns(encoders, name):
     """WavLM reads its attention's weights past their layers, where LoRA would do nothing."""
     model, extractor = encoder(encoders[name])
-    add_lora(model, lora_arguments(), "somewhere")
+    add_lora(model, lora_arguments(), "somewhere", Path())
     model.train()(**model_inputs(extractor, clips(RATE), SECONDS)).logits.square().sum().backward()
     small = {key: weight for key, weight in model.named_parameters() if ".lora_B" in key}
     assert small
@@ -89,7 +91,7 @@ def test_every_matrix_of_lora_learns(encoders, name):
 @pytest.mark.parametrize("what", ["feature_encoder", "all", "lora"])
 def test_no_gradient_goes_through_what_is_frozen(encoders, what):
     model, extractor = load_encoder(encoders["group norm"], LABELS, {}, SECONDS)
-    add_lora(model, lora_arguments(), "somewhere") if what == "lora" else freeze(model, what)
+    add_lora(model, lora_arguments(), "somewhere", Path()) if what == "lora" else freeze(model, what)
     seen = []
     model.encoder.feature_extractor.register_forward_hook(lambda module, args, output: seen.append(output))
     model.train()(**model_inputs(extractor, clips(RATE), SECONDS))
@@ -102,7 +104,7 @@ def lora_arguments(**more) -> RunArguments:
 
 def test_targets_are_those_that_are_named(encoders):
     model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
-    add_lora(model, lora_arguments(lora_targets=["q_proj", "v_proj"]), "somewhere")
+    add_lora(model, lora_arguments(lora_targets=["q_proj", "v_proj"]), "somewhere", Path())
     adapted = {name.split(".lora_")[0] for name, _ in model.named_parameters() if ".lora_" in name}
     assert {name.rpartition(".")[2] for name in adapted} == {"q_proj", "v_proj"}
     assert len(adapted) == 4  # in two layers
@@ -112,7 +114,7 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
     model, _ = load_encoder(encoders["whisper"], LABELS, {}, SECONDS)
     sentence = r"^expected --lora_targets out of fc1, fc2, k_proj, out_proj, q_proj, v_proj, found 'query'; these are"
     with pytest.raises(ValueError, match=sentence):
-        add_lora(model, lora_arguments(lora_targets=["q_proj", "query"]), "somewhere")
+        add_lora(model, lora_arguments(lora_targets=["q_proj", "query"]), "somewhere", Path())
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,65 @@ def test_an_adapter_whose_encoder_is_gone_is_said(adapted, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="'nowhere/encoder' is neither a folder nor in the cache"):
         hf_vivae.load_classifier(tmp_path / "moved")
+
+
+def test_an_adapter_of_other_weights_than_it_names_is_refused(adapted, encoders, tmp_path):
+    shutil.copytree(adapted["adapter"], tmp_path / "run")
+    shutil.copytree(encoders["whisper"], tmp_path / "encoder")
+    file = tmp_path / "run" / ADAPTER / "adapter_config.json"
+    content = json.loads(file.read_text()) | {"base_model_name_or_path": str(tmp_path / "encoder")}
+    file.write_text(json.dumps(content))
+    same, moved = (load_trained(folder)[0].state_dict() for folder in (adapted["adapter"], tmp_path / "run"))
+    torch.testing.assert_close(moved, same, atol=0, rtol=0)
+    other = AutoModelForAudioClassification.from_pretrained(tmp_path / "encoder")
+    torch.nn.init.normal_(other.encoder.layers[0].fc1.bias)
+    other.save_pretrained(tmp_path / "encoder")
+    with pytest.raises(ValueError, match=r"^expected in .*encoder the weights that the adapter was trained on, found"):
+        load_trained(tmp_path / "run")
+
+
+def test_an_adapter_of_an_encoder_on_the_hub_keeps_and_asks_for_its_commit(adapted, encoders, tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = shutil.copytree(encoders["whisper"], tmp_path / "snapshots" / commit)
+    model, _ = load_encoder(folder, LABELS, {}, SECONDS)
+    lora = add_lora(model, lora_arguments(lora_save="adapter"), "some/encoder", folder)
+    lora.save_pretrained(tmp_path / "run" / ADAPTER)
+    for name in ("config.json", "preprocessor_config.json"):
+        shutil.copy(adapted["adapter"] / name, tmp_path / "run")
+    asked = []
+    monkeypatch.setattr(
+        "hf_vivae.trained.resolve_checkpoint", lambda source, revision: asked.append((source, revision)) or folder
+    )
+    with pytest.raises(RuntimeError, match=r"size mismatch for .*classifier"):  # of three labels, not six
+        load_trained(tmp_path / "run")
+    assert asked == [("some/encoder", commit)]
+
+
+def test_an_adapter_is_no_start_of_another_training(adapted):
+    with pytest.raises(
+        ValueError, match=r"^expected a whole network in .*, found LoRA's matrices alone; train it with"
+    ):
+        load_any(adapted["adapter"], LABELS, {}, SECONDS)
+
+
+@pytest.mark.parametrize("what", ["none", "feature_encoder", "all", "lora"])
+def test_what_an_encoder_learnt_of_its_layers_statistics_stays(encoders, what, tmp_path):
+    """Batch norm, which only a conformer has, would take those of padded batches, and an adapter not keep them."""
+    model, extractor = encoder(encoders["conformer"])
+    lora = add_lora(model, lora_arguments(), "somewhere", Path()) if what == "lora" else freeze(model, what)
+    before = {name: values.clone() for name, values in model.encoder.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    inputs = model_inputs(extractor, clips(RATE), SECONDS)
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    model.train()(**inputs, labels=torch.tensor([0, 1, 2])).loss.backward()
+    optimizer.step()
+    torch.testing.assert_close(dict(model.encoder.named_buffers()), before, atol=0, rtol=0)
+    if what == "lora":
+        lora.save_pretrained(tmp_path)
+        again, _ = encoder(encoders["conformer"])
+        with torch.no_grad():
+            found = load_adapter(again, tmp_path).eval()(**inputs).logits
+            torch.testing.assert_close(found, model.eval()(**inputs).logits, atol=1e-5, rtol=1e-4)
 
 
 def test_an_adapter_is_added_to_the_weights_that_it_was_trained_on(adapted, encoders):

@@ -43,16 +43,28 @@ def alone(model, clips) -> torch.Tensor:
     return torch.cat([model(clip[None]).logits for clip in clips])
 
 
-@pytest.mark.parametrize("layer_sum", [False, True])
-@pytest.mark.parametrize("kind", LEAKING)
-def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, layer_sum):
-    model, (clips, batch) = tiny(kind, use_weighted_layer_sum=layer_sum), padded()
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(kind, {"use_weighted_layer_sum": layer_sum}) for kind in LEAKING for layer_sum in (False, True)]
+    + [("hubert", {"conv_pos_batch_norm": True, "feat_extract_norm": "layer"})],
+)
+def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, settings):
+    model, (clips, batch) = tiny(kind, **settings), padded()
     expected = alone(model, clips)
     with torch.no_grad():
         assert not torch.allclose(model(**batch).logits, expected, atol=1e-3), "the library's leaks, or this is void"
         ignore_padding(model)
         torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(alone(model, clips), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("wav2vec2-conformer", {"conformer_conv_dropout": 0.0}), ("hubert", {"conv_pos_batch_norm": True})],
+)
+def test_a_batch_norm_hears_no_padding_and_no_other_clip_while_training(kind, settings):
+    model, (clips, batch) = ignore_padding(tiny(kind, final_dropout=0.0, **settings)).train(), padded()
+    torch.testing.assert_close(model(**batch).logits, alone(model, clips), atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_are_those_of_each_clip_alone_with_and_without_checkpointing():

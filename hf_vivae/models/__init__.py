@@ -122,7 +122,7 @@ def build_config(name: str, **config) -> PreTrainedConfig:
     spec = model_spec(name)
     known = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
     known |= {"num_labels", "attn_implementation"}
-    _refuse_unknown(config, known - {"kwargs"}, f"configuration of {name}")
+    refuse_unknown(config, known - {"kwargs"}, f"configuration of {name}")
     if not config.keys() & {"num_labels", "id2label"}:
         config["num_labels"] = 6
     return spec.config_class(**{**spec.config, **config})
@@ -145,11 +145,16 @@ def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
     """
     spec = model_spec(name)
     known = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
-    _refuse_unknown(config, known - {"kwargs"}, f"feature extractor of {name}")
+    refuse_unknown(config, known - {"kwargs"}, f"feature extractor of {name}")
     return spec.extractor_class(**{**spec.extractor, **config})
 
 
-def _refuse_unknown(given: dict, known: set[str], what: str) -> None:
+def refuse_unknown(given: dict, known: set[str], what: str) -> None:
+    """Refuse fields that something has not.
+
+    Raises:
+        ValueError: with the nearest one that it has.
+    """
     for key in given:
         if key not in known:
             raise ValueError(f"the {what} has no field {key!r}{_nearest(key, known)}; correct or remove it.")

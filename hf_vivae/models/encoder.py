@@ -8,21 +8,20 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .hidden_states import bare_encoder, hidden_states
-from .padding import ignore_padding
+from .hidden_states import hidden_states
+from .wrapped import WrappedConfig, WrappedForAudioClassification
 
 POOLINGS = ("mean", "mean_std", "attention")
 
 
-class EncoderConfig(PreTrainedConfig):
+class EncoderConfig(WrappedConfig):
     """Configuration of `EncoderForAudioClassification`.
 
     Args:
-        encoder: configuration of the encoder, as a dictionary or as the library's object.
+        encoder: see `WrappedConfig`.
         pooling: of the clip's frames: `mean`; `mean_std`, which appends their standard deviation (as x-vectors,
             Snyder et al., ICASSP 2018); or `attention`, both with learnt weights (Okabe et al., Interspeech 2018).
         layer_weights: learn a weight for each hidden state (as SUPERB, Yang et al., Interspeech 2021); else the last.
@@ -43,19 +42,12 @@ class EncoderConfig(PreTrainedConfig):
         head_dropout: float = 0.2,
         **kwargs,
     ) -> None:
-        encoder = encoder or {"model_type": "wav2vec2"}  # the library makes a configuration without arguments
-        self.encoder = encoder.to_dict() if isinstance(encoder, PreTrainedConfig) else dict(encoder)
         if pooling not in POOLINGS:
             raise ValueError(f"expected pooling out of {', '.join(POOLINGS)}, found {pooling!r}; give one of them.")
         self.pooling = pooling
         self.layer_weights = layer_weights
         self.head_dropout = head_dropout
-        super().__init__(**kwargs)
-
-    def encoder_config(self) -> PreTrainedConfig:
-        """The encoder's configuration as the library's object."""
-        settings = {name: value for name, value in self.encoder.items() if name != "model_type"}
-        return AutoConfig.for_model(self.encoder["model_type"], **settings)
+        super().__init__(encoder, **kwargs)
 
 
 class EncoderHead(nn.Module):
@@ -76,12 +68,12 @@ class EncoderHead(nn.Module):
         frames = self._weigh_layers(states)
         shares = self._weigh_frames(frames, mask)  # (batch, frames, 1), of sum 1
         mean = (frames * shares).sum(dim=1)
-        if self.config.pooling == "mean":
-            return self.classifier(self.dropout(self.norm(mean)))
+        pooled = mean if self.config.pooling == "mean" else torch.cat((mean, self._deviate(frames, mean, shares)), 1)
+        return self.classifier(self.dropout(self.norm(pooled.to(self.norm.weight.dtype))))
+
+    def _deviate(self, frames: torch.Tensor, mean: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         variance = ((frames - mean[:, None]).square() * shares).sum(dim=1)
-        # the root's slope is endless at 0, where a clip is one frame long
-        pooled = torch.cat((mean, (variance + 1e-5).sqrt()), dim=1)
-        return self.classifier(self.dropout(self.norm(pooled)))
+        return (variance + 1e-5).sqrt()  # the root's slope is endless at 0, where a clip is one frame long
 
     def _weigh_layers(self, states: tuple[torch.Tensor, ...]) -> torch.Tensor:
         if self.layer_weights is None:
@@ -90,63 +82,34 @@ class EncoderHead(nn.Module):
         return sum(weight * state.float() for weight, state in zip(weights, states, strict=True))
 
     def _weigh_frames(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        scores = frames.new_zeros(*frames.shape[:2], 1) if self.attention is None else self.attention(frames).float()
+        if self.attention is None:
+            scores = frames.new_zeros(*frames.shape[:2], 1)
+        else:
+            scores = self.attention(frames.to(self.attention.weight.dtype)).float()
         if mask is not None:
             scores = scores.masked_fill(~mask[..., None].bool(), torch.finfo(scores.dtype).min)
         return scores.softmax(dim=1)
 
 
-class EncoderForAudioClassification(PreTrainedModel):
+class EncoderForAudioClassification(WrappedForAudioClassification):
     """An encoder of wav2vec2's kin, w2v-BERT, Whisper or AST with `EncoderHead`.
 
     Scores do not depend on padding that the mask tells of, except in SEW, whose clips get one fixed length.
     """
 
     config_class = EncoderConfig
-    main_input_name = "input_values"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        encoder = bare_encoder(AutoModelForAudioClassification.from_config(config.encoder_config()))
-        self.encoder = ignore_padding(encoder)
-        states = encoder.config.num_hidden_layers + 1
-        self.head = EncoderHead(config, states, encoder.config.hidden_size)
+        self.head = EncoderHead(config, config.encoder.num_hidden_layers + 1, config.encoder.hidden_size)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # the encoder starts as the library starts it; equal layer weights and frames are where the head starts
-        if isinstance(module, EncoderHead):
-            if module.layer_weights is not None:
-                init.zeros_(module.layer_weights)
-            for linear in filter(None, (module.attention, module.classifier)):
-                init.normal_(linear.weight, std=0.02)
-                init.zeros_(linear.bias)
-            init.ones_(module.norm.weight)
-            init.zeros_(module.norm.bias)
+        # a layer at a time, since a head of other labels keeps what it has but one
+        super()._init_weights(module)
+        if isinstance(module, EncoderHead) and module.layer_weights is not None:
+            init.zeros_(module.layer_weights)  # all layers weigh the same at first
 
-    def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> SequenceClassifierOutput:
-        """Scores of each label.
-
-        Args:
-            input_values: waveforms `(batch, samples)`, for encoders that take those.
-            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-            input_features: spectrograms, for encoders that take those.
-            labels: label index of each clip, `(batch,)`.
-            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
-        """
-        inputs = {"input_values": input_values, "input_features": input_features}
-        given = {name: value for name, value in inputs.items() if value is not None}
-        logits = self.head(*hidden_states(self.encoder, attention_mask, **given))  # (batch, num_labels)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+    def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
+        return self.head(*hidden_states(self.encoder, attention_mask, **inputs))

@@ -1,7 +1,7 @@
-"""The library's feature extractors with silence cut off both ends of a clip first.
+"""The library's feature extractors with silence cut off both ends of a clip first, and what is behind a length.
 
-Each is one of the library's own, saves its settings of trimming in `preprocessor_config.json` and brings this code
-along, so that a checkpoint of trimmed clips trims in `pipeline`, too.
+Each is one of the library's own, saves its settings in `preprocessor_config.json` and brings this code along, so that
+a checkpoint hears in `pipeline` what its training heard.
 """
 
 import numpy as np
@@ -18,9 +18,13 @@ from .features_waveform import as_clips
 from .features_whisper import MaskedWhisperFeatureExtractor
 from .silence import SilenceTrimmingMixin
 
+TWO_FRAMES = 560  # samples of 16 kHz: frames of 25 ms, every 10 ms
+
 
 class TrimmedCallMixin(SilenceTrimmingMixin):
-    """Trims what a feature extractor of the library is called with."""
+    """Trims what a feature extractor of the library is called with, and cuts it to `num_samples` if it has these."""
+
+    num_samples: int | None = None
 
     def __call__(self, raw_speech: np.ndarray | list[np.ndarray], *args, **kwargs) -> BatchFeature:
         """What the library makes of the trimmed clips.
@@ -35,13 +39,13 @@ class TrimmedCallMixin(SilenceTrimmingMixin):
         """
         return super().__call__([self.trim(clip) for clip in as_clips(raw_speech)], *args, **kwargs)
 
+    def trim(self, clip: np.ndarray) -> np.ndarray:
+        """The clip `(samples,)` without the silence at its ends, and then as far as the training heard it."""
+        return lengthened(self, super().trim(clip)[: self.num_samples])
+
 
 class TrimmedWav2Vec2FeatureExtractor(TrimmedCallMixin, Wav2Vec2FeatureExtractor):
     """Of wav2vec2, HuBERT, WavLM and others that hear waveforms."""
-
-    def trim(self, clip: np.ndarray) -> np.ndarray:
-        """The clip without the silence at its ends, and then as far as the training heard it, in `num_samples`."""
-        return super().trim(clip)[: getattr(self, "num_samples", None)]
 
 
 class TrimmedWhisperFeatureExtractor(TrimmedCallMixin, WhisperFeatureExtractor):
@@ -69,12 +73,19 @@ TRIMMED: dict[type[FeatureExtractionMixin], type[TrimmedCallMixin]] = {
 }
 
 
+def lengthened(extractor: FeatureExtractionMixin, clip: np.ndarray) -> np.ndarray:
+    """The clip `(samples,)`, for w2v-BERT with silence behind it up to two frames: it makes one of these, or none."""
+    if not isinstance(extractor, SeamlessM4TFeatureExtractor):
+        return clip
+    return np.pad(clip, (0, max(0, TWO_FRAMES - len(clip))))
+
+
 def trimming_extractor(extractor: FeatureExtractionMixin, trim: dict[str, float]) -> FeatureExtractionMixin:
     """The extractor with clips trimmed first: itself where its class can, else one with all its settings.
 
     Args:
         extractor: one of this package's or of the library's.
-        trim: `trim_db`, `trim_margin` and `trim_min_seconds`, as `SilenceTrimmingMixin` has them.
+        trim: `trim_db`, `trim_margin` and `trim_min_seconds`, as `SilenceTrimmingMixin` has them; or `num_samples`.
 
     Raises:
         ValueError: for any other extractor.

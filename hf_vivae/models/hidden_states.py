@@ -33,6 +33,7 @@ def hidden_states(
         whole_window: have Whisper hear padding up to its window, as in its pretraining, and mask the result only.
         inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.
     """
+    inputs = {name: values.to(encoder.dtype) for name, values in inputs.items()}  # extractors give single precision
     if encoder.config.model_type == "whisper" and attention_mask is not None and not whole_window:
         return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
     masked = {} if attention_mask is None else {"attention_mask": attention_mask}
@@ -66,4 +67,5 @@ def _whisper_states(
 def _frame_mask(encoder: PreTrainedModel, attention_mask: torch.Tensor, frames: int) -> torch.Tensor:
     if hasattr(encoder, "_get_feature_vector_attention_mask") and attention_mask.shape[1] != frames:
         return encoder._get_feature_vector_attention_mask(frames, attention_mask)
+    # w2v-BERT's is of frames already; Whisper's window has two mel frames for each
     return attention_mask[:, :: attention_mask.shape[1] // frames]

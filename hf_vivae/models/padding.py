@@ -1,13 +1,16 @@
 """Padding that no score depends on, also in encoders whose first layers see it.
 
-Group norm (wav2vec2-base and its kin) takes its statistics over padding, and the convolutions of data2vec and of
-wav2vec2-conformer carry it inwards, mask or not. With these mended, a clip in a padded batch gives what the library's
-own model gives for the clip alone: checkpoints keep the library's classes, and their scores are those of `pipeline`.
+Group norm (wav2vec2-base and its kin) takes its statistics over padding, the convolutions of data2vec and of
+wav2vec2-conformer carry it inwards, mask or not, and batch norm learns from it. With these mended, a clip in a padded
+batch gives what the library's own model gives for the clip alone: checkpoints keep the library's classes, and their
+scores are those of `pipeline`.
 """
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+CONFORMER, HUBERT = WITH_BATCH_NORM = ("Wav2Vec2ConformerConvolutionModule", "HubertPositionalConvEmbedding")
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -33,11 +36,28 @@ class MaskedGroupNorm(nn.GroupNorm):
         return (normalized * self.weight[:, None] + self.bias[:, None]).to(input.dtype)
 
 
-def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself, whose first layers from now on heed the `attention_mask` `(batch, samples)` that it is given.
+class FixedBatchNorm(nn.BatchNorm1d):
+    """Batch norm with the statistics of its checkpoint, in training too.
 
-    Its weights, their names and its configuration stay as they are, and so does a model without such layers.
+    Those of a batch hold its padding and whoever is in it; and statistics that move in an encoder that is frozen, or
+    that is kept as an adapter beside its name, would be lost or make it another.
     """
+
+    def train(self, mode: bool = True) -> "FixedBatchNorm":
+        """Stay as it is."""
+        return super().train(False)
+
+
+def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
+    """The model itself, whose layers from now on heed the `attention_mask` `(batch, samples)` that it is given.
+
+    Its weights, their names and its configuration stay as they are, and so does a model without such layers. Batch
+    norms of an encoder keep their statistics, which in one of random weights change nothing.
+    """
+    for module in model.modules():
+        if type(module).__name__ in WITH_BATCH_NORM and module.batch_norm is not None:
+            module.batch_norm.__class__ = FixedBatchNorm
+            module.batch_norm.eval()
     norms, layers = _leaking(model)
     for norm in norms:
         norm.__class__ = MaskedGroupNorm
@@ -53,8 +73,9 @@ def _leaking(model: nn.Module) -> tuple[list[nn.GroupNorm], list[nn.Module]]:
     modules = list(model.modules())
     norms = [one for one in modules if isinstance(one, nn.GroupNorm) and one.num_groups == one.num_channels]
     stacked = [one for one in modules if type(one).__name__ == "Data2VecAudioPositionalConvLayer"]
-    depthwise = [one.depthwise_conv for one in modules if type(one).__name__ == "Wav2Vec2ConformerConvolutionModule"]
-    return norms, stacked + depthwise
+    depthwise = [one.depthwise_conv for one in modules if type(one).__name__ == CONFORMER]
+    shifted = [one.conv for one in modules if type(one).__name__ == HUBERT and one.batch_norm is not None]
+    return norms, stacked + depthwise + shifted
 
 
 def _count_frames(model: PreTrainedModel, args: tuple, kwargs: dict) -> None:

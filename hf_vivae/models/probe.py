@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from .hidden_states import UNMASKABLE, bare_encoder, hidden_states
-from .padding import ignore_padding
+from .hidden_states import UNMASKABLE, hidden_states
+from .wrapped import WrappedConfig, WrappedForAudioClassification
 
 
-class ProbeConfig(PreTrainedConfig):
+class ProbeConfig(WrappedConfig):
     """Configuration of `ProbeForAudioClassification`.
 
     Args:
-        encoder: configuration of the encoder, as a dictionary or as the library's object.
+        encoder: see `WrappedConfig`.
         layer: number of the hidden state that is used, 0 for the input of the first layer, -1 for the last; None for
             the mean over all.
         masked_mean: average over the frames that hold the clip, rather than over padding too.
@@ -44,49 +44,38 @@ class ProbeConfig(PreTrainedConfig):
         refit: bool = True,
         **kwargs,
     ) -> None:
-        encoder = encoder or {"model_type": "wav2vec2"}  # the library makes a configuration without arguments
-        encoder = encoder.to_dict() if isinstance(encoder, PreTrainedConfig) else dict(encoder)
-        self.encoder = encoder
         self.layer = layer
         self.masked_mean = masked_mean
         self.inverse_regularization = inverse_regularization
         self.max_iterations = max_iterations
         self.refit = refit
-        super().__init__(**kwargs)
-        states = self.encoder_config().num_hidden_layers + 1
+        super().__init__(encoder, **kwargs)
+        states, kind = self.encoder.num_hidden_layers + 1, self.encoder.model_type
         if not (layer is None or (isinstance(layer, int) and -states <= layer < states)):
             raise ValueError(
-                f"expected a layer from {-states} to {states - 1} of {encoder['model_type']}, found {layer!r}; give "
-                "one of them, or none for the mean over all."
+                f"expected a layer from {-states} to {states - 1} of {kind}, found {layer!r}; give one of them, or "
+                "none for the mean over all."
             )
         if not (inverse_regularization is None or inverse_regularization > 0):
             raise ValueError(
                 f"expected inverse_regularization above 0, found {inverse_regularization}; leave it out to choose it."
             )
-        if masked_mean and encoder["model_type"] in UNMASKABLE:
+        if masked_mean and kind in UNMASKABLE:
             raise ValueError(
-                f"expected an encoder whose tokens are frames, found {encoder['model_type']}, which cuts the "
-                "spectrogram into patches; set masked_mean to false."
+                f"expected an encoder whose tokens are frames, found {kind}, which cuts the spectrogram into patches; "
+                "set masked_mean to false."
             )
 
-    def encoder_config(self) -> PreTrainedConfig:
-        """The encoder's configuration as the library's object."""
-        settings = {name: value for name, value in self.encoder.items() if name != "model_type"}
-        return AutoConfig.for_model(self.encoder["model_type"], **settings)
 
-
-class ProbeForAudioClassification(PreTrainedModel):
+class ProbeForAudioClassification(WrappedForAudioClassification):
     """One linear layer over the averaged hidden states of a frozen encoder."""
 
     config_class = ProbeConfig
-    main_input_name = "input_values"
 
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__(config)
-        encoder = bare_encoder(AutoModelForAudioClassification.from_config(config.encoder_config()))
-        self.encoder = ignore_padding(encoder)
         self.encoder.requires_grad_(False)
-        width = self.encoder.config.hidden_size
+        width = config.encoder.hidden_size
         # of the training clips' embeddings, so that one regularisation fits every dimension
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
@@ -94,36 +83,27 @@ class ProbeForAudioClassification(PreTrainedModel):
         self.post_init()
 
     def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        embeddings: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
+        self, *inputs, embeddings: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
         """Scores of each label, from what the encoder's feature extractor gives or from embeddings.
 
         Args:
-            input_values: waveforms `(batch, samples)`, for encoders that take those.
-            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-            input_features: spectrograms, for encoders that take those.
+            inputs: see `WrappedForAudioClassification`.
             embeddings: of all hidden states, `(batch, states, width)`, as `embed` gives them.
             labels: label index of each clip, `(batch,)`.
-            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
+            kwargs: see `WrappedForAudioClassification`.
         """
         if embeddings is None:
-            inputs = {"input_values": input_values, "input_features": input_features, "attention_mask": attention_mask}
-            embeddings = self.embed(**{name: value for name, value in inputs.items() if value is not None})
-        logits = self.classifier(self.standardize(embeddings))  # (batch, num_labels)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
-        return SequenceClassifierOutput(loss=loss, logits=logits)
+            return super().forward(*inputs, labels=labels, **kwargs)
+        return self._output(self.classifier(self.standardize(embeddings)), labels, **kwargs)
+
+    def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
+        return self.classifier(self.standardize(self.embed(attention_mask, **inputs)))
 
     def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
         """The chosen layer of embeddings `(batch, states, width)`, or their mean, as the classifier wants it."""
-        return (self.choose(embeddings) - self.mean) / self.std
+        return (self.choose(embeddings).to(self.mean.dtype) - self.mean) / self.std
 
     def choose(self, embeddings: torch.Tensor) -> torch.Tensor:
         """The chosen layer, or the mean over all, `(batch, width)`."""
@@ -140,7 +120,8 @@ class ProbeForAudioClassification(PreTrainedModel):
         # an encoder that stays as it was pretrained hears what it was pretrained on: Whisper, silence behind the clip
         mask = attention_mask if self.config.masked_mean else None
         states, mask = hidden_states(self.encoder, mask, whole_window=True, **inputs)
-        stacked = torch.stack(states, dim=1)  # (batch, states, frames, width)
+        # (batch, states, frames, width); sums over frames are more than half precision holds
+        stacked = torch.stack(states, dim=1).float()
         if mask is None:
             return stacked.mean(dim=2)
         weights = mask[:, None, :, None].to(stacked.dtype)

@@ -1,0 +1,102 @@
+"""What a checkpoint must hold to be trained further: weights that fit, and a rate that clips can have."""
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .adapting import ADAPTER
+from .audio import MAX_RATE, MIN_RATE
+from .models.wrapped import LAYER_DROPS
+
+
+def read_json(path: Path) -> dict:
+    """The content of a file of a checkpoint.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if not path.is_file():
+        raise ValueError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
+    """Refuse a checkpoint without safetensors.
+
+    Raises:
+        ValueError: saying what to do `otherwise`.
+    """
+    if (folder / ADAPTER).is_dir():
+        raise ValueError(
+            f"expected a whole network in {folder}, found LoRA's matrices alone; train it with --lora_save merged, "
+            "and go on from that."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
+            f"weights are not read), or {otherwise}."
+        )
+
+
+def check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
+    """Refuse weights that are not those of the network which they were loaded into.
+
+    Args:
+        loaded: what `from_pretrained` says of the weights.
+        folder: of the checkpoint.
+
+    Raises:
+        ValueError: for weights that are missing or do not fit, except those that are made anew.
+    """
+    # a head for other labels is made anew, Whisper's positions are cut, and masks and layer weights serve training
+    # only; anything else would be another network
+    made_anew = re.compile(r"(.*\.)?(classifier|projector|head|embed_positions|masked_spec_embed|layer_weights)\b")
+    cure = "leave out --model_config, give other weights, or start with --from_scratch."
+    names = sorted(key[0] for key in loaded["mismatched_keys"] if not made_anew.match(key[0]))
+    if names:
+        raise ValueError(
+            f"{len(names)} weights of {folder} do not fit the configuration that is asked for (first: {names[0]}); "
+            f"{cure}"
+        )
+    missing = sorted(name for name in loaded["missing_keys"] if not made_anew.match(name))
+    if missing:
+        raise ValueError(
+            f"expected the weights of a whole network in {folder}, found none of {len(missing)} (first: "
+            f"{missing[0]}); {cure}"
+        )
+
+
+def check_rate(folder: Path) -> None:
+    """Refuse a rate that no clip can be resampled to; clips have any, and are resampled to the extractor's.
+
+    Raises:
+        ValueError: with the rates that there are.
+    """
+    if (folder / "processor_config.json").is_file():  # which the library reads, too
+        return
+    rate = read_json(folder / "preprocessor_config.json").get("sampling_rate", 16000)
+    if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(
+            f"expected a sampling_rate of {MIN_RATE} to {MAX_RATE} Hz in {folder / 'preprocessor_config.json'}, found "
+            f"{rate!r}; correct it, or give another checkpoint."
+        )
+
+
+def check_encoder_fields(fields: Any) -> None:
+    """Refuse what cannot be said of the encoder in another model.
+
+    Raises:
+        ValueError: for what are no fields, and for layers that are left out at random.
+    """
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"expected the encoder's fields in --model_config as an object, found {fields!r}; give one, such as "
+            '{"encoder": {"mask_time_prob": 0.1}}, or leave it out.'
+        )
+    for name in LAYER_DROPS:
+        if fields.get(name):
+            raise ValueError(
+                f"expected {name} 0 of an encoder all of whose layers are heard, found {fields[name]}; leave it out."
+            )
