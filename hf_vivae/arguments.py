@@ -1,6 +1,5 @@
 """What to run, and how to train: two dataclasses that refuse what cannot be meant."""
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from .backbones import BACKBONES, is_encoder
 from .corpus.schema import check_choice
 from .corpus.tasks import TASKS
 from .corpus_arguments import CorpusArguments
+from .flags import json_object
 from .habits import ReportHabits
 from .models import MODELS, split_name
 from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
@@ -59,19 +59,22 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
     )
     max_seconds: float | None = field(
         default=None,
-        metadata={"help": "Input length of library encoders; by default the longest clip, 30 s at most."},
+        metadata={
+            "help": "Seconds to which clips of library encoders are cut; by default 30, or what the encoder hears."
+        },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that a checkpoint brings along."})
     task: str = field(default="emotion", metadata={"help": "emotion, intensity, emotion_intensity or valence."})
     protocol: str | None = field(
         default=None,
         metadata={
-            "help": "How clips are split; random-80-20 (the report), or speaker-k-fold for a folder, by default."
+            "help": f"How clips are split: {', '.join(PROTOCOLS)}; by default random-80-20 (the report), or "
+            "speaker-k-fold for a folder."
         },
     )
     num_groups: int = field(
         default=NUM_GROUPS,
-        metadata={"help": "Groups of speakers in speaker-k-fold, core-to-full and cross-intensity."},
+        metadata={"help": "Groups of speakers in speaker-k-fold, group-k-fold, core-to-full and cross-intensity."},
     )
     folds: list[int] | None = field(
         default=None, metadata={"help": "Numbers of the folds to run, counted from 0; all by default."}
@@ -170,13 +173,15 @@ class VivaeTrainingArguments(TrainingArguments):
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
     logging_strategy: str = field(default="epoch")
-    # the best epoch and the last: one to keep, one to resume from
+    # the last epoch, to resume from; the library keeps the selected one beside it
     save_total_limit: int | None = field(default=1)
     load_best_model_at_end: bool = field(default=True)
     metric_for_best_model: str | None = field(
         default="uar", metadata={"help": "Validation score that picks the epoch."}
     )
     greater_is_better: bool | None = field(default=None)
+    # else early stopping would count anew, and a resumed run stop later than one never killed
+    restore_callback_states_from_checkpoint: bool = field(default=True)
 
     def __post_init__(self) -> None:
         # without use_cpu, the library lets each process of a machine without accelerator train alone, and refuses bf16
@@ -241,19 +246,3 @@ class VivaeTrainingArguments(TrainingArguments):
 def usual_recipe(model: str) -> str | None:
     """The recipe of a model where none is asked for; None where it has none."""
     return "paper" if model in MODELS else "tuned" if is_encoder(model) else None
-
-
-def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
-    """A dictionary, as it is or from JSON text.
-
-    Raises:
-        ValueError: for text that is no JSON object, saying where it stands.
-    """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
-    return value

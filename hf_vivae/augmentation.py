@@ -26,6 +26,7 @@ LIMITS = {
     "mixup": (1, "as alpha", "above it most clips are even mixtures"),
     "probability": (1, "as a chance", "1 is always"),
 }
+HOW_MUCH = {"time_mask_share", "mel_mask_share", "probability"}  # of something else, which they do not turn on
 REVERSALS = ("backwards", "flip", "reversal", "reverse", "reversed", "time_flip", "time_reversal", "time_reverse")
 
 
@@ -128,7 +129,8 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     """An augmentation from the JSON of `--augment`; null leaves out as 0 does.
 
     Raises:
-        ValueError: for unknown names, with the nearest; for a clip played backwards; and as `Augmentation`.
+        ValueError: for unknown names, with the nearest; for names of which none does anything to a clip; for a clip
+            played backwards; and as `Augmentation`.
     """
     known = [field.name for field in fields(Augmentation)]
     for name in settings:
@@ -146,7 +148,14 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(given.get("noise_snr_db"), list):
         given["noise_snr_db"] = tuple(given["noise_snr_db"])
-    return Augmentation(**given)
+    augmentation = Augmentation(**given)
+    if settings and settings.keys() <= HOW_MUCH:
+        kinds = ", ".join(name for name in known if name not in HOW_MUCH)
+        raise ValueError(
+            f"expected what is done to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, "
+            "or leave --augment out."
+        )
+    return augmentation
 
 
 def _is_number(value: Any) -> bool:

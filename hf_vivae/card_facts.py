@@ -57,10 +57,13 @@ def _length(extractor: dict[str, Any]) -> dict[str, Any]:
     """How many seconds of a clip the model hears, and whether whoever calls `pipeline` has to cut it so."""
     samples = extractor.get("num_samples", extractor.get("n_samples"))  # the latter is Whisper's
     seconds = samples and samples / extractor["sampling_rate"]
+    if samples is None and "max_length" in extractor:
+        seconds = extractor["max_length"] / 100  # AST's, in frames of 10 ms
     return {
         "seconds": seconds and f"{seconds:.3g}",
         "exact_seconds": seconds and f"{seconds:.9g}",
         "middle": extractor.get("pad_clip") is False,
+        "masked": extractor.get("return_attention_mask") or extractor.get("cut_to_clips"),
         "cut_by_caller": "num_samples" in extractor and "auto_map" not in extractor,
     }
 

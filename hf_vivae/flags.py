@@ -1,12 +1,13 @@
 """What all scripts do: command lines to dataclasses, and errors of this package as one sentence."""
 
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from transformers import HfArgumentParser
 
@@ -58,6 +59,22 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """The nearest of the known names in brackets, for the middle of a sentence; empty where none is near."""
     close = get_close_matches(name, list(known), 1)
     return f" (did you mean {prefix}{close[0]}?)" if close else ""
+
+
+def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
+    """A dictionary, as it is or from JSON text.
+
+    Raises:
+        ValueError: for text that is no JSON object, saying where it stands.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
+    return value
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 UNRESAMPLED = "the model is given unresampled sound"
+# settings of a training in which no clips select; they follow from `select_on`
+UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}
 
 
 @dataclass

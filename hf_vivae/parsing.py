@@ -7,26 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.trainer_utils import HubStrategy
 
-from .arguments import RunArguments, VivaeTrainingArguments, json_object, usual_recipe
+from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 from .backbones import BACKBONES, is_encoder
-from .flags import FlagParser, did_you_mean, refuse_unknown
+from .flags import FlagParser, did_you_mean, json_object, refuse_unknown
+from .habits import UNSELECTED
 from .models import MODELS, PROBE, short_name
+from .refusals import check_together
 from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
 NO_RECIPES = ("ablation", "search")  # folders of other YAML files in recipes/
-OF_EPOCHS = (
-    "augment", "head_learning_rate", "class_weights", "early_stopping_patience", "label_smoothing_factor",
-    "train_sampling_strategy",
-)  # fmt: skip
-WITHOUT_EPOCHS = (
-    *OF_EPOCHS, "num_train_epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "loss", "adam_l2",
-    "metric_for_best_model", "load_best_model_at_end", "eval_dropout", "bf16", "fp16", "watch_test", "normalization",
-    "trust_remote_code", "freeze", "lora_rank",
-)  # fmt: skip
 
 
 def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
@@ -57,65 +49,15 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
     settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
     if run.select_on == "none":
-        settings |= {"eval_strategy": "no", "load_best_model_at_end": False}  # what nothing is left to do for
+        settings |= UNSELECTED
     try:
         args = VivaeTrainingArguments(**settings)
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
         raise ValueError(" ".join(str(error).split())) from error
-    if run.model.startswith(PROBE):
-        _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
-    if run.model == "logistic-regression":
-        _refuse(run, args, OF_EPOCHS, "what scikit-learn solves", "give another --model")
-    if args.head_learning_rate and run.model in MODELS:
-        raise ValueError(
-            f"expected a pretrained encoder beside --head_learning_rate, found --model {run.model}; leave it out."
-        )
-    _check_selection(run, args)
-    _check_push(run, args)
+    # None stands for what the command line leaves to recipe and defaults
+    on_command_line, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(known)))
+    check_together(run, args, on_command_line)
     return run, args
-
-
-def _check_push(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Refuse to push what nobody could load: LoRA's matrices before they are merged."""
-    if not (args.push_to_hub and run.lora_rank):
-        return
-    if run.lora_save == "adapter" or args.hub_strategy != HubStrategy.END:
-        found = "adapter" if run.lora_save == "adapter" else args.hub_strategy.value
-        flag = "--lora_save merged" if run.lora_save == "adapter" else "--hub_strategy end"
-        raise ValueError(
-            f"expected {flag} beside --push_to_hub, found {found}, which nobody else could load; change it, or leave "
-            "out --push_to_hub."
-        )
-
-
-def _check_selection(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Refuse what needs clips that select where there are none."""
-    watching = {"watch_test": run.watch_test, "early_stopping_patience": args.early_stopping_patience}
-    given = [name for name, value in watching.items() if value]
-    if run.select_on == "none" and (given or run.model.startswith(PROBE)):
-        found = f"--{given[0]}" if given else "a probe, whose regularisation they choose"
-        raise ValueError(
-            f"--select_on none leaves no clips that are scored while training, found {found} beside it; leave out one "
-            "of the two."
-        )
-    if args.early_stopping_patience and not args.load_best_model_at_end:
-        raise ValueError(
-            "--early_stopping_patience stops at a best evaluation, found --load_best_model_at_end false beside it; "
-            "leave out one of the two."
-        )
-
-
-def _refuse(
-    run: RunArguments, args: VivaeTrainingArguments, names: tuple[str, ...], model: str, otherwise: str
-) -> None:
-    """Refuse what a model without epochs would take no notice of."""
-    given = [f.name for f in fields(args) if f.name in names and getattr(args, f.name) != f.default]
-    given += [f.name for f in fields(run) if f.name in names and getattr(run, f.name) not in (f.default, {})]
-    if given:
-        raise ValueError(
-            f"expected only arguments that {model} has a use for, found --{', --'.join(given)}; leave out what is for "
-            f"training with epochs, or {otherwise}."
-        )
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:
@@ -163,14 +105,14 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
         return _as_coded(given.model, given.recipe, given.as_coded, recipes)
     recipe = given.recipe or usual_recipe(given.model or "")
     if recipe and (given.model in MODELS or is_encoder(given.model or "") or (given.model or "").startswith(PROBE)):
-        file = _recipe_file(recipes / recipe, given.model)
+        file = recipe_file(recipes / recipe, given.model)
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
     if given.recipe and given.model:
         raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
 
 
-def _recipe_file(folder: Path, model: str) -> Path:
+def recipe_file(folder: Path, model: str) -> Path:
     """The file of a model; an encoder that has none of its own shares one with the others."""
     own = folder / f"{model}.yaml"
     if model in MODELS or (model in BACKBONES and own.is_file()):
@@ -211,6 +153,7 @@ def _read_run(file: Path) -> dict[str, Any]:
     content = json_object(file.read_text(encoding="utf-8"), str(file))
     if not {"run", "training"} <= content.keys():
         raise ValueError(f"expected the keys 'run' and 'training' in {file}, found {sorted(content)}; use a run.json.")
-    # what belongs to the first run's folder or machine is not repeated
     kept = {**content["run"], **content["training"]}
-    return {name: value for name, value in kept.items() if name == "folds" or name not in VOLATILE}
+    # what belongs to the first run's folder or machine is not repeated, nor what follows from --select_on
+    dropped = {*VOLATILE, *(UNSELECTED if kept.get("select_on") == "none" else ())} - {"folds"}
+    return {name: value for name, value in kept.items() if name not in dropped}

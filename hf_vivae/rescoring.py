@@ -18,8 +18,7 @@ from . import machine, runs
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .extractors import by_length
-from .features import build_features, corpus_digest, describe_clips
+from .features import build_features, by_length, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
 from .loading import LONGEST_INPUT
 from .models import short_name
@@ -114,9 +113,9 @@ def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
 
 @torch.inference_mode()
 def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
-    durations = clips["duration"][:]
-    features = build_features(clips, extractor, min(max(durations), LONGEST_INPUT)).with_format("torch")
-    ordered = by_length(range(len(features)), extractor, durations)
+    seconds = min(max(clips["duration"]), LONGEST_INPUT)
+    features = build_features(clips, extractor, seconds).with_format("torch")
+    ordered = by_length(features, range(len(features)))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=ClipCollator(extractor))
     found = [

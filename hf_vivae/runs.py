@@ -22,6 +22,7 @@ VOLATILE = (
     "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
     "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "push_to_hub",
     "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision",
+    "restore_callback_states_from_checkpoint",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import set_seed
 
-from .extractors import by_length
+from .features import by_length
 from .habits import ReportHabits, how_reported
 from .metrics import ClassificationScores, one_versus_rest_auc
 from .splits import PARTS
@@ -33,11 +33,11 @@ def predict_parts(
         described: each clip of the corpus, as `features.describe_clips` gives it.
         labels: label index of each clip of the corpus, `(clips,)`.
     """
-    rows, durations = [], [clip["duration"] for clip in described]
+    rows = []
     # what dropout draws where it stays on shall not depend on what was done before, such as a resume
     set_seed(trainer.args.seed)
     for part, chosen in parts.items():
-        ordered = by_length(chosen, trainer.data_collator.extractor, durations)
+        ordered = by_length(features, chosen)
         predicted = trainer.predict(features.select(ordered)).predictions  # (clips of the part, labels)
         logits = dict(zip(ordered, predicted.tolist(), strict=True))
         rows += [

@@ -1,20 +1,17 @@
 """The library's Trainer with one loss for every model, the report's optimiser, and its accuracy while training."""
 
 import math
-import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from .evaluation.figures import save_curves
 from .models.hidden_states import bare_encoder
-from .runs import write_lines
+from .progress import EpochProgress, History, Tally
 
 
 class VivaeTrainer(Trainer):
@@ -30,7 +27,7 @@ class VivaeTrainer(Trainer):
         select_on: which clips are evaluated, `validation` or `test`.
         watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         majority: accuracy on the clips that select of always saying the training clips' most frequent label.
-        train_durations: seconds of each training clip, by which clips of like length may be put into one batch.
+        train_lengths: of each training clip, by which clips of like length may be put into one batch.
         class_weights: of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
         kwargs: those of `Trainer`.
     """
@@ -42,14 +39,14 @@ class VivaeTrainer(Trainer):
         select_on: str = "validation",
         watched: Dataset | None = None,
         majority: float | None = None,
-        train_durations: Sequence[float] | None = None,
+        train_lengths: Sequence[float] | None = None,
         class_weights: torch.Tensor | None = None,
         **kwargs,
     ) -> None:
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
-        self._watched, self._durations, self._class_weights = watched, train_durations, class_weights
+        self._watched, self._lengths, self._class_weights = watched, train_lengths, class_weights
         self._trained, self._scored = Tally(), Tally()
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
@@ -102,6 +99,13 @@ class VivaeTrainer(Trainer):
         """The library's, with dropout where the report's notebook had left it on."""
         model.train(self.args.eval_dropout)
         return super().prediction_step(model, *args, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs) -> None:
+        # the library would train on from the checkpoint at which early stopping or max_steps had ended the training
+        if self.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
 
     def _reduced(self, tally: "Tally") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
@@ -183,38 +187,13 @@ class LikeLengths(LengthGroupedSampler):
     def __init__(self, trainer: VivaeTrainer) -> None:
         args = trainer.args
         clips = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        super().__init__(clips, lengths=list(trainer._durations), generator=torch.Generator())
+        super().__init__(clips, lengths=list(trainer._lengths), generator=torch.Generator())
         self._trainer, self._seed = trainer, args.seed if args.data_seed is None else args.data_seed
 
     def __iter__(self):
         """Positions of all clips, the same each time that this epoch is begun."""
         self.generator.manual_seed(self._seed + 1_000_003 * int(self._trainer.state.epoch or 0))
         return super().__iter__()
-
-
-class Tally:
-    """Counts over the clips that passed the loss since the last entry of the log."""
-
-    def __init__(self) -> None:
-        self.hits, self.clips, self.batch_means = 0, 0, 0.0
-        self._started: float | None = None
-
-    def start(self) -> None:
-        """Set the clock going, if it does not go yet."""
-        self._started = self._started or time.perf_counter()
-
-    def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
-        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU.
-
-        Of mixed clips, whose labels are `(batch, num_labels)`, the one with the greater share counts.
-        """
-        self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
-        self.batch_means += loss / len(labels)
-        self.clips += len(labels)
-
-    def speed(self, clips: float) -> float:
-        """Clips a second, where `clips` of all processes were counted."""
-        return clips / (time.perf_counter() - self._started)
 
 
 def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -233,40 +212,3 @@ def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
     # library encoders append hidden states, which would be gathered for all clips
     return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-class EpochProgress(ProgressCallback):
-    """The library's progress bar, with one readable line for each evaluation instead of every number."""
-
-    def __init__(self, title: str, select_on: str) -> None:
-        super().__init__()
-        self.title, self.select_on = title, select_on
-
-    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        """Show the line once the clips that select have been scored."""
-        if self.training_bar is not None and logs and "eval_uar" in logs:
-            train = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
-            self.training_bar.write(
-                f"{self.title}, epoch {logs.get('epoch', 0):g}: train loss {train.get('loss', math.nan):.3f}, "
-                f"accuracy {train.get('accuracy', math.nan):.1%}; {self.select_on} loss {logs['eval_loss']:.3f}, "
-                f"accuracy {logs['eval_accuracy']:.1%}, UAR {logs['eval_uar']:.1%}"
-            )
-
-
-class History(TrainerCallback):
-    """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
-
-    def __init__(self, title: str, select_on: str, majority: float | None) -> None:
-        self.title, self.select_on, self.majority = title, select_on, majority
-
-    def on_evaluate(self, args, state, control, **kwargs) -> None:
-        """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
-        if state.is_world_process_zero:
-            write_lines(Path(args.output_dir) / "history.jsonl", state.log_history)
-
-    def on_train_end(self, args, state, control, model, **kwargs) -> None:
-        """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
-        self.on_evaluate(args, state, control)
-        if state.is_world_process_zero:
-            folder, labels = Path(args.output_dir), model.config.num_labels
-            save_curves(state.log_history, folder, self.title, labels, self.select_on, self.majority)

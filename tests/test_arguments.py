@@ -128,6 +128,40 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "mlp", "--model_config", '{"num_labels": 3}'], "are those of --task, found num_labels"),
         (["--model", "mlp", "--config", "x", "--recipe", "paper"], "--config repeats a run with its recipe"),
         (["--config", "absent.json"], "expected the run.json of a run, found no file absent.json"),
+        (
+            ["--model", "wav2vec2", "--augment", '{"mixup": 0.2}'],
+            "--loss ctc takes one label for each clip, found mixup in --augment beside it; leave out one of the two.",
+        ),
+        (["--model", "mlp", "--augment", '{"probability": 1}'], "found probability alone; add one of gain_db, noise"),
+        *(
+            (
+                ["--model", "probe:a/b", f"--{flag}", value],
+                f"expected only arguments that a probe has a use for, found --{flag};",
+            )
+            for flag, value in (
+                ("optim", "sgd"),
+                ("lr_scheduler_type", "cosine"),
+                ("activation_checkpointing", "true"),
+                ("per_device_train_batch_size", "4"),
+                ("gradient_accumulation_steps", "2"),
+            )
+        ),
+        *(
+            (
+                ["--model", model, "--select_on", "none", f"--{flag}", value],
+                f"no clips that are scored while training, found --{flag} beside it; leave it out, or add --sel",
+            )
+            for model in ("mlp", "whisper-base")
+            for flag, value in (
+                ("eval_strategy", "epoch"),
+                ("load_best_model_at_end", "true"),
+                ("do_eval", "true"),
+                ("eval_on_start", "true"),
+                ("watch_test", "true"),
+                ("early_stopping_patience", "2"),
+            )
+        ),
+        (["--model", "probe:a/b", "--select_on", "none"], "no clips that choose how a probe is regularised, found"),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_or_missing_is_named(argv, sentence):
@@ -168,6 +202,23 @@ def test_a_run_is_repeated_from_its_record(tmp_path):
     assert again == run
     assert args_again.to_dict() | {"output_dir": ""} == args.to_dict() | {"output_dir": ""}
     assert parse("--config", str(tmp_path / "run.json"), "--seed", "6")[1].seed == 6
+
+
+def test_without_clips_that_select_nothing_is_evaluated_and_saying_so_is_no_contradiction():
+    said = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_eval", "false"]
+    for argv in (["--select_on", "none"], ["--select_on", "none", *said]):
+        _, args = parse("--model", "mlp", *argv)
+        assert (args.do_eval, args.eval_strategy, args.load_best_model_at_end) == (False, "no", False)
+
+
+@pytest.mark.parametrize(("before", "now"), [("none", "validation"), ("validation", "none")])
+def test_a_run_is_repeated_with_other_clips_that_select(before, now, tmp_path):
+    run, args = parse("--model", "mlp", "--select_on", before)
+    (tmp_path / "run.json").write_text(json.dumps({"run": vars(run), "training": args.to_dict()}))
+    again, args_again = parse("--config", str(tmp_path / "run.json"), "--select_on", now)
+    expected, args_expected = parse("--model", "mlp", "--select_on", now)
+    assert again == expected
+    assert args_again.to_dict() == args_expected.to_dict()
 
 
 def test_every_own_argument_is_explained():

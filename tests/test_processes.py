@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from runner import TRAIN, flags
+from runner import TRAIN, flags, run
 from safetensors.torch import load_file
 
 LAUNCHERS = {
@@ -56,6 +56,17 @@ def test_two_processes_give_the_scores_of_one(tiny_vivae, tmp_path):
     assert ours.keys() == theirs.keys()
     torch.testing.assert_close(list(ours.values()), list(theirs.values()), atol=1e-4, rtol=1e-4)
     assert printed["torchrun"].count("leave-one-speaker-out, emotion") == 1, "one process prints"
+
+
+def test_two_processes_hear_the_augmented_clips_of_one(tiny_vivae, tmp_path):
+    augment = {"gain_db": 6, "time_masks": 1, "mel_masks": 1, "mixup": 0.3, "probability": 0.7}
+    more = ["--augment", json.dumps(augment), "--class_weights", "balanced", "--optim", "sgd", "--adam_l2", "false"]
+    more += ["--train_sampling_strategy", "group_by_length", "--per_device_train_batch_size"]
+    run(flags(tiny_vivae, tmp_path / "one", "vit-32-30", *more, "8"))
+    launch("torchrun", flags(tiny_vivae, tmp_path / "two", "vit-32-30", *more, "4"))
+    ours, theirs = (logits_by_file(tmp_path / folder / "S01") for folder in ("one", "two"))
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(list(ours.values()), list(theirs.values()), atol=1e-4, rtol=1e-4)
 
 
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp_path):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from ..habits import UNSELECTED
 from ..models import short_name
 from .fold_folders import Settings
 
@@ -34,16 +35,24 @@ def _model_and_recipe(settings: Settings) -> str:
 def _tell_apart(base: str, members: list[Settings]) -> dict[Settings, str]:
     flat = {settings: _flat(settings) for settings in members}
     keys = sorted({key for values in flat.values() for key in values})
-    differing = [key for key in keys if len({values.get(key) for values in flat.values()}) > 1]
+    differing = [key for key in keys if _differs(key, list(flat.values()))]
     return {
         settings: " ".join([base, *(f"{key}={values[key]}" for key in differing if key in values)])
         for settings, values in flat.items()
     }
 
 
+def _differs(key: str, members: list[dict[str, str]]) -> bool:
+    # where no clips select, these are left out: they only repeat what select_on says
+    among = [values for values in members if key in values or key not in UNSELECTED]
+    return len({values.get(key) for values in among}) > 1
+
+
 def _flat(settings: Settings) -> dict[str, str]:
     """Settings with the fields of `model_config` among them; words without quotation marks."""
     values = {name: json.loads(value) for name, value in settings}
+    if values.get("select_on") == "none":
+        values = {name: value for name, value in values.items() if name not in UNSELECTED}
     values |= values.pop("model_config") or {}
     return {name: _shown(value) for name, value in values.items()}
 
