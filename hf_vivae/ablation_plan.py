@@ -1,7 +1,7 @@
 """Which runs an ablation takes: the recipe whole, without each ingredient, and with what was tried on top of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from .arguments import RunArguments, VivaeTrainingArguments
 from .backbones import BACKBONES, is_encoder
 from .evaluation.ablation_tables import WHOLE
 from .flags import FlagParser, did_you_mean
-from .ingredients import Ingredients, read_ingredients, row_folder
+from .ingredients import SPECTROGRAM_VITS, Ingredients, read_ingredients, row_folder
 from .models import MODELS, split_name
 from .parsing import as_flags, default_output_dir, parse_run
 from .runs import VOLATILE
@@ -20,7 +20,11 @@ class AblationArguments:
     """Which ingredients of which recipe; all other flags are those of `recipes/train.py`, and hold for every run."""
 
     model: str | None = field(
-        default=None, metadata={"help": "A model that recipes are for: a named one, or encoder:<id or folder>."}
+        default=None,
+        metadata={
+            "help": f"One of {', '.join(SPECTROGRAM_VITS)}; one of the encoders {', '.join(BACKBONES)}; "
+            "encoder:<id or folder> for another; or a model for which you write a recipes/ablation/<model>.yaml."
+        },
     )
     recipe: str = field(default="tuned", metadata={"help": "The recipe that is taken apart."})
     ingredients: list[str] | None = field(
@@ -45,6 +49,9 @@ class AblationArguments:
                 f"{did_you_mean(self.model, (*MODELS, *BACKBONES))}; give one of these, such as "
                 f"encoder:{split_name(self.model)[1]}."
             )
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            found = " ".join(map(str, self.seeds))
+            raise ValueError(f"expected each of --seeds once, found {found}; a seed gives the same run each time.")
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ class Plan:
         seeds: of split and training.
         output: folder of the ablation.
         variants: the runs to train, the whole recipe first.
+        idle: rows that would change nothing in the recipe, which are not trained.
     """
 
     flags: list[str]
@@ -83,6 +91,7 @@ class Plan:
     seeds: list[int]
     output: Path
     variants: list[Variant]
+    idle: list[str]
 
 
 def plan_ablation(argv: list[str], recipes: Path) -> Plan:
@@ -93,13 +102,14 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: for a model without recipes, and an ingredient that is not there, changes nothing, or changes
-            clips, folds or seeds.
+        ValueError: for a model without recipes; for an ingredient that is not there, that changes clips, folds or
+            seeds, or that was asked for by name and changes nothing; and where none changes anything.
     """
     parser = FlagParser(
         AblationArguments,
         allow_abbrev=False,
-        description=AblationArguments.__doc__,
+        description="Train a model's recipe whole, once more without each of its ingredients, and with each that was "
+        "tried on top of it; write a table of what each is worth.",
         epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help.",
     )
     namespace, rest = parser.parse_known_args(argv)
@@ -110,8 +120,15 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
     run, args = parse_run(flags, recipes)
     ingredients, seeds = read_ingredients(recipes, run.model), given.seeds or [args.seed]
     output = Path(given.output_dir or default_folder(run))
-    variants = plan_variants(flags, ingredients.choose(given.ingredients), seeds, output, recipes)
-    return Plan(flags, recipes, ingredients, seeds, output, variants)
+    changes = ingredients.choose(given.ingredients)
+    variants = plan_variants(flags, changes, seeds, output, recipes)
+    idle = [row for row in changes if row not in {variant.name for variant in variants}]
+    if idle and (given.ingredients or len(idle) == len(changes)):
+        raise ValueError(
+            f"expected ingredients that change the recipe as it is trained, found that the settings of {idle[0]!r} "
+            "change nothing in it; name others with --ingredients."
+        )
+    return Plan(flags, recipes, ingredients, seeds, output, variants, idle)
 
 
 def default_folder(run: RunArguments) -> Path:
@@ -123,18 +140,18 @@ def default_folder(run: RunArguments) -> Path:
 def plan_variants(
     flags: list[str], changes: Mapping[str, dict[str, Any]], seeds: Sequence[int], output: Path, recipes: Path
 ) -> list[Variant]:
-    """Runs in their order: the whole recipe first, then each change, with every seed.
+    """Runs in their order: the whole recipe first, then each change that changes anything in it, with every seed.
 
     Args:
         flags: of `recipes/train.py`.
         changes: settings by the name of the change, which win over the flags; `model_config` field by field, and None
-            for an argument that is absent by default.
+            or an empty list for an argument's default.
         seeds: of split and training.
         output: folder of the ablation.
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: for settings that are unknown, do not fit, or change nothing.
+        ValueError: for settings that are unknown or do not fit.
     """
     config = parse_run(flags, recipes)[0].model_config
     planned = []
@@ -144,40 +161,18 @@ def plan_variants(
         for seed in seeds:
             folder = output / "runs" / row_folder(name) / f"seed{seed}"
             added = as_flags({**settings, **merged, "seed": seed, "output_dir": str(folder)})
-            planned.append(_take_away(_variant(name, folder, [*flags, *added], recipes), settings))
-    _check_changes(planned, len(seeds))
-    return planned
+            absent = [key for key, value in settings.items() if value in (None, [])]  # which no flag can say
+            planned.append(_variant(name, folder, [*flags, *added], recipes, absent))
+    whole = _settings(planned[0])
+    idle = {variant.name for variant in planned[len(seeds) :: len(seeds)] if _settings(variant) == whole}
+    return [variant for variant in planned if variant.name not in idle]
 
 
-def _variant(name: str, folder: Path, flags: list[str], recipes: Path) -> Variant:
+def _variant(name: str, folder: Path, flags: list[str], recipes: Path, absent: Sequence[str]) -> Variant:
     try:
-        return Variant(name, folder, *parse_run(flags, recipes))
+        return Variant(name, folder, *parse_run(flags, recipes, absent))
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')} (the settings of {name!r}).") from error
-
-
-def _take_away(variant: Variant, settings: Mapping[str, Any]) -> Variant:
-    """The variant without the arguments that are None, which no flag can say where a recipe has them."""
-    parts = (variant.arguments, variant.training)
-    optional = {entry.name: part for part in parts for entry in fields(part) if entry.default is None}
-    for name in (name for name, value in settings.items() if value is None):
-        if name not in optional:
-            raise ValueError(
-                f"expected null only for arguments that are absent by default, found {name} in {variant.name!r}; give "
-                "it a value."
-            )
-        setattr(optional[name], name, None)
-    return variant
-
-
-def _check_changes(planned: Sequence[Variant], seeds: int) -> None:
-    whole = _settings(planned[0])
-    for variant in planned[seeds::seeds]:
-        if _settings(variant) == whole:
-            raise ValueError(
-                f"expected ingredients that change the recipe as it is trained, found that the settings of "
-                f"{variant.name!r} change nothing in it; name others with --ingredients."
-            )
 
 
 def _settings(variant: Variant) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import yaml
 
 from .corpus.schema import check_choice
 from .evaluation.fold_folders import GROUPING, SEEDS
+from .models import MODELS, SpectrogramViTConfig
 from .parsing import recipe_file
 
 SECTIONS = ("without", "with")  # what is taken away from the recipe, and what was tried on top of it
 KEPT = "kept"  # lines of the recipe that no row takes away, each with the reason
+SPECTROGRAM_VITS = [name for name, spec in MODELS.items() if spec.config_class is SpectrogramViTConfig]
 FIXED = {*GROUPING, *SEEDS, "model", "recipe", "num_groups", "folds", "output_dir"}  # the same for all
 
 
@@ -41,12 +43,12 @@ class Ingredients:
         return {row: self.changes[row] for row, name in known.items() if names is None or name in names}
 
     def say_kept(self) -> str:
-        """A sentence on what is the same in every row."""
-        return f"In every row as in the recipe: {'; '.join(f'{key} ({why})' for key, why in self.kept.items())}."
+        """A sentence on what the table says nothing of."""
+        return f"No row takes away: {'; '.join(f'{key} ({why})' for key, why in self.kept.items())}."
 
 
 def read_ingredients(recipes: Path, model: str) -> Ingredients:
-    """The ingredients of a model's recipe; an encoder that has no file of its own shares one with the others.
+    """The ingredients of a model's recipe.
 
     Args:
         recipes: folder of the recipes.
@@ -55,9 +57,12 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
     Raises:
         ValueError: where there is no such file, or it does not hold ingredients.
     """
-    file = recipe_file(recipes / "ablation", model)
+    file = ingredients_file(recipes, model)
     if not file.is_file():
-        raise ValueError(f"expected the ingredients of {model} in {file}, found no such file; write it.")
+        raise ValueError(
+            f"expected the ingredients of {model} in {file}, found no such file; write it, or give one of "
+            f"{', '.join(SPECTROGRAM_VITS)} or an encoder as --model."
+        )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -66,6 +71,12 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
     rows = {f"{part} {name}": settings for part in SECTIONS for name, settings in content.get(part, {}).items()}
     _check_rows(file, rows)
     return Ingredients(rows, content.get(KEPT, {}))
+
+
+def ingredients_file(recipes: Path, model: str) -> Path:
+    """The file of a model: its own, or that of its kind, `vit` or `encoder`."""
+    file = recipe_file(recipes / "ablation", model)
+    return file if file.is_file() or model not in SPECTROGRAM_VITS else file.with_name("vit.yaml")
 
 
 def row_folder(row: str) -> str:
@@ -94,6 +105,11 @@ def _check_rows(file: Path, rows: Mapping[str, dict[str, Any]]) -> None:
             raise ValueError(
                 f"expected ingredients in {file} that leave clips, folds and seeds as they are, found {fixed[0]} in "
                 f"{row!r}; remove it."
+            )
+        if not isinstance(settings.get("model_config", {}), dict):
+            raise ValueError(
+                f"expected fields of the model's configuration as model_config in {file}, found "
+                f"{settings['model_config']!r} in {row!r}; give each field its value."
             )
         other = folders.setdefault(row_folder(row), row)
         if other != row:

@@ -41,8 +41,11 @@ def check_license(identifier: str) -> str:
 VIVAE_LICENSE = "cc-by-nc-4.0", "VIVAE's authors publish it under CC BY-NC 4.0"
 OUR_LICENSE = "apache-2.0", "hf_vivae, whose program makes these clips, is Apache-2.0"
 KNOWN = {"vivae": VIVAE_LICENSE, "vivae-core": VIVAE_LICENSE, "synthetic": OUR_LICENSE, "noise": OUR_LICENSE}
-OF_WEIGHTS = {backbone.hub_id: backbone.license for backbone in BACKBONES.values()}
-STAYS = {"-nc": "non-commercial", "-sa": "share-alike"}  # terms that hold for what is made of clips or weights
+OF_WEIGHTS = {
+    **{backbone.hub_id: backbone.license for backbone in BACKBONES.values()},
+    "facebook/wav2vec2-base-960h": "apache-2.0",
+    "timm/vit_base_patch16_224.augreg_in21k_ft_in1k": "apache-2.0",
+}
 
 
 def known_license(corpus_name: str) -> str | None:
@@ -90,14 +93,14 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
             the clips, and for `unknown` where these are not known or exclude each other.
 
     Raises:
-        ValueError: for an identifier that the Hub does not know, and for one without the terms that clips or weights
+        ValueError: for an identifier that the Hub does not know, and for one with other terms than clips or weights
             demand of what is made of them.
     """
-    if license is None:
-        return _usual_license(corpus, base)
+    usual = _usual_license(corpus, base)
+    if license is None or check_license(license) == usual:
+        return usual
     license = check_license(license)
-    _check_terms(license, known_license(corpus), "was trained on VIVAE")
-    _check_terms(license, OF_WEIGHTS.get(base), f"started from {base}")
+    _check_terms(license, known_license(corpus) or "unknown", OF_WEIGHTS.get(base, "unknown"), base)
     return license
 
 
@@ -108,16 +111,31 @@ def _usual_license(corpus: str, base: str | None) -> str:
     of_weights = OF_WEIGHTS.get(base, "unknown")
     if "-nc" not in of_clips:
         return of_weights  # clips that a program made demand nothing
-    return "unknown" if "-sa" in of_weights else of_clips  # share-alike weights allow no further terms
+    return "unknown" if of_weights == "unknown" or _shares_alike(of_weights) else of_clips
 
 
-def _check_terms(license: str, holds: str | None, which: str) -> None:
-    for term, said in STAYS.items():
-        if term in (holds or "") and term not in license:
-            raise ValueError(
-                f"expected a {said} licence for a model that {which}, found {license}; leave it out, or give one with "
-                f"the terms of {holds}."
-            )
+def _check_terms(license: str, of_clips: str, of_weights: str, base: str | None) -> None:
+    non_commercial, alike = "-nc" in of_clips, _shares_alike(of_weights)
+    if non_commercial and alike:
+        raise ValueError(
+            f"expected no licence for a model that was trained on VIVAE ({of_clips}) and started from {base} "
+            f"({of_weights}), whose terms exclude each other, found {license}; leave it out."
+        )
+    if non_commercial and "-nc" not in license:
+        raise ValueError(
+            f"expected a non-commercial licence for a model that was trained on VIVAE, found {license}; leave it out, "
+            f"or give one with the terms of {of_clips}."
+        )
+    if alike and not _shares_alike(license):
+        raise ValueError(
+            f"expected a licence with the terms of {of_weights} and no others for a model that started from {base}, "
+            f"found {license}; leave it out, or give a later version of {of_weights}."
+        )
+
+
+def _shares_alike(license: str) -> bool:
+    """Whether it wants what is made of a work under its own terms, and under none besides."""
+    return license.startswith("cc-by-sa-")
 
 
 def _named(license: str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from .switches import choose_switches, read_switches, turn_on
 NO_RECIPES = ("ablation", "search")  # folders of other YAML files in recipes/
 
 
-def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTrainingArguments]:
+def parse_run(
+    argv: list[str], recipes: Path, absent: Sequence[str] = ()
+) -> tuple[RunArguments, VivaeTrainingArguments]:
     """Arguments of one run: the dataclasses' defaults < the recipe's YAML < the command line.
 
     `model_config` is merged field by field; everything else is replaced.
@@ -29,6 +32,7 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
     Args:
         argv: the command line without the program's name; `--config run.json` repeats a run.
         recipes: folder of recipe folders, each with a YAML for each model.
+        absent: arguments that have their default, whatever recipe and command line say.
 
     Raises:
         ValueError: for unknown or misspelt keys and flags, with the nearest; for values of another type; for recipes
@@ -43,7 +47,9 @@ def parse_run(argv: list[str], recipes: Path) -> tuple[RunArguments, VivaeTraini
             raise ValueError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
     model_config = json_object(defaults.pop("model_config", None) or {}, f"model_config of {source}")
     given, unknown = parser.parse_known_args([*as_flags(defaults), *argv])
-    refuse_unknown(unknown, known)
+    refuse_unknown([*unknown, *(f"--{name}" for name in absent if name not in known)], known)
+    for name in absent:
+        setattr(given, name, parser.get_default(name))
     given.model_config = {**model_config, **json_object(given.model_config or {}, "--model_config")}
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}

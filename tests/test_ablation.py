@@ -1,4 +1,4 @@
-"""Ablations: which runs a recipe's ingredients ask for, none of them trained twice, and the table of what they pay."""
+"""Ablations: which runs a recipe's ingredients ask for, and none of them trained twice."""
 
 import csv
 import re
@@ -6,14 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_runs import SELECTED_ON_TEST, answer, clips, write_run
 from runner import ROOT, flags, script
-from scipy.stats import binomtest
 
 from hf_vivae import ablation
 from hf_vivae.ablation import ablate
-from hf_vivae.evaluation.ablation_tables import WHOLE, report_ablation
-from hf_vivae.runs import read_json
+from hf_vivae.evaluation.ablation_tables import WHOLE
+from hf_vivae.runs import read_json, write_json
+from hf_vivae.study import Clock
 
 RECIPES = ROOT / "recipes"
 INGREDIENTS = """
@@ -47,9 +46,6 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
 def trained(folder: Path) -> dict[Path, int]:
     """When the results of each fold were written."""
     return {file: file.stat().st_mtime_ns for file in folder.glob("runs/*/*/*/results.json")}
-
-
-# --- runs
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +112,7 @@ def test_a_command_trains_what_is_missing_of_its_ingredients_and_shows_all_that_
         row.pop("seconds")
     assert shown == rows
     assert report.text.startswith("Ablation of mlp tuned on 48 vivae clips, emotion, leave-one-speaker-out (4 folds):")
-    assert "In every row as in the recipe: learning_rate (a value to search)." in report.text
+    assert "No row takes away: learning_rate (a value to search)." in report.text
     assert "[2/2] without weight decay, seed 42: " in capsys.readouterr().out
 
 
@@ -137,6 +133,71 @@ def test_rows_that_are_not_of_this_recipe_or_not_finished_are_left_out_by_name(w
     assert read_json(output / "ablation.json")["settings"].keys() == {"without weight decay"}
 
 
+def test_folders_of_other_settings_or_another_version_are_refused_before_anything_is_trained(
+    whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ablation, "train", None)
+    folder, given, place = whole
+    output = tmp_path / "out"
+    shutil.copytree(folder, output)
+    given = [*given, "--output_dir", str(output)]
+    last = output / "runs" / "with-a-wider-layer" / "seed42"
+    other = recipes(tmp_path, INGREDIENTS.replace("[24, 8]", "[28, 8]"))
+    with pytest.raises(
+        ValueError, match=r"with-a-wider-layer/seed42 holds another run, .* give another --output_dir\.$"
+    ):
+        ablate(given, other)
+    record = read_json(last / "run.json")
+    write_json(last / "run.json", record | {"corpus": record["corpus"] | {"digest": "other"}})
+    with pytest.raises(ValueError, match=r"with-a-wider-layer/seed42 holds another run, which differs in digest \("):
+        ablate(given, place)
+    write_json(last / "run.json", record | {"environment": {"hf_vivae": "0.0.1"}})
+    with pytest.raises(
+        ValueError, match=r"with-a-wider-layer/seed42 to be of hf_vivae .*, found 0\.0\.1; give another"
+    ):
+        ablate(given, place)
+
+
+def test_a_finished_row_of_another_version_is_left_out_of_a_table_that_does_not_train_it(whole, tmp_path):
+    folder, given, place = whole
+    output = tmp_path / "out"
+    shutil.copytree(folder, output)
+    file = output / "runs" / "with-a-wider-layer" / "seed42" / "run.json"
+    write_json(file, read_json(file) | {"environment": {"hf_vivae": "0.0.1"}})
+    report = ablate([*given, "--ingredients", "weight decay", "--output_dir", str(output)], place)
+    assert set(table(output)) == {WHOLE, "without normalization", "without weight decay"}
+    assert re.search(r"with a wider layer is left out: expected .*, found 0\.0\.1; give another", report.text)
+
+
+def test_rows_that_change_nothing_are_left_out_by_name(whole, tmp_path):
+    folder, given, _ = whole
+    output = tmp_path / "out"
+    shutil.copytree(folder, output)
+    place = recipes(tmp_path, INGREDIENTS.replace("[24, 8]", "[16, 8]"))
+    shutil.rmtree(output / "runs" / "with-a-wider-layer")
+    report = ablate([*given, "--output_dir", str(output)], place)
+    assert set(table(output)) == {WHOLE, "without normalization", "without weight decay"}
+    assert "with a wider layer is left out: its settings change nothing in the recipe as it is trained." in report.text
+
+
+def test_time_left_counts_the_folds_that_are_not_finished(whole, monkeypatch):
+    works = []
+    monkeypatch.setattr(ablation, "Clock", lambda work: works.append(list(work.values())) or Clock(work))
+    monkeypatch.setattr(ablation, "_report", lambda plan, prepared: "")
+    monkeypatch.setattr(ablation, "train", lambda *_: ({}, []))
+    folder, given, place = whole
+    every_fold = re.sub(r"--folds\n(\d\n?)+", "", "\n".join(given))
+    ablate(every_fold.strip().split("\n"), place)
+    results = folder / "runs" / "without-weight-decay" / "seed42" / "S02" / "results.json"
+    before = results.read_bytes()
+    results.unlink()
+    try:
+        ablate(given, place)
+    finally:
+        results.write_bytes(before)
+    assert works == [[2.0] * 4, [0.0, 0.0, 1.0, 0.0]]
+
+
 def test_a_run_that_fails_is_named(tiny_vivae, tmp_path, monkeypatch):
     def fails(run, args, corpus):
         raise ValueError("expected a lower learning rate, found NaN; lower it.")
@@ -146,96 +207,3 @@ def test_a_run_that_fails_is_named(tiny_vivae, tmp_path, monkeypatch):
         ValueError, match=r"^expected a lower .*; lower it \(the run in .*/runs/whole-recipe/seed42 fa"
     ):
         ablate(argv(tiny_vivae, tmp_path / "out"), recipes(tmp_path))
-
-
-# --- tables
-
-
-def halves(wrong: int) -> list[dict]:
-    """Clips of which the first so many are answered wrong."""
-    rows = clips(72)
-    return answer(rows, [(row["label"] + (place < wrong)) % 6 for place, row in enumerate(rows)])
-
-
-def write(root: Path, **wrong: int) -> dict[str, list[Path]]:
-    """Rows of an ablation with runs of one seed, by how many of 72 clips they have wrong."""
-    places = {}
-    for name, number in wrong.items():
-        write_run(root / name, rows=halves(number), settings={"learning_rate": 0.01 + len(places)})
-        places[name.replace("_", " ")] = [root / name]
-    return places
-
-
-def test_differences_and_p_values_worked_out_by_hand(tmp_path):
-    places = write(tmp_path, whole_recipe=18, without_a=36, with_b=9)
-    text = report_ablation(tmp_path / "out", "mlp tuned", places, {})
-    rows = table(tmp_path / "out")
-    assert [float(row["accuracy"]) for row in rows.values()] == [0.75, 0.5, 0.875]
-    differences = [rows[name]["accuracy difference (points)"] for name in ("without a", "with b")]
-    assert [float(cell) for cell in differences] == pytest.approx([-25, 12.5])
-    p_values = [binomtest(0, number, 0.5).pvalue for number in (18, 9)]
-    adjusted = [2 * p_values[0], p_values[1]]
-    assert [float(rows[name]["p adjusted"]) for name in ("without a", "with b")] == pytest.approx(adjusted)
-    found = read_json(tmp_path / "out" / "ablation.json")["evaluation"]["groups"][0]["comparisons"]
-    for pair in found:
-        bounds = [float(rows[pair["first"]][f"accuracy {end}"]) for end in ("from", "to")]
-        assert bounds == pytest.approx([100 * bound for bound in pair["accuracy"]["speakers"]])
-        assert bounds[0] <= float(rows[pair["first"]]["accuracy difference (points)"]) <= bounds[1]
-    assert [row["seconds"] for row in rows.values()] == ["3.0"] * 3
-    assert "on 72 synthetic clips, emotion, speaker-k-fold (3 folds): folds 3 of 3, seeds 1." in text
-    assert "Synthetic clips were sung from seeds" in text
-    assert "95 % bounds of the paired bootstrap over speakers, which hold for unseen voices. Below 0" in text
-    assert text.splitlines()[2].startswith(
-        "| variant | accuracy | UAR | accuracy difference (points) | accuracy from |"
-    )
-
-
-def test_rows_are_sorted_by_what_they_change_and_unknown_speakers_have_bounds_over_clips(tmp_path):
-    places = {}
-    for name, wrong in (("whole recipe", 18), ("with d", 9), ("without a", 20), ("with c", 30), ("without b", 36)):
-        rows = [{**row, "speaker": None} for row in halves(wrong)]
-        write_run(tmp_path / name, rows=rows, settings={"learning_rate": 0.01 + len(places)})
-        places[name] = [tmp_path / name]
-    text = report_ablation(tmp_path / "out", "mlp tuned", places, {})
-    assert list(table(tmp_path / "out")) == ["whole recipe", "without b", "without a", "with c", "with d"]
-    assert "95 % bounds of the paired bootstrap over clips. Below 0" in text
-    assert float(table(tmp_path / "out")["with d"]["UAR from"]) < 12.5
-
-
-def test_seeds_are_averaged_and_have_no_p_value(tmp_path):
-    places = {}
-    for number, name in enumerate((WHOLE, "without a")):
-        places[name] = [tmp_path / name / f"seed{seed}" for seed in (1, 2)]
-        for seed, folder in enumerate(places[name], start=1):
-            rows = halves(18 * seed * (1 + number))
-            write_run(folder, seed=seed, rows=rows, settings={"learning_rate": 0.01 + number})
-    report_ablation(tmp_path / "out", "mlp tuned", places, {})
-    rows = table(tmp_path / "out")
-    assert [float(row["accuracy"]) for row in rows.values()] == pytest.approx([1 - 27 / 72, 1 - 54 / 72])
-    assert float(rows["without a"]["accuracy difference (points)"]) == pytest.approx(-37.5)
-    assert (rows["without a"]["p adjusted"], rows["without a"]["seconds"]) == ("", "3.0")
-
-
-def test_marks_stand_in_the_table(tmp_path):
-    places = write(tmp_path, whole_recipe=18)
-    write_run(tmp_path / "b", rows=halves(9), settings={"select_on": "test"})
-    text = report_ablation(tmp_path / "out", "mlp tuned", {**places, "with selection on test": [tmp_path / "b"]}, {})
-    assert f"* {SELECTED_ON_TEST}: with selection on test." in text
-    assert list(table(tmp_path / "out")) == [WHOLE, "with selection on test *"]
-
-
-def test_what_is_left_out_is_named(tmp_path):
-    places = write(tmp_path, whole_recipe=18, without_a=36)
-    (tmp_path / "without_a" / "2-of-3" / "results.json").unlink()
-    text = report_ablation(tmp_path / "out", "mlp tuned", places, {})
-    assert "without_a/2-of-3 is left out: expected a finished run, found no results.json; repeat its command." in text
-    assert "without a and whole recipe are not compared: expected the same clips in without a and whole recipe" in text
-    assert table(tmp_path / "out")["without a"]["accuracy difference (points)"] == ""
-
-
-def test_seeds_with_other_folds_are_refused(tmp_path):
-    write_run(tmp_path / "1", seed=1)
-    write_run(tmp_path / "2", seed=2, folds=[0])
-    places = {WHOLE: [tmp_path / "1", tmp_path / "2"]}
-    with pytest.raises(ValueError, match=r"same folds of each seed of 'whole recipe', found mlp paper; mlp paper \("):
-        report_ablation(tmp_path / "out", "mlp tuned", places, {})

@@ -12,8 +12,8 @@ from runner import ROOT
 
 from hf_vivae.ablation_plan import default_folder, plan_ablation, plan_variants
 from hf_vivae.evaluation.ablation_tables import WHOLE
-from hf_vivae.ingredients import read_ingredients
-from hf_vivae.parsing import parse_run
+from hf_vivae.ingredients import SPECTROGRAM_VITS, read_ingredients
+from hf_vivae.parsing import parse_run, recipe_file
 
 RECIPES = ROOT / "recipes"
 INGREDIENTS = """
@@ -32,23 +32,31 @@ def recipes(folder: Path, content: str, name: str = "mlp") -> Path:
     return folder / "recipes"
 
 
-# a model for each file; encoders of waveforms share one
-MODELS = {"vit-32-30": "vit-32-30", "whisper-base": "whisper-base", "encoder": "hubert-base"}
-FILES = {file.stem for file in (RECIPES / "ablation").glob("*.yaml")}
+# the models of each file; encoders of waveforms share one, transformers on spectrograms another
+VITS = ["vit-32-30", "vit-16-69", "vit-8-23", "vit-32-69"]
+MODELS = {**dict.fromkeys(VITS, "vit"), "whisper-base": "whisper-base", "hubert-base": "encoder"}
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_each_ingredient_that_comes_with_the_repository_changes_the_tuned_recipe(name):
-    plan = plan_ablation(["--model", MODELS[name]], RECIPES)
-    assert [variant.name for variant in plan.variants] == [WHOLE, *plan.ingredients.changes]
+def test_each_file_has_a_model():
+    assert {file.stem for file in (RECIPES / "ablation").glob("*.yaml")} == set(MODELS.values())
+    assert sorted(SPECTROGRAM_VITS) == sorted(VITS)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_each_ingredient_that_comes_with_the_repository_changes_the_tuned_recipe(model):
+    plan = plan_ablation(["--model", model], RECIPES)
+    assert plan.idle == (["with patch 32-69"] if model == "vit-32-69" else [])
+    assert [variant.name for variant in plan.variants] == [
+        WHOLE, *(row for row in plan.ingredients.changes if row not in plan.idle)
+    ]  # fmt: skip
     assert {variant.arguments.recipe for variant in plan.variants} == {"tuned"}
     assert {row.split()[0] for row in plan.ingredients.changes} == {"without", "with"}
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_each_line_of_a_tuned_recipe_is_taken_away_or_kept_for_a_reason(name):
-    lines = keys(yaml.safe_load((RECIPES / "tuned" / f"{name}.yaml").read_text()))
-    found = read_ingredients(RECIPES, MODELS[name])
+@pytest.mark.parametrize("model", MODELS)
+def test_each_line_of_a_tuned_recipe_is_taken_away_or_kept_for_a_reason(model):
+    lines = keys(yaml.safe_load(recipe_file(RECIPES / "tuned", model).read_text()))
+    found = read_ingredients(RECIPES, model)
     without = [keys(settings) for row, settings in found.changes.items() if row.startswith("without ")]
     assert lines - set().union(*without) == found.kept.keys()
 
@@ -59,11 +67,58 @@ def keys(settings: dict) -> set[str]:
     return {*(settings.keys() - {"model_config"}), *(f"model_config.{field}" for field in config)}
 
 
-def test_what_is_absent_by_default_is_taken_away_with_null():
-    given = ["--model", "mlp", "--max_steps", "9", "--run_name", "one", "--data_seed", "5"]
-    changes = {"without a name": {"run_name": None, "max_steps": 3}}
+def test_null_and_an_empty_list_take_lines_of_recipe_and_command_line_out():
+    given = ["--model", "whisper-base", "--recipe", "tuned", "--lora_rank", "4", "--lora_targets", "q_proj"]
+    changes = {"without it": {"head_learning_rate": None, "select_on": None, "augment": None, "lora_targets": []}}
+    changes["without smoothing"] = {"label_smoothing_factor": None, "weight_decay": 0.5}
+    given += ["--weight_decay", "1"]
     variants = plan_variants(given, changes, [1], Path("out"), RECIPES)
-    assert [(one.training.run_name, one.training.max_steps) for one in variants] == [("one", 9), (None, 3)]
+    assert [
+        (
+            one.training.head_learning_rate,
+            one.arguments.select_on,
+            one.training.eval_strategy,
+            one.arguments.lora_targets,
+        )
+        for one in variants
+    ] == [(1e-3, "none", "no", ["q_proj"]), (None, "validation", "epoch", []), (1e-3, "none", "no", ["q_proj"])]
+    assert [one.arguments.augment.get("time_masks") for one in variants] == [2, None, 2]
+    assert variants[1].arguments.augment == {}
+    assert [one.training.label_smoothing_factor for one in variants] == [0.1, 0.1, 0.0]
+    assert [one.training.weight_decay for one in variants] == [1.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["augment", "greater_is_better", "lora_targets", "warmup_steps"])
+def test_null_for_what_the_recipe_does_not_have_is_no_row(name):
+    given = ["--model", "vit-32-30", "--recipe", "tuned", "--warmup_steps", "0"]
+    assert [one.name for one in plan_variants(given, {"without it": {name: None}}, [1], Path("out"), RECIPES)] == [
+        WHOLE
+    ]
+
+
+def test_rows_that_change_nothing_are_not_trained(tmp_path):
+    content = INGREDIENTS.replace("weight decay: {weight_decay: 0}", "weight decay: {weight_decay: 0.5}")
+    plan = plan_ablation(["--model", "mlp", "--weight_decay", "0.5", "--seeds", "1", "2"], recipes(tmp_path, content))
+    assert plan.idle == ["without weight decay"]
+    assert [(one.name, one.training.seed) for one in plan.variants] == [
+        (name, seed) for name in (WHOLE, "without normalization", "with a wider layer") for seed in (1, 2)
+    ]
+
+
+def test_recipes_but_tuned_can_be_taken_apart():
+    plan = plan_ablation(["--model", "vit-32-30", "--recipe", "quick"], RECIPES)
+    assert {variant.arguments.recipe for variant in plan.variants} == {"quick"}
+    assert plan.idle == ["without warm-up", "without weight decay"]
+
+
+def test_help_says_what_the_script_does_and_for_which_models(capsys):
+    with pytest.raises(SystemExit):
+        plan_ablation(["--help"], RECIPES)
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Train a model's recipe whole, once more without each of its ingredients, and with each that was tried" in said
+    )
+    assert all(model in said for model in MODELS)
 
 
 def test_settings_win_over_flags_and_each_seed_has_a_run():
@@ -103,7 +158,9 @@ def test_an_encoder_has_the_ingredients_of_all_encoders_unless_it_has_its_own():
          r"encoder:openai/whisper-base\.$"),
         (["--model", "probe:hubert-base"], r"found --model probe:hubert-base .*, such as encoder:hubert-base\.$"),
         ([], "expected --model, found none; give one of "),
-        (["--model", "vit-8-23"], r"expected the ingredients of vit-8-23 in .*/vit-8-23\.yaml, found no such file"),
+        (["--model", "vit-base"], r"expected the ingredients of vit-base in .*/vit-base\.yaml, found no such file; "
+         r"write it, or give one of vit-32-30, vit-16-69, vit-8-23, vit-32-69 or an encoder as --model\.$"),
+        (["--model", "mlp", "--seeds", "1", "2", "1"], r"expected each of --seeds once, found 1 2 1; a seed gives"),
         (["--model", "mlp", "--config=run.json"], "takes a recipe apart, found --config, which repeats a run; give"),
     ],
 )  # fmt: skip
@@ -115,15 +172,17 @@ def test_what_has_no_ingredients_is_refused(argv, sentence):
 @pytest.mark.parametrize(
     ("content", "more", "sentence"),
     [
-        (INGREDIENTS, ["--weight_decay", "0"], r"expected ingredients that change the recipe as it is trained, found "
-         r"that the settings of 'without weight decay' change nothing in it; name others with --ingredients\.$"),
+        (INGREDIENTS, ["--weight_decay", "0", "--ingredients", "weight decay"], r"expected ingredients that change "
+         r"the recipe as it is trained, found that the settings of 'without weight decay' change nothing in "
+         r"it; name others with --ingredients\.$"),
         (INGREDIENTS, ["--ingredients", "wait decay"], r"--ingredients to be one of normalization, weight decay, a "
          r"wider layer, found 'wait decay' \(did you mean weight decay\?\)\.$"),
         ("without: {decay: {weight_decai: 0}}", [], r"unknown argument '--weight_decai' \(did you mean --weight_decay"
          r"\?\); see --help for all of them \(the settings of 'without decay'\)\.$"),
         ("without: {decay: {weight_decay: much}}", [], r"invalid float value: 'much'; .* \(the settings of 'without"),
-        ("without: {decay: {weight_decay: null}}", [], r"expected null only for arguments that are absent by default, "
-         r"found weight_decay in 'without decay'; give it a value\.$"),
+        ("without: {decay: {weight_decai: null}}", [], r"unknown argument '--weight_decai' \(did you mean --weight_"),
+        ("without: {layer: {model_config: null}}", [], r"expected fields of the model's configuration as model_config "
+         r"in .*mlp\.yaml, found None in 'without layer'; give each field its value\.$"),
         ("without: {empty: {}}", [], r"the settings of 'without empty' change nothing in it;"),
         ("with: {another split: {num_groups: 3}}", [], r"expected ingredients in .*mlp\.yaml that leave clips, folds "
          r"and seeds as they are, found num_groups in 'with another split'; remove it\.$"),

@@ -105,13 +105,13 @@ def test_commands_are_understood(name, argv, place):
 
 
 def test_the_file_of_ingredients_that_shows_a_command_is_the_one_that_it_reads():
-    from hf_vivae.parsing import recipe_file
+    from hf_vivae.ingredients import ingredients_file
 
     for name, argv, place in COMMANDS:
         if place.startswith("recipes/ablation"):
             assert name == "ablate"
             model = argv[argv.index("--model") + 1]
-            assert recipe_file(RECIPES / "ablation", model) == ROOT / place
+            assert ingredients_file(RECIPES, model) == ROOT / place
 
 
 def test_commands_are_found_in_all_their_shapes():

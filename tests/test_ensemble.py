@@ -247,6 +247,18 @@ def other_protocol(root: Path) -> None:
     write_run(root / "b", "vit-32-30", settings={"protocol": "random-10-fold"})
 
 
+def other_labels(root: Path) -> None:
+    write_run(root / "a", "mlp")
+    for folder in write_run(root / "b", "vit-32-30", corpus={"digest": "other"}):
+        results = json.loads((folder / "results.json").read_text())
+        (folder / "results.json").write_text(json.dumps({**results, "labels": results["labels"][::-1]}))
+
+
+def other_clips(root: Path) -> None:
+    write_run(root / "a", "mlp")
+    write_run(root / "b", "vit-32-30", corpus={"digest": "other"})
+
+
 def alone(root: Path) -> None:
     write_run(root)
 
@@ -265,8 +277,8 @@ def alone(root: Path) -> None:
         (
             in_part,
             [],
-            r"for S01_\w+_000\.wav in fold 1-of-3 mlp paper tested it and vit-32-30 paper \(2 of 3 folds, seed 1\) "
-            r"did not have it there; name",
+            r"expected members of an ensemble to have the same folds, found that vit-32-30 paper \(2 of 3 folds, seed "
+            r"1\) lacks 1-of-3; train these too \(--folds\), or name others with --ensemble\.$",
         ),
         (
             other_seeds,
@@ -278,8 +290,11 @@ def alone(root: Path) -> None:
             other_protocol,
             ["mlp paper", "vit-32-30 paper"],
             r"expected two runs or more of mlp paper, vit-32-30 paper with one corpus, task and protocol to join with "
-            r"--ensemble, found none; name systems that stand in one table, or one with several seeds\.$",
+            r"--ensemble, found none \(they differ in protocol\); name systems that stand in one table, or one with "
+            r"several seeds\.$",
         ),
+        (other_labels, [], r"with --ensemble, found none \(they differ in labels\); name systems that stand in one"),
+        (other_clips, [], r"with --ensemble, found none \(they differ in clips or speakers\); name systems"),
         (alone, [], r"expected two runs or more of systems with one corpus, .* found none; name"),
         (alone, ["mlp paper"], r"expected two runs or more of mlp paper with one corpus, .* found none; name"),
         (alone, ["mpl paper"], r"name of a system as --ensemble, found 'mpl paper'; did you mean 'mlp paper'\?$"),

@@ -1,7 +1,9 @@
 """README's commands and claims are those of the code."""
 
+import json
 import re
 import shlex
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -63,6 +65,19 @@ def test_the_recipes_page_lists_every_script_recipe_and_switch():
     switches = {f"| {switch.row} | `{name}` | {switch.notebook.rstrip('.')} |" for name, switch in SWITCHES.items()}
     for text in scripts | recipes | switches:
         assert text in page, text
+
+
+def test_every_key_of_an_augmentation_has_a_row_with_its_limit_and_default():
+    from hf_vivae.augmentation import LIMITS, Augmentation
+
+    lines = (RECIPES / "README.md").read_text().split("## Augmentation")[1].split("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert [row[0] for row in rows] == [f"`{field.name}`" for field in fields(Augmentation)]
+    for field, (_, _, value, default) in zip(fields(Augmentation), rows, strict=True):
+        assert json.loads(default) == field.default, field.name
+        if field.name in LIMITS:
+            limit, unit, _ = LIMITS[field.name]
+            assert value == f"0 to {limit:g} {unit}", field.name
 
 
 def test_readme_names_every_model_and_its_parameters():

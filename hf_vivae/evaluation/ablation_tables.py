@@ -12,7 +12,7 @@ from .evaluated import Group, System, join
 from .evaluation_figures import difference_figure
 from .evaluation_report import SYNTHETIC
 from .evaluation_results import evaluation_results
-from .evaluation_rows import baselines, explain_stars, starred, where
+from .evaluation_rows import DEPENDENT, baselines, explain_stars, starred, where
 from .fold_folders import find_folders
 from .group_scores import GroupScores, Pair, score_group
 from .resampling import Estimate
@@ -24,12 +24,19 @@ WHOLE = "whole recipe"
 SCORES = {"accuracy": "accuracy", "uar": "UAR"}
 ADDED = "with "  # how the names of rows begin that add to the recipe
 DRAWN = {"speakers": "speakers, which hold for unseen voices", "clips": "clips"}
+INDEPENDENT = {
+    "speakers": DEPENDENT,
+    "clips": "Bounds and p take clips as independent, which those of one speaker are not.",
+}
 CAPTION = (
     "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
     "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
-    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. Below 0, what was taken "
-    "away pays; above 0, what was added does. p is McNemar's of the accuracies, adjusted for the number of rows "
-    "(Holm). What was taken away comes first, each part sorted by the difference in UAR. "
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. What was taken away pays "
+    "where both bounds lie below 0, what was added where both lie above; of many rows some do by chance. All rows are "
+    "compared with one training of the whole recipe for each seed: bounds and p say nothing of other seeds. p is "
+    "McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} What is chosen by this table is "
+    "chosen on its test clips, and wants other clips to be scored on. What was taken away comes first, each part "
+    "sorted by the difference in UAR. "
     "{baselines}Seconds are those of all folds of a seed, since the last start of a run that was interrupted; the "
     'first row also computes features, which others may share. "-": the row that others are compared with, or several '
     "seeds, of which McNemar's test is not."
@@ -66,7 +73,8 @@ def report_ablation(
     content |= {"settings": {row: settings[row] for row in places if row in settings}}
     write_json(folder / "ablation.json", {**content, "evaluation": evaluation_results([scores], notes)})
     for key, said in SCORES.items() if scores.pairs else ():
-        title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}"
+        covered = scores.systems[0].system.covered
+        title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}: folds {covered}"
         difference_figure([_point(pair, key) for pair in scores.pairs], said, title).savefig(folder / f"{key}.png")
     return text
 
@@ -134,6 +142,7 @@ def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
         covered=systems[0].covered,
         seeds=", ".join(systems[0].seeds),
         drawn=DRAWN[drawn],
+        dependent=INDEPENDENT[drawn],
         baselines=baselines(scores),
     )
     synthetic = f" {SYNTHETIC}" if clips.corpus == "synthetic" else ""

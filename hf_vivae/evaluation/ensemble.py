@@ -17,6 +17,7 @@ from .evaluated import Group, Run, System
 from .predictions import Predictions
 
 LONGEST_NAME = 80  # characters; more members are named below the table of scores alone
+TELLING = {"corpus": "corpus", "clips": "number of clips", "task": "task", "protocol": "protocol", "of_folds": "folds"}
 FATES = {"train": "trained on", "validation": "selected on"}
 
 
@@ -84,7 +85,8 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     if not any(chosen):
         raise ValueError(
             f"expected two runs or more of {', '.join(names) or 'systems'} with one corpus, task and protocol to "
-            "join with --ensemble, found none; name systems that stand in one table, or one with several seeds."
+            f"join with --ensemble, found none{_differing(groups, names)}; name systems that stand in one table, or "
+            "one with several seeds."
         )
     return [
         replace(group, systems=(*group.systems, _ensemble(members))) if members else group
@@ -97,6 +99,15 @@ def _members(group: Group, names: Sequence[str]) -> list[System]:
     found = [system for system in group.systems if system.name in names or not names]
     complete = len(found) >= len(set(names)) and sum(len(system.runs) for system in found) > 1
     return found if complete else []
+
+
+def _differing(groups: Sequence[Group], names: Sequence[str]) -> str:
+    """What tells the tables of the named systems apart, in brackets; empty where one has them all."""
+    found = [group for group in groups if any(system.name in names or not names for system in group.systems)]
+    told = {"labels": {group.labels for group in found}}
+    told |= {said: {getattr(group.clips, name) for group in found} for name, said in TELLING.items()}
+    differing = [said for said, values in told.items() if len(values) > 1]
+    return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(found) > 1 else ""
 
 
 def _ensemble(systems: Sequence[System]) -> System:
@@ -133,6 +144,7 @@ def _join(seed: str, members: Mapping[str, Run]) -> EnsembleRun:
 
 def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
     """Refuse members of which one may have learnt from clips that the other tests."""
+    _check_same_folds(names, first, second)
     differing = sorted(_clips(first.read("test")) ^ _clips(second.read("test")))
     if differing:
         file, fold = differing[0]
@@ -144,6 +156,15 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
             f"{fold} {found}; name others with --ensemble (seeds of one system can be joined under a protocol that "
             "tests the same clips with each, such as leave-one-speaker-out)."
         )
+
+
+def _check_same_folds(names: tuple[str, str], first: Run, second: Run) -> None:
+    for name, run, other in ((names[0], first, second), (names[1], second, first)):
+        if missing := [fold for fold in other.fold_names if fold not in run.fold_names]:
+            raise ValueError(
+                f"expected members of an ensemble to have the same folds, found that {name} lacks "
+                f"{', '.join(missing)}; train these too (--folds), or name others with --ensemble."
+            )
 
 
 def _fate(run: Run, clip: tuple[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .evaluation_rows import BOUNDS, HOW_BOUNDED, baselines, bounds, system_table
+from .evaluation_rows import BOUNDS, DEPENDENT, HOW_BOUNDED, baselines, bounds, system_table
 from .group_scores import GroupScores, Pair
 from .groups import GroupScore
 from .study_rows import Row
@@ -26,8 +26,7 @@ DIFFERENCES = (
 )
 MCNEMAR = (
     "McNemar's test of two systems of one seed: the clips that only one has right, and the probability of numbers as "
-    "unequal if both were right alone equally often, also adjusted for {tests} (Holm). It takes clips as independent, "
-    "which those of one speaker are not: trust bounds over speakers more."
+    f"unequal if both were right alone equally often, also adjusted for {{tests}} (Holm). {DEPENDENT}"
 )
 CONFUSION = (
     "Test clips of all seeds by true label (row) and predicted label (column), and their share of the clips of the "

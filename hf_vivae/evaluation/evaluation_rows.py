@@ -18,6 +18,8 @@ MOST_NAMED = 5  # systems in a sentence
 HOW_BOUNDED = (
     "Bounds are 95 % bootstrap intervals over speakers (whole speakers are drawn; for unseen voices) and over clips. "
 )
+# McNemar's test, that is
+DEPENDENT = "It takes clips as independent, which those of one speaker are not: trust bounds over speakers more."
 ENSEMBLE = (
     " The {name} gives each label the mean of its members' probabilities (Lakshminarayanan, Pritzel and Blundell "
     "2017): {members}. All weigh the same, and nothing is fitted; members that were picked by scores on these clips "
