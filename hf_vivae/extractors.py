@@ -30,9 +30,12 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtraction
         return build_feature_extractor(name, num_samples=config.num_samples)
     if not hasattr(config, "num_frames"):
         return extractor
-    settings = {"num_mel_bins": config.num_mel_bins, "pad_clip": getattr(config, "pad_clip", True)}
-    if config.num_frames != extractor.num_frames:
-        settings["num_samples"] = (config.num_frames - 1) * extractor.hop_length
+    settings = {
+        name: getattr(config, name) for name in ("num_mel_bins", "pad_clip", "hop_length") if hasattr(config, name)
+    }
+    hop_length = settings.get("hop_length", extractor.hop_length)
+    if (config.num_frames, hop_length) != (extractor.num_frames, extractor.hop_length):
+        settings["num_samples"] = (config.num_frames - 1) * hop_length
     return build_feature_extractor(name, **settings)
 
 

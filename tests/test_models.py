@@ -277,6 +277,27 @@ def test_other_mel_and_patch_sizes_work_where_they_divide():
     assert model(torch.zeros(2, 1, 48, 100)).logits.shape == (2, 6)
 
 
+def test_a_longer_step_between_frames_hears_more_of_a_clip_in_as_many_frames():
+    model, extractor = tiny("vit-32-30", hop_length=128)
+    assert (extractor.hop_length, extractor.num_samples) == (128, 689 * 128)
+    spectrograms = features_of(extractor, clips(44100))["input_features"]
+    assert spectrograms.shape[1:] == (1, 64, 690)
+    assert model(spectrograms).logits.shape == (3, 6)
+
+
+def test_the_mean_of_the_tokens_is_read_where_it_is_asked_for():
+    torch.manual_seed(0)
+    model, extractor = tiny("vit-32-30", pooling="mean")
+    tokens = []
+    model.layers[-1].register_forward_hook(lambda layer, inputs, output: tokens.append(output))
+    with torch.no_grad():
+        logits = model(**features_of(extractor, clips(44100))).logits
+        expected = model.classifier(model.norm(sum(tokens[0].unbind(dim=1)) / 47))  # 46 patches and the class token
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="expected pooling out of class, mean, found 'max'; give one of them"):
+        build_model("vit-32-30", pooling="max")
+
+
 def test_a_patch_that_does_not_divide_says_what_does():
     with pytest.raises(
         ValueError, match=r"31 does not divide the 690 frames; what does: 1, 2, 3, 5, 6, 10, 15, 23, 30"

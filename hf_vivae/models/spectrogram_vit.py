@@ -16,6 +16,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .performer import check_attention, default_num_features, orthogonal_gaussian, performer_attention
 
+POOLINGS = ("class", "mean")
+
 
 class SpectrogramViTConfig(PreTrainedConfig):
     """Configuration of `SpectrogramViTForAudioClassification`.
@@ -34,11 +36,13 @@ class SpectrogramViTConfig(PreTrainedConfig):
         attention_dropout: on the attention weights; without effect on `performer`, which has none.
         attention: `softmax`, or `performer` (see `performer.py`), whose cost is linear in the patches.
         num_random_features: of `performer`, in each layer; None for the paper's head_dim log head_dim.
+        pooling: of the tokens behind the last block: `class`, the first one alone, or `mean`, over all of them.
+        hop_length: step between frames of the spectrogram, in samples; the feature extractor's.
         kwargs: the library's, such as `id2label` and `attn_implementation`.
 
     Raises:
         ValueError: where the patch does not divide the spectrogram, with the sizes that do; for another attention or
-            impossible random features.
+            pooling, or impossible random features.
     """
 
     model_type = "vivae_spectrogram_vit"
@@ -58,8 +62,12 @@ class SpectrogramViTConfig(PreTrainedConfig):
         attention_dropout: float = 0.05,
         attention: str = "softmax",
         num_random_features: int | None = None,
+        pooling: str = "class",
+        hop_length: int = 64,
         **kwargs,
     ) -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"expected pooling out of {', '.join(POOLINGS)}, found {pooling!r}; give one of them.")
         for name, whole, part in zip(("mel bins", "frames"), (num_mel_bins, num_frames), patch_size, strict=True):
             if part < 1 or whole % part:
                 divisors = ", ".join(str(d) for d in range(1, whole + 1) if whole % d == 0)
@@ -80,6 +88,8 @@ class SpectrogramViTConfig(PreTrainedConfig):
         self.attention_dropout = attention_dropout
         self.attention = attention
         self.num_random_features = num_random_features
+        self.pooling = pooling
+        self.hop_length = hop_length
         check_attention(attention, num_random_features)
         super().__init__(**kwargs)
 
@@ -164,7 +174,7 @@ class SpectrogramViTLayer(GradientCheckpointingLayer):
 
 
 class SpectrogramViTForAudioClassification(PreTrainedModel):
-    """Transformer over spectrogram patches, read out at the class token.
+    """Transformer over spectrogram patches.
 
     With six labels and patches (32, 30), (16, 69), (8, 23): 4,906,906, 4,934,506 and 4,790,506 parameters.
     """
@@ -223,7 +233,8 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
         hidden_states = self.embeddings(input_features)
         for layer in self.layers:
             hidden_states = layer(hidden_states)
-        logits = self.classifier(self.norm(hidden_states[:, 0]))  # (batch, num_labels)
+        pooled = hidden_states.mean(dim=1) if self.config.pooling == "mean" else hidden_states[:, 0]
+        logits = self.classifier(self.norm(pooled))  # (batch, num_labels)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
