@@ -6,16 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
 from .models.hidden_states import bare_encoder
+from .models.wrapped import WrappedForAudioClassification
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 FREEZE = re.compile(r"none|feature_encoder|all_but_last_(\d+)|all")
 FRONT_ENDS = ("feature_extractor", "feature_projection", "conv1", "conv2", "embed_positions", "embeddings")
+# parts that no hidden state comes from, so that several processes would wait for their gradients
+UNHEARD = {"wav2vec2-conformer": "pos_conv_embed", "sew": "upsample", "sew-d": "upsample"}
 ADAPTER = "adapter"  # folder of a checkpoint: beside its configuration, the library would take it for its own
 
 
@@ -29,7 +33,10 @@ class AdaptingArguments:
     )
     lora_rank: int = field(
         default=0,
-        metadata={"help": "Train matrices of this rank beside the weights of the encoder, and none of these (LoRA)."},
+        metadata={
+            "help": "Train matrices of this rank beside the weights of the encoder, and none of these (LoRA); 8 is "
+            "usual, 0 is off."
+        },
     )
     lora_alpha: float | None = field(
         default=None, metadata={"help": "LoRA's scale, divided by the rank; twice the rank if absent."}
@@ -62,7 +69,7 @@ class AdaptingArguments:
 
 
 def freeze(model: PreTrainedModel, what: str) -> None:
-    """Keep a part of a model's encoder from training.
+    """Keep a part of a model's encoder from training, and in any case what this package's head does not hear.
 
     Args:
         model: with an encoder of the library; its head is always trained.
@@ -73,6 +80,8 @@ def freeze(model: PreTrainedModel, what: str) -> None:
     Raises:
         ValueError: for a model without an encoder of the library, and for more layers than it has.
     """
+    if isinstance(model, WrappedForAudioClassification) and model.config.encoder.model_type in UNHEARD:
+        model.encoder.encoder.get_submodule(UNHEARD[model.config.encoder.model_type]).requires_grad_(False)
     if what == "none":
         return
     encoder = find_encoder(model, "freeze")
@@ -196,7 +205,24 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     Args:
         model: as it was before `add_lora`.
         folder: of the adapter.
-    """
-    from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, folder).merge_and_unload()
+    Raises:
+        ValueError: for an adapter without safetensors, or with a part of its weights only.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():  # where peft would read a pickle
+        raise ValueError(
+            f"expected LoRA's matrices as {file.name} in {folder}, found none; convert them with safetensors (pickled "
+            "weights are not read), or train the adapter anew."
+        )
+    adapted = PeftModel.from_pretrained(model, folder)
+    with safe_open(file, "pt") as weights:
+        missing = sorted(get_peft_model_state_dict(adapted).keys() - weights.keys())
+    if missing:  # which peft leaves random
+        raise ValueError(
+            f"expected all weights of the adapter in {file}, found none of {len(missing)} (first: {missing[0]}); copy "
+            "the file again, or train the adapter anew."
+        )
+    return adapted.merge_and_unload()

@@ -16,7 +16,7 @@ from .corpus.tasks import TASKS
 from .corpus_arguments import CorpusArguments
 from .flags import json_object
 from .habits import ReportHabits
-from .models import MODELS, split_name
+from .models import ENCODER, MODELS, split_name
 from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
 from .trimming import TrimArguments
 
@@ -51,7 +51,9 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
     )
     augment: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": 'What is done to training clips, as JSON, such as \'{"time_masks": 2, "gain_db": 6}\'.'},
+        metadata={
+            "help": "What is done to training clips, as JSON: '{\"time_masks\": 2}'; recipes/README.md has all."
+        },
     )
     normalization: Literal["none", "mean_std"] = field(
         default="none",
@@ -114,9 +116,10 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
         given = [flag for flag, true in flags.items() if true]
         if given and not (is_encoder(self.model) or (given == ["freeze"] and self.model not in MODELS)):
+            cure = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
             raise ValueError(
                 f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) beside --{given[0]}, "
-                f"found --model {self.model}; leave it out."
+                f"found --model {self.model}; {cure}leave out --{given[0]}."
             )
 
     def _check_max_seconds(self) -> None:
@@ -198,16 +201,18 @@ class VivaeTrainingArguments(TrainingArguments):
             raise ValueError(
                 f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step at least."
             )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(
-                f"expected --learning_rate above 0, found {self.learning_rate}; usual ones lie between 1e-6 and 1e-2."
-            )
-        rate = self.head_learning_rate
-        if rate is not None and not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"expected --head_learning_rate above 0, found {rate}; 1e-3 is usual.")
-        for name in ("lr_decay_epochs", "lr_decay_steps", "early_stopping_patience"):
+        usual = {"learning_rate": "usual ones lie between 1e-6 and 1e-2", "head_learning_rate": "1e-3 is usual"}
+        for name, cure in usual.items():
+            if (rate := getattr(self, name)) is not None and not (math.isfinite(rate) and rate > 0):
+                raise ValueError(f"expected --{name} above 0, found {rate}; {cure}.")
+        for name in ("lr_decay_epochs", "lr_decay_steps", "early_stopping_patience", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected --{name} of 1 or more, found {getattr(self, name)}; 8 is usual.")
+        if not 0 <= (share := self.label_smoothing_factor) <= 1:
+            raise ValueError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
     def _check_combinations(self) -> None:
         if self.adam_l2 and self.optim != "adamw_torch_fused":
@@ -230,10 +235,7 @@ class VivaeTrainingArguments(TrainingArguments):
                 "--adam_l2 has one rate for all parameters, found --head_learning_rate beside it; leave out one."
             )
         if self.resume_from_checkpoint:
-            raise ValueError(
-                "a run resumes by itself: repeat its command with the same --output_dir, without "
-                "--resume_from_checkpoint."
-            )
+            raise ValueError("a run resumes by itself: repeat its command, without --resume_from_checkpoint.")
         if self.hub_strategy == HubStrategy.CHECKPOINT:
             raise ValueError(
                 "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "

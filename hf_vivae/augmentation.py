@@ -27,7 +27,7 @@ LIMITS = {
     "probability": (1, "as a chance", "1 is always"),
 }
 HOW_MUCH = {"time_mask_share", "mel_mask_share", "probability"}  # of something else, which they do not turn on
-REVERSALS = ("backwards", "flip", "reversal", "reverse", "reversed", "time_flip", "time_reversal", "time_reverse")
+REVERSALS = ("backward", "flip", "revers", "timeinver", "invertime")  # in what users or libraries call it
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     """
     known = [field.name for field in fields(Augmentation)]
     for name in settings:
-        if name in REVERSALS:
+        if any(word in name.lower().replace("_", "") for word in REVERSALS):
             raise ValueError(
                 f"{name!r} in --augment would change what a clip expresses: backwards, a falling scream is a rising "
                 "one, and onset and decay carry emotion; use time_masks or shift_seconds instead."

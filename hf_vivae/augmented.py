@@ -1,5 +1,6 @@
 """The training clips as a model hears them in one epoch: augmented and mixed, the same in whatever order."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -76,6 +77,8 @@ class AugmentedClips(torch.utils.data.Dataset):
         self._sound = replace(augmentation, time_masks=0) if self._has_bands else augmentation
         if self._sound.changes_sound:
             self._waveforms = waveforms().with_format("numpy", columns=["waveform"])
+        self._hears_trimmed = copy.copy(extractor)  # else the silence of masks would be trimmed off
+        self._hears_trimmed.trim_db = None
         # in memory that is shared with workers of the data loader that outlive an epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._check()
@@ -89,7 +92,7 @@ class AugmentedClips(torch.utils.data.Dataset):
             )
         if self._augmentation.shift_seconds and self._trims:
             raise ValueError(
-                f"shift_seconds in --augment puts silence around clips, which {kind} trims off; leave one out."
+                f"shift_seconds in --augment puts silence around clips, which {kind} has cut off; leave one out."
             )
 
     @property
@@ -134,7 +137,7 @@ class AugmentedClips(torch.utils.data.Dataset):
             if self._trims:  # before noise fills the silence
                 samples = self._extractor.trim(samples)
             samples = self._sound.waveform(samples, self._extractor.sampling_rate, rng)
-            values = extract_features(self._extractor, [samples], self._max_seconds)[self._name][0]
+            values = extract_features(self._hears_trimmed, [samples], self._max_seconds)[self._name][0]
         else:
             values = self._features[row][self._name]
         return self._masked(values, rng) if self._has_bands else values

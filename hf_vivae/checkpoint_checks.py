@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from .adapting import ADAPTER
 from .audio import MAX_RATE, MIN_RATE
 from .models.wrapped import LAYER_DROPS
@@ -81,6 +83,25 @@ def check_rate(folder: Path) -> None:
         raise ValueError(
             f"expected a sampling_rate of {MIN_RATE} to {MAX_RATE} Hz in {folder / 'preprocessor_config.json'}, found "
             f"{rate!r}; correct it, or give another checkpoint."
+        )
+
+
+def check_masks(fields: dict[str, Any], config: PreTrainedConfig) -> None:
+    """Refuse masks of Whisper's own, which the library makes for its decoder's training alone.
+
+    Args:
+        fields: of the configuration, that shall differ.
+        config: as it was saved.
+
+    Raises:
+        ValueError: naming the field, and what masks instead.
+    """
+    changed = [name for name, value in fields.items() if value != getattr(config, name, None)]
+    masks = [name for name in changed if name.startswith("mask_") or name == "apply_spec_augment"]
+    if config.model_type == "whisper" and masks:
+        raise ValueError(
+            f"expected no masks of Whisper's own, which its encoder never makes, found {masks[0]} in --model_config; "
+            "leave it out, and give time_masks and mel_masks in --augment."
         )
 
 

@@ -88,7 +88,9 @@ def build_embeddings(
         return {"embeddings": embeddings.cpu().numpy()}
 
     key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
-    return cached_map(dataset, embed, key=("embeddings", *key, corpus_key(dataset)), desc="Embeddings")
+    return cached_map(
+        dataset, embed, key=("embeddings behind the last norm", *key, corpus_key(dataset)), desc="Embeddings"
+    )
 
 
 def _decode(batch: dict, sampling_rate: int) -> list[np.ndarray]:

@@ -78,14 +78,22 @@ def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """Call a script's `main` with its flags; an error that this package has put into words ends it without a trace."""
+    """Call a script's `main` with its flags; Ctrl-C and errors that this package has put into words leave no trace."""
     # else recipes/evaluate.py would be imported in place of the library `evaluate`
     own = Path(sys.argv[0]).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != own]
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt as error:
+        _end("interrupted", error, 130)  # as shells do, 128 and the signal's number
     except (ValueError, OSError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if Path(__file__).parent not in raised_in.parents:
             raise
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
+        _end(f"error: {error}", error, 1)
+
+
+def _end(said: str, error: BaseException, status: int) -> NoReturn:
+    if os.environ.get("RANK", "0") == "0":
+        print(said, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+    sys.exit(status)

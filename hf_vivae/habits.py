@@ -29,8 +29,8 @@ class ReportHabits:
     select_on: Literal["validation", "none", "test"] = field(
         default="validation",
         metadata={
-            "help": "Clips that pick the epoch; with none, validation clips train too, and the last epoch is kept. So "
-            "do they with test, which marks the scores."
+            "help": "Clips that pick the epoch. none or test: validation clips train too; none keeps the last epoch, "
+            "test picks it by the clips that are scored, which marks the scores."
         },
     )
     watch_test: bool = field(

@@ -21,7 +21,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
-from .checkpoint_checks import check_encoder_fields, check_fit, check_rate, check_weights, read_json
+from .checkpoint_checks import check_encoder_fields, check_fit, check_masks, check_rate, check_weights, read_json
 from .extractors import fit_extractor_length, matching_extractor
 from .models import MODELS, build_config, refuse_unknown
 from .models.hidden_states import bare_encoder
@@ -125,9 +125,11 @@ def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_
     as_saved = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     if config.keys() - fields.keys():
         refuse_unknown(config, {*type(as_saved)().to_dict(), *fields}, f"configuration of {folder.name}")
+    check_masks(config, as_saved)
     if "encoder" in config:  # of a model of this package
         check_encoder_fields(config["encoder"])
         refuse_unknown(config["encoder"], {*as_saved.encoder.to_dict()}, f"encoder of {folder.name}")
+        check_masks(config["encoder"], as_saved.encoder)
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
 

@@ -4,11 +4,12 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 
-from transformers.trainer_utils import HubStrategy
+from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from .arguments import RunArguments, VivaeTrainingArguments
+from .backbones import BACKBONES
 from .habits import UNSELECTED
-from .models import MODELS, PROBE
+from .models import MODELS, PROBE, split_name
 
 OF_EPOCHS = (
     "augment", "class_weights", "early_stopping_patience", "head_learning_rate", "label_smoothing_factor",
@@ -41,6 +42,9 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, given: Names
         _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
     if run.model == "logistic-regression":  # which takes its turn in studies, under flags that all their models get
         _refuse(run, args, OF_EPOCHS, "what scikit-learn solves", "give another --model")
+    _check_needless(run, args, given)
+    if run.from_scratch and run.freeze == "all":
+        raise ValueError("--from_scratch gives random weights, found --freeze all beside it; leave out one of them.")
     if args.head_learning_rate and run.model in MODELS:
         raise ValueError(
             f"expected a pretrained encoder beside --head_learning_rate, found --model {run.model}; leave it out."
@@ -75,6 +79,24 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Nam
         raise ValueError(
             "--early_stopping_patience stops at a best evaluation, found --load_best_model_at_end false beside it; "
             "leave out one of the two."
+        )
+
+
+def _check_needless(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:
+    """Refuse what would change nothing."""
+    if given.lr_decay_factor is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
+        raise ValueError(
+            "expected --lr_decay_epochs or --lr_decay_steps beside --lr_decay_factor, found neither; add one of "
+            "them, or leave it out."
+        )
+    if run.scale != "peak" and (split_name(run.model)[0] or run.model in BACKBONES):
+        raise ValueError(
+            f"--scale is of this package's own feature extractors, found it beside --model {run.model}; leave it out."
+        )
+    if run.watch_test and args.eval_strategy == IntervalStrategy.NO:
+        raise ValueError(
+            "--watch_test scores the test clips with those that select, found --eval_strategy no beside it; leave out "
+            "one of the two."
         )
 
 

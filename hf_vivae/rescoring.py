@@ -20,7 +20,6 @@ from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import build_features, by_length, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
-from .loading import LONGEST_INPUT
 from .models import short_name
 from .trained import load_trained
 
@@ -113,8 +112,8 @@ def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
 
 @torch.inference_mode()
 def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
-    seconds = min(max(clips["duration"]), LONGEST_INPUT)
-    features = build_features(clips, extractor, seconds).with_format("torch")
+    # no cut but those of the training, which the extractor has kept
+    features = build_features(clips, extractor, max(clips["duration"])).with_format("torch")
     ordered = by_length(features, range(len(features)))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=ClipCollator(extractor))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
+from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.utils import logging
 
@@ -32,8 +32,8 @@ from .models.silence import SilenceTrimmingMixin
 from .models.wrapped import WrappedForAudioClassification
 from .prepared import Prepared
 from .scoring import most_frequent
-from .spec_augment import spare_short_batches
-from .trainer import VivaeTrainer
+from .spec_augment import mend_masks
+from .trainer import EarlyStopping, VivaeTrainer
 from .wrapping import load_encoder, load_probe
 
 if TYPE_CHECKING:
@@ -84,10 +84,14 @@ def set_up(
     durations = prepared.corpus.dataset["duration"][:]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
-    spare_short_batches(model)
+    mend_masks(model)
     if not run.resample:
         _hear_unresampled(extractor, prepared.corpus)
     if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
+        if not run.trim and extractor.trim_db is not None and args.process_index == 0:
+            logger.warning_once(
+                "%s heard clips trimmed with --trim_db %g, and now whole ones.", run.model, extractor.trim_db
+            )
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
     if run.max_seconds or run.model not in MODELS:
         extractor, max_seconds = _cut(run, args, model, extractor, durations, max_seconds)
@@ -208,7 +212,7 @@ def make_trainer(
     if run.augment:
         trainer.add_callback(EpochOfClips())
     if args.early_stopping_patience:
-        trainer.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+        trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     return trainer
 
 

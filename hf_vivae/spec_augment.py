@@ -1,4 +1,4 @@
-"""The library's masks over time (SpecAugment, Park et al., Interspeech 2019), which fail on batches of short clips."""
+"""The library's masks (SpecAugment, Park et al., Interspeech 2019), which fail on short clips and in WavLM."""
 
 from typing import Any
 
@@ -6,14 +6,18 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 
-def spare_short_batches(model: PreTrainedModel) -> None:
+def mend_masks(model: PreTrainedModel) -> None:
     """Have the encoder of a model mask no frames of a batch whose clips are all shorter than one mask.
 
-    The library refuses such a batch, which would end a training at the first one with clips of up to 200 ms alone.
+    The library refuses such a batch, which would end a training at the first one with clips of up to 200 ms alone. And
+    where a configuration lacks `mask_feature_min_masks` (WavLM's), which masks of features need, it gets the 0 of the
+    others.
     """
     for module in model.modules():
         if hasattr(module, "_mask_hidden_states"):
             module.register_forward_pre_hook(_without_masks, with_kwargs=True)
+            if not hasattr(module.config, "mask_feature_min_masks"):
+                module.config.mask_feature_min_masks = 0
 
 
 def _without_masks(encoder: PreTrainedModel, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -100,12 +100,13 @@ class VivaeTrainer(Trainer):
         model.train(self.args.eval_dropout)
         return super().prediction_step(model, *args, **kwargs)
 
-    def _run_epoch(self, *args, **kwargs) -> None:
+    def _run_epoch(self, *args, resume_from_checkpoint: str | None, **kwargs) -> None:
         # the library would train on from the checkpoint at which early stopping or max_steps had ended the training
-        if self.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]:
+        stopped = self.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+        if resume_from_checkpoint is not None and stopped:
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*args, **kwargs)
+            super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _reduced(self, tally: "Tally") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
@@ -145,6 +146,10 @@ class VivaeTrainer(Trainer):
             )
         return super().create_optimizer(model)
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """The library's, without weights of layers, which decay would make equal."""
+        return [name for name in super().get_decay_parameter_names(model) if not name.endswith("layer_weights")]
+
     def _parameter_groups(self, model: torch.nn.Module) -> list[dict]:
         """The parameters that are trained, apart by whether they are of the encoder and whether they decay."""
         encoder = {id(weight) for weight in bare_encoder(self.accelerator.unwrap_model(model)).parameters()}
@@ -175,6 +180,15 @@ class VivaeTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """The library's, which counts evaluations of the clips that select, and not those that are watched."""
+
+    def on_evaluate(self, args, state, control, metrics: dict[str, float], **kwargs) -> None:
+        """Stop where the score has not got better for too long."""
+        if "eval_loss" in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
 class LikeLengths(LengthGroupedSampler):

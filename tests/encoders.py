@@ -27,13 +27,17 @@ WHISPER = {
 ENCODERS = {
     "group norm": ("Wav2Vec2Config", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "layer norm": ("WavLMConfig", WAVEFORM | {"feat_extract_norm": "layer"}, "Wav2Vec2FeatureExtractor"),
+    "stable": (  # the norm of each layer before it, and one behind the last, as in HuBERT large and WavLM large
+        "HubertConfig", WAVEFORM | {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
+        "Wav2Vec2FeatureExtractor",
+    ),
     "data2vec": ("Data2VecAudioConfig", {**WAVEFORM, "num_conv_pos_embeddings": 3}, "Wav2Vec2FeatureExtractor"),
     "conformer": ("Wav2Vec2ConformerConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "squeezed": ("SEWConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "w2v-bert": ("Wav2Vec2BertConfig", {**SMALL, "feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "whisper": ("WhisperConfig", WHISPER, "WhisperFeatureExtractor"),
     "ast": ("ASTConfig", SMALL, "ASTFeatureExtractor"),
-}
+}  # fmt: skip
 
 
 def write_encoder(folder: Path, kind: str) -> Path:

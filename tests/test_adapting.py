@@ -8,6 +8,7 @@ import pytest
 import torch
 from encoders import ENCODERS, LABELS, RATE, SECONDS, encoder, write_encoders
 from runner import ROOT, encoder_flags, run
+from safetensors.torch import load_file, save_file
 from tiny import clips, model_inputs
 from transformers import AutoModelForAudioClassification
 
@@ -129,7 +130,17 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
         ),
         ({"lora_rank": -1}, "expected --lora_rank of 0 or more, found -1; 8 is usual"),
         ({"lora_targets": ["q_proj"]}, "expected --lora_rank beside other flags of LoRA, found none; 8 is usual"),
-        ({"model": "mlp", "lora_rank": 4}, "expected an encoder .* beside --lora_rank, found --model mlp; leave it"),
+        (
+            {"model": "mlp", "lora_rank": 4},
+            "an encoder .* beside --lora_rank, found --model mlp; leave out --lora",
+        ),
+        *(
+            (
+                {"model": f"{prefix}openai/whisper-base", "lora_rank": 8},
+                "beside --lora_rank, found --model .*openai/whisper-base; give --model encoder:openai/whisper",
+            )
+            for prefix in ("", "probe:")
+        ),
         ({"model": "vit-base", "freeze": "all"}, "expected an encoder .* beside --freeze, found --model vit-base"),
     ],
 )
@@ -259,6 +270,32 @@ def test_an_adapter_is_added_to_the_weights_that_it_was_trained_on(adapted, enco
         before = model.eval()(**inputs).logits
         after = load_adapter(model, adapted["adapter"] / ADAPTER).eval()(**inputs).logits
     assert (after - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            "pickle",
+            "^expected LoRA's matrices as adapter_model.safetensors in .*, found none; convert them with safet",
+        ),
+        (
+            "part",
+            r"^expected all weights of the adapter in .*, found none of \d+ \(first: base_model.*layers.1.*\); copy",
+        ),
+    ],
+)
+def test_an_adapter_that_is_a_pickle_or_lacks_weights_is_refused(adapted, change, sentence, tmp_path):
+    folder = shutil.copytree(adapted["adapter"], tmp_path / "run") / ADAPTER
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    if change == "pickle":
+        file.unlink()
+        torch.save(weights, folder / "adapter_model.bin")
+    else:
+        save_file({name: weight for name, weight in weights.items() if "layers.1" not in name}, file)
+    with pytest.raises(ValueError, match=sentence):
+        load_trained(tmp_path / "run")
 
 
 def test_an_adapter_is_not_pushed(adapted):

@@ -196,7 +196,9 @@ def test_settings_are_those_of_the_flag():
         ({"pitch": 2}, r"expected names out of gain_db, .* found 'pitch' \(did you mean pitch_semitones\?\); correct"),
         ({"speed": 0.1}, "found 'speed'; correct it"),
         ({"reverse": True}, "'reverse' in --augment would change what a clip expresses: .*; use time_masks or shift"),
-        ({"time_reversal": 0.5}, "onset and decay carry emotion"),
+        *(({name: 0.5}, f"^'{name}' in .*onset and decay carry emotion")
+          for name in ("time_reversal", "reverse_time", "Reverse", "TimeInversion", "play_backwards", "time_flip")),
+        ({"reverb": 0.5}, "found 'reverb'; correct it"),
         (
             {"pitch_semitones": 5},
             "expected pitch_semitones of 0 to 4 semitones to either side .* found 5; stay within that, since pitch "
@@ -214,7 +216,7 @@ def test_settings_are_those_of_the_flag():
         ({"noise_snr_db": [40, 10]}, "give the lower first"),
         ({"noise_snr_db": [-5, 10]}, "none below 0, where noise is louder than the clip"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_meant_is_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_augmentation(settings)

@@ -23,6 +23,7 @@ from hf_vivae.augmentation import Augmentation
 from hf_vivae.augmented import AugmentedClips, EpochOfClips, build_waveforms, mix
 from hf_vivae.extractors import extract_features
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
+from hf_vivae.models.features_trimmed import trimming_extractor
 from hf_vivae.models.features_whisper import MaskedWhisperFeatureExtractor
 
 RATE = 16000
@@ -195,6 +196,15 @@ def test_trimmed_clips_stay_trimmed_under_noise():
         assert heard == pytest.approx(len(sounds[source]) - RATE // 2, abs=RATE // 50)
 
 
+def test_a_mask_at_the_end_of_a_trimmed_clip_is_not_trimmed_off(monkeypatch):
+    sounds = clips(RATE, len(LABELS))  # of noise, so that nothing of them is silent before
+    extractor = trimming_extractor(EXTRACTORS["wav2vec2"](), {"trim_db": 40.0, "trim_margin": 0.0})
+    masked = training_clips(Augmentation(time_masks=1), extractor, sounds=sounds)
+    half = lambda self, samples, *_: np.where(np.arange(len(samples)) < len(samples) / 2, samples, 0)  # noqa: E731
+    monkeypatch.setattr(Augmentation, "waveform", half)
+    assert [len(row(masked, index)[0]) for index in range(3)] == [len(sounds[source]) for source in ROWS]
+
+
 def test_mel_masks_of_a_waveform_are_refused():
     with pytest.raises(ValueError, match="mel_masks in --augment need a model of spectrograms, found Wav2Vec2Feature"):
         training_clips(Augmentation(mel_masks=1), EXTRACTORS["wav2vec2"]())
@@ -202,7 +212,7 @@ def test_mel_masks_of_a_waveform_are_refused():
 
 def test_silence_around_clips_that_are_trimmed_is_refused():
     extractor = WaveformFeatureExtractor(RATE, RATE, trim_db=40)
-    with pytest.raises(ValueError, match=r"shift_seconds .* which WaveformFeatureExtractor trims off; leave one out"):
+    with pytest.raises(ValueError, match=r"shift_seconds .* which WaveformFeatureExtractor has cut off; leave one"):
         training_clips(Augmentation(shift_seconds=0.1), extractor)
 
 

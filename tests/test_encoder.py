@@ -13,8 +13,10 @@ from tiny import clips, model_inputs
 from transformers import AutoModelForAudioClassification, pipeline
 
 import hf_vivae
+from hf_vivae.adapting import freeze
 from hf_vivae.features import build_features
 from hf_vivae.models.encoder import POOLINGS, EncoderConfig, EncoderForAudioClassification, EncoderHead
+from hf_vivae.models.hidden_states import hidden_states
 from hf_vivae.runs import read_predictions
 from hf_vivae.trained import load_trained
 from hf_vivae.wrapping import load_encoder, load_probe
@@ -69,6 +71,28 @@ def test_attention_can_listen_to_one_frame_and_never_to_padding():
     frames = torch.tensor([[[0.0], [1.0], [9.0]]])
     weights = head._weigh_frames(frames, torch.tensor([[1, 1, 0]]))
     torch.testing.assert_close(weights[0, :, 0], torch.tensor([0.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encoders, name):
+    """Some encoders end with a norm, which the library's own list of hidden states leaves out."""
+    model, extractor = encoder(encoders[name])
+    inputs = model_inputs(extractor, clips(RATE), SECONDS)
+    with torch.no_grad():
+        for module in model.encoder.modules():
+            if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine:
+                module.bias.normal_()  # else one more norm behind another would change little
+        states, _ = hidden_states(model.encoder, **inputs)
+        # of Whisper, the library's own forward takes a full window alone, and is compared below
+        if name != "whisper":
+            expected = model.encoder(**inputs).last_hidden_state
+            assert (states[-1].shape == expected.shape) == (name != "squeezed"), "SEW gives two frames for each"
+            if name != "squeezed":
+                torch.testing.assert_close(states[-1], expected, atol=0, rtol=0)
+    freeze(model, "none")
+    model(**inputs).logits.square().sum().backward()
+    dead = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
+    assert [key for key in dead if "masked_spec_embed" not in key] == []  # which is heard while training only
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "whisper"])
@@ -133,6 +157,9 @@ def test_a_mel_frame_of_padding_is_not_heard(encoders):
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
+        ({"head_dropout": 1.5}, "expected head_dropout of 0 to 1, found 1.5; 0.2 is usual"),
+        ({"encoder": {"mask_time_prob": 0.1}}, "expected no masks of Whisper's own, which .* found mask_time_prob in"),
+        ({"encoder": {"_name_or_path": "x"}}, "has no field '_name_or_path'"),
         ({"pooling": "max"}, "expected pooling out of mean, mean_std, attention, found 'max'; give one of them"),
         ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean 'pooling'\?\); correct or"),
     ],

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "flags": set(),
     "habits": set(),
     "corpus_arguments": {"corpus"},
-    "rescoring": {"collator", "corpus", "features", "habits", "loading", "machine", "models", "runs", "trained"},
+    "rescoring": {"collator", "corpus", "features", "habits", "machine", "models", "runs", "trained"},
     "prepared": {"arguments", "checkpoints", "corpus", "features", "machine", "splits"},
     "fold_training": {
         "adapting", "arguments", "fitting", "habits", "machine", "models", "prepared", "probing",
@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "spec_augment", "trainer", "wrapping",
     },
     "ablation": {
-        "ablation_plan", "corpus", "evaluation", "ingredients", "models", "runs", "study", "study_folder",
+        "ablation_plan", "evaluation", "ingredients", "models", "prepared", "runs", "study", "study_folder",
         "training",
     },
     "search": {
@@ -98,9 +98,9 @@ MAY_IMPORT = {
     "__init__": {"classifier", "corpus", "models", "splits", "version"},
     "ablation_plan": {"arguments", "backbones", "evaluation", "flags", "ingredients", "models", "parsing", "runs"},
     "checkpoint_checks": {"adapting", "audio", "models"},
-    "ingredients": {"corpus", "evaluation", "parsing"},
+    "ingredients": {"corpus", "evaluation", "models", "parsing"},
     "progress": {"evaluation", "runs"},
-    "refusals": {"arguments", "habits", "models"},
+    "refusals": {"arguments", "backbones", "habits", "models"},
     "spec_augment": set(),
 }  # fmt: skip
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}

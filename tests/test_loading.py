@@ -8,11 +8,17 @@ import torch
 from encoders import LABELS, RATE, SECONDS, WAVEFORM, encoder, write_encoders
 from runner import encoder_flags, flags, run
 from tiny import CONFIGS, clips, model_inputs
-from transformers import AutoModelForAudioClassification, Wav2Vec2Config, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForAudioClassification,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+)
 
 from hf_vivae.adapting import freeze
 from hf_vivae.loading import load_any, load_named
 from hf_vivae.models import MODELS, build_feature_extractor, build_model
+from hf_vivae.models.features_trimmed import trimming_extractor
 from hf_vivae.trained import load_trained
 from hf_vivae.wrapping import load_encoder, load_probe
 
@@ -99,13 +105,20 @@ def test_a_head_of_other_labels_keeps_what_fits_and_starts_small(encoders, pooli
         torch.full((10_000,), torch.nan)  # what memory that nobody fills may hold
 
 
-def test_a_run_goes_on_from_another_ones_folder(encoders, tiny_vivae, tmp_path):
+def test_a_run_goes_on_from_another_ones_folder_and_says_that_it_no_longer_trims(
+    encoders, tiny_vivae, tmp_path, monkeypatch
+):
     saved(encoders["whisper"], tmp_path / "first")
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "first")
+    trimming_extractor(extractor, {"trim_db": 40.0}).save_pretrained(tmp_path / "first")
+    said = []
+    monkeypatch.setattr("hf_vivae.setups.logger.warning_once", lambda text, *args: said.append(text % args))
     argv = encoder_flags(tiny_vivae, tmp_path / "first", tmp_path / "second", "--freeze", "all_but_last_1")
     argv[argv.index("--model") + 1] = str(tmp_path / "first")
     rates = ["--learning_rate", "1e-4", "--head_learning_rate", "1e-2", "--num_train_epochs", "1"]
     results = run([*argv, *rates])
     assert results["test"]["n"] == 12
+    assert said == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
     first, second = (load_trained(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
     moved = {name for name, weight in first.items() if not torch.equal(weight, second[name]) and "head" not in name}
     assert moved

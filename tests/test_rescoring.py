@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from runner import ROOT, flags, run, script
+from transformers import Wav2Vec2FeatureExtractor
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_vivae.corpus import read_folder, read_vivae
-from hf_vivae.rescoring import UNKNOWN, score_checkpoint
+from hf_vivae.rescoring import UNKNOWN, _predict, score_checkpoint
 from hf_vivae.runs import read_json, read_predictions
 
 
@@ -130,6 +133,25 @@ def test_evaluate_takes_a_checkpoint_without_its_run(fold, tiny_vivae, tmp_path,
     (refused,) = json.loads((tmp_path / "out" / "results.json").read_text())["groups"][0]["not_compared"]
     assert "36" in refused
     assert "compare runs of one protocol, seed and corpus" in refused
+
+
+def test_a_clip_of_more_than_thirty_seconds_is_heard_whole_where_its_training_cut_none(tmp_path):
+    rate, seconds = 8000, 31
+    for label, length in (("long", seconds), ("short", 1)):
+        (tmp_path / label).mkdir()
+        soundfile.write(tmp_path / label / "a.wav", np.full(length * rate, 0.1), rate)
+    clips = read_folder(tmp_path).dataset
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=rate, return_attention_mask=True)
+    assert _predict(Heard(), extractor, clips).max() == seconds * rate
+
+
+class Heard(torch.nn.Module):
+    """A model that says how many samples of a clip it was given."""
+
+    device = torch.device("cpu")
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=attention_mask.sum(1, keepdim=True).float())
 
 
 def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):

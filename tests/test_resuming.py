@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from hf_vivae.trainer import VivaeTrainer
 
 ENDS = {
-    "patience": ["--early_stopping_patience", "2", "--num_train_epochs", "9", "--learning_rate", "1e-12"],
+    "patience": ["--early_stopping_patience", "2", "--num_train_epochs", "9", "--learning_rate", "3e-3"],
     "steps": ["--max_steps", "4", "--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy", "steps",
               "--save_steps", "1", "--logging_strategy", "steps", "--logging_steps", "1"],
 }  # fmt: skip
@@ -47,16 +47,18 @@ def run_and_kill(argv: list[str], step: int, monkeypatch) -> None:
         run(argv)
 
 
-@pytest.mark.parametrize(("end", "step"), [("patience", 6), ("patience", 9), ("steps", 4)])
+@pytest.mark.parametrize(("end", "step"), [("patience", 3), ("patience", 12), ("steps", 4)])
 def test_a_run_that_is_killed_at_a_checkpoint_ends_as_one_never_killed(
     end, step, whole, tiny_vivae, tmp_path, monkeypatch
 ):
-    """Three steps are an epoch; without a better one, a patience of two ends the training after nine."""
+    """Three steps are an epoch; the second is the best, so that a patience of two ends the training after twelve."""
     argv = flags(tiny_vivae, tmp_path, "mlp", *ENDS[end])
     with pytest.raises(KeyboardInterrupt):
         run_and_kill(argv, step, monkeypatch)
     run(argv)
     assert scores(tmp_path) == scores(whole[end])
-    assert max(entry["step"] for entry in scores(tmp_path)) == {"patience": 9, "steps": 4}[end]
+    assert max(entry["step"] for entry in scores(tmp_path)) == {"patience": 12, "steps": 4}[end]
+    losses = [entry["eval_loss"] for entry in scores(tmp_path) if "eval_loss" in entry]
+    assert len(set(losses)) == 4, "the weights move"
     one, other = (load_file(folder / "S01" / "model.safetensors") for folder in (whole[end], tmp_path))
     torch.testing.assert_close(other, one, atol=0, rtol=0)

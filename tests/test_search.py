@@ -1,10 +1,13 @@
 """Searches of a tiny model: what they see, what they keep, and what they refuse."""
 
+import gc
 import json
+import logging
 import math
 import os
 import shutil
 from types import SimpleNamespace
+from weakref import ref
 
 import pytest
 import yaml
@@ -63,6 +66,30 @@ def test_a_trial_has_the_network_and_the_batches_that_were_suggested(searched):
         assert trainer.args.learning_rate == float(row["learning_rate"])
         assert trainer.optimizer.defaults["lr"] == float(row["learning_rate"])
     assert any(config["hidden_sizes"] != [16, 8] for *_, config in seen[1:])  # which is that of the command line
+
+
+def test_the_weights_of_a_trial_that_fails_are_gone_before_the_next(argv, monkeypatch):
+    make_trainer, models, alive = trials.make_trainer, [], []
+
+    def spy(run, args, prepared, parts, setup, *more, **kwargs):
+        alive.append(sum(model() is not None for model in models))
+        models.append(ref(setup.model))
+        return make_trainer(run, args, prepared, parts, setup, *more, **kwargs)
+
+    def fail(trainer, folder):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(trials, "make_trainer", spy)
+    monkeypatch.setattr(trials, "fit", fail)
+    # pytest keeps what is logged, and with it the frames of each error
+    monkeypatch.setattr(logging.getLogger("optuna.study._optimize"), "disabled", True)
+    gc.disable()  # which else may come by
+    try:
+        with pytest.raises(ValueError, match="found none of 2"):
+            search([*argv, "--trials", "2"], RECIPES)
+    finally:
+        gc.enable()
+    assert alive == [0, 0, 0]  # before the trainer of the library, and before that of each trial
 
 
 def test_the_score_of_a_trial_is_that_of_its_best_epoch(searched):
@@ -180,6 +207,7 @@ def test_a_configuration_that_the_model_refuses_is_refused_before_any_trial(argv
         (["--storage", "nothing"], "found one of 'nothing' that cannot be opened"),
         (["--storage", "nosuch://user:secret@host/db"], "found one of 'nosuch' that cannot be opened"),
         (["--folds", "9"], "expected --folds between 0 and 3, found 9"),
+        (["--folds", "0", "2"], "expected one number as --folds of a search, found 0 2; give the fold whose valid"),
         (["--learning_rat", "3"], r"unknown argument '--learning_rat' .did you mean --learning_rate"),
     ],
 )

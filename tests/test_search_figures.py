@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from hf_vivae.evaluation.search_figures import values_figure
+from hf_vivae.evaluation.search_figures import history_figure, values_figure
 
 SPACE = {
     "learning_rate": {"low": 2e-5, "high": 8e-5, "log": True},
@@ -41,3 +41,11 @@ def test_a_panel_shows_all_that_was_searched_and_the_best_where_it_is(panels):
         left, right = axes.get_xlim()
         assert left < low < high < right
         assert [line.get_xydata().tolist() for line in axes.lines][1] == [[best, 0.4]]
+
+
+@pytest.mark.parametrize(("greater", "best"), [(True, [0.4, 0.4, 0.6, 0.6]), (False, [0.4, 0.3, 0.3, 0.3])])
+def test_the_best_so_far_never_gets_worse(greater, best):
+    states = ["complete", "failed", "complete", "complete", "pruned"]
+    axes = history_figure([0.4, None, 0.3, 0.6, None], states, "title", "validation UAR", greater).axes[0]
+    line = next(line for line in axes.lines if line.get_label() == "best so far")
+    assert line.get_xydata().tolist() == [[number, score] for number, score in zip([0, 2, 3, 4], best, strict=True)]

@@ -1,7 +1,10 @@
 """Search spaces: read, refused with the line to mend, and turned into what Optuna and Ray choose out of."""
 
+import json
+
 import optuna
 import pytest
+from encoders import write_encoder
 from hypothesis import given
 from hypothesis import strategies as st
 from runner import ROOT
@@ -11,6 +14,7 @@ from hf_vivae.parsing import parse_run
 from hf_vivae.search.arguments import around_tuned
 from hf_vivae.search.candidates import Candidates, reason
 from hf_vivae.search.space import Choices, Range, find_space, read_space
+from hf_vivae.wrapping import load_probe
 
 RECIPES = ROOT / "recipes"
 
@@ -54,6 +58,10 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {low: 0, high: .inf}", "expected numbers .* found inf"),
         ("a: {low: 2, high: 1}", "expected low below high of a in .*, found 2 and 1; swap or change them"),
         ("a: {low: 0, high: 1, log: true}", "expected low above 0 of a in .*, which is log, found 0; raise it"),
+        (
+            "a: {low: 0, high: 1}",
+            "a in .* goes from 0 to 1, and whole ends .*; write 0.0 and 1.0 for all numbers betw",
+        ),
         ("a: {low: 1, high: 2, log: 10}", "expected true or false as log of a in .*, found 10"),
         ("a: {choices: [1]}", r"expected a in .* to list two choices at least, found \[1\]"),
         ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
@@ -108,7 +116,7 @@ def test_a_share_of_warm_up_stays_a_share():
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("learning_rat: {low: 1, high: 2}", r"unknown key 'learning_rat' \(did you mean learning_rate\?\)"),
+        ("learning_rat: {low: 1, high: 3}", r"unknown key 'learning_rat' \(did you mean learning_rate\?\)"),
         (
             "learning_rate: {low: -1.0, high: 1}",
             r"lets learning_rate be -1.0, which is refused: expected --learning_rate",
@@ -125,7 +133,11 @@ def test_a_share_of_warm_up_stays_a_share():
         ("select_on: {choices: [test, validation]}", "has the key 'select_on', which all trials have in common"),
         ("output_dir: {choices: [a, b]}", "has the key 'output_dir', which all trials have in common"),
         ("model_name_or_path: {choices: [a, b]}", "has the key 'model_name_or_path', which all trials have in common"),
-        ("learning_rate.x: {low: 1, high: 2}", "has the key 'learning_rate.x', but learning_rate has no fields"),
+        ("learning_rate.x: {low: 1, high: 3}", "has the key 'learning_rate.x', but learning_rate has no fields"),
+        (
+            "model_config.hidden_dropout: {low: 0.0, high: 0.5}\nmodel_config: {choices: [{}, {hidden_sizes: [8]}]}",
+            "has both 'model_config' and 'model_config.hidden_dropout', which is a part of it; remove one of them",
+        ),
     ],
 )
 def test_a_space_outside_a_flags_range_is_refused_in_the_flags_words(tmp_path, line, sentence):
@@ -138,6 +150,20 @@ def test_each_model_has_a_space_that_fits_where_a_search_starts(model):
     file = find_space(model, RECIPES)
     argv = around_tuned(["--model", model, "--data", "synthetic"])
     Candidates(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
+
+
+@pytest.mark.parametrize(("kind", "depth"), [("whisper", 4), ("ast", 12), ("w2v-bert", 24)])
+def test_the_space_of_probes_holds_for_encoders_of_any_depth(tmp_path, kind, depth):
+    file = write_encoder(tmp_path, kind) / "config.json"
+    config = json.loads(file.read_text())
+    name = "encoder_layers" if kind == "whisper" else "num_hidden_layers"  # 4 are those of Whisper-tiny
+    file.write_text(json.dumps({**config, name: depth}))
+    for key, dimension in read_space(RECIPES / "search" / "probe.yaml").items():
+        for value in dimension.edges:
+            field = key.removeprefix("model_config.")
+            settings = {"masked_mean": kind != "ast", field: value}
+            model, _ = load_probe(tmp_path, {0: "a", 1: "b"}, settings, 2.0, from_scratch=True)
+            assert (model.config.encoder.num_hidden_layers, getattr(model.config, field)) == (depth, value)
 
 
 def test_the_space_of_a_model_is_its_own_or_that_of_its_kind():

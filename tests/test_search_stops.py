@@ -1,15 +1,20 @@
 """Searches that do not go as planned: trials that fail, Ctrl-C, and processes that begin one study differently."""
 
+import logging
 import shlex
 import shutil
 import subprocess
+import sys
 
 import optuna
 import pytest
+from runner import flags
 from searches import RECIPES, command, results, rows
 
+from hf_vivae.flags import run_script
 from hf_vivae.parsing import parse_run
 from hf_vivae.search import question, trials
+from hf_vivae.search.arguments import parse_search
 from hf_vivae.search.search import search
 from hf_vivae.search.winner import Winner
 
@@ -38,16 +43,16 @@ def train(monkeypatch):
 
 
 def test_a_trial_that_fails_is_named_with_its_reason_and_the_search_goes_on(argv, tmp_path, train):
-    train(0.5, ValueError("16 clips are too many;\n use fewer."), 0.25, 0.75)
+    train(0.5, ValueError("16 clips are too many;\n use fewer."), ImportError("install it"), 0.25, 0.75)
     report = search(argv, RECIPES)
-    assert results(tmp_path / "out")["trials"] == {"complete": 2, "failed": 1}
+    assert results(tmp_path / "out")["trials"] == {"complete": 1, "failed": 2}
     assert [row["error"] for row in rows(tmp_path / "out")] == [
         "",
         "ValueError: 16 clips are too many; use fewer.",
-        "",
+        "ImportError: install it",
     ]
     assert "failed      trial 1: ValueError: 16 clips are too many; use fewer.\n" in report.text
-    assert search(argv, RECIPES).best.score == 0.75  # the one that is missing
+    assert search(argv, RECIPES).best.score == 0.75  # one of the two that are missing
 
 
 def test_a_search_whose_trials_all_fail_says_why(argv, tmp_path, train):
@@ -58,15 +63,45 @@ def test_a_search_whose_trials_all_fail_says_why(argv, tmp_path, train):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("disk full")])
-def test_what_an_interrupted_search_has_found_is_written_down(argv, tmp_path, train, error):
+def test_what_an_interrupted_search_has_found_is_written_down(argv, tmp_path, train, error, caplog, monkeypatch):
     train(0.25, 0.5, error, 0.125)
+    monkeypatch.setattr(logging.getLogger("optuna"), "handlers", [caplog.handler])
     with pytest.raises(type(error)) as caught:
         search(argv, RECIPES)
     assert results(tmp_path / "out")["trials"] == {"complete": 2, "failed": 1}
     assert "What was found until then:\nsearched    3 trials (2 complete, 1 failed)" in caught.value.__notes__[0]
     assert not list((tmp_path / "out" / ".processes").iterdir())
+    traces = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert traces == ([] if isinstance(error, KeyboardInterrupt) else [error])
     search(argv, RECIPES)
     assert results(tmp_path / "out")["trials"] == {"complete": 3, "failed": 1}
+
+
+def ctrl_c(argv):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("main", "status", "said"),
+    [(ctrl_c, 130, "interrupted\n"), (parse_search, 1, "error: expected --trials of 1 or more, found 0; ")],
+)
+def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, capsys, main, status, said):
+    def noted(argv):
+        try:
+            main(argv)
+        except BaseException as error:
+            error.add_note("What was found until then:\nnothing")
+            raise
+
+    monkeypatch.setattr("sys.argv", [str(RECIPES / "search.py"), "--trials", "0"])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    with pytest.raises(SystemExit) as end:
+        run_script(noted)
+    assert end.value.code == status
+    printed = capsys.readouterr().err
+    assert printed.startswith(said)
+    assert printed.endswith("\nWhat was found until then:\nnothing\n")
+    assert "Traceback" not in printed
 
 
 def test_a_search_that_is_interrupted_in_its_first_trial_just_ends(argv, tmp_path, train):
@@ -81,7 +116,7 @@ def test_the_lines_below_a_report_train_on_the_clips_of_the_search(argv, tmp_pat
     recipes = tmp_path / "my recipes"
     shutil.copytree(RECIPES, recipes)
     monkeypatch.chdir(tmp_path)
-    argv = [*argv, "--task", "intensity", "--seed", "7", "--output_dir", "some where", "--trials", "1"]
+    argv = [*argv, "--task", "intensity", "--seed", "7", "--output_dir", "some where", "--trials", "1", "--folds", "1"]
     text = search(argv, recipes).text
     *lines, last = text.partition("Use it:\n")[2].splitlines()
     subprocess.run("\n".join(lines), shell=True, check=True)
@@ -90,15 +125,18 @@ def test_the_lines_below_a_report_train_on_the_clips_of_the_search(argv, tmp_pat
     for name in ("model", "data", "data_dir", "allow_partial", "protocol"):
         assert getattr(run, name) == getattr(searched, name)
     assert (run.task, run.recipe, args.seed) == ("intensity", "found", 7)
+    assert run.folds == [1]  # the test clips of others have trained or scored the trials
+    assert (tmp_path / shlex.split(last)[1]).samefile(recipes / "train.py")  # from the folder of the other lines
     assert args.num_train_epochs == 2  # of the search's command line
     assert "task intensity, protocol leave-one-speaker-out" in text
 
 
-def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path):
+def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPES.parent)
     argv = ["--model", "some/where", "--data", "folder", "--data_dir", "my clips", "--learning_rate", "3e-4"]
     argv += ["--augment", '{"gain_db": 6}', "--select_on", "none"]
     run, args = parse_run(argv, RECIPES)
-    command = Winner(run, args, {"warmup_steps": "0 to 0.3"}).command(tmp_path / "recipe.yaml", RECIPES)
+    command = Winner(run, args, {"warmup_steps": "0 to 0.3"}, None).command(tmp_path / "recipe.yaml", RECIPES)
     assert command.startswith("python recipes/train.py --model=some/where --data=folder ")
     assert "--warmup_steps=0" in command  # searched, although it is the default
     assert parse_run(shlex.split(command)[2:], RECIPES) == (run, args)
@@ -110,6 +148,14 @@ def test_training_clips_that_no_trial_could_have_are_refused_before_the_first(ar
     with pytest.raises(ValueError, match=r"bad.yaml lets augment.mel_masks be 2, which is refused: .*"):
         search([*argv, "--space", str(file)], RECIPES)
     assert not (tmp_path / "out" / "trials").exists()
+
+
+def test_a_name_that_the_library_does_not_know_is_refused_before_any_trial(tiny_vivae, tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("model_config.hidden_act: {choices: [gelu, nosuch]}\n")
+    argv = [*flags(tiny_vivae, tmp_path / "out", "wav2vec2"), "--space", str(file)]
+    with pytest.raises(ValueError, match=r"lets model_config.hidden_act be 'nosuch', which is refused: KeyError: .*"):
+        search(argv, RECIPES)
 
 
 def test_a_study_that_two_begin_differently_is_refused_to_the_second():

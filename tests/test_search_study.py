@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import sqlite3
 
 import optuna
 import pytest
@@ -12,6 +13,7 @@ from searches import RECIPES, command, results, rows
 
 from hf_vivae.search import trials
 from hf_vivae.search.search import search
+from hf_vivae.search.storage import fail_dead_trials, open_storage
 from hf_vivae.search.study import importance, seeded_sampler
 
 pytestmark = pytest.mark.usefixtures("quick_garbage")
@@ -92,6 +94,19 @@ def in_another_process(argv, patched, at_end=lambda: None):
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     return process
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage")  # of trials that no process trains
+def test_a_trial_of_another_machine_is_given_up_without_its_heartbeat(tmp_path):
+    file = tmp_path / "shared.db"
+    study = optuna.create_study(storage=open_storage(f"sqlite:///{file}"))
+    silent, alive = (trial._trial_id for trial in (study.ask(), study.ask()))
+    for trial in (silent, alive):
+        study._storage.record_heartbeat(trial)
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01' WHERE trial_id = ?", [silent])
+    fail_dead_trials(study, tmp_path / ".processes")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "RUNNING"]
 
 
 def test_a_killed_search_goes_on(argv, tmp_path):

@@ -7,7 +7,7 @@ from encoders import ENCODERS, LABELS, RATE, write_encoder
 from tiny import model_inputs
 
 from hf_vivae.loading import load_any
-from hf_vivae.spec_augment import spare_short_batches
+from hf_vivae.spec_augment import mend_masks
 from hf_vivae.wrapping import load_encoder
 
 MASKED = [name for name in ENCODERS if name not in ("whisper", "ast")]
@@ -34,20 +34,30 @@ def test_batches_of_clips_shorter_than_a_mask_train(load, folder):
             module.config.mask_time_length = 12
     with pytest.raises(ValueError, match="`mask_length` has to be smaller than `sequence_length`"):
         logits(model, extractor, samples)
-    spare_short_batches(model)
+    mend_masks(model)
     assert logits(model, extractor, samples).isfinite().all()
 
 
 def test_longer_ones_are_masked_as_before(folder):
     model, extractor = load_encoder(folder, LABELS, {"encoder": {"mask_time_prob": 0.5}}, 1.0)
     before = logits(model, extractor, RATE)
-    spare_short_batches(model)
+    mend_masks(model)
     assert torch.equal(logits(model, extractor, RATE), before)
     model.encoder.config.mask_time_prob = 0.0
     assert not torch.equal(logits(model, extractor, RATE), before), "masks would change nothing anyhow"
 
 
+def test_features_are_masked_too(folder):
+    """WavLM's configuration lacks a field that the library's masks of features ask for."""
+    settings = {"mask_time_prob": 0.0, "mask_feature_prob": 0.5, "mask_feature_length": 4}
+    model, extractor = load_encoder(folder, LABELS, {"encoder": settings}, 1.0)
+    mend_masks(model)
+    masked = logits(model, extractor, RATE)
+    model.encoder.config.mask_feature_prob = 0.0
+    assert not torch.equal(logits(model, extractor, RATE), masked)
+
+
 def test_a_model_without_masks_over_time_hears_short_clips_too(folder):
     model, extractor = load_any(folder, LABELS, {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}, 0.05)
-    spare_short_batches(model)
+    mend_masks(model)
     assert logits(model, extractor, 900).isfinite().all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import LABELS, SECONDS, write_encoder
-from runner import encoder_flags, flags, run
+from runner import ROOT, encoder_flags, flags, run
 from sklearn.model_selection import GroupKFold
 from tiny import CONFIGS
 from torch import nn
@@ -14,10 +14,13 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from hf_vivae.arguments import VivaeTrainingArguments
 from hf_vivae.models import build_model
+from hf_vivae.parsing import parse_run
 from hf_vivae.runs import read_predictions
 from hf_vivae.splits import make_folds
 from hf_vivae.trainer import VivaeTrainer
 from hf_vivae.wrapping import load_encoder
+
+SPARED = ("bias", "layer_weights")  # the latter would decay to the same for all layers
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def test_the_head_of_an_encoder_has_a_rate_of_its_own(whisper, tmp_path):
             continue
         group = found[id(weight)]
         assert group["lr"] == (1e-4 if name.startswith("encoder.") else 1e-3)
-        assert group["weight_decay"] == (0.0 if "norm" in name or name.endswith("bias") else 0.1), name
+        assert group["weight_decay"] == (0.0 if "norm" in name or name.endswith(SPARED) else 0.1), name
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -143,9 +146,14 @@ def test_a_last_epoch_that_diverged_is_no_result(tiny_vivae, tmp_path):
     assert not (tmp_path / "S01" / "results.json").exists()
 
 
-def test_training_stops_where_nothing_gets_better(tiny_vivae, tmp_path):
+def test_training_stops_where_nothing_gets_better_and_says_nothing_of_clips_that_are_watched(
+    tiny_vivae, tmp_path, monkeypatch
+):
+    said = []
+    monkeypatch.setattr("transformers.trainer_callback.logger.warning", lambda text, *_: said.append(text))
     more = ["--early_stopping_patience", "2", "--num_train_epochs", "20", "--learning_rate", "1e-12"]
-    run(flags(tiny_vivae, tmp_path, "mlp", *more))
+    run(flags(tiny_vivae, tmp_path, "mlp", *more, "--watch_test", "true"))
+    assert [text for text in said if "early stopping" in text] == []
     history = [json.loads(line) for line in (tmp_path / "S01" / "history.jsonl").read_text().splitlines()]
     assert max(entry["epoch"] for entry in history) == 3
 
@@ -170,6 +178,40 @@ def test_training_stops_where_nothing_gets_better(tiny_vivae, tmp_path):
 def test_what_does_not_go_together_is_refused(model, more, sentence, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         run(flags(tiny_vivae, tmp_path, model, *more))
+
+
+def test_a_trainer_trains_twice(tmp_path):
+    found = trainer(mlp(), tmp_path, save_strategy="no", num_train_epochs=1, learning_rate=1e-2)
+    found.train_dataset = [{"input_values": torch.randn(2000), "labels": torch.tensor(label)} for label in range(6)]
+    for _ in range(2):
+        before = [weight.clone() for weight in found.model.parameters()]
+        found.train()
+        assert not all(map(torch.equal, before, found.model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["mlp", "--label_smoothing_factor", "1.5"], "expected --label_smoothing_factor of 0 to 1, found 1.5; 0.1 is"),
+        (
+            ["mlp", "--per_device_train_batch_size", "0"],
+            "expected --per_device_train_batch_size of 1 or more, found 0",
+        ),
+        (["mlp", "--per_device_eval_batch_size", "0"], "expected --per_device_eval_batch_size of 1 or more, found 0;"),
+        (["mlp", "--weight_decay", "-0.1"], "expected --weight_decay of 0 or more, found -0.1; 0 turns it off"),
+        (["whisper-base", "--lr_decay_factor", "0.9"], "expected --lr_decay_epochs or --lr_decay_steps beside --lr_d"),
+        (["whisper-base", "--scale", "full_scale"], "found it beside --model whisper-base; leave it out"),
+        (["probe:a/b", "--scale", "full_scale"], "found it beside --model probe:a/b; leave it out"),
+        (["encoder:a/b", "--from_scratch", "--freeze", "all"], "gives random weights, found --freeze all beside it"),
+        (
+            ["mlp", "--watch_test", "true", "--eval_strategy", "no", "--load_best_model_at_end", "false"],
+            "--watch_test scores the test clips with those that select, found --eval_strategy no beside it",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(argv, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        parse_run(["--model", *argv], ROOT / "recipes")
 
 
 def test_augmented_clips_train_alike_at_once_and_in_halves(tiny_vivae, tmp_path):

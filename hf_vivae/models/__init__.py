@@ -156,7 +156,7 @@ def refuse_unknown(given: dict, known: set[str], what: str) -> None:
         ValueError: with the nearest one that it has.
     """
     for key in given:
-        if key not in known:
+        if key not in known or key.startswith("_"):  # those are the library's own, and it may not heed them
             raise ValueError(f"the {what} has no field {key!r}{_nearest(key, known)}; correct or remove it.")
 
 

@@ -29,7 +29,7 @@ class EncoderConfig(WrappedConfig):
         kwargs: the library's, such as `id2label`.
 
     Raises:
-        ValueError: for another pooling.
+        ValueError: for another pooling, and for a head_dropout that is no share.
     """
 
     model_type = "vivae_encoder"
@@ -44,6 +44,8 @@ class EncoderConfig(WrappedConfig):
     ) -> None:
         if pooling not in POOLINGS:
             raise ValueError(f"expected pooling out of {', '.join(POOLINGS)}, found {pooling!r}; give one of them.")
+        if not 0 <= head_dropout <= 1:
+            raise ValueError(f"expected head_dropout of 0 to 1, found {head_dropout}; 0.2 is usual.")
         self.pooling = pooling
         self.layer_weights = layer_weights
         self.head_dropout = head_dropout

@@ -25,19 +25,24 @@ def hidden_states(
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
     """The input of the first layer and the output of each, `(batch, frames, width)`, and a mask of the clips' frames.
 
-    The mask is `(batch, frames)`, 1 for frames of the clip, and None where all frames are.
+    The last output is what the encoder itself gives, behind the norm that ends some encoders. The mask is
+    `(batch, frames)`, 1 for frames of the clip, and None where all frames are.
 
     Args:
         encoder: of one of the library's audio classifiers, after `padding.ignore_padding`.
         attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-        whole_window: have Whisper hear padding up to its window, as in its pretraining, and mask the result only.
+        whole_window: have Whisper hear the padding, as in its pretraining, and mask the result only.
         inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.
     """
     inputs = {name: values.to(encoder.dtype) for name, values in inputs.items()}  # extractors give single precision
     if encoder.config.model_type == "whisper" and attention_mask is not None and not whole_window:
         return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
     masked = {} if attention_mask is None else {"attention_mask": attention_mask}
-    states = encoder(**inputs, **masked, output_hidden_states=True).hidden_states
+    found = encoder(**inputs, **masked, output_hidden_states=True)
+    states = found.hidden_states
+    if found.last_hidden_state.shape == states[-1].shape:  # unless what comes out has other frames, as in SEW
+        # the library lists what goes into the norm that ends HuBERT large, WavLM large, conformers and AST
+        states = (*states[:-1], found.last_hidden_state)
     return states, None if attention_mask is None else _frame_mask(encoder, attention_mask, states[0].shape[1])
 
 

@@ -52,7 +52,8 @@ def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
     """The model itself, whose layers from now on heed the `attention_mask` `(batch, samples)` that it is given.
 
     Its weights, their names and its configuration stay as they are, and so does a model without such layers. Batch
-    norms of an encoder keep their statistics, which in one of random weights change nothing.
+    norms keep their statistics; in an encoder of random weights, these are mean 0 and variance 1 for ever, so that a
+    conformer that is trained from scratch has a learnt scale and shift there, and no normalisation.
     """
     for module in model.modules():
         if type(module).__name__ in WITH_BATCH_NORM and module.batch_norm is not None:

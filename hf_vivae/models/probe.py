@@ -117,7 +117,8 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
             attention_mask: as for `forward`; without it all frames belong to the clip.
             inputs: `input_values` or `input_features`.
         """
-        # an encoder that stays as it was pretrained hears what it was pretrained on: Whisper, silence behind the clip
+        # Whisper was pretrained with silence behind the clip, and frozen it hears some: up to the corpus' longest clip
+        # in whole seconds, where its pretraining had 30 s
         mask = attention_mask if self.config.masked_mean else None
         states, mask = hidden_states(self.encoder, mask, whole_window=True, **inputs)
         # (batch, states, frames, width); sums over frames are more than half precision holds

@@ -71,7 +71,7 @@ def parse_search(argv: Sequence[str]) -> tuple[SearchArguments, list[str]]:
         allow_abbrev=False,
         description="Search for a model's hyperparameters.",
         epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help. --recipe is tuned "
-        "where it is not given.",
+        "where the model has one and none is given.",
     )
     given, rest = parser.parse_known_args(list(argv))
     return SearchArguments(**vars(given)), around_tuned(rest)
@@ -97,6 +97,11 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
         raise ValueError(
             f"a search is decided by validation clips and never sees the test clips, found {flag}; leave it out, or "
             "take another --recipe."
+        )
+    if len(run.folds or []) > 1:
+        raise ValueError(
+            f"expected one number as --folds of a search, found {' '.join(map(str, run.folds))}; give the fold whose "
+            "validation clips shall decide."
         )
     if args.push_to_hub:
         raise ValueError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")

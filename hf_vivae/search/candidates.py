@@ -67,14 +67,14 @@ class Candidates:
             ValueError: naming the line and, in the flag's own words, what is wrong with it.
         """
         for key, dimension in space.items():
-            self._check_key(key, source)
+            self._check_key(key, space, source)
             for value in dimension.edges:
                 try:
                     self.with_values({key: value})
                 except ValueError as error:
                     raise refusal(key, value, source, error) from error
 
-    def _check_key(self, key: str, source: Path) -> None:
+    def _check_key(self, key: str, space: Space, source: Path) -> None:
         name, _, field = key.partition(".")
         known = [f.name for owner in (self.run, self.args) for f in fields(owner) if f.init]
         if name not in known:
@@ -83,11 +83,19 @@ class Candidates:
             raise ValueError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
         if field and not isinstance(self._own(name) or {}, dict):
             raise ValueError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
+        if field and name in space:
+            raise ValueError(f"{source} has both {name!r} and {key!r}, which is a part of it; remove one of them.")
 
 
 def refusal(key: str, value: Any, source: Path, error: Exception) -> ValueError:
     """The error of a value that a run refuses, as that of the line in the search space which it is from."""
-    return ValueError(f"{source} lets {key} be {value!r}, which is refused: {reason(error)}")
+    said = reason(error) if isinstance(error, ValueError) else named(error)
+    return ValueError(f"{source} lets {key} be {value!r}, which is refused: {said}")
+
+
+def named(error: Exception) -> str:
+    """What an error says, and of which kind it is: a `KeyError` says no more than a key."""
+    return f"{type(error).__name__}: {reason(error)}"
 
 
 def reason(error: Exception) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .candidates import reason
+from .candidates import named
 from .results import Outcome, TrialRow
 from .trials import UNPRUNED, SearchTrainer, Trials
 
@@ -120,4 +120,4 @@ def _error(trial: "Trial") -> str | None:
 
     error = trial.get_pickled_error()
     error = error.cause if isinstance(error, RayTaskError) else error  # what Ray says of it is a page
-    return error and f"{type(error).__name__}: {reason(error)}"
+    return error and named(error)

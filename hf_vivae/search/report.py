@@ -42,7 +42,9 @@ def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport
     write_trials(folder / "trials.csv", outcome)
     _draw(trials, outcome)
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
-    winner = Winner(*candidates.with_values(best.values), searched)
+    folds = trials.prepared.folds
+    fold = folds.index(trials.fold) if len(folds) > 1 else None
+    winner = Winner(*candidates.with_values(best.values), searched, fold)
     recipe = winner.write_recipe(folder, _head(trials, outcome, best))
     content = {
         **identity(candidates.run, candidates.args, trials.prepared),

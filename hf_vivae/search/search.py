@@ -45,15 +45,15 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     runs.make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
     prepared = prepare(run, args.seed, run.load())
-    fold = first_fold(prepared, run.folds)
+    fold = searched_fold(prepared, run.folds)
     trials = Trials(candidates, space, prepared, fold, checkpoint, folder)
     if given.backend == "ray":
         return write_report(trials, "ray", search_with_ray(trials, source, given.trials, given.resources_per_trial))
     return _search_with_optuna(trials, source, given)
 
 
-def first_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
-    """The fold whose validation clips decide: the first of the chosen ones.
+def searched_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
+    """The fold whose validation clips decide: the chosen one, or the first.
 
     Raises:
         ValueError: for a number that the protocol does not have, and a fold without validation clips.

@@ -60,7 +60,7 @@ class Range:
         return value
 
     def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
+        return f"{self.low:g} to {self.high:g}{', whole' if self.whole else ''}{', log' if self.log else ''}"
 
 
 @dataclass(frozen=True)
@@ -175,4 +175,10 @@ def _range(low: Any, high: Any, log: Any, where: str) -> Range:
         raise ValueError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
     if log and low <= 0:
         raise ValueError(f"expected low above 0 of {where}, which is log, found {low:g}; raise it, or remove log.")
-    return Range(low, high, log)
+    found = Range(low, high, log)
+    if found.whole and high == low + 1:
+        raise ValueError(
+            f"{where} goes from {low} to {high}, and whole ends give whole numbers, of which none lies between; write "
+            f"{low}.0 and {high}.0 for all numbers between, or choices."
+        )
+    return found

@@ -1,5 +1,6 @@
 """Optuna as the engine: a study that processes and machines share, and that goes on where a killed one stopped."""
 
+import logging
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .candidates import reason
+from .candidates import named
 from .question import check_same_question, remember
 from .results import Outcome, TrialRow
 from .storage import fail_dead_trials, open_storage, sign_of_life
@@ -72,12 +73,13 @@ class Study:
                 self._search(study, trainer, missing)
 
     def _search(self, study: "optuna.Study", trainer: "OptunaTrainer", missing: int) -> None:
+        logging.getLogger("optuna.study._optimize").addFilter(without_trace_of_ctrl_c)
         try:
             trainer.hyperparameter_search(
                 hp_space=trainer.suggest,
                 n_trials=missing,
                 backend="optuna",
-                gc_after_trial=True,  # Trainer is part of cycles, which would keep each trial's weights
+                gc_after_trial=True,  # Trainer is part of cycles; the library clears those of complete trials only
                 catch=REFUSALS,  # other values may go together, or need less memory
                 **self._options,
             )
@@ -123,7 +125,7 @@ class OptunaTrainer(SearchTrainer):
         try:
             self.objective = self.trials.train(str(trial.number), self.hp_space(trial), report)
         except REFUSALS as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {reason(error)}")
+            trial.set_user_attr("error", named(error))
             raise
         finally:
             if count(trial.study) >= self.total:  # this one is still running, and counted
@@ -152,6 +154,13 @@ def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
             return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     return SeededByTrial()
+
+
+def without_trace_of_ctrl_c(record: logging.LogRecord) -> bool:
+    """A filter of what Optuna logs: for a trial that Ctrl-C has ended, nobody looks for the line."""
+    if record.exc_info and record.exc_info[0] is KeyboardInterrupt:
+        record.exc_info = None
+    return True
 
 
 def count(study: "optuna.Study") -> int:

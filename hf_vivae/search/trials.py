@@ -20,8 +20,9 @@ from .candidates import Candidates, refusal
 from .space import Space
 
 PARTS = ("train", "validation")  # no trainer of a search is given the test clips
-# what values that flags take may still end in: an error of a configuration, of torch's layers, or of memory
-REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError)
+# what values that flags take may still end in: an error of a configuration, of torch's layers, or of memory; a name
+# that the library does not know, or a package that is not there
+REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, LookupError, ImportError)
 UNPRUNED = 0.25  # part of its training that no trial ends before, while the learning rate may still warm up
 Report = Callable[[float, int, float], None]
 

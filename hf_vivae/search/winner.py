@@ -31,11 +31,14 @@ class Winner:
         run: what to train on what.
         args: how to train.
         searched: what each key of the search space was chosen out of.
+        fold: number of the fold that was searched, the only one whose test clips no trial has seen; None where the
+            protocol has no other.
     """
 
     run: RunArguments
     args: VivaeTrainingArguments
     searched: dict[str, str]
+    fold: int | None
 
     def recipe(self) -> dict[str, Any]:
         """What was searched, and what else differs from the defaults and is of a recipe."""
@@ -69,7 +72,7 @@ class Winner:
         return path
 
     def command(self, recipe: Path, recipes: Path) -> str:
-        """Lines for a shell that train the run on the clips and splits of the search.
+        """Lines for a shell in the present folder that train the run on the clips and the fold of the search.
 
         Args:
             recipe: as `write_recipe` has written it; goes into a folder of `recipes`, where the model can have one.
@@ -77,12 +80,14 @@ class Winner:
         """
         changed = self._changed()
         said = {name: value for name, value in self._all().items() if name in ALWAYS_SAID or name in changed & {*SAID}}
+        said |= {} if self.fold is None else {"folds": [self.fold]}
+        script = os.path.relpath(recipes / "train.py")
         if self.run.recipe == "none":
             train = as_flags({"model": self.run.model, **said, **self.recipe()})
-            return shlex.join(["python", "recipes/train.py", *train])
+            return shlex.join(["python", script, *train])
         own = os.path.relpath(recipes / FOUND)
         train = as_flags({"model": self.run.model, "recipe": FOUND, **said})
-        lines = (["mkdir", "-p", own], ["cp", str(recipe), own], ["python", "recipes/train.py", *train])
+        lines = (["mkdir", "-p", own], ["cp", str(recipe), own], ["python", script, *train])
         return "\n".join(map(shlex.join, lines))
 
 
