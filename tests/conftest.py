@@ -24,6 +24,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
 from loopback_hub.server import HubServer  # noqa: E402
+from resolving import Client  # noqa: E402
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES  # noqa: E402
 from hf_vivae.corpus.vivae import read_manifest  # noqa: E402
@@ -62,6 +63,15 @@ def quick_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A process that resolves checkpoints, and a Hub of its own."""
+    with HubServer() as hub:
+        client = Client(hub, tmp_path_factory.mktemp("home"))
+        yield client
+        client.process.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -6,31 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runner import ROOT, flags, script
+from ablations import INGREDIENTS, recipes
+from runner import flags, script
 
 from hf_vivae import ablation
 from hf_vivae.ablation import ablate
 from hf_vivae.evaluation.ablation_tables import WHOLE
 from hf_vivae.runs import read_json, write_json
 from hf_vivae.study import Clock
-
-RECIPES = ROOT / "recipes"
-INGREDIENTS = """
-without:
-  normalization: {normalization: none}
-  weight decay: {weight_decay: 0}
-with:
-  a wider layer: {model_config: {hidden_sizes: [24, 8]}}
-kept:
-  learning_rate: a value to search
-"""
-
-
-def recipes(folder: Path, content: str = INGREDIENTS, name: str = "mlp") -> Path:
-    """The recipes, with ingredients for a model."""
-    shutil.copytree(RECIPES, folder / "recipes")
-    (folder / "recipes" / "ablation" / f"{name}.yaml").write_text(content)
-    return folder / "recipes"
 
 
 def argv(corpus: Path, output: Path, *more: str) -> list[str]:

@@ -1,36 +1,18 @@
 """Plans of ablations: which settings each ingredient stands for, and what is refused before anything is trained."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from ablations import INGREDIENTS, RECIPES, recipes
 from hypothesis import given
 from hypothesis import strategies as st
-from runner import ROOT
 
 from hf_vivae.ablation_plan import default_folder, plan_ablation, plan_variants
 from hf_vivae.evaluation.ablation_tables import WHOLE
 from hf_vivae.ingredients import SPECTROGRAM_VITS, read_ingredients
 from hf_vivae.parsing import parse_run, recipe_file
-
-RECIPES = ROOT / "recipes"
-INGREDIENTS = """
-without:
-  normalization: {normalization: none}
-  weight decay: {weight_decay: 0}
-with:
-  a wider layer: {model_config: {hidden_sizes: [24, 8]}}
-"""
-
-
-def recipes(folder: Path, content: str, name: str = "mlp") -> Path:
-    """The recipes, with ingredients for a model."""
-    shutil.copytree(RECIPES, folder / "recipes")
-    (folder / "recipes" / "ablation" / f"{name}.yaml").write_text(content)
-    return folder / "recipes"
-
 
 # the models of each file; encoders of waveforms share one, transformers on spectrograms another
 VITS = ["vit-32-30", "vit-16-69", "vit-8-23", "vit-32-69"]

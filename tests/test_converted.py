@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import Discussion, HfApi, ModelInfo, constants
-from loopback_hub.server import Fault, HubServer
+from loopback_hub.server import Fault
 from loopback_hub.store import PullRequest
 from resolving import Client
 
@@ -20,14 +20,6 @@ NONE = (
     "of SFconvertbot that converts them; open one at https://huggingface.co/spaces/safetensors/convert, or give the "
     "folder of a converted copy."
 )
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with HubServer() as hub:
-        client = Client(hub, tmp_path_factory.mktemp("home"))
-        yield client
-        client.process.communicate()
 
 
 @pytest.fixture

@@ -4,18 +4,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from loopback_hub.server import Fault, HubServer
-from resolving import Client
+from loopback_hub.server import Fault
 
 from hf_vivae.checkpoints import resolve_checkpoint
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    with HubServer() as hub:
-        client = Client(hub, tmp_path_factory.mktemp("home"))
-        yield client
-        client.process.communicate()
 
 
 def weights(found: dict) -> str:

@@ -68,7 +68,7 @@ class WrappedForAudioClassification(PreTrainedModel):
 
     def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
         """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        raise NotImplementedError
+        raise NotImplementedError  # encoder and probe have one each, and nothing builds this class alone
 
     def _output(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> SequenceClassifierOutput:
         loss = None
