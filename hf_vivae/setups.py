@@ -86,7 +86,7 @@ def set_up(
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
     mend_masks(model)
     if not run.resample:
-        _hear_unresampled(extractor, prepared.corpus)
+        _hear_unresampled(model, extractor, prepared.corpus)
     if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
         if not run.trim and extractor.trim_db is not None and args.process_index == 0:
             logger.warning_once(
@@ -144,9 +144,10 @@ def _cut(
     return extractor, seconds
 
 
-def _hear_unresampled(extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
+def _hear_unresampled(model: PreTrainedModel, extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
     rate = corpus.dataset.features["audio"].sampling_rate
-    if rate is None or not isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor)):
+    of_any_rate = isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor))
+    if rate is None or not of_any_rate or isinstance(model, WrappedForAudioClassification):
         raise ValueError(
             "--resample false needs a model of this package and clips of one sampling rate, found "
             f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."

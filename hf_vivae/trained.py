@@ -50,7 +50,7 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
 def _load_adapted(folder: Path) -> PreTrainedModel:
     """The encoder that an adapter names, fetched if need be, with the adapter merged into it."""
     config = EncoderConfig.from_pretrained(folder)
-    head = {name: getattr(config, name) for name in ("pooling", "layer_weights", "head_dropout")}
+    head = {name: getattr(config, name) for name in ("pooling", "layer_weights", "head_dropout", "sampling_rate")}
     head["encoder"] = encoder_fields(config.encoder)
     adapter = read_json(folder / ADAPTER / "adapter_config.json")
     base = _find_base(adapter["base_model_name_or_path"], adapter["revision"])

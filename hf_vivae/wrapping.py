@@ -22,7 +22,7 @@ from .models.encoder import EncoderConfig, EncoderForAudioClassification
 from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.hidden_states import bare_encoder
 from .models.probe import ProbeConfig, ProbeForAudioClassification
-from .models.wrapped import WrappedForAudioClassification
+from .models.wrapped import WrappedConfig, WrappedForAudioClassification
 
 # of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
 OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype")
@@ -51,6 +51,7 @@ def load_probe(
     _kind(folder)  # refuses others
     classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch)
     model = _wrap(ProbeForAudioClassification, classifier, config)
+    _check_rate(model.config, extractor, folder)
     if model.config.masked_mean:
         extractor = _telling_frames(extractor, cut_to_clips=False)
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
@@ -87,11 +88,14 @@ def load_encoder(
     if _kind(folder) == "whisper":
         max_seconds = LONGEST_INPUT  # its window costs nothing where the clip alone is heard
     classifier, extractor = load_any(folder, labels, of_encoder, max_seconds, from_scratch)
-    return _wrap(EncoderForAudioClassification, classifier, head), _telling_frames(extractor)
+    model = _wrap(EncoderForAudioClassification, classifier, head)
+    _check_rate(model.config, extractor, folder)
+    return model, _telling_frames(extractor)
 
 
 def _fields(config_class: type[PreTrainedConfig]) -> set[str]:
-    return {*signature(config_class).parameters, *PreTrainedConfig().to_dict()} - {"kwargs"}
+    named = {*signature(WrappedConfig).parameters, *signature(config_class).parameters}
+    return (named | {*PreTrainedConfig().to_dict()}) - {"kwargs"}
 
 
 def _kind(folder: Path) -> str:
@@ -111,6 +115,15 @@ def _wrap(
     model = model_class(model_class.config_class(encoder_fields(classifier.config), **config, **labels))
     model.encoder.load_state_dict(bare_encoder(classifier).state_dict())
     return model
+
+
+def _check_rate(config: WrappedConfig, extractor: FeatureExtractionMixin, folder: Path) -> None:
+    if extractor.sampling_rate != config.sampling_rate:
+        raise ValueError(
+            f"expected a feature extractor of {config.sampling_rate} Hz, at which the encoder was pretrained, found "
+            f"{extractor.sampling_rate} Hz in {folder}; correct the latter, give another encoder, or say that it was "
+            f"pretrained so: --model_config '{{\"sampling_rate\": {extractor.sampling_rate}}}'."
+        )
 
 
 def _telling_frames(extractor: FeatureExtractionMixin, cut_to_clips: bool = True) -> FeatureExtractionMixin:

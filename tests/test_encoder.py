@@ -216,12 +216,23 @@ def test_a_rate_that_no_clip_can_have_is_refused(encoders, rate, tmp_path):
         load_encoder(tmp_path / "odd", LABELS, {}, SECONDS)
 
 
-def test_a_backbone_of_another_rate_hears_clips_at_that_rate(encoders, tiny_vivae, tmp_path):
+def test_a_backbone_of_another_rate_is_refused_unless_it_was_pretrained_so(encoders, tiny_vivae, tmp_path):
     shutil.copytree(encoders["layer norm"], tmp_path / "fast")
     file = tmp_path / "fast" / "preprocessor_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"sampling_rate": 22050}))
-    _, extractor = load_encoder(tmp_path / "fast", LABELS, {}, SECONDS)
+    for load in (load_encoder, load_probe):
+        with pytest.raises(ValueError, match=r"of 16000 Hz, at which the encoder was pretrained, found 22050 Hz"):
+            load(tmp_path / "fast", LABELS, {}, SECONDS)
+    with pytest.raises(ValueError, match=r"of 8000 Hz, .* found 22050 Hz"):
+        load_encoder(tmp_path / "fast", LABELS, {"sampling_rate": 8000}, SECONDS)
+    model, extractor = load_encoder(tmp_path / "fast", LABELS, {"sampling_rate": 22050}, SECONDS)
+    assert model.config.sampling_rate == 22050
     corpus = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset.select(range(2))
     features = build_features(corpus, extractor, SECONDS).with_format("numpy")
     for row, kept in zip(corpus, features, strict=True):
         assert len(kept["input_values"]) == len(hf_vivae.audio.load(row["audio"], 22050)[0])
+
+
+def test_an_encoder_hears_clips_at_the_rate_that_it_was_pretrained_with(encoders, tiny_vivae, tmp_path):
+    with pytest.raises(ValueError, match=r"--resample false needs .* and 44100 Hz; leave it out"):
+        run(encoder_flags(tiny_vivae, encoders["layer norm"], tmp_path, "--resample", "false"))

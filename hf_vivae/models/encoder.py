@@ -26,7 +26,7 @@ class EncoderConfig(WrappedConfig):
             Snyder et al., ICASSP 2018); or `attention`, both with learnt weights (Okabe et al., Interspeech 2018).
         layer_weights: learn a weight for each hidden state (as SUPERB, Yang et al., Interspeech 2021); else the last.
         head_dropout: on the pooled vector.
-        kwargs: the library's, such as `id2label`.
+        kwargs: `sampling_rate` of `WrappedConfig`, and the library's, such as `id2label`.
 
     Raises:
         ValueError: for another pooling, and for a head_dropout that is no share.

@@ -26,7 +26,7 @@ class ProbeConfig(WrappedConfig):
         inverse_regularization: scikit-learn's `C`; None until it is chosen on validation clips.
         max_iterations: of the solver.
         refit: fit the weights again on training and validation clips together, once the latter have chosen.
-        kwargs: the library's, such as `id2label`.
+        kwargs: `sampling_rate` of `WrappedConfig`, and the library's, such as `id2label`.
 
     Raises:
         ValueError: for a layer that the encoder does not have, and for masked frames where it has none.

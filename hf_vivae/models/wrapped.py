@@ -18,19 +18,23 @@ class WrappedConfig(PreTrainedConfig):
     Args:
         encoder: configuration of the encoder, as a dictionary or as the library's object, which is copied. Its layer
             drop becomes 0: a layer that is left out leaves no hidden state, and those of all layers are used.
+        sampling_rate: of the sound that the encoder was pretrained with, in Hz.
         kwargs: the library's, such as `id2label`.
     """
 
     # so that the library hands the encoder its precision and its attention, too
     sub_configs: ClassVar[dict[str, type]] = {"encoder": AutoConfig}
 
-    def __init__(self, encoder: PreTrainedConfig | dict[str, Any] | None = None, **kwargs) -> None:
+    def __init__(
+        self, encoder: PreTrainedConfig | dict[str, Any] | None = None, sampling_rate: int = 16000, **kwargs
+    ) -> None:
         fields = encoder.to_dict() if isinstance(encoder, PreTrainedConfig) else encoder
         # the library makes a configuration without arguments
         self.encoder = AutoConfig.for_model(**(fields or {"model_type": "wav2vec2"}))
         for name in LAYER_DROPS:
             if hasattr(self.encoder, name):
                 setattr(self.encoder, name, 0.0)
+        self.sampling_rate = sampling_rate
         super().__init__(**kwargs)
 
 
