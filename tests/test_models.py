@@ -292,7 +292,8 @@ def test_the_mean_of_the_tokens_is_read_where_it_is_asked_for():
     model.layers[-1].register_forward_hook(lambda layer, inputs, output: tokens.append(output))
     with torch.no_grad():
         logits = model(**features_of(extractor, clips(44100))).logits
-        expected = model.classifier(model.norm(sum(tokens[0].unbind(dim=1)) / 47))  # 46 patches and the class token
+        each = [model.norm(token) for token in tokens[0].unbind(dim=1)]  # 46 patches and the class token
+        expected = model.classifier(sum(each) / 47)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="expected pooling out of class, mean, found 'max'; give one of them"):
         build_model("vit-32-30", pooling="max")

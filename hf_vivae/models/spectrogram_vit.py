@@ -36,7 +36,8 @@ class SpectrogramViTConfig(PreTrainedConfig):
         attention_dropout: on the attention weights; without effect on `performer`, which has none.
         attention: `softmax`, or `performer` (see `performer.py`), whose cost is linear in the patches.
         num_random_features: of `performer`, in each layer; None for the paper's head_dim log head_dim.
-        pooling: of the tokens behind the last block: `class`, the first one alone, or `mean`, over all of them.
+        pooling: of the tokens behind the last block and its norm: `class`, the first one alone, or `mean`, over all of
+            them (Beyer, Zhai and Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022).
         hop_length: step between frames of the spectrogram, in samples; the feature extractor's.
         kwargs: the library's, such as `id2label` and `attn_implementation`.
 
@@ -233,8 +234,8 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
         hidden_states = self.embeddings(input_features)
         for layer in self.layers:
             hidden_states = layer(hidden_states)
-        pooled = hidden_states.mean(dim=1) if self.config.pooling == "mean" else hidden_states[:, 0]
-        logits = self.classifier(self.norm(pooled))  # (batch, num_labels)
+        tokens = hidden_states if self.config.pooling == "mean" else hidden_states[:, :1]
+        logits = self.classifier(self.norm(tokens).mean(dim=1))  # (batch, num_labels)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
