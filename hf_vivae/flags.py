@@ -78,7 +78,10 @@ def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """Call a script's `main` with its flags; Ctrl-C and errors that this package has put into words leave no trace."""
+    """Call a script's `main` with its flags.
+
+    Ctrl-C, and errors that this package or the script has put into words, leave no trace.
+    """
     # else recipes/evaluate.py would be imported in place of the library `evaluate`
     own = Path(sys.argv[0]).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != own]
@@ -88,7 +91,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         _end("interrupted", error, 130)  # as shells do, 128 and the signal's number
     except (ValueError, OSError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if Path(__file__).parent not in raised_in.parents:
+        if not {Path(__file__).parent, own} & {*raised_in.parents}:
             raise
         _end(f"error: {error}", error, 1)
 

@@ -371,3 +371,10 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
 def test_what_cannot_be_meant_is_one_sentence(argv, sentence):
     with pytest.raises(ValueError, match=sentence):
         script(ROOT / "recipes" / "push.py").main(argv)
+
+
+def test_a_refusal_leaves_no_trace():
+    command = [sys.executable, str(ROOT / "recipes" / "push.py"), "--repo", "mine"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"
