@@ -14,6 +14,7 @@ from transformers import AudioClassificationPipeline, PreTrainedModel, Wav2Vec2F
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
+from .calibration import temperature_of
 from .checkpoints import resolve_checkpoint
 from .models.features_trimmed import lengthened
 from .models.silence import SilenceTrimmingMixin
@@ -73,7 +74,10 @@ def _load(folder: Path, name: str) -> tuple[PreTrainedModel, FeatureExtractionMi
 
 
 class VocalisationPipeline(AudioClassificationPipeline):
-    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset."""
+    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset.
+
+    Where a checkpoint carries a temperature, fitted on its validation clips, scores are calibrated with it.
+    """
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Labels and scores of one clip or of several, the likeliest first.
@@ -100,13 +104,24 @@ class VocalisationPipeline(AudioClassificationPipeline):
 
     def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
         """The model's inputs of one clip."""
-        samples, name = _read(inputs, self.feature_extractor.sampling_rate)
-        return super().preprocess(self._heard(samples, name))
+        return super().preprocess(self.hear(inputs))
+
+    def hear(self, inputs: Any) -> np.ndarray:
+        """A clip as far as the model hears it, mono `(samples,)` at the model's rate.
+
+        Args:
+            inputs: one clip, in any form that the pipeline takes.
+
+        Raises:
+            ValueError: as the pipeline, for what is no clip, or none that can be scored.
+        """
+        return self._heard(*_read(inputs, self.feature_extractor.sampling_rate))
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Labels and scores of one clip, the likeliest first."""
         if not torch.isfinite(model_outputs["logits"]).all():
             raise ValueError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
+        model_outputs["logits"] = model_outputs["logits"] / (temperature_of(self.model.config) or 1.0)
         return super().postprocess(model_outputs, **kwargs)
 
     def _heard(self, samples: np.ndarray, name: str) -> np.ndarray:

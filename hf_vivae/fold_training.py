@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from . import machine, runs
 from .adapting import ADAPTER
 from .arguments import RunArguments, VivaeTrainingArguments
+from .calibration import keep_temperature
 from .fitting import fit
 from .habits import marks
 from .models.probe import ProbeForAudioClassification
@@ -97,6 +98,7 @@ def _train(
         **score_rows(rows, prepared.label_names),
     }
     if args.should_save:
+        keep_temperature(trainer.model.config, rows)
         _save_model(trainer.model, setup.lora if run.lora_save == "adapter" else None, folder)
         setup.extractor.save_pretrained(folder)
         runs.write_predictions(folder, rows)

@@ -11,8 +11,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import log_loss
+from transformers import PreTrainedConfig
 
-from hf_vivae.evaluation.calibration import calibrate, expected_calibration_error, fit_temperature, reliability
+from hf_vivae.calibration import fit_temperature, keep_temperature, temperature_of
+from hf_vivae.evaluation.calibration import calibrate, expected_calibration_error, reliability
 
 
 class Given(ClassifierMixin, BaseEstimator):
@@ -179,3 +181,29 @@ def test_folds_whose_validation_clips_set_no_temperature_are_named():
     assert found.temperatures == {"1": 0.01, "2": 0.01}
     assert found.at_bound == ("1", "2")
     assert np.isfinite(found.loss_scaled)
+
+
+def logits_rows(part: str, logits: np.ndarray, labels: np.ndarray) -> list[dict]:
+    return [{"split": part, "logits": row.tolist(), "label": label} for row, label in zip(logits, labels, strict=True)]
+
+
+class TestTheTemperatureOfACheckpoint:
+    def test_is_that_of_the_validation_clips(self, tmp_path):
+        config, found = PreTrainedConfig(), drawn(0, clips=500, scale=2.0)
+        keep_temperature(config, logits_rows("validation", *found) + logits_rows("test", *drawn(1, clips=500)))
+        config.save_pretrained(tmp_path)
+        assert temperature_of(PreTrainedConfig.from_pretrained(tmp_path)) == fit_temperature(*found)
+
+    def test_is_not_kept_where_there_is_none_to_trust(self):
+        config, (logits, labels) = PreTrainedConfig(), (20 * np.eye(3), np.arange(3))
+        keep_temperature(config, logits_rows("test", *drawn(1, clips=50)))
+        assert temperature_of(config) is None
+        keep_temperature(config, logits_rows("validation", logits, labels))
+        assert temperature_of(config) is None, "all are right, however sure"
+
+    @pytest.mark.parametrize("value", [0, -1.0, "1.5", float("inf"), True])
+    def test_that_is_no_positive_number_is_refused(self, value):
+        config = PreTrainedConfig()
+        config.calibration_temperature = value
+        with pytest.raises(ValueError, match="expected a positive number as calibration_temperature"):
+            temperature_of(config)

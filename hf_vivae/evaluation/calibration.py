@@ -8,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
 
+from ..calibration import TEMPERATURES, fit_temperature
 from .predictions import Predictions
-
-TEMPERATURES = (0.01, 100.0)
 
 
 @dataclass(frozen=True)
@@ -88,29 +86,6 @@ def _fold_temperature(validation: Predictions, fold: str) -> float:
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature from 0.01 to 100 over which logits have the least cross entropy.
-
-    Args:
-        logits: `(clips, labels)`.
-        labels: label index of each clip, `(clips,)`.
-    """
-    true = logits[np.arange(len(labels)), labels]
-
-    def slope(log_inverse: float) -> float:
-        inverse = np.exp(log_inverse)
-        return float(np.mean((softmax(inverse * logits, axis=1) * logits).sum(axis=1) - true))
-
-    # The loss is convex in 1 / temperature, so its slope has one root. A minimiser would stop anywhere on the plateau
-    # of zero loss that logits which are right for every clip have.
-    smallest, largest = TEMPERATURES
-    if slope(-np.log(largest)) >= 0:
-        return largest
-    if slope(-np.log(smallest)) <= 0:
-        return smallest
-    return float(np.exp(-brentq(slope, -np.log(largest), -np.log(smallest))))
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
