@@ -19,7 +19,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from .corpus.download import NetworkError, check_reachable
 from .runs import read_json
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 Answer = TypeVar("Answer")
 
 BUSY = (409, 412, 429)  # another commit came between, or too many requests
@@ -139,7 +139,8 @@ def make_repo(
             private; what is private already stays so.
     """
     api = HfApi(token=token)
-    _persist(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True), repo)
+    sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+    _persist(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **sdk), repo)
     hidden = _persist(lambda: api.repo_info(repo, repo_type=kind).private, repo)
     if private and not hidden:
         raise ValueError(

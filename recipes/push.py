@@ -3,9 +3,11 @@
 python recipes/push.py runs/vivae/tuned/vit-32-30-speaker-k-fold-emotion-seed42 --repo someone/vit-32-30-vivae
 python recipes/push.py --all runs/vivae --repo someone/vivae-study --yes
 python recipes/push.py --dataset --data vivae --repo someone/vivae --license cc-by-nc-4.0 --yes
+python recipes/push.py --space someone/vit-32-30-vivae --repo someone/demo --yes
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hf_vivae.flags import FlagParser, refuse_unknown, run_script
 from hf_vivae.hub import check_name
 
 CARDS = Path(__file__).parents[1] / "model_cards"
+DEMO = Path(__file__).parents[1] / "demo"
 
 
 SWITCHES = {
@@ -23,6 +26,7 @@ SWITCHES = {
     "public": "Make repositories that everybody sees; private by default.",
     "all": "Push every model below the folder, and a collection of them.",
     "dataset": "Push the corpus of --data as a dataset, not a run.",
+    "space": "Push a web page for models that are on the Hub, RUN being their ids.",
 }
 
 
@@ -52,12 +56,13 @@ class Push(PushArguments):
     public: bool = False
     all: bool = False
     dataset: bool = False
+    space: bool = False
 
 
 def make_parser() -> FlagParser:
     """All arguments."""
     parser = FlagParser(PushArguments, allow_abbrev=False, description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="?", metavar="RUN", help="Run folder; with --all, a folder with any number.")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="Run folder; with --all, a folder with any number.")
     for name, said in SWITCHES.items():
         parser.add_argument(f"--{name}", action="store_true", help=said)
     return parser
@@ -66,27 +71,31 @@ def make_parser() -> FlagParser:
 def main(argv: list[str]) -> None:
     given, unknown = make_parser().parse_known_args(argv)
     refuse_unknown(unknown, vars(given))
-    place = vars(given).pop("runs")
+    places = vars(given).pop("runs")
     arguments = Push(**vars(given))
-    check(place, arguments)
+    check(places, arguments)
     if arguments.dataset:
         push_dataset(arguments)
+    elif arguments.space:
+        push_space(places, arguments)
     else:
-        push_models(Path(place), arguments)
+        push_models(Path(places[0]), arguments)
 
 
-def check(place: str | None, arguments: Push) -> None:
+def check(places: Sequence[str], arguments: Push) -> None:
     """Refuse what cannot be meant together."""
     if "/" not in (arguments.repo or ""):
         raise ValueError(f"expected --repo owner/name, found {arguments.repo or 'none'}; say where to push.")
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
-    if arguments.dataset == bool(place):
-        found = "both" if place else "none"
+    if arguments.dataset == bool(places):
+        found = "both" if places else "none"
         raise ValueError(f"expected a run folder or --dataset, found {found}; give one of the two.")
-    if arguments.dataset and arguments.all:
-        raise ValueError("--dataset and --all exclude each other; push them one after the other.")
+    if arguments.dataset + arguments.all + arguments.space > 1:
+        raise ValueError("--dataset, --all and --space exclude each other; push them one after the other.")
+    if len(places) > 1 and not arguments.space:
+        raise ValueError(f"expected one run folder, found {len(places)}; push them one by one, or all with --all.")
     of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "seed", "output_dir"}
     known = {f.name: f.default for f in fields(arguments)}
     given = [name for name in known if name in of_dataset and getattr(arguments, name) != known[name]]
@@ -116,6 +125,18 @@ def push_models(place: Path, arguments: Push) -> None:
         send(name, "model", files, arguments)
     if arguments.all and arguments.yes:
         print(f"collection  {push_collection(arguments.repo, repos, not arguments.public)}")
+
+
+def push_space(checkpoints: Sequence[str], arguments: Push) -> None:
+    """Show the files of a Space that serves these models, or push it."""
+    from hf_vivae.hub import check_access
+    from hf_vivae.space import space_files
+
+    if arguments.yes:
+        check_access(arguments.repo)
+    files = space_files(DEMO, checkpoints)
+    show(arguments.repo, "space", files, arguments)
+    send(arguments.repo, "space", files, arguments)
 
 
 def push_dataset(arguments: Push) -> None:

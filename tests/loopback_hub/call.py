@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from .store import Commit, Repo, Store
 
 USER = "tester"
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 WRITE_TOKEN = "hf_write"
 READ_TOKEN = "hf_read"
 ROLES = {WRITE_TOKEN: "write", READ_TOKEN: "read"}
@@ -84,7 +85,7 @@ class Call:
 
     @property
     def kind(self) -> str:
-        return "dataset" if self.names["kind"] == "datasets" else "model"
+        return KINDS.get(self.names["kind"] or "models", "model")
 
     @cached_property
     def repo(self) -> Repo:
@@ -120,4 +121,4 @@ class Call:
 
     def page(self, repo: Repo) -> str:
         """Address of a repository."""
-        return f"{self.request.url}/{'datasets/' if repo.kind == 'dataset' else ''}{repo.name}"
+        return f"{self.request.url}/{'' if repo.kind == 'model' else f'{repo.kind}s/'}{repo.name}"

@@ -150,10 +150,19 @@ DATA = record(
     | {name: array(string) for name in ("task_categories", "task_ids")}
     | {"size_categories": array(one_of(SIZES)), "configs": array(record({"config_name": string}, {}))},
 )
+# https://huggingface.co/docs/hub/spaces-config-reference
+COLOURS = one_of(("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"))
+SPACE = record(
+    {"sdk": one_of(("gradio", "docker", "static"))},
+    COMMON
+    | {name: string for name in ("title", "emoji", "sdk_version", "python_version", "app_file", "short_description")}
+    | {"colorFrom": COLOURS, "colorTo": COLOURS, "models": array(repo_id("Models used in the Space."))},
+)
+RULES = {"model": MODEL, "dataset": DATA, "space": SPACE}
 
 
 def check_card(card: str, kind: str) -> tuple[list[str], list[str]]:
-    """Errors, for which the Hub refuses a card of a model or dataset, and warnings."""
+    """Errors, for which the Hub refuses a card of a model, a dataset or a space, and warnings."""
     found = FRONT_MATTER.match(card)
     if found is None:
         return [], ["empty or missing yaml metadata in repo card"]
@@ -161,7 +170,7 @@ def check_card(card: str, kind: str) -> tuple[list[str], list[str]]:
         metadata = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         return [f"Invalid YAML in README.md: {error}"], []
-    errors = _errors(metadata, MODEL if kind == "model" else DATA)
+    errors = _errors(metadata, RULES[kind])
     return errors, [] if errors else _unlisted(metadata)
 
 

@@ -20,8 +20,8 @@ from .writes import (
     tag,
 )  # fmt: skip
 
-API = r"/api/(?P<kind>models|datasets)/(?P<repo>[^/]+/[^/]+)"
-PAGE = r"/(?:(?P<kind>datasets)/)?(?P<repo>[^/]+/[^/]+?)"
+API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo>[^/]+/[^/]+)"
+PAGE = r"/(?:(?P<kind>datasets|spaces)/)?(?P<repo>[^/]+/[^/]+?)"
 REVISION = r"/(?P<revision>[^/]+)"
 COLLECTION = r"/api/collections/(?P<slug>[^/]+/[^/]+)"
 Route = Callable[[Call], Answer]

@@ -72,7 +72,7 @@ class PullRequest:
 
 @dataclass
 class Repo:
-    """A repository of the Hub; `kind` is model or dataset."""
+    """A repository of the Hub; `kind` is model, dataset or space."""
 
     kind: str
     name: str

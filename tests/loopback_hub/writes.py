@@ -4,10 +4,12 @@ import base64
 import json
 from typing import Any
 
-from .call import USER, Answer, Call, RefusedError, reply
+from .call import KINDS, USER, Answer, Call, RefusedError, reply
 from .card_rules import check_card
 from .reads import CARD
 from .store import sha256
+
+SDKS = ("gradio", "docker", "static")
 
 
 def _is_private(body: dict[str, Any]) -> bool:
@@ -20,8 +22,10 @@ def create(call: Call) -> Answer:
     kind, owner = body.get("type", "model"), body.get("organization") or USER
     call.check_writer(owner)
     name = f"{owner}/{body['name']}"
-    if kind not in ("model", "dataset"):
-        raise RefusedError(400, "BadRequest", f"This Hub keeps models and datasets, not a {kind}")
+    if kind not in KINDS.values():
+        raise RefusedError(400, "BadRequest", f"This Hub keeps models, datasets and spaces, not a {kind}")
+    if kind == "space" and body.get("sdk") not in SDKS:
+        raise RefusedError(400, "BadRequest", "A Space needs an sdk")
     if found := call.store.repos.get((kind, name)):
         raise RefusedError(409, "RepoExists", f"You already created this {kind} repo", url=call.page(found), name=name)
     repo = call.store.create(kind, name, _is_private(body))
