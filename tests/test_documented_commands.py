@@ -84,6 +84,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
         "evaluate": with_make_parser("evaluate"),
         "push": with_make_parser("push"),
+        "benchmark_export": with_make_parser("benchmark_export"),
         "explore": of_class("explore", "ExploreArguments"),
         "benchmark": of_class("benchmark", "BenchmarkArguments"),
         "benchmark_attention": of_class("benchmark_attention", "AttentionArguments"),

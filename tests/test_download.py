@@ -21,7 +21,7 @@ import requests
 from hf_vivae.corpus import download as module
 from hf_vivae.corpus import load_vivae
 from hf_vivae.corpus.download import NetworkError, cache_folder, download
-from hf_vivae.corpus.vivae import ZENODO_URL, _archive_path
+from hf_vivae.corpus.vivae import ZENODO_URL, archive_path
 
 ALTERNATIVES = (
     "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
@@ -337,7 +337,7 @@ def test_the_corpus_is_downloaded_once_per_address(serve, tmp_path, tiny_vivae):
     for cache, fetched in ((tmp_path, 1), (tmp_path, 1), (tmp_path / "other", 2)):
         assert len(load_vivae(cache_dir=cache, **options)) == 48
         assert len(server.requests) == fetched
-    assert _archive_path(ZENODO_URL, tmp_path) == tmp_path / "VIVAE.zip"
+    assert archive_path(ZENODO_URL, tmp_path) == tmp_path / "VIVAE.zip"
     assert not (tmp_path / "VIVAE.zip").exists()
 
 

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "models": set(),
     "corpus": {"audio"},
-    "evaluation": {"audio", "corpus", "habits", "models", "runs", "splits", "trimming", "version"},
+    "evaluation": {"audio", "calibration", "corpus", "habits", "models", "runs", "splits", "trimming", "version"},
     "runs": set(),
     "machine": {"version"},
     "flags": set(),
@@ -28,8 +28,8 @@ MAY_IMPORT = {
     "rescoring": {"collator", "corpus", "features", "habits", "machine", "models", "runs", "trained"},
     "prepared": {"arguments", "checkpoints", "corpus", "features", "machine", "splits"},
     "fold_training": {
-        "adapting", "arguments", "fitting", "habits", "machine", "models", "prepared", "probing",
-        "publishing", "runs", "scoring", "setups", "splits", "trainer",
+        "adapting", "arguments", "calibration", "fitting", "habits", "machine", "models", "prepared",
+        "probing", "publishing", "runs", "scoring", "setups", "splits", "trainer",
     },
     "setups": {
         "adapting", "arguments", "augmentation", "augmented", "backbones", "checkpoints", "collator",
@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "checkpoints": {"backbones", "converted", "corpus", "models"},
     "converted": {"corpus"},
     "extractors": {"models"},
-    "classifier": {"audio", "checkpoints", "models", "trained"},
+    "classifier": {"audio", "calibration", "checkpoints", "models", "trained"},
     "loading": {"checkpoint_checks", "extractors", "models"},
     "collator": {"extractors", "models"},
     "logistic": {"models"},
@@ -102,6 +102,12 @@ MAY_IMPORT = {
     "progress": {"evaluation", "runs"},
     "refusals": {"arguments", "backbones", "habits", "models"},
     "spec_augment": set(),
+    "calibration": set(),
+    "inference": {
+        "adapting", "audio", "calibration", "checkpoints", "classifier", "collator", "corpus", "evaluation",
+        "extractors", "loading", "models", "runs",
+    },
+    "space": {"hub"},
 }  # fmt: skip
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
 HEAVY = {

@@ -87,12 +87,13 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 
 
 def _from_classes(root: Path, problems: Problems) -> list[Clip]:
-    files = [file.relative_to(root) for file in walk_files(root) if _may_be_clip(file)]
+    files = [file.relative_to(root) for file in walk_files(root) if may_be_clip(file)]
     problems.note("outside the class folders", [file.name for file in files if len(file.parts) == 1])
     return [Clip(file.as_posix(), file.parts[0]) for file in files if len(file.parts) > 1]
 
 
-def _may_be_clip(file: Path) -> bool:
+def may_be_clip(file: Path) -> bool:
+    """Whether a file may hold sound, by its name."""
     return (file.suffix or file.name).lower() not in NOT_CLIPS
 
 

@@ -89,7 +89,7 @@ def read_vivae(
     """
     check_choice("--subset", subset, SUBSETS)
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
-    source = Path(path) if path is not None else download(url, _archive_path(url, cache_dir))
+    source = Path(path) if path is not None else download(url, archive_path(url, cache_dir))
     problems = Problems()
     source, found = find_files(source, SUBSETS[subset])
     files = _by_name(found, problems)
@@ -112,7 +112,8 @@ def read_manifest() -> list[dict[str, str]]:
         return sorted(csv.DictReader(lines), key=lambda row: row["file_name"])
 
 
-def _archive_path(url: str, cache_dir: str | Path | None) -> Path:
+def archive_path(url: str = ZENODO_URL, cache_dir: str | Path | None = None) -> Path:
+    """Where the archive of an address is kept."""
     # A mirror's copy must not pass for the original, nor the other way round.
     mark = "" if url == ZENODO_URL else "-" + hashlib.sha256(url.encode()).hexdigest()[:8]
     return Path(cache_dir or cache_folder(), f"VIVAE{mark}.zip")

@@ -53,8 +53,9 @@ def _whisper_states(
 
     The positions are the first of its table, and no layer is dropped at random.
     """
-    longest = int(attention_mask.sum(dim=1).max())
-    input_features, attention_mask = input_features[..., :longest], attention_mask[:, :longest]
+    if not torch.compiler.is_exporting():  # where all clips have one length
+        longest = int(attention_mask.sum(dim=1).max())
+        input_features, attention_mask = input_features[..., :longest], attention_mask[:, :longest]
     own = attention_mask[:, None].to(input_features.dtype)  # (batch, 1, mel frames)
     convolved = nn.functional.gelu(encoder.conv1(input_features * own)) * own
     convolved = nn.functional.gelu(encoder.conv2(convolved)).transpose(1, 2)  # (batch, frames, width)

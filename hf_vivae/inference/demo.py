@@ -1,0 +1,182 @@
+"""A web page that labels a clip: dropped, picked or recorded. It is served by this machine and keeps nothing."""
+
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile
+
+from ..corpus import EMOTIONS
+from ..corpus.synthetic import synthesize_clip
+from ..corpus.vivae import SAMPLING_RATE, read_manifest
+from .demo_figures import clip_figure
+from .recordings import Recording
+from .scorer import LONGEST_CLIP, Scorer
+from .timeline import Windows, make_timeline
+from .timeline_figure import timeline_figure
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+LONG = 3.0  # seconds from which a clip has a timeline
+LONGEST = 600.0  # of a recording that the page takes; `hf-vivae timeline` takes any
+LARGEST = "100mb"
+NARROW = 7.0  # inches, so that axes are readable on a phone
+KEPT_SECONDS = 300  # for how long a file stays that was dropped or recorded: as long as it can be played
+LIMITS = (
+    "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
+    "Its labels are what actors meant to portray, and nothing that could be read off a person. It must not decide on "
+    "people."
+)
+CSS = """
+.bars { display: grid; gap: .45rem .7rem; align-items: center; }
+.bars { grid-template-columns: minmax(6rem, max-content) 1fr 3.2rem; }
+.bars meter { width: 100%; height: 1.4rem; }
+.bars .score { text-align: right; font-variant-numeric: tabular-nums; }
+.bars .best { font-weight: 700; }
+.bars + p { margin-top: .8rem; }
+.matplotlib img { max-width: min(100%, 820px); margin: auto; }
+.message { border-left: 4px solid #D55E00; padding: .5rem .8rem; }
+footer { display: none !important; }
+"""
+
+
+def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local: bool = True) -> "Blocks":
+    """The page.
+
+    Args:
+        checkpoints: folders or Hub ids, the first chosen at the start.
+        examples: clips to try, which are synthetic.
+        local: whether the machine that serves it is its user's own, which the page says.
+    """
+    import gradio
+
+    where = "Sound stays on this machine, and is not kept." if local else "Sound is sent here, scored, and not kept."
+
+    with gradio.Blocks(title="hf_vivae", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
+        gradio.Markdown(f"# Emotion in non-verbal vocalisation\n{LIMITS} {where}")
+        with gradio.Row():
+            with gradio.Column():
+                sound = gradio.Audio(sources=["upload", "microphone"], type="filepath", label="A clip", buttons=[])
+                choice = gradio.Dropdown(list(checkpoints), value=checkpoints[0], label="Checkpoint")
+                if examples:
+                    gradio.Examples(
+                        [[str(path)] for path in examples], sound, label="Synthetic examples, no human voices"
+                    )
+            with gradio.Column():
+                bars = gradio.HTML(_message("Drop, pick or record a clip."), elem_id="bars")
+                picture = gradio.Plot(label="What was heard", show_label=False, visible=False)
+        timeline = gradio.Plot(label="What is heard when", show_label=False, visible=False)
+        outputs = [bars, picture, timeline]
+        gradio.on([sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private")
+    return page
+
+
+def run_demo(checkpoints: Sequence[str], port: int | None) -> int:
+    """Serve the page until Ctrl-C; the exit code."""
+    if find_spec("gradio") is None:
+        raise ValueError(
+            "expected gradio, which hf-vivae demo needs, found none; pip install 'hf_vivae[demo]' and repeat the "
+            "command."
+        )
+    scorer_of(checkpoints[0])  # a checkpoint that is not there is said here, and not to whoever opens the page
+    with tempfile.TemporaryDirectory() as folder:
+        launch(build_demo(checkpoints, write_examples(Path(folder))), port)
+    return 0
+
+
+def write_examples(folder: Path) -> list[Path]:
+    """A synthetic clip of each emotion as WAV in a folder."""
+    files = []
+    for emotion in EMOTIONS:
+        row = next(row for row in read_manifest() if (row["emotion"], row["intensity"]) == (emotion, "strong"))
+        files.append(folder / f"synthetic_{emotion}.wav")
+        soundfile.write(files[-1], synthesize_clip(row["file_name"]), SAMPLING_RATE)
+    return files
+
+
+def launch(page: "Blocks", port: int | None = None, quiet: bool = False) -> Any:
+    """Serve the page on this machine alone, until Ctrl-C.
+
+    Args:
+        page: of `build_demo`.
+        port: 7860 or the next free one by default.
+        quiet: print nothing, and return while it is served.
+    """
+    return page.launch(
+        server_name="127.0.0.1", server_port=port, share=False, quiet=quiet, prevent_thread_lock=quiet, **_look()
+    )
+
+
+def serve_space(page: "Blocks") -> None:
+    """Serve the page as a Space of the Hub does, whose variables say where."""
+    page.launch(**_look())
+
+
+def _look() -> dict[str, Any]:
+    import gradio
+
+    system = ["system-ui", "sans-serif"]  # no fonts from elsewhere
+    theme = gradio.themes.Default(font=system, font_mono=["ui-monospace", "monospace"])
+    return {"theme": theme, "css": CSS, "max_file_size": LARGEST, "ssr_mode": False, "footer_links": []}
+
+
+@lru_cache(maxsize=2)
+def scorer_of(checkpoint: str) -> Scorer:
+    """A checkpoint, of which the last two stay in memory."""
+    return Scorer(checkpoint)
+
+
+def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any]:
+    """Bars, the clip's picture, and for a long one its timeline; what cannot be used is said in place of bars."""
+    import gradio
+
+    hidden = gradio.update(value=None, visible=False)
+    if path is None:
+        return _message("Drop, pick or record a clip."), hidden, hidden
+    try:
+        scorer = scorer_of(checkpoint)
+        recording = Recording.open(Path(path))
+        if recording.seconds > LONGEST:
+            raise ValueError(
+                f"expected up to {LONGEST / 60:g} minutes, found {recording.seconds / 60:.0f}; hf-vivae timeline "
+                "takes recordings of any length."
+            )
+        samples, rate = scorer.hear(path), scorer.sampling_rate
+        (scores,) = scorer.score([{"array": samples[: round(rate * LONGEST_CLIP)], "sampling_rate": rate}])
+        if isinstance(scores, ValueError):
+            raise scores
+        long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
+    except (ValueError, OSError) as error:
+        return _message(str(error)), hidden, hidden
+    shown = gradio.update(value=clip_figure(samples, rate), visible=True)
+    over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
+    cut = len(samples) / rate if len(samples) / rate < recording.seconds - 0.05 else None
+    return _bars(scorer, scores, cut), shown, over_time
+
+
+def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
+    """Bars, the likeliest first; `cut` is how many seconds of a longer clip were heard."""
+    order = np.argsort(-scores)
+    rows = "".join(
+        f'<span class="{"best" if rank == 0 else ""}" id="label-{place}">{escape(scorer.labels[place])}</span>'
+        f'<meter min="0" max="1" value="{scores[place]:.4f}" aria-labelledby="label-{place}"></meter>'
+        f'<span class="score">{scores[place]:.0%}</span>'
+        for rank, place in enumerate(order)
+    )
+    if scorer.temperature is None:
+        note = "Probabilities are as the network gives them, most likely too sure: this checkpoint was not calibrated."
+    else:
+        note = f"Calibrated on validation clips (temperature {scorer.temperature:.2f})."
+    if cut is not None:
+        note = f"This model hears the first {cut:.1f} s of a clip. {note}"
+    return f'<div class="bars">{rows}</div><p>{note}</p>'
+
+
+def _message(text: str) -> str:
+    return f'<div class="message" role="status">{escape(text)}</div>'

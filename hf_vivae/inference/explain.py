@@ -1,0 +1,120 @@
+"""Which part of a clip spoke for a label: occlusion for every model, gradients for those that see a spectrogram."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..models import LogMelFeatureExtractor
+from .scorer import Scorer
+
+FADE = 0.005  # seconds over which sound is faded out and in again, since a click would be heard as one
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """What silence in place of each part of a clip costs a label.
+
+    Args:
+        label: whose probability is explained.
+        probability: of the whole clip.
+        starts: of the parts in seconds, `(parts,)`.
+        seconds: length of a part.
+        losses: how much of its log odds the label loses without each part, `(parts,)`; below 0 where the part spoke
+            against it.
+    """
+
+    label: str
+    probability: float
+    starts: np.ndarray
+    seconds: float
+    losses: np.ndarray
+
+
+def occlude(
+    scorer: Scorer, sound: Any, label: str | None = None, seconds: float = 0.1, hop: float = 0.05
+) -> Occlusion:
+    """Silence one part of a clip after another (Zeiler and Fergus, ECCV 2014), and see what that costs a label.
+
+    Args:
+        scorer: a checkpoint.
+        sound: in any form that the pipeline of `load_classifier` takes.
+        label: the likeliest if not given.
+        seconds: length of a part.
+        hop: seconds from the start of one to that of the next.
+
+    Raises:
+        ValueError: for clips that cannot be scored, and labels that the checkpoint does not know.
+    """
+    samples, rate = scorer.hear(sound), scorer.sampling_rate
+    starts = np.arange(0, max(len(samples) / rate - seconds, 0) + hop, hop)
+    clips = [samples, *(_silenced(samples, rate, start, seconds) for start in starts)]
+    scores = scorer.score([{"array": clip, "sampling_rate": rate} for clip in clips])
+    if isinstance(scores[0], ValueError):
+        raise scores[0]
+    place = scorer.place(label, scores[0])
+    # what is silence once a part is gone has said nothing but in that part
+    odds = np.array([_log_odds(one[place]) if isinstance(one, np.ndarray) else 0.0 for one in scores])
+    return Occlusion(scorer.labels[place], float(scores[0][place]), starts, seconds, odds[0] - odds[1:])
+
+
+def _silenced(samples: np.ndarray, rate: int, start: float, seconds: float) -> np.ndarray:
+    times = np.arange(len(samples)) / rate
+    inside = np.clip(np.minimum(times - start, start + seconds - times) / FADE, 0, 1)
+    return (samples * (1 - inside)).astype(np.float32)
+
+
+def _log_odds(probability: float) -> float:
+    return float(np.log(probability + 1e-9) - np.log(1 - probability + 1e-9))
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """How much each cell of the spectrogram that a model sees spoke for a label.
+
+    Args:
+        label: whose score is explained.
+        probability: of the clip.
+        spectrogram: what the model sees, in dB, `(mel bins, frames)`.
+        relevance: gradient times distance from the clip's mean, `(mel bins, frames)`; above 0 where a cell spoke for
+            the label.
+        seconds: which the frames span.
+    """
+
+    label: str
+    probability: float
+    spectrogram: np.ndarray
+    relevance: np.ndarray
+    seconds: float
+
+
+def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency:
+    """Gradient times input (Shrikumar et al., 2016) of a label's score, for models that see a mel spectrogram.
+
+    The input is taken from the spectrogram's mean: what is as loud as the rest of the clip has told nothing.
+
+    Args:
+        scorer: a checkpoint.
+        sound: in any form that the pipeline of `load_classifier` takes.
+        label: the likeliest if not given.
+
+    Raises:
+        ValueError: as `occlude`, and for models that see no spectrogram.
+    """
+    extractor = scorer.extractor
+    if not isinstance(extractor, LogMelFeatureExtractor):
+        raise ValueError(
+            f"expected a model that sees a mel spectrogram, found one with {type(extractor).__name__}; use occlusion, "
+            "which explains every model."
+        )
+    samples = scorer.hear(sound)
+    decibels = torch.from_numpy(extractor.extract([samples]))
+    features = extractor.normalize(decibels.clone()).to(scorer.model.device).requires_grad_()
+    logits = scorer.model(**{extractor.model_input_names[0]: features}).logits[0].float()
+    scores = logits.detach().softmax(dim=0).cpu().numpy()
+    place = scorer.place(label, scores)
+    (slope,) = torch.autograd.grad(logits[place] - logits.mean(), features)
+    relevance = (slope * (features - features.mean())).detach()[0, 0].cpu().numpy()
+    seconds = decibels.shape[-1] * extractor.hop_length / extractor.sampling_rate
+    return Saliency(scorer.labels[place], float(scores[place]), decibels[0, 0].numpy(), relevance, seconds)

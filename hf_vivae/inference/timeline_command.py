@@ -1,0 +1,43 @@
+"""What `hf-vivae timeline` does."""
+
+from pathlib import Path
+
+from .recordings import Recording
+from .scorer import Scorer
+from .timeline import Windows, find_segments, make_timeline
+from .timeline_figure import timeline_figure
+from .timeline_formats import FORMATS, write_timeline
+
+
+def run_timeline(
+    checkpoint: str,
+    recording: Path,
+    outputs: list[Path],
+    window: float,
+    hop: float,
+    gate_db: float,
+    min_seconds: float,
+    min_score: float,
+    revision: str | None,
+    device: str | None,
+) -> int:
+    """Say what is heard when; the exit code."""
+    for file in outputs:
+        if file.suffix not in (*FORMATS, ".png"):
+            known = ", ".join((*FORMATS, ".png"))
+            raise ValueError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
+    windows = Windows(window, hop, gate_db)
+    heard = Recording.open(recording)
+    timeline = make_timeline(Scorer(checkpoint, revision, device), heard, windows)
+    segments = find_segments(timeline, min_seconds, min_score)
+    for file in outputs:
+        if file.suffix == ".png":
+            file.parent.mkdir(parents=True, exist_ok=True)
+            timeline_figure(timeline).savefig(file)
+        else:
+            write_timeline(file, timeline, segments)
+        print(file)
+    if not outputs:
+        for one in segments:
+            print(f"{one.start:9.2f} {one.end:9.2f}  {one.label}  {one.score:.0%}")
+    return 0

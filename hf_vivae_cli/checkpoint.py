@@ -1,0 +1,127 @@
+"""Subcommands of `hf-vivae` that start from a checkpoint."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .main import app
+from .running import guarded
+
+
+class Method(StrEnum):
+    """How `explain` finds out."""
+
+    occlusion = "occlusion"
+    gradient = "gradient"
+
+
+Checkpoint = Annotated[str, typer.Argument(help="Folder of a run or a checkpoint, or Hub id.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a checkpoint of the Hub.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one by default.")]
+
+
+@app.command()
+def predict(
+    checkpoint: Checkpoint,
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, patterns ('*.wav'), tables (.parquet, .arrow), or - for standard input."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="x.csv, x.jsonl or x.parquet; or a folder, which keeps Parquet files. A table here if absent."
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="A dataset of the Hub, or a folder that datasets loads; streamed.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of --dataset.")] = "train",
+    revision: Revision = None,
+    device: Device = None,
+    batch_size: Annotated[int, typer.Option("--batch_size", help="Clips at once.", min=1)] = 32,
+    workers: Annotated[int, typer.Option(help="Threads that read clips.", min=1)] = 4,
+) -> None:
+    """Label clips: files, folders, archives of millions.
+
+    Clips that cannot be scored are listed with the reason in a file beside the output, and the exit code is 3. The
+    same command goes on where a killed one was. accelerate launch -m hf_vivae_cli predict ... shares the clips among
+    processes.
+    """
+    guarded(
+        "commands:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size, workers
+    )
+
+
+@app.command()
+def timeline(
+    checkpoint: Checkpoint,
+    recording: Annotated[Path, typer.Argument(help="An audio file of any length.")],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="x.csv, x.json, x.txt (labels for Audacity), x.vtt (WebVTT) or x.png; may be repeated."),
+    ] = None,
+    window: Annotated[float, typer.Option(help="Seconds that the model hears at once.")] = 1.0,
+    hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 0.25,
+    gate_db: Annotated[
+        float, typer.Option("--gate_db", help="What is quieter than the loud parts by more is silence.")
+    ] = 40.0,
+    min_seconds: Annotated[float, typer.Option("--min_seconds", help="Leave out shorter segments.")] = 0.0,
+    min_score: Annotated[
+        float, typer.Option("--min_score", help="Leave out segments of a lower mean probability.")
+    ] = 0.0,
+    revision: Revision = None,
+    device: Device = None,
+) -> None:
+    """Say what is heard when in a long recording."""
+    guarded(
+        "timeline_command:run_timeline", checkpoint, recording, output or [], window, hop, gate_db, min_seconds,
+        min_score, revision, device,
+    )  # fmt: skip
+
+
+@app.command()
+def explain(
+    checkpoint: Checkpoint,
+    clip: Annotated[Path, typer.Argument(help="A sound file.")],
+    output: Annotated[Path, typer.Option(help="x.png, a picture, or x.npz, its arrays.")] = Path("explanation.png"),
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="occlusion: silence one part after another; gradient: where the model sees a mel spectrogram."
+        ),
+    ] = Method.occlusion,
+    label: Annotated[str | None, typer.Option(help="Whose score is explained; the likeliest by default.")] = None,
+    revision: Revision = None,
+    device: Device = None,
+) -> None:
+    """Show which part of a clip spoke for its label."""
+    guarded("explain_command:run_explain", checkpoint, clip, output, method.value, label, revision, device)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    folder: Annotated[Path, typer.Argument(help="Is made: model.onnx, model.int8.onnx, model.json.")],
+    int8: Annotated[bool, typer.Option(help="Also with weights of 8 bits.")] = True,
+    revision: Revision = None,
+) -> None:
+    """Write a checkpoint as ONNX, which runs without torch.
+
+    Raw samples go in, probabilities come out.
+    """
+    guarded("export_command:run_export", checkpoint, folder, int8, revision)
+
+
+@app.command()
+def demo(
+    checkpoints: Annotated[list[str], typer.Argument(help="Folders or Hub ids; the page lets its user choose.")],
+    port: Annotated[int | None, typer.Option(help="7860 or the next free one by default.")] = None,
+) -> None:
+    """Serve a web page that labels clips.
+
+    They are dropped, picked or recorded, and do not leave this machine.
+    """
+    guarded("demo:run_demo", checkpoints, port)

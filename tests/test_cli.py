@@ -1,0 +1,182 @@
+"""The command `hf-vivae`: its commands are there, are those that the pages show, and end as scripts should."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer.main
+from checkpoints_of import write_checkpoint
+from click import Context
+from click.testing import Result
+from runner import ROOT
+from test_documented_commands import parsers
+from typer.testing import CliRunner
+
+from hf_vivae_cli import app
+from hf_vivae_cli.main import RECIPES, recipes_folder
+
+COMMAND = typer.main.get_command(app)
+PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md"]
+SHOWN = [
+    shlex.split(line)
+    for page in PAGES
+    for line in re.findall(r"hf-vivae ((?:\w+ )[^`\n]*)", page.read_text())
+    if "..." not in line and "--help" not in line and line.split()[0] in COMMAND.commands
+]
+
+
+def hf_vivae(*argv: str, sent: bytes | None = None) -> Result:
+    """What a command says, in this process."""
+    return CliRunner().invoke(app, argv, input=sent)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def clips(tmp_path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(2):
+        noise = np.random.default_rng(number).uniform(-0.5, 0.5, 20000)
+        soundfile.write(folder / f"{number}.wav", noise, 44100)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", *COMMAND.commands])
+def test_help_needs_no_torch(name):
+    if name in RECIPES:  # whose flags are those of the library's own classes
+        pytest.skip("the recipe's own parser answers")
+    without = "import sys; sys.modules['torch'] = None; from hf_vivae_cli import app; app(sys.argv[1:])"
+    command = [sys.executable, "-c", without, *([name] if name else []), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+    assert "..." not in done.stdout.partition("Commands:")[2], "summaries fit"
+
+
+@pytest.mark.parametrize("argv", SHOWN, ids=shlex.join)
+def test_commands_of_the_pages_are_understood(argv):
+    name, *rest = argv
+    if name in RECIPES:
+        parsers()[name](rest)
+    else:
+        COMMAND.commands[name].make_context(name, rest, parent=Context(COMMAND))
+
+
+def test_every_command_is_shown_on_a_page():
+    text = "".join(page.read_text() for page in PAGES)
+    missing = [name for name in COMMAND.commands if f"hf-vivae {name}" not in text and name not in RECIPES]
+    assert missing == []
+
+
+def test_every_recipe_is_a_command_and_passes_its_flags_on():
+    assert all((recipes_folder() / f"{name}.py").is_file() for name in RECIPES)
+    done = hf_vivae("push", "--repo", "mine")
+    assert done.exit_code == 1
+    assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"
+
+
+def test_clips_are_labelled_and_the_exit_code_says_that_one_was_not(checkpoint, clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = hf_vivae("predict", str(checkpoint), str(clips))
+    assert done.exit_code == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(clips / f"{n}.wav") for n in range(2)]
+    (clips / "bad.wav").write_text("no sound")
+    done = hf_vivae("predict", str(checkpoint), "clips", "--output", "new/x.csv")
+    assert done.exit_code == 3
+    assert done.stdout == "2 clips scored: new/x.csv\n"
+    assert "1 clips not, with the reason: new/x.errors.csv" in done.stderr
+    again = hf_vivae("predict", str(checkpoint), "clips", "--output", "new/x.csv")
+    assert again.exit_code == 1
+    assert again.stderr.startswith("error: expected a new file as --output, found new/x.csv")
+
+
+def test_standard_input_is_a_clip(checkpoint, clips):
+    done = hf_vivae("predict", str(checkpoint), "-", sent=(clips / "0.wav").read_bytes())
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("<stdin>\t")
+
+
+def test_processes_share_an_archive(checkpoint, clips, tmp_path):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+    command = [*launcher, "hf_vivae_cli", "predict", str(checkpoint), str(clips), "--output", str(tmp_path / "x.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert f"2 clips scored: {tmp_path / 'x.csv'}" in done.stdout
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["predict", "CHECKPOINT"], "expected clips or --dataset, found both or neither"),
+        (
+            ["predict", "CHECKPOINT", "a.wav", "--output", "x.doc"],
+            "expected --output as .csv, .jsonl, .parquet or",
+        ),
+        (["predict", "nowhere", "CLIPS"], "expected a checkpoint folder or a Hub id (owner/name), found 'nowhere'"),
+        (["predict", "someone/nothing", "CLIPS"], "HF_HUB_OFFLINE"),
+        (["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output with a suffix of .csv"),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--hop", "3"],
+            "expected --hop of more than 0 and at most",
+        ),
+        (["timeline", "CHECKPOINT", "CLIPS/none.wav"], "found no file at"),
+        (["explain", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output as x.png or x.npz"),
+        (["explain", "CHECKPOINT", "CLIPS/0.wav", "--label", "angr"], "did you mean anger?"),
+        (["explain", "CHECKPOINT", "CLIPS/none.wav"], "found no file at"),
+        (["demo", "nowhere"], "expected a checkpoint folder or a Hub id (owner/name), found 'nowhere'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_is_one_sentence(argv, sentence, checkpoint, clips, monkeypatch):
+    monkeypatch.chdir(clips)
+    argv = [word.replace("CHECKPOINT", str(checkpoint)).replace("CLIPS", str(clips)) for word in argv]
+    done = hf_vivae(*argv)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert sentence in done.stderr
+
+
+def test_explanations_are_pictures_and_arrays(checkpoint, clips, monkeypatch):
+    monkeypatch.chdir(clips)
+    for method in ("occlusion", "gradient"):
+        for suffix in ("png", "npz"):
+            argv = ["explain", str(checkpoint), "0.wav", "--method", method, "--output", f"new/{method}.{suffix}"]
+            done = hf_vivae(*argv)
+            assert done.exit_code == 0, done.stderr
+    arrays = np.load(clips / "new" / "gradient.npz")
+    assert arrays["relevance"].shape == arrays["spectrogram"].shape
+
+
+def test_doctor_says_what_is_there_and_never_the_token(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "cache"))
+    done = hf_vivae("doctor")
+    assert done.exit_code == 0, done.stderr
+    for word in ("torch", "device", "cpu", str(tmp_path / "cache"), "VIVAE", "cc-by-nc-4.0", "a token is stored"):
+        assert word in done.stdout
+    assert "hf_planted" not in done.stdout + done.stderr
+
+
+def test_a_wheel_has_all_that_the_recipes_read():
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    named = {file for patterns in shipped.values() for pattern in patterns for file in ROOT.glob(pattern)}
+    wanted = {
+        file
+        for folder in ("recipes", "model_cards", "demo")
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and file != ROOT / "recipes" / "README.md"
+    }
+    assert named >= wanted
+    assert all(target == f"share/hf_vivae/{Path(patterns[0]).parent}" for target, patterns in shipped.items())

@@ -1,0 +1,144 @@
+"""The web page: through a real browser what its users see, and without one what its parts say."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from browser import DRIVER, chromium, save_whole_page
+from checkpoints_of import write_checkpoint
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from hf_vivae.corpus import EMOTIONS
+from hf_vivae.inference.demo import build_demo, launch, write_examples
+from hf_vivae.inference.scorer import Scorer
+
+RATE = 44100
+SECONDS = 120  # that a page may take on a busy machine
+# artefacts of a run of the tests
+SHOTS = Path(os.environ.get("HF_VIVAE_SCREENSHOTS", Path(__file__).parents[1] / "runs" / "screenshots"))
+browser_test = [
+    pytest.mark.browser,
+    pytest.mark.skipif(DRIVER is None, reason="no chromedriver; apt-get install chromium chromium-driver"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    page = build_demo([str(checkpoint)], write_examples(tmp_path_factory.mktemp("examples")))
+    _, address, _ = launch(page, quiet=True)
+    yield address
+    page.close()
+
+
+@pytest.fixture(params=[(1280, "desktop"), (390, "phone")], ids=["desktop", "phone"])
+def opened(request, served: str, tmp_path: Path) -> Iterator[tuple[Chrome, int, str]]:
+    width, name = request.param
+    with chromium(tmp_path / "profile", width) as browser:
+        browser.get(served)
+        yield browser, width, name
+
+
+def choose(browser: Chrome, file: Path) -> None:
+    """Give the page a file as its user would, and wait for its answer."""
+    before = bars(browser).get_attribute("innerHTML") if browser.find_elements(By.ID, "bars") else ""
+    inputs = await_elements(browser, "input[type=file]")
+    inputs[0].send_keys(str(file))
+    WebDriverWait(browser, SECONDS).until(
+        lambda page: bars(page).get_attribute("innerHTML") not in (before, "") and "Drop" not in bars(page).text
+    )
+
+
+def await_elements(browser: Chrome, selector: str) -> list:
+    return WebDriverWait(browser, SECONDS).until(lambda page: page.find_elements(By.CSS_SELECTOR, selector))
+
+
+def bars(browser: Chrome):
+    return browser.find_element(By.ID, "bars")
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["clip", "recording"])
+class TestAClipOnThePage:
+    pytestmark = browser_test
+
+    def test_its_bars_are_the_probabilities_of_the_checkpoint(self, opened, checkpoint, tmp_path, long):
+        browser, width, name = opened
+        clips = [soundfile.read(clip)[0] for clip in write_examples(tmp_path)]
+        file = tmp_path / "clip.wav"
+        soundfile.write(file, np.concatenate(clips) if long else clips[0], RATE)
+        choose(browser, file)
+        meters = bars(browser).find_elements(By.TAG_NAME, "meter")
+        shown = {
+            bars(browser).find_element(By.ID, meter.get_attribute("aria-labelledby")).text: float(
+                meter.get_attribute("value")
+            )
+            for meter in meters
+        }
+        scorer = Scorer(str(checkpoint), device="cpu")
+        (scores,) = scorer.score([str(file)])
+        assert shown == pytest.approx(dict(zip(scorer.labels, scores.tolist(), strict=True)), abs=1e-4)
+        assert len(shown) == len(EMOTIONS)
+        assert "not calibrated" in bars(browser).text
+        pictures = 2 if long else 1
+        WebDriverWait(browser, SECONDS).until(
+            lambda page: sum(one.size["height"] > 50 for one in page.find_elements(By.CSS_SELECTOR, "img")) >= pictures
+        )
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, "no sideways scrolling"
+        places = [image.rect for image in browser.find_elements(By.CSS_SELECTOR, "img")]
+        assert all(place["x"] + place["width"] <= width for place in places), "pictures are seen whole"
+        save_whole_page(browser, width, SHOTS / f"{name}-{'recording' if long else 'clip'}.png")
+
+
+class TestABadFileOnThePage:
+    pytestmark = browser_test
+
+    def test_is_a_sentence_and_the_page_goes_on(self, opened, tmp_path):
+        browser, width, name = opened
+        bad, good = tmp_path / "bad.wav", write_examples(tmp_path)[0]
+        bad.write_bytes(b"RIFF but not really")
+        choose(browser, bad)
+        assert "expected WAV, FLAC, OGG, MP3" in bars(browser).text
+        assert "Traceback" not in browser.page_source
+        save_whole_page(browser, width, SHOTS / f"{name}-bad-file.png")
+        browser.find_element(By.CSS_SELECTOR, "button[aria-label='Clear']").click()
+        choose(browser, good)
+        assert len(bars(browser).find_elements(By.TAG_NAME, "meter")) == len(EMOTIONS)
+
+
+class TestThePage:
+    pytestmark = browser_test
+
+    def test_is_used_with_the_keyboard_alone(self, opened):
+        browser, _, _ = opened
+        await_elements(browser, "input[type=file]")
+        reached = set()
+        for _ in range(40):
+            browser.switch_to.active_element.send_keys(Keys.TAB)
+            focused = browser.switch_to.active_element
+            reached.add(focused.get_attribute("aria-label") or focused.text or focused.tag_name)
+        words = " ".join(reached).lower()
+        assert "upload" in words or "drop" in words or "click" in words
+        assert "checkpoint" in words
+
+    def test_asks_nothing_of_other_machines(self, opened):
+        browser, _, _ = opened
+        await_elements(browser, "input[type=file]")
+        names = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert names
+        assert [name for name in names if "127.0.0.1" not in name and not name.startswith(("data:", "blob:"))] == []
+
+
+def test_examples_are_a_clip_of_each_emotion(tmp_path):
+    files = write_examples(tmp_path)
+    assert [file.stem for file in files] == [f"synthetic_{emotion}" for emotion in EMOTIONS]
+    assert all(soundfile.info(file).samplerate == RATE for file in files)
