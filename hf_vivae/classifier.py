@@ -14,7 +14,6 @@ from transformers import AudioClassificationPipeline, PreTrainedModel, Wav2Vec2F
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
-from .calibration import temperature_of
 from .checkpoints import resolve_checkpoint
 from .models.features_trimmed import lengthened
 from .models.silence import SilenceTrimmingMixin
@@ -74,10 +73,7 @@ def _load(folder: Path, name: str) -> tuple[PreTrainedModel, FeatureExtractionMi
 
 
 class VocalisationPipeline(AudioClassificationPipeline):
-    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset.
-
-    Where a checkpoint carries a temperature, fitted on its validation clips, scores are calibrated with it.
-    """
+    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Labels and scores of one clip or of several, the likeliest first.
@@ -121,7 +117,6 @@ class VocalisationPipeline(AudioClassificationPipeline):
         """Labels and scores of one clip, the likeliest first."""
         if not torch.isfinite(model_outputs["logits"]).all():
             raise ValueError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
-        model_outputs["logits"] = model_outputs["logits"] / (temperature_of(self.model.config) or 1.0)
         return super().postprocess(model_outputs, **kwargs)
 
     def _heard(self, samples: np.ndarray, name: str) -> np.ndarray:

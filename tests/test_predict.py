@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from checkpoints_of import write_checkpoint
 from datasets import Audio, Dataset
+from scipy.special import softmax
 from tqdm import tqdm
 
 from hf_vivae import load_classifier
@@ -280,3 +282,16 @@ def test_a_full_disk_keeps_the_parts_that_are_there(scorer, clips, tmp_path, mon
     monkeypatch.undo()
     monkeypatch.setattr(sources, "FILES_PER_SHARD", 4)
     assert work(scorer, find_shards([str(clips)]), tmp_path / "out") == Outcome(11, 1)
+
+
+def test_probabilities_are_calibrated_where_the_checkpoint_has_a_temperature(checkpoint, clips, tmp_path):
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "calibrated"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"calibration_temperature": 2.5}))
+    file = str(clips / "a" / "00.wav")
+    plain = {item["label"]: np.log(item["score"]) / 2.5 for item in load_classifier(folder)(file)}
+    scorer = Scorer(str(folder))
+    (scores,) = scorer.score([file])
+    assert scorer.temperature == 2.5
+    expected = softmax([plain[label] for label in scorer.labels])
+    np.testing.assert_allclose(scores, expected, atol=1e-6)

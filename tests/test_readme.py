@@ -8,10 +8,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from runner import ROOT, TRAIN, flags, run, script
+from typer.main import get_command
 
 from hf_vivae.models import MODELS
 from hf_vivae.parsing import parse_run
 from hf_vivae.switches import read_switches
+from hf_vivae_cli import app
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
@@ -103,7 +105,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_flag_that_a_page_names_exists():
-    of_others = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--help", "--config"}
+    of_launchers = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--num_machines"}
+    of_others = of_launchers | {"--help", "--config"}
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", page.read_text()):
             assert flag in _known_flags() | of_others, f"{page.name} names {flag}"
@@ -121,4 +124,6 @@ def _known_flags() -> set[str]:
     classes = (StudyArguments, AblationArguments, SearchArguments, attention)
     scripts = [*(script(path).make_parser() for path in (EVALUATE, PUSH)), *map(HfArgumentParser, classes)]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
-    return {flag for parser in parsers for action in parser._actions for flag in action.option_strings}
+    commands = get_command(app).commands.values()
+    of_commands = {flag for command in commands for option in command.params for flag in option.opts}
+    return of_commands | {flag for parser in parsers for action in parser._actions for flag in action.option_strings}

@@ -48,14 +48,7 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
     folder.mkdir(parents=True, exist_ok=True)
     file, part = folder / MODEL, folder / f".{MODEL}.{os.getpid()}"
     traced = torch.rand(2, round(TRACED_SECONDS * scorer.sampling_rate)) - 0.5
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its own treespecs
-        program = torch.onnx.export(
-            model, (traced,), dynamo=True, input_names=["samples"], output_names=["probabilities"],
-            dynamic_shapes={"samples": free}, verbose=False,
-        )  # fmt: skip
-    program.save(part)
+    _to_graph(model, traced).save(part)
     difference = _largest_difference(model, part, scorer.sampling_rate)
     if not difference <= TOLERANCE:
         part.unlink()
@@ -68,6 +61,24 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
     if int8:
         _quantize(file, folder / INT8)
     return Exported(folder, difference)
+
+
+def _to_graph(model: SoundToScores, traced: torch.Tensor) -> torch.onnx.ONNXProgram:
+    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its own treespecs
+        try:
+            return torch.onnx.export(
+                model, (traced,), dynamo=True, input_names=["samples"], output_names=["probabilities"],
+                dynamic_shapes={"samples": free}, verbose=False,
+            )  # fmt: skip
+        except torch.onnx.OnnxExporterError as error:
+            config = model.model.config
+            kind = getattr(config, "encoder", config).model_type
+            raise ValueError(
+                f"expected a model that torch can export, found {kind}, which it cannot; use hf-vivae predict, or "
+                "train another encoder."
+            ) from error
 
 
 def _largest_difference(model: SoundToScores, file: Path, rate: int) -> float:
