@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ from hf_vivae.inference.scorer import Scorer
 
 NOT_EXPORTED = ("conformer", "squeezed", "w2v-bert")
 EXAMPLE = Path(__file__).parents[1] / "docs" / "onnx_example.py"
+
+
+def quick_first(kinds: Sequence[str], quick: str) -> list:
+    """All kinds, of which the others than `quick` are slow."""
+    return [kind if kind == quick else pytest.param(kind, marks=pytest.mark.slow) for kind in kinds]
 
 
 def clip(rate: int, seconds: float, seed: int = 0) -> np.ndarray:
@@ -51,14 +57,14 @@ def encoder_scorer(kind: str, tmp_path: Path) -> Scorer:
     return Scorer(str(tmp_path / "checkpoint"), device="cpu")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind not in NOT_EXPORTED])
+@pytest.mark.parametrize("kind", quick_first([kind for kind in ENCODERS if kind not in NOT_EXPORTED], "whisper"))
 def test_encoders_of_the_library(kind, tmp_path):
     scorer = encoder_scorer(kind, tmp_path)
     export_onnx(scorer, tmp_path / "onnx", int8=False)
     check(scorer, tmp_path / "onnx")
 
 
-@pytest.mark.parametrize("kind", NOT_EXPORTED)
+@pytest.mark.parametrize("kind", quick_first(NOT_EXPORTED, "squeezed"))
 def test_encoders_that_torch_cannot_export_are_refused(kind, tmp_path):
     with pytest.raises(ValueError, match=r"expected a model that torch can export, found .* which it cannot; use"):
         export_onnx(encoder_scorer(kind, tmp_path), tmp_path / "onnx")
