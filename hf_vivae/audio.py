@@ -26,6 +26,9 @@ LARGEST_TERM = 1000  # of a ratio of rates
 STREAMING_SIZE = 0x7FFFF000
 
 
+CURE = "replace the file, or leave out bad clips with --on_bad_audio skip"
+
+
 class BadAudio(ValueError):
     """A clip that cannot be used as it is.
 
@@ -33,17 +36,15 @@ class BadAudio(ValueError):
         name: the file, as its user knows it.
         expected: what a good file has.
         found: what this one has instead, short enough for a list.
+        cure: what to do; by default that of a corpus.
     """
 
-    def __init__(self, name: str, expected: str, found: str) -> None:
-        super().__init__(name, expected, found)
-        self.name, self.expected, self.found = name, expected, found
+    def __init__(self, name: str, expected: str, found: str, cure: str = CURE) -> None:
+        super().__init__(name, expected, found, cure)
+        self.name, self.expected, self.found, self.cure = name, expected, found, cure
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}: expected {self.expected}, found {self.found}; "
-            "replace the file, or leave out bad clips with --on_bad_audio skip."
-        )
+        return f"{self.name}: expected {self.expected}, found {self.found}; {self.cure}."
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,9 @@ class AugmentedClips(torch.utils.data.Dataset):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """A clip as the kept features have it; `labels` is an int64 scalar, with mixup `(num_labels,)` float32."""
+        """A clip as the kept features have it; `labels` is an int64 scalar, with mixup `(num_labels,)` float32, and
+        `clip` its number in the corpus.
+        """
         row, mixup = self._rows[index], self._augmentation.mixup
         rng = self._generator(row)
         clip, label = self._clip(row, rng), torch.tensor(self._labels[row])
@@ -122,7 +124,7 @@ class AugmentedClips(torch.utils.data.Dataset):
                 other, weight = int(rng.choice(self._rows)), float(rng.beta(mixup, mixup))
                 clip = mix(clip, self._clip(other, self._generator(other)), weight)
                 label = weight * label + (1 - weight) * self._probabilities(other)
-        return {self._name: torch.tensor(clip), "labels": label}
+        return {self._name: torch.tensor(clip), "labels": label, "clip": torch.tensor(row)}
 
     def _generator(self, row: int) -> np.random.Generator:
         return np.random.default_rng((self._seed, int(self._epoch), row))

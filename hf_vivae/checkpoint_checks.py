@@ -2,26 +2,53 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig
 
 from .adapting import ADAPTER
 from .audio import MAX_RATE, MIN_RATE
 from .models.wrapped import LAYER_DROPS
 
+MAX_JSON_BYTES = 8 * 2**20  # names of 100,000 labels
+MAX_LABELS = 100_000  # the library makes names for all of them, which takes hours for more
+
 
 def read_json(path: Path) -> dict:
     """The content of a file of a checkpoint.
 
     Raises:
-        ValueError: where there is none.
+        ValueError: where there is none, and for one that is damaged or beyond all measure.
     """
     if not path.is_file():
         raise ValueError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError(
+            f"expected at most {MAX_JSON_BYTES // 2**20} MiB in {path}, found {path.stat().st_size / 2**20:.0f}; get "
+            "the checkpoint again from its source."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(
+            f"expected JSON in {path}, found a damaged file ({error}); get the checkpoint again from its source."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"expected a JSON object in {path}, found {type(content).__name__}; get the checkpoint again from its "
+            "source."
+        )
+    labels = content.get("num_labels")
+    if isinstance(labels, int) and labels > MAX_LABELS:
+        raise ValueError(
+            f"expected at most {MAX_LABELS} labels in {path}, found num_labels {labels}; get the checkpoint again "
+            "from its source."
+        )
+    return content
 
 
 def check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
@@ -40,6 +67,29 @@ def check_weights(folder: Path, otherwise: str = "start with --from_scratch") ->
             f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
             f"weights are not read), or {otherwise}."
         )
+
+
+@contextmanager
+def whole_weights(folder: Path) -> Iterator[None]:
+    """Say in one sentence that weights which the library reads inside are damaged, or of another shape.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected whole weights in {folder}, found damaged ones ({error}); get the checkpoint again from its "
+            "source, or train it again."
+        ) from error
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):  # what the library says of shapes, without naming one
+            raise
+        raise ValueError(
+            f"expected weights in {folder} of the shapes that its config.json says, found others; get the checkpoint "
+            "again from its source."
+        ) from error
 
 
 def check_fit(loaded: dict[str, Iterable], folder: Path) -> None:

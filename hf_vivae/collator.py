@@ -24,9 +24,14 @@ class ClipCollator:
         self.extractor = extractor
 
     def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """What the model takes; `labels` are `(batch,)` int64, or `(batch, num_labels)` where clips are mixed."""
+        """What the model takes; `labels` are `(batch,)` int64, or `(batch, num_labels)` where clips are mixed.
+
+        `clip`, where rows have it, is the number of each clip `(batch,)`, which `VivaeTrainer` takes out.
+        """
         columns = {name: [row[name] for row in rows] for name in rows[0]}
-        targets = {name: torch.stack(columns.pop(name)) for name in ("labels", "embeddings") if name in columns}
+        targets = {
+            name: torch.stack(columns.pop(name)) for name in ("labels", "embeddings", "clip") if name in columns
+        }
         batch = batch_features(self.extractor, columns) if columns else {}
         if self.normalized in batch:
             batch[self.normalized] = self.extractor.normalize(batch[self.normalized])

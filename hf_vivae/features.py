@@ -19,6 +19,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from . import audio
 from .corpus.download import cache_folder
 from .corpus.schema import Corpus
+from .disk import CACHE_CURE, writing
 from .extractors import batch_features, extract_features, hears_own_length
 from .models import WaveformFeatureExtractor
 from .models.probe import ProbeForAudioClassification
@@ -184,21 +185,26 @@ def cached_map(
         key: what the result depends on, as JSON.
         desc: what the progress bar says.
         own_length: whether the arrays' first dimension differs from clip to clip.
+
+    Raises:
+        ValueError: where the cache lacks them and cannot be written to.
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return dataset.map(
-        function,
-        batched=True,
-        batch_size=BATCH,
-        remove_columns=dataset.column_names,
-        features=None if file.exists() else _features_of(function(dataset[:1]), own_length),
-        load_from_cache_file=True,
-        cache_file_name=str(file),
-        new_fingerprint=digest,
-        desc=desc,
-    )
+    features = None if file.exists() else _features_of(function(dataset[:1]), own_length)
+    with writing(file.parent, CACHE_CURE):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return dataset.map(
+            function,
+            batched=True,
+            batch_size=BATCH,
+            remove_columns=dataset.column_names,
+            features=features,
+            load_from_cache_file=True,
+            cache_file_name=str(file),
+            new_fingerprint=digest,
+            desc=desc,
+        )
 
 
 def _features_of(batch: dict, own_length: bool) -> datasets.Features:

@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from . import runs
+from . import cpu, runs
 from .logistic import fit_logistic_regression
 from .models import LogisticRegressionForAudioClassification
 from .models.probe import ProbeForAudioClassification
 from .probing import choose_strength
+from .stopping import saved_on_sigterm
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     Args:
         trainer: its model is changed in place; afterwards it computes in its own precision.
         folder: run folder; training goes on from the last whole checkpoint there.
+
+    Raises:
+        Terminated: where SIGTERM has ended the training; it is saved.
+        ValueError: where the loss of a batch is not finite.
     """
     if isinstance(trainer.model, LogisticRegressionForAudioClassification):
         _solve(trainer, folder)
@@ -35,7 +40,10 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
         _drop_unfinished_checkpoints(folder)
     trainer.accelerator.wait_for_everyone()
     checkpoints = _checkpoints(folder)
-    trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+    if trainer.args.device.type == "cpu":
+        cpu.speed_up(trainer.model)
+    with saved_on_sigterm(trainer):
+        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     # mixed precision wraps forward in place; what is scored is the model that is saved
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return _best_epoch(trainer)

@@ -1,5 +1,6 @@
 """What all scripts do: command lines to dataclasses, and errors of this package as one sentence."""
 
+import gc
 import json
 import os
 import sys
@@ -12,6 +13,10 @@ from typing import Any, NoReturn, TypeVar
 from transformers import HfArgumentParser
 
 Arguments = TypeVar("Arguments")
+
+
+class Terminated(BaseException):
+    """SIGTERM has come. As `KeyboardInterrupt`, it is no error, and nobody who mends errors shall catch it."""
 
 
 class FlagParser(HfArgumentParser):
@@ -87,13 +92,29 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != own]
     try:
         main(sys.argv[1:])
+        leave_processes()
     except KeyboardInterrupt as error:
         _end("interrupted", error, 130)  # as shells do, 128 and the signal's number
+    except Terminated as error:
+        _end(str(error), error, 143)
     except (ValueError, OSError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if not {Path(__file__).parent, own} & {*raised_in.parents}:
             raise
         _end(f"error: {error}", error, 1)
+
+
+def leave_processes() -> None:
+    """Leave the process group, if there is one, before the interpreter ends.
+
+    A thread of the group that lets go of a tensor while the interpreter ends aborts it (seen with gloo, torch 2.12).
+    The threads are joined once nothing refers to the group. Not for use after an error: other processes may wait in a
+    collective for this one.
+    """
+    distributed = sys.modules.get("torch.distributed")  # help imports no torch
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # trainers, which refer to the group by their wrapped model, are rings
+        distributed.destroy_process_group()
 
 
 def _end(said: str, error: BaseException, status: int) -> NoReturn:

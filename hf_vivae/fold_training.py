@@ -56,7 +56,8 @@ def train_fold(
         ValueError: where another process trains in the folder, or it holds another run.
     """
     args = copy.copy(args)
-    args.output_dir, args.push_to_hub = str(folder), False  # Trainer would push its pickled arguments, too
+    # Trainer would push its pickled arguments, and writes them beside each checkpoint, the token with them
+    args.output_dir, args.push_to_hub, args.hub_token = str(folder), False, None
     with runs.claim(folder) if args.process_index == 0 else nullcontext():
         record = fold_record(run_record(run, args, prepared), prepared, fold)
         runs.check_same_run(folder, record)

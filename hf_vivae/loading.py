@@ -21,7 +21,15 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
-from .checkpoint_checks import check_encoder_fields, check_fit, check_masks, check_rate, check_weights, read_json
+from .checkpoint_checks import (
+    check_encoder_fields,
+    check_fit,
+    check_masks,
+    check_rate,
+    check_weights,
+    read_json,
+    whole_weights,
+)
 from .extractors import fit_extractor_length, matching_extractor
 from .models import MODELS, build_config, refuse_unknown
 from .models.hidden_states import bare_encoder
@@ -135,7 +143,7 @@ def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_
 
 
 def _load_weights(model_class: type, folder: Path, **more) -> PreTrainedModel:
-    with hushed():
+    with hushed(), whole_weights(folder):
         model, loaded = model_class.from_pretrained(
             folder,
             use_safetensors=True,

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -11,12 +12,14 @@ from typing import Any
 
 import torch
 
+from .corpus.download import bare_address
 from .version import __version__
 
 PACKAGES = (
     "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
     "soundfile",
 )  # fmt: skip
+ADDRESS = re.compile(r"https?://\S+")
 PEAK_RESET = "/proc/self/clear_refs"  # Linux
 
 
@@ -41,7 +44,8 @@ def _without_secrets(command: list[str]) -> list[str]:
         flag, equals, _ = part.partition("=")
         secret = "token" in flag and equals
         follows = "token" in before and "=" not in before
-        hidden.append(f"{flag}=<hidden>" if secret else "<hidden>" if follows else part)
+        shown = ADDRESS.sub(lambda found: bare_address(found[0]), part)
+        hidden.append(f"{flag}=<hidden>" if secret else "<hidden>" if follows else shown)
     return hidden
 
 

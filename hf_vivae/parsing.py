@@ -19,7 +19,7 @@ from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
 
-NO_RECIPES = ("ablation", "search")  # folders of other YAML files in recipes/
+NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
 
 
 def parse_run(

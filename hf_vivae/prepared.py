@@ -9,6 +9,7 @@ import numpy as np
 from . import machine
 from .arguments import RunArguments, VivaeTrainingArguments
 from .checkpoints import starting_point
+from .corpus.download import bare_address
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .features import corpus_digest, describe_clips, measure_peaks
@@ -74,7 +75,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepar
     corpus = prepared.corpus
     source = starting_point(run.model, run.model_name_or_path)
     return {
-        "run": asdict(run),
+        "run": asdict(run) | {"data_url": run.data_url and bare_address(run.data_url)},
         "from_folder": source is not None and Path(source).is_dir(),  # what looks like a Hub id may be one elsewhere
         "training": args.to_dict(),
         "corpus": {

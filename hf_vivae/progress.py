@@ -17,24 +17,25 @@ class Tally:
 
     def __init__(self) -> None:
         self.hits, self.clips, self.batch_means = 0, 0, 0.0
-        self._started: float | None = None
+        self.started: float | None = None
 
     def start(self) -> None:
         """Set the clock going, if it does not go yet."""
-        self._started = self._started or time.perf_counter()
+        self.started = self.started or time.perf_counter()
 
-    def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor) -> None:
+    def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor, share: torch.Tensor | float) -> None:
         """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU.
 
-        Of mixed clips, whose labels are `(batch, num_labels)`, the one with the greater share counts.
+        `share` is how many clips of the batch a process has on average. Of mixed clips, whose labels are
+        `(batch, num_labels)`, the one with the greater share counts.
         """
         self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
-        self.batch_means += loss / len(labels)
+        self.batch_means += loss / share
         self.clips += len(labels)
 
     def speed(self, clips: float) -> float:
         """Clips a second, where `clips` of all processes were counted."""
-        return clips / (time.perf_counter() - self._started)
+        return clips / (time.perf_counter() - self.started)
 
 
 class EpochProgress(ProgressCallback):

@@ -49,7 +49,7 @@ class Setup:
     Args:
         model: with its starting weights, and with LoRA's matrices in it where these are asked for.
         extractor: of its features, which has taken its scale from the training clips.
-        features: of all clips of the corpus, in its order, with `labels`.
+        features: of all clips of the corpus, in its order, with `labels` and the number of each `clip`.
         max_seconds: length to which encoders of the library cut clips.
         lora: the same model as peft knows it; None without LoRA.
     """
@@ -169,7 +169,8 @@ def _build_features(
         features = build_embeddings(dataset, extractor, model.to(args.device), max_seconds)
     else:
         features = fit_extractor(extractor, dataset, prepared.peaks, train, run.normalization, max_seconds, run.scale)
-    return features.add_column("labels", prepared.labels).with_format("torch")
+    numbered = features.add_column("labels", prepared.labels).add_column("clip", list(range(len(dataset))))
+    return numbered.with_format("torch")
 
 
 def make_trainer(
@@ -205,6 +206,7 @@ def make_trainer(
         watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
         data_collator=ClipCollator(setup.extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
+        files=[clip["file"] for clip in prepared.described],
         class_weights=_class_weights(args, labels[list(parts["train"])], len(prepared.label_names)),
         title=f"{short_name(run.model)} on {prepared.corpus.name} clips",
         select_on=run.select_on,

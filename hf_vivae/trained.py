@@ -7,7 +7,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .adapting import ADAPTER, load_adapter, weights_digest
-from .checkpoint_checks import check_weights, read_json
+from .checkpoint_checks import check_weights, read_json, whole_weights
 from .checkpoints import resolve_checkpoint
 from .loading import LONGEST_INPUT, hushed
 from .models.encoder import EncoderConfig
@@ -20,7 +20,8 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
     """A checkpoint as it is, ready to predict, and its feature extractor.
 
     Raises:
-        ValueError: for folders without `config.json` or safetensors, and for weights that are missing or do not fit.
+        ValueError: for folders without `config.json` or safetensors, and for weights that are missing, damaged or do
+            not fit.
     """
     read_json(folder / "config.json")
     read_json(folder / "preprocessor_config.json")
@@ -28,7 +29,7 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
     if (folder / ADAPTER).is_dir():
         return _load_adapted(folder), extractor
     check_weights(folder, "train it again")
-    with hushed():
+    with hushed(), whole_weights(folder):
         model, loaded = AutoModelForAudioClassification.from_pretrained(
             folder,
             use_safetensors=True,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer
@@ -18,8 +19,9 @@ class VivaeTrainer(Trainer):
     """`Trainer` whose loss is the mean over all clips of an optimiser step, however they were cut into batches.
 
     The library leaves the loss to each model, and some ignore gradient accumulation (wav2vec2 would take four times
-    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits. Scoring does not touch the random
-    numbers of training, so that a run that scores more learns the same.
+    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits. Where the clips do not fill the
+    last step of an epoch, those that accelerate fills it with do not count. Scoring does not touch the random numbers
+    of training, so that a run that scores more learns the same.
 
     Args:
         args: those of `Trainer`.
@@ -27,6 +29,7 @@ class VivaeTrainer(Trainer):
         select_on: which clips are evaluated, `validation` or `test`.
         watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         majority: accuracy on the clips that select of always saying the training clips' most frequent label.
+        files: name of each clip of the corpus; batches have their clips' numbers as `clip`, or nobody names them.
         train_lengths: of each training clip, by which clips of like length may be put into one batch.
         class_weights: of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
         kwargs: those of `Trainer`.
@@ -39,6 +42,7 @@ class VivaeTrainer(Trainer):
         select_on: str = "validation",
         watched: Dataset | None = None,
         majority: float | None = None,
+        files: Sequence[str] = (),
         train_lengths: Sequence[float] | None = None,
         class_weights: torch.Tensor | None = None,
         **kwargs,
@@ -46,6 +50,7 @@ class VivaeTrainer(Trainer):
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
+        self._files, self._clips = files, ()
         self._watched, self._lengths, self._class_weights = watched, train_lengths, class_weights
         self._trained, self._scored = Tally(), Tally()
         for callback in (ProgressCallback, PrinterCallback):
@@ -54,8 +59,13 @@ class VivaeTrainer(Trainer):
         self.add_callback(History(title, select_on, majority))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
-        logits = outputs["logits"].float()  # (batch, num_labels)
         training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
+        if not training:
+            own, clips = self._last_shares(len(labels))
+            labels = labels[:own]
+        else:  # labels are those of own clips already, since the library counts them for all batches of a step at once
+            clips = self._clips_in_batch(len(labels), num_items_in_batch)
+        logits = outputs["logits"][: len(labels)].float()  # (own clips, num_labels)
         if self.args.loss == "ctc":
             total = one_frame_ctc(logits, labels)
         else:
@@ -64,17 +74,73 @@ class VivaeTrainer(Trainer):
             total = torch.nn.functional.cross_entropy(
                 logits, labels, weights, reduction="sum", label_smoothing=smoothing
             )
-        (self._trained if training else self._scored).add(logits.detach(), labels, total.detach())
+        (self._trained if training else self._scored).add(logits.detach(), labels, total.detach(), clips)
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
+    def get_batch_samples(self, epoch_iterator, *args, **kwargs):
+        """The library's, with labels of those clips alone that are the process's own; they come first in a batch."""
+
+        def own(batch: dict) -> dict:
+            return batch | {"labels": batch["labels"][: self._last_shares(len(batch["labels"]))[0]]}
+
+        return super().get_batch_samples(map(own, epoch_iterator), *args, **kwargs)
+
+    def _last_shares(self, size: int) -> tuple[int, float]:
+        """Of the batch read last, how many clips are this process's own, and how many are a process's on average.
+
+        Batches of all processes have one size: accelerate fills up the last ones of an epoch with its first clips.
+        """
+        state, processes = self.accelerator.gradient_state, self.args.world_size
+        left = 0
+        if processes > 1 and state.end_of_dataloader and not self.args.dataloader_drop_last:
+            # not state.remainder, which accelerate does not know after a resume in the middle of an epoch
+            left = len(state.active_dataloader.dataset) % (size * processes)
+        if not left:
+            return size, size
+        return min(max(left - size * self.args.process_index, 0), size), left / processes
+
+    def _clips_in_batch(self, own: int, num_items: torch.Tensor | int | None) -> torch.Tensor | float:
+        """How many clips of a training batch are a process's on average: of a step's last, what the others leave."""
+        if num_items is None:
+            return own
+        if not self.accelerator.sync_gradients:
+            return self._train_batch_size
+        full = self._train_batch_size * (self.current_gradient_accumulation_steps - 1)
+        return num_items / self.args.world_size - full
+
     def training_step(self, *args, **kwargs) -> torch.Tensor:
-        """The library's, on a clock that stands still while clips are scored and checkpoints written."""
+        """The library's, on a clock that stands still while clips are scored and checkpoints written.
+
+        Raises:
+            ValueError: where the loss is not finite, naming the clips; before the optimiser takes its step.
+        """
         self._trained.start()
-        return super().training_step(*args, **kwargs)
+        loss = super().training_step(*args, **kwargs)
+        self._check_finite(loss)
+        return loss
+
+    def _check_finite(self, loss: torch.Tensor) -> None:
+        # the library waits for each step's loss anyhow, to leave NaN out of its log
+        finite = torch.isfinite(loss).float()
+        if self.args.world_size > 1:
+            finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
+        if finite == 1:
+            return
+        mine = [] if torch.isfinite(loss) else [self._files[clip] for clip in self._clips]
+        names = gather_object(mine) if self.args.world_size > 1 else mine
+        heard = f", which has heard {', '.join(names)}" if names else ""
+        raise ValueError(
+            f"expected a finite loss, found NaN or infinity in step {self.state.global_step + 1}{heard}; lower "
+            "--learning_rate, or leave out the clip where it is always the same one."
+        )
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        self._clips = inputs.pop("clip", ())
+        return super()._prepare_inputs(inputs)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Add what the training clips since the last entry gave, with dropout on: accuracy, summed loss, speed."""
-        if "loss" in logs and self._trained.clips:
+        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
             hits, clips, batch_means = self._reduced(self._trained)
             logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
             self._trained = Tally()
@@ -143,6 +209,7 @@ class VivaeTrainer(Trainer):
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 eps=self.args.adam_epsilon,
                 weight_decay=self.args.weight_decay,
+                fused=True,  # one pass over the weights instead of one for each operation
             )
         return super().create_optimizer(model)
 
@@ -216,6 +283,8 @@ def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     The report names CTC for a classifier whose output for a clip is one frame of labels without a blank: CTC over it
     (Graves et al., ICML 2006) has a single path, the label itself, and is cross entropy.
     """
+    if not len(labels):  # a process without a clip of its own, which torch's CTC refuses
+        return logits.sum()
     frame = logits.log_softmax(-1)
     blank = torch.full_like(frame[:, :1], -1e9)  # not -inf, whose gradient is NaN
     lengths = torch.ones(len(labels), dtype=torch.long)

@@ -19,6 +19,7 @@ from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .checkpoints import find_checkpoint
 from .corpus.schema import Corpus
+from .disk import RUN_CURE, writing
 from .fold_training import train_fold
 from .prepared import Prepared, fold_record, identity, prepare, run_record
 from .publishing import Publisher
@@ -53,6 +54,18 @@ def train(
         checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
         prepared = prepare(run, args.seed, corpus or run.load())
     chosen = _choose_folds(prepared.folds, run.folds)
+    with writing(Path(args.output_dir), RUN_CURE):
+        return _train_folds(run, args, prepared, chosen, checkpoint, publisher)
+
+
+def _train_folds(
+    run: RunArguments,
+    args: VivaeTrainingArguments,
+    prepared: Prepared,
+    chosen: Sequence[Fold],
+    checkpoint: Path | None,
+    publisher: Publisher | None,
+) -> tuple[dict[str, Any], list[Path]]:
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
         return train_fold(run, args, prepared, chosen[0], output, checkpoint, publisher), [output]

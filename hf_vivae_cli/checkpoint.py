@@ -20,6 +20,12 @@ class Method(StrEnum):
 Checkpoint = Annotated[str, typer.Argument(help="Folder of a run or a checkpoint, or Hub id.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a checkpoint of the Hub.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one by default.")]
+Bf16 = Annotated[
+    bool,
+    typer.Option(
+        "--bf16", help="Compute in bfloat16: faster where the hardware has it, scores change in their third decimal."
+    ),
+]
 
 
 @app.command()
@@ -41,8 +47,14 @@ def predict(
     split: Annotated[str, typer.Option(help="Of --dataset.")] = "train",
     revision: Revision = None,
     device: Device = None,
-    batch_size: Annotated[int, typer.Option("--batch_size", help="Clips at once.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Threads that read clips.", min=1)] = 4,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch_size", help="Clips at once; by default 8, or 32 with a GPU.", min=1, show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; by default one for each core.", min=1, show_default=False)
+    ] = None,
+    bf16: Bf16 = False,
 ) -> None:
     """Label clips: files, folders, archives of millions.
 
@@ -51,8 +63,9 @@ def predict(
     processes.
     """
     guarded(
-        "commands:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size, workers
-    )
+        "commands:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size,
+        workers, bf16,
+    )  # fmt: skip
 
 
 @app.command()
@@ -74,11 +87,12 @@ def timeline(
     ] = 0.0,
     revision: Revision = None,
     device: Device = None,
+    bf16: Bf16 = False,
 ) -> None:
     """Say what is heard when in a long recording."""
     guarded(
         "timeline_command:run_timeline", checkpoint, recording, output or [], window, hop, gate_db, min_seconds,
-        min_score, revision, device,
+        min_score, revision, device, bf16,
     )  # fmt: skip
 
 

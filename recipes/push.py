@@ -89,11 +89,15 @@ def check(places: Sequence[str], arguments: Push) -> None:
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
+    if arguments.dataset + arguments.all + arguments.space > 1:
+        raise ValueError("--dataset, --all and --space exclude each other; push them one after the other.")
+    if arguments.space and not places:
+        raise ValueError(
+            "expected Hub ids of models for the page to serve beside --space, found none; give one or more."
+        )
     if arguments.dataset == bool(places):
         found = "both" if places else "none"
         raise ValueError(f"expected a run folder or --dataset, found {found}; give one of the two.")
-    if arguments.dataset + arguments.all + arguments.space > 1:
-        raise ValueError("--dataset, --all and --space exclude each other; push them one after the other.")
     if len(places) > 1 and not arguments.space:
         raise ValueError(f"expected one run folder, found {len(places)}; push them one by one, or all with --all.")
     of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "seed", "output_dir"}

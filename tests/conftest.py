@@ -23,10 +23,12 @@ from pathlib import Path  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import soundfile  # noqa: E402
+from dataset_repos import write_all  # noqa: E402
 from loopback_hub.server import HubServer  # noqa: E402
 from resolving import Client  # noqa: E402
+from vivae_copies import CLIP, NAMES  # noqa: E402
 
-from hf_vivae.corpus import EMOTIONS, INTENSITIES  # noqa: E402
+from hf_vivae.corpus import EMOTIONS, INTENSITIES, Corpus, read_vivae  # noqa: E402
 from hf_vivae.corpus.vivae import read_manifest  # noqa: E402
 
 RATE = 44100
@@ -55,6 +57,29 @@ def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in takes[key][:2]:
                 soundfile.write(root / "full_set" / name, tone(index, speaker, rng), RATE, subtype="PCM_16")
     return root
+
+
+@pytest.fixture(scope="session")
+def whole_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All 1085 names, with a very short sound in each."""
+    folder = tmp_path_factory.mktemp("whole") / "VIVAE" / "full_set"
+    folder.mkdir(parents=True)
+    for name in NAMES:
+        (folder / name).write_bytes(CLIP)
+    return folder.parent
+
+
+@pytest.fixture
+def broken_vivae(whole_vivae: Path, tmp_path: Path) -> Path:
+    """All 1085 names that a test may spoil: the same files by hard links."""
+    shutil.copytree(whole_vivae, tmp_path / "VIVAE", copy_function=lambda a, b: Path(b).hardlink_to(a))
+    return tmp_path / "VIVAE"
+
+
+@pytest.fixture(scope="session")
+def dataset_repos(tiny_vivae: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Corpus, Path]]:
+    """Corpora by name, each with its dataset repository."""
+    return write_all(read_vivae(tiny_vivae, allow_partial=True), tmp_path_factory.mktemp("repos"))
 
 
 @pytest.fixture(scope="module")

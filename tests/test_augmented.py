@@ -67,7 +67,8 @@ def training_clips(
 
 
 def row(dataset: AugmentedClips, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return tuple(dataset[index].values())
+    values, labels, _ = dataset[index].values()
+    return values, labels
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -163,6 +164,7 @@ def test_mel_masks_are_bands_in_every_layout_of_the_library(extractor, stride):
 def test_mixed_clips_have_mixed_labels():
     dataset = training_clips(Augmentation(mixup=0.5, probability=1))
     inputs = [row(training_clips(Augmentation()), index)[0] for index in range(3)]
+    assert [dataset[index]["clip"] for index in range(3)] == list(ROWS)
     seen = set()
     for epoch in range(20):
         dataset.set_epoch(epoch)
@@ -233,7 +235,9 @@ class Nothing(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.heard: list[torch.Tensor] = []
 
-    def forward(self, input_features: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def forward(
+        self, input_features: torch.Tensor, labels: torch.Tensor | None = None, clip: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         self.heard += list(input_features)
         return {"loss": self.weight * 1.0, "logits": torch.zeros(len(input_features), 3)}
 

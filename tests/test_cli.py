@@ -24,7 +24,7 @@ from hf_vivae_cli.main import RECIPES, recipes_folder
 COMMAND = typer.main.get_command(app)
 PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md"]
 SHOWN = [
-    shlex.split(line)
+    shlex.split(line, comments=True)
     for page in PAGES
     for line in re.findall(r"hf-vivae ((?:\w+ )[^`\n]*)", page.read_text())
     if "..." not in line and "--help" not in line and line.split()[0] in COMMAND.commands
@@ -98,6 +98,14 @@ def test_clips_are_labelled_and_the_exit_code_says_that_one_was_not(checkpoint, 
     again = hf_vivae("predict", str(checkpoint), "clips", "--output", "new/x.csv")
     assert again.exit_code == 1
     assert again.stderr.startswith("error: expected a new file as --output, found new/x.csv")
+
+
+def test_scores_of_two_precisions_are_not_mixed(checkpoint, clips, tmp_path):
+    argv = ["predict", str(checkpoint), str(clips), "--output", str(tmp_path / "parts")]
+    assert hf_vivae(*argv).exit_code == 0
+    done = hf_vivae(*argv, "--bf16")
+    assert done.exit_code == 1
+    assert "bf16" in done.stderr
 
 
 def test_standard_input_is_a_clip(checkpoint, clips):

@@ -93,6 +93,11 @@ class TestAClipOnThePage:
         WebDriverWait(browser, SECONDS).until(
             lambda page: sum(one.size["height"] > 50 for one in page.find_elements(By.CSS_SELECTOR, "img")) >= pictures
         )
+        words = browser.find_elements(By.CSS_SELECTOR, "#segments summary")
+        assert len(words) == long
+        if long:
+            words[0].click()
+            assert browser.find_element(By.CSS_SELECTOR, "#segments li").text.startswith("0.00 s to ")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width, "no sideways scrolling"
         places = [image.rect for image in browser.find_elements(By.CSS_SELECTOR, "img")]
         assert all(place["x"] + place["width"] <= width for place in places), "pictures are seen whole"

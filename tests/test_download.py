@@ -6,17 +6,15 @@ import re
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 
 import huggingface_hub.constants
-import numpy as np
 import pytest
 import requests
+from archive_server import ARCHIVE, Server, archive_of
 
 from hf_vivae.corpus import download as module
 from hf_vivae.corpus import load_vivae
@@ -29,68 +27,16 @@ ALTERNATIVES = (
 )
 
 
-def archive_of(seed: int = 0) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("noise.bin", np.random.default_rng(seed).bytes(400_000))
-    return file.getvalue()
-
-
-ARCHIVE = archive_of()
-
-
-class Server(ThreadingHTTPServer):
-    """Answers each request by the next of `script`, and goes on with its last entry.
-
-    An entry is a status, or "ok", or "cut" (half of what was asked for, then nothing), or "elsewhere" (not the bytes
-    that were asked for). `requests` keeps the Range of each request.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, script: list, body: bytes = ARCHIVE, ranges: bool = True) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.body, self.ranges, self.requests = script, body, ranges, []
-        self.declared: int | None = None
-        self.delay = 0.0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/VIVAE.zip"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server = self.server
-        step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
-        wanted = self.headers.get("Range")
-        server.requests.append(wanted)
-        time.sleep(server.delay)
-        if isinstance(step, int):
-            return self.answer(step, b"no")
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and server.ranges else 0
-        if step == "elsewhere":
-            return self.answer(206, server.body[7:], {"Content-Range": f"bytes 7-{len(server.body) - 1}/*"})
-        if start >= len(server.body):
-            return self.answer(416, b"", {"Content-Range": f"bytes */{len(server.body)}"})
-        span = {"Content-Range": f"bytes {start}-{len(server.body) - 1}/{len(server.body)}"} if start else {}
-        body = server.body[start:]
-        sent = body[: len(body) // 2] if step == "cut" else body
-        return self.answer(206 if start else 200, sent, span, server.declared or len(body))
-
-    def answer(self, status: int, body: bytes, headers: dict | None = None, length: int | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-        self.close_connection = True
-
-    def log_message(self, *arguments) -> None:
-        pass
+# without the rest of its package, which loads torch and transformers, the module starts in a second
+ALONE = """
+import pathlib, sys, types
+corpus = pathlib.Path(sys.argv[1])
+for name, folder in (("hf_vivae", corpus.parent), ("hf_vivae.corpus", corpus)):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [str(folder)]
+from hf_vivae.corpus.download import download
+download(*sys.argv[2:])
+"""
 
 
 @pytest.fixture
@@ -317,10 +263,7 @@ def test_errors_of_the_network_are_both_kinds():
 def test_two_processes_download_once(serve, tmp_path):
     server = serve(["ok"])
     server.delay = 0.5
-    # By itself the module starts in a second; with its package it would load torch and transformers first.
-    code = "import sys; sys.path.append(sys.argv.pop(1)); import download; download.download(*sys.argv[1:])"
-    folder = str(Path(module.__file__).parent)
-    command = [sys.executable, "-c", code, folder, server.url, str(tmp_path / "a.zip")]
+    command = [sys.executable, "-c", ALONE, str(Path(module.__file__).parent), server.url, str(tmp_path / "a.zip")]
     workers = [subprocess.Popen(command, env=os.environ | {"HF_HUB_OFFLINE": "0"}) for _ in range(2)]
     assert [worker.wait() for worker in workers] == [0, 0]
     assert server.requests == [None]

@@ -19,6 +19,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from hf_vivae import load_classifier
+from hf_vivae.disk import DiskError
 from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
 from hf_vivae.inference.predict import Outcome, Share, predict
@@ -276,7 +277,9 @@ def test_a_full_disk_keeps_the_parts_that_are_there(scorer, clips, tmp_path, mon
         write(table, file)
 
     monkeypatch.setattr(pq, "write_table", full_after_one)
-    with pytest.raises(OSError, match=r"expected room for scores in .*, found the disk full; free some and repeat"):
+    with pytest.raises(
+        DiskError, match=r"found .*out \(No space left on device\); .* goes on after the parts that are"
+    ):
         work(scorer, find_shards([str(clips)]), tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["_predict.json", "part-000000.parquet"]
     monkeypatch.undo()
@@ -295,3 +298,19 @@ def test_probabilities_are_calibrated_where_the_checkpoint_has_a_temperature(che
     assert scorer.temperature == 2.5
     expected = softmax([plain[label] for label in scorer.labels])
     np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_threads_that_score_padded_batches_at_once_do_not_disturb_each_other(tmp_path):
+    folder = write_checkpoint(tmp_path / "wav2vec2", "wav2vec2")
+    sounds = [sound(seed) for seed in range(40)]
+    alone = Scorer(str(folder), batch_size=1, workers=1).score(sounds)
+    together = Scorer(str(folder), batch_size=3, workers=4)
+    for _ in range(5):
+        np.testing.assert_allclose(together.score(sounds), alone, atol=1e-5)
+
+
+def test_bfloat16_moves_probabilities_a_little(checkpoint, clips):
+    file = str(clips / "a" / "00.wav")
+    (exact,), (rounded,) = (Scorer(str(checkpoint), bf16=bf16).score([file]) for bf16 in (False, True))
+    assert rounded.sum() == pytest.approx(1, abs=1e-5)
+    assert 0 < np.abs(exact - rounded).max() < 0.05

@@ -362,6 +362,7 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
         (["--dataset", "--data", "vivea", "--repo", "a/b"], r"found 'vivea' \(did you mean vivae\?\)"),
         (["--repo", "a/b"], r"expected a run folder or --dataset, found none; give one of the two."),
         (["runs", "--repo", "a/b", "--dataset"], r"expected a run folder or --dataset, found both"),
+        (["--repo", "a/b", "--space"], r"expected Hub ids of models for the page to serve beside --space, found none"),
         (["--repo", "a/b", "--dataset", "--all"], r"--dataset, --all and --space exclude each other"),
         (["one", "two", "--repo", "a/b"], r"expected one run folder, found 2"),
         (["runs", "--repo", "a/b", "--data", "noise"], r"expected --dataset beside --data, found none"),

@@ -106,6 +106,7 @@ def test_links_lead_somewhere(page):
 
 def test_every_flag_that_a_page_names_exists():
     of_launchers = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--num_machines"}
+    of_launchers |= {"--config_file", "--machine_rank", "--main_process_ip"}
     of_others = of_launchers | {"--help", "--config"}
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", page.read_text()):

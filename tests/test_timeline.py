@@ -146,14 +146,15 @@ def test_impossible_windows_are_refused(window, hop, gate, sentence):
 def test_what_is_no_recording_is_named(content, tmp_path):
     if content is not None:
         (tmp_path / "x.wav").write_bytes(content)
-    with pytest.raises(audio.BadAudio, match=r"x\.wav: expected WAV, FLAC"):
+    cure = "check the path" if content is None else r"where it is a film .*: ffmpeg -i x\.wav sound\.wav"
+    with pytest.raises(audio.BadAudio, match=rf"x\.wav: expected WAV, FLAC.*; {cure}\.$"):
         Recording.open(tmp_path / "x.wav")
 
 
 def test_nan_in_a_recording_is_named_with_its_place(tmp_path):
     samples = noise(2)
     samples[RATE] = np.nan
-    with pytest.raises(audio.BadAudio, match=r"NaN or infinite samples before second 2"):
+    with pytest.raises(audio.BadAudio, match=r"NaN or infinite samples before second 2; replace the file\.$"):
         list(write(tmp_path / "x.wav", samples).blocks(RATE))
 
 

@@ -79,7 +79,9 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
     try:
-        return Member(path, archive.read(info))
+        with archive.open(info) as file:
+            # no more: where the directory lies about the size, zipfile would unpack gigabytes and then drop them
+            return Member(path, file.read(info.file_size))
     # what zipfile raises for a bad CRC, a damaged stream, a cut one, and (NotImplementedError) an unknown compression
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
         return Member(path, None, f"a damaged member of the archive ({error})")

@@ -8,9 +8,10 @@ import socket
 import threading
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     import requests
@@ -22,6 +23,7 @@ ALTERNATIVES = (
 REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
 BACKOFF_SECONDS = 1.0
 CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
+MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb holds takes hours
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,13 @@ class NetworkError(OSError, ValueError):
         self.url, self.found = url, found
 
     def __str__(self) -> str:
-        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
+        return f"expected a download from {bare_address(self.url)}, found {self.found}; {ALTERNATIVES}."
+
+
+def bare_address(url: str) -> str:
+    """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class _Interrupted(Exception):
@@ -67,11 +75,19 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
 
     Raises:
         NetworkError: naming the address, what was found there, and what to do without the network.
+        ValueError: where the file cannot be written; what has arrived is kept.
     """
     destination = Path(destination)
     if destination.exists():
         return destination
     _refuse_offline(url)
+    from ..disk import CACHE_CURE, writing
+
+    with writing(destination.parent, CACHE_CURE):
+        return _download_once(url, destination, timeout, attempts)
+
+
+def _download_once(url: str, destination: Path, timeout: float, attempts: int) -> Path:
     from filelock import FileLock
 
     destination.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +150,7 @@ def _transfer(url: str, part: Path, timeout: float, attempts: int) -> None:
             if failures >= attempts or not answered:
                 raise NetworkError(url, f"{error} (attempt {failures})") from error
             wait = BACKOFF_SECONDS * 2 ** (failures - 1)
-            logger.warning("Download of %s: %s; again in %.0f s.", url, error, wait)
+            logger.warning("Download of %s: %s; again in %.0f s.", bare_address(url), error, wait)
             time.sleep(wait)
 
 
@@ -158,7 +174,22 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
                 _check_status(url, response)
                 _write(response, part, have if response.status_code == 206 else 0)  # 200: Range is ignored
     except requests.RequestException as error:
+        if lasting := _lasting(error):
+            raise NetworkError(url, lasting) from error
         raise _Interrupted(f"a connection that was cut ({type(error).__name__})", answered) from error
+
+
+def _lasting(error: requests.RequestException) -> str | None:
+    """What is wrong in each attempt alike; None where the next one may succeed."""
+    import requests
+
+    if isinstance(error, requests.TooManyRedirects):
+        return "redirects without an end"
+    if isinstance(error, requests.exceptions.InvalidSchema):
+        return "a redirect to an address that does not begin with http:// or https://"
+    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "a certificate that is not trusted"
+    return None
 
 
 def _settle(part: Path, response: requests.Response) -> None:
@@ -169,6 +200,8 @@ def _settle(part: Path, response: requests.Response) -> None:
 
 
 def _check_status(url: str, response: requests.Response) -> None:
+    if url.startswith("https:") and not response.url.startswith("https:"):
+        raise NetworkError(url, "a redirect from https to http, where anybody may change what arrives")
     status = f"HTTP {response.status_code} {response.reason}"
     if response.status_code >= 500 or response.status_code == 429:  # 429: too many requests, come back later
         raise _Interrupted(status)
@@ -190,13 +223,35 @@ def _write(response: requests.Response, part: Path, have: int) -> None:
         raise _Interrupted(f"{_size(part)} of {total} bytes")
 
 
-def _check_archive(part: Path, resumed: bool, url: str) -> None:
-    """Refuse what is no whole zip archive; one that was put together from two versions is fetched anew."""
+def _find_damage(part: Path) -> str | None:
+    """The first member that is damaged, or what else is; None for a whole archive."""
     try:
         with zipfile.ZipFile(part) as archive:
-            damaged = archive.testzip()
+            members = archive.infolist()
+            if sum(info.file_size for info in members) > MAX_UNPACKED_BYTES:
+                return "more in it than can be meant"
+            for info in members:
+                if not info.flag_bits & 1 and not _is_sound(archive, info):  # encrypted ones are refused when read
+                    return info.filename
     except zipfile.BadZipFile:
-        damaged = "its directory"
+        return "its directory"
+    return None
+
+
+def _is_sound(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(info) as member:
+            while member.read(CHUNK_BYTES):  # to its end, where the sum is compared
+                pass
+    # what zipfile raises for a bad sum, a damaged stream, a cut one, and (NotImplementedError) unknown compression
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        return False
+    return True
+
+
+def _check_archive(part: Path, resumed: bool, url: str) -> None:
+    """Refuse what is no whole zip archive; one that was put together from two versions is fetched anew."""
+    damaged = _find_damage(part)
     if damaged is None:
         return
     with part.open("rb") as file:

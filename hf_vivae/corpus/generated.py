@@ -17,6 +17,7 @@ from filelock import FileLock
 from scipy.special import ndtr, ndtri
 from tqdm.auto import tqdm
 
+from ..disk import CACHE_CURE, writing
 from .download import cache_folder
 from .vivae import SAMPLING_RATE
 
@@ -45,16 +46,17 @@ def generate_corpus(
         make_clip: from name and seed to `(samples,)` at 44.1 kHz, between -1 and 1.
 
     Raises:
-        ValueError: for a seed below 0.
+        ValueError: for a seed below 0, and where the cache lacks the clips and cannot be written to.
     """
     check_seed(seed)
     folder = Path(cache_dir or cache_folder(), kind, f"seed-{seed}-{version}")
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.exists():  # another process may have made it while this one waited
-                clips = ((name, make_clip(name, seed)) for name in names)
-                _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))
+        with writing(folder.parent, CACHE_CURE):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                if not folder.exists():  # another process may have made it while this one waited
+                    clips = ((name, make_clip(name, seed)) for name in names)
+                    _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))
     return folder
 
 

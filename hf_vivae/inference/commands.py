@@ -25,8 +25,9 @@ def run_predict(
     split: str,
     revision: str | None,
     device: str | None,
-    batch_size: int,
-    workers: int,
+    batch_size: int | None,
+    workers: int | None,
+    bf16: bool,
 ) -> int:
     """Label clips; the exit code."""
     if bool(inputs) == bool(dataset):
@@ -42,12 +43,12 @@ def run_predict(
     counts = [shard.clips for shard in shards()]  # also refuses inputs that are not there, before anything is loaded
     share = Share.of_this_process()
     own = [count for number, count in enumerate(counts) if share.has(number)]
-    scorer = Scorer(checkpoint, revision, device or share.device, batch_size, workers)
+    scorer = Scorer(checkpoint, revision, device or share.device, batch_size, workers, bf16)
     total = None if None in own else sum(own)
     with tqdm(total=total, unit="clip", disable=None if output else True, smoothing=0.05) as bar:
         if output is None:
             return _print_table(scorer, shards(), bar)
-        settings = {"checkpoint": scorer.identity}
+        settings = {"checkpoint": scorer.identity, "bf16": bf16}
         outcome = predict(scorer, shards(), output, settings, share, bar)
     if outcome is None:
         return 0

@@ -1,4 +1,4 @@
-"""A web page that labels a clip: dropped, picked or recorded. It is served by this machine and keeps nothing."""
+"""A web page that labels a clip: dropped, picked or recorded. It is served by this machine."""
 
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ..corpus.vivae import SAMPLING_RATE, read_manifest
 from .demo_figures import clip_figure
 from .recordings import Recording
 from .scorer import LONGEST_CLIP, Scorer
-from .timeline import Windows, make_timeline
+from .timeline import Timeline, Windows, find_segments, make_timeline
 from .timeline_figure import timeline_figure
 
 if TYPE_CHECKING:
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 LONG = 3.0  # seconds from which a clip has a timeline
 LONGEST = 600.0  # of a recording that the page takes; `hf-vivae timeline` takes any
 LARGEST = "100mb"
-NARROW = 7.0  # inches, so that axes are readable on a phone
+NARROW = 5.5  # inches, so that axes are readable on a phone
 KEPT_SECONDS = 300  # for how long a file stays that was dropped or recorded: as long as it can be played
+SWEEP_SECONDS = 60  # how often older ones are looked for
 LIMITS = (
     "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
     "Its labels are what actors meant to portray, and nothing that could be read off a person. It must not decide on "
@@ -56,9 +57,9 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
     """
     import gradio
 
-    where = "Sound stays on this machine, and is not kept." if local else "Sound is sent here, scored, and not kept."
-
-    with gradio.Blocks(title="hf_vivae", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
+    where = "Sound stays on this machine" if local else "Sound is sent here and scored"
+    where = f"{where}, and is deleted within {(KEPT_SECONDS + SWEEP_SECONDS) // 60} minutes."
+    with gradio.Blocks(title="hf_vivae", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gradio.Markdown(f"# Emotion in non-verbal vocalisation\n{LIMITS} {where}")
         with gradio.Row():
             with gradio.Column():
@@ -72,7 +73,8 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
                 bars = gradio.HTML(_message("Drop, pick or record a clip."), elem_id="bars")
                 picture = gradio.Plot(label="What was heard", show_label=False, visible=False)
         timeline = gradio.Plot(label="What is heard when", show_label=False, visible=False)
-        outputs = [bars, picture, timeline]
+        segments = gradio.HTML(visible=False, elem_id="segments")
+        outputs = [bars, picture, timeline, segments]
         gradio.on([sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private")
     return page
 
@@ -132,13 +134,13 @@ def scorer_of(checkpoint: str) -> Scorer:
     return Scorer(checkpoint)
 
 
-def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any]:
-    """Bars, the clip's picture, and for a long one its timeline; what cannot be used is said in place of bars."""
+def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
+    """Bars, the clip's picture, and for a long one its timeline, drawn and in words; or, for bars, what is amiss."""
     import gradio
 
     hidden = gradio.update(value=None, visible=False)
     if path is None:
-        return _message("Drop, pick or record a clip."), hidden, hidden
+        return _message("Drop, pick or record a clip."), hidden, hidden, hidden
     try:
         scorer = scorer_of(checkpoint)
         recording = Recording.open(Path(path))
@@ -153,11 +155,12 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any]:
             raise scores
         long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
     except (ValueError, OSError) as error:
-        return _message(str(error)), hidden, hidden
+        return _message(str(error)), hidden, hidden, hidden
     shown = gradio.update(value=clip_figure(samples, rate), visible=True)
     over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
+    words = gradio.update(value=_segments(long), visible=True) if long else hidden
     cut = len(samples) / rate if len(samples) / rate < recording.seconds - 0.05 else None
-    return _bars(scorer, scores, cut), shown, over_time
+    return _bars(scorer, scores, cut), shown, over_time, words
 
 
 def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
@@ -176,6 +179,15 @@ def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
     if cut is not None:
         note = f"This model hears the first {cut:.1f} s of a clip. {note}"
     return f'<div class="bars">{rows}</div><p>{note}</p>'
+
+
+def _segments(timeline: Timeline) -> str:
+    """What the timeline's picture shows, for those who do not see it."""
+    rows = "".join(
+        f"<li>{one.start:.2f} s to {one.end:.2f} s: {escape(one.label)} ({one.score:.0%})</li>"
+        for one in find_segments(timeline)
+    )
+    return f"<details><summary>What is heard when, in words</summary><ol>{rows}</ol></details>"
 
 
 def _message(text: str) -> str:

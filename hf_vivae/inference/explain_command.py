@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disk import whole_file
 from .explain import Occlusion, Saliency, occlude, trace_back
 from .explain_figure import save_occlusion_figure, save_saliency_figure
 from .scorer import Scorer
@@ -23,11 +24,11 @@ def run_explain(
         raise ValueError(f"expected --output as x.png or x.npz, found {output.name}; give one of them.")
     scorer = Scorer(checkpoint, revision, device)
     found = occlude(scorer, str(clip), label) if method == "occlusion" else trace_back(scorer, str(clip), label)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".npz":
-        np.savez(output, **vars(found))
-    else:
-        _draw(found, scorer, clip, output)
+    with whole_file(output) as part:
+        if output.suffix == ".npz":
+            np.savez(part, **vars(found))
+        else:
+            _draw(found, scorer, clip, part)
     print(f"{found.label} {found.probability:.0%}: {output}")
     return 0
 

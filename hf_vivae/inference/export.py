@@ -1,7 +1,6 @@
 """A checkpoint as ONNX: sound in, probabilities out, run by onnxruntime without torch."""
 
 import logging
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..disk import whole_file
 from ..runs import write_json
 from .scorer import Scorer
 from .sound_graph import SoundToScores
@@ -45,21 +45,19 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
         ValueError: for checkpoints that no graph can hold, and where the two differ by more than 1e-4.
     """
     model = SoundToScores(scorer.model.cpu(), scorer.extractor).eval()
-    folder.mkdir(parents=True, exist_ok=True)
-    file, part = folder / MODEL, folder / f".{MODEL}.{os.getpid()}"
     traced = torch.rand(2, round(TRACED_SECONDS * scorer.sampling_rate)) - 0.5
-    _to_graph(model, traced).save(part)
-    difference = _largest_difference(model, part, scorer.sampling_rate)
-    if not difference <= TOLERANCE:
-        part.unlink()
-        raise ValueError(
-            f"expected the same probabilities from onnxruntime as from torch, found a difference of {difference:.2g}; "
-            "report it with the checkpoint's configuration."
-        )
-    os.replace(part, file)
+    with whole_file(folder / MODEL) as part:
+        _to_graph(model, traced).save(part)
+        difference = _largest_difference(model, part, scorer.sampling_rate)
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                "expected the same probabilities from onnxruntime as from torch, found a difference of "
+                f"{difference:.2g}; report it with the checkpoint's configuration."
+            )
     write_json(folder / ABOUT, {"labels": scorer.labels, "sampling_rate": scorer.sampling_rate})
     if int8:
-        _quantize(file, folder / INT8)
+        with whole_file(folder / INT8) as part:
+            _quantize(folder / MODEL, part)
     return Exported(folder, difference)
 
 
@@ -98,11 +96,9 @@ def _largest_difference(model: SoundToScores, file: Path, rate: int) -> float:
 def _quantize(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    part = target.with_name(f".{target.name}.{os.getpid()}")
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice on fixed shapes, which these graphs do not have
     try:
-        quantize_dynamic(source, part, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+        quantize_dynamic(source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
     finally:
         logging.disable(before)
-    os.replace(part, target)

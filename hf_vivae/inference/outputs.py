@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -12,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
-from .parts import ERROR
+from ..disk import whole_file
+from .parts import ERROR, KEPT
 
 
 class LineWriter:
@@ -46,15 +46,19 @@ def write_output(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
             Clips without scores are listed in `<name>.errors.csv` beside a file, or in `_errors.csv` in a folder.
         schema: of the tables, with their column of errors.
         tables: are read one at a time.
+
+    Raises:
+        DiskError: where they cannot be written.
     """
     names = [name for name in schema.names if name != ERROR]
     is_file = output.suffix in WRITERS
     errors = output.with_name(f"{output.stem}.errors.csv") if is_file else output / "_errors.csv"
-    part, errors_part = (file.with_name(f".{file.name}.{os.getpid()}") for file in (output, errors))
     plain = pa.schema([schema.field(name) for name in names])
     scored = failed = 0
     with (
+        whole_file(output, KEPT) if is_file else nullcontext() as part,
         closing(WRITERS[output.suffix](part, plain)) if is_file else nullcontext() as writer,
+        whole_file(errors, KEPT) as errors_part,
         open(errors_part, "w", newline="", encoding="utf-8") as stream,
     ):
         lines = csv.writer(stream)
@@ -66,10 +70,6 @@ def write_output(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
                 writer.write(good.replace_schema_metadata(None))
             lines.writerows(zip(bad["file"].to_pylist(), bad[ERROR].to_pylist(), strict=True))
             scored, failed = scored + len(good), failed + len(bad)
-    if is_file:
-        os.replace(part, output)
-    if failed:
-        os.replace(errors_part, errors)
-    else:
-        errors_part.unlink()
+    if not failed:
+        errors.unlink()
     return scored, failed

@@ -1,7 +1,5 @@
 """Scores of an archive on the disk: a file for each shard, whole or not there, so that a killed run can go on."""
 
-import errno
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..disk import whole_file
 from ..runs import read_json, write_json
 
 RECORD = "_predict.json"  # readers of a folder of Parquet pass over what begins so
 ERROR = "error"
+KEPT = "free some room and repeat the command, which goes on after the parts that are there"
 
 
 class Parts:
@@ -49,7 +49,8 @@ class Parts:
                 f"{found.get(changed)!r}; give another --output, or remove that folder."
             )
         if not record.is_file():
-            if folder.is_dir() and any(folder.iterdir()):
+            # what is hidden was half written when something killed an earlier start
+            if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
                 raise ValueError(
                     f"expected an empty or new folder, found other files in {folder}; give another --output."
                 )
@@ -79,22 +80,12 @@ class Parts:
         """Write a shard in one step: of each clip its name, and its probabilities `(labels,)` or why it has none.
 
         Raises:
-            OSError: where the disk is full, saying what is kept.
+            DiskError: where it cannot be written, saying what is kept.
         """
         rows = [self._row(file, found) for file, found in scores]
         table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata({"shard": key})
-        part = self.folder / f".{self.path(number).name}.{os.getpid()}"
-        try:
+        with whole_file(self.path(number), KEPT) as part:
             pq.write_table(table, part)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            if error.errno != errno.ENOSPC:
-                raise
-            raise OSError(
-                f"expected room for scores in {self.folder}, found the disk full; free some and repeat the command, "
-                "which goes on after the parts that are there."
-            ) from error
-        os.replace(part, self.path(number))
 
     def _row(self, file: str, found: np.ndarray | ValueError) -> dict[str, Any]:
         if isinstance(found, ValueError):

@@ -13,9 +13,10 @@ import torch
 from filelock import FileLock
 from tqdm import tqdm
 
+from ..disk import writing
 from .clips import Clip, Shard
 from .outputs import WRITERS, write_output
-from .parts import Parts
+from .parts import KEPT, Parts
 from .scorer import Scorer
 
 
@@ -93,7 +94,7 @@ def predict(
 
     Raises:
         ValueError: for an output that is there, or holds other scores or files.
-        OSError: where the disk is full.
+        DiskError: where the disk is full.
     """
     is_file = output.suffix in WRITERS
     if is_file and output.exists() and share.rank == 0:
@@ -101,7 +102,7 @@ def predict(
     folder = output.with_name(f".{output.name}.parts") if is_file else output
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name.lstrip('.')}.lock"))
-    with lock:
+    with lock, writing(folder.parent, KEPT):
         parts = Parts(folder, settings, scorer.labels)
     count = 0
     for number, shard in enumerate(shards):

@@ -10,6 +10,7 @@ import soundfile
 from ..audio import MAX_RATE, MIN_RATE, BadAudio, resample
 
 BLOCK_SECONDS = 60  # a whole number, so that blocks begin at whole samples of both rates
+REPLACE = "replace the file"
 CONTEXT_SECONDS = 1  # of sound on both sides of a block, which the resampling filter reaches into
 
 
@@ -37,16 +38,18 @@ class Recording:
         try:
             info = soundfile.info(path)
         except soundfile.SoundFileError as error:
-            found = (
-                f"no readable audio ({error.error_string.rstrip('.').lower()})"
-                if path.is_file()
-                else f"no file at {path}"
-            )
-            raise BadAudio(path.name, "WAV, FLAC, OGG, MP3 or another format of libsndfile", found) from error
+            expected = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
+            if not path.is_file():
+                raise BadAudio(path.name, expected, f"no file at {path}", "check the path") from error
+            found = f"no readable audio ({error.error_string.rstrip('.').lower()})"
+            cure = f"where it is a film or of another format: ffmpeg -i {path.name} sound.wav"
+            raise BadAudio(path.name, expected, found, cure) from error
         if not info.frames:
-            raise BadAudio(path.name, "at least one sample", "0 samples")
+            raise BadAudio(path.name, "at least one sample", "0 samples", REPLACE)
         if not MIN_RATE <= info.samplerate <= MAX_RATE:
-            raise BadAudio(path.name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{info.samplerate} Hz")
+            raise BadAudio(
+                path.name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{info.samplerate} Hz", REPLACE
+            )
         return cls(path, info.frames / info.samplerate, info.samplerate)
 
     def blocks(self, rate: int) -> Iterator[np.ndarray]:
@@ -72,8 +75,11 @@ class Recording:
         try:
             channels = file.read(samples, dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            raise BadAudio(self.path.name, "sound that decodes to its end", f"damaged sound ({error})") from error
+            raise BadAudio(
+                self.path.name, "sound that decodes to its end", f"damaged sound ({error})", REPLACE
+            ) from error
         if not np.isfinite(channels).all():
             at = file.tell() / self.sampling_rate
-            raise BadAudio(self.path.name, "finite samples", f"NaN or infinite samples before second {at:.0f}")
+            found = f"NaN or infinite samples before second {at:.0f}"
+            raise BadAudio(self.path.name, "finite samples", found, REPLACE)
         return channels.mean(axis=1)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..disk import whole_file
 from .recordings import Recording
 from .scorer import Scorer
 from .timeline import Windows, find_segments, make_timeline
@@ -20,6 +21,7 @@ def run_timeline(
     min_score: float,
     revision: str | None,
     device: str | None,
+    bf16: bool,
 ) -> int:
     """Say what is heard when; the exit code."""
     for file in outputs:
@@ -28,14 +30,14 @@ def run_timeline(
             raise ValueError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
     windows = Windows(window, hop, gate_db)
     heard = Recording.open(recording)
-    timeline = make_timeline(Scorer(checkpoint, revision, device), heard, windows)
+    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)
     segments = find_segments(timeline, min_seconds, min_score)
     for file in outputs:
-        if file.suffix == ".png":
-            file.parent.mkdir(parents=True, exist_ok=True)
-            timeline_figure(timeline).savefig(file)
-        else:
-            write_timeline(file, timeline, segments)
+        with whole_file(file) as part:
+            if file.suffix == ".png":
+                timeline_figure(timeline).savefig(part)
+            else:
+                write_timeline(part, timeline, segments)
         print(file)
     if not outputs:
         for one in segments:

@@ -51,7 +51,9 @@ def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
     below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], OTHERS), linewidth=0)
     below.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(0, seconds))
     handles, names = below.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), round(width / 1.5)), frameon=False)
+    column = 0.9 + 0.09 * max(map(len, names))  # inches of the longest name with its colour and the gap beside it
+    columns = min(len(names), max(1, int(width / column)))
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 

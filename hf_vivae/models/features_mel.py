@@ -79,7 +79,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
             return_complex=True,
         )  # (batch, bins, frames)
         filters = mel_filters(self.num_mel_bins, self.fft_length // 2 + 1, self.sampling_rate)
-        squares = spectrum.real.square() + spectrum.imag.square()  # without the root that abs() draws
+        squares = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # without the root that abs() draws
         power = filters.T @ squares  # (batch, num_mel_bins, frames)
         decibels = 10 * torch.log10(power.clamp(min=1e-10))
         floor = decibels.amax(dim=(1, 2), keepdim=True) - self.top_db

@@ -118,7 +118,8 @@ def read_space(file: Path) -> Space:
     if not file.is_file():
         raise ValueError(f"expected a search space in {file}, found no file; check --space.")
     try:
-        lines = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        # _Loader is a SafeLoader
+        lines = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
     if not (isinstance(lines, dict) and lines):

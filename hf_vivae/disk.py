@@ -1,0 +1,78 @@
+"""Disks that are full or may not be written to: said in one sentence, whichever library fails on them."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+CACHE_CURE = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command"
+RUN_CURE = "free some room and repeat the command, and the run goes on from its last checkpoint"
+OUTPUT_CURE = "free some room or give another place, and repeat the command"
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+OF_THE_FILE = (errno.EACCES, errno.EPERM)
+NO_ROOM = 2**20  # bytes; torch and libsndfile say only that a write failed, and then less than this is left
+
+
+class DiskError(ValueError):
+    """A folder that cannot be written to; the message says why, and what to do."""
+
+
+@contextmanager
+def writing(folder: Path, cure: str) -> Iterator[None]:
+    """Put into words what keeps a folder from being written to.
+
+    Args:
+        folder: that is written to, perhaps not there yet.
+        cure: what to do.
+
+    Raises:
+        DiskError: for a disk that is full or read-only. Every other error passes as it is.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        found = find_fault(error, folder)
+        if found is None:
+            raise
+        raise DiskError(f"expected a folder to write to, found {folder} ({found}); {cure}.") from error
+
+
+@contextmanager
+def whole_file(path: Path, cure: str = OUTPUT_CURE) -> Iterator[Path]:
+    """Where to write what takes the name of a file once it is whole.
+
+    Args:
+        path: of the file; its folder is made. What is there stays until the new one is whole.
+        cure: what to do where it cannot be written.
+
+    Raises:
+        DiskError: see `writing`.
+    """
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which says what is written
+    with writing(path.parent, cure):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def find_fault(error: Exception, folder: Path) -> str | None:
+    """What is wrong with the disk where that is what an error is about; else None."""
+    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+        return error.strerror
+    if isinstance(error, OSError) and error.errno in OF_THE_FILE:
+        return error.strerror if error.filename and folder in Path(error.filename).parents else None
+    if isinstance(error, OSError) and error.errno is not None:
+        return None
+    return "No space left on device" if _is_full(folder) else None
+
+
+def _is_full(folder: Path) -> bool:
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free < NO_ROOM

@@ -1,0 +1,74 @@
+"""What `hf-vivae` writes on a disk that fills up: one sentence, no half file, and what was there stays."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+from checkpoints_of import write_checkpoint
+from tiny import clips
+
+from hf_vivae.disk import DiskError
+from hf_vivae.inference.commands import run_predict
+from hf_vivae.inference.explain_command import run_explain
+from hf_vivae.inference.export_command import run_export
+from hf_vivae.inference.timeline_command import run_timeline
+
+RATE = 44100
+
+
+def predict(checkpoint: str, clip: Path, output: Path) -> None:
+    run_predict(checkpoint, [str(clip)], output, None, "train", None, None, None, None, False)
+
+
+def timeline(checkpoint: str, clip: Path, output: Path) -> None:
+    run_timeline(checkpoint, clip, [output], 1.0, 0.25, 40.0, 0.0, 0.0, None, None, False)
+
+
+def explain(checkpoint: str, clip: Path, output: Path) -> None:
+    run_explain(checkpoint, clip, output, "occlusion", None, None, None)
+
+
+def export(checkpoint: str, clip: Path, output: Path) -> None:
+    run_export(checkpoint, output, True, None)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    return str(write_checkpoint(tmp_path_factory.mktemp("checkpoint")))
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (predict, "scores.csv"),
+        (predict, "scores.parquet"),
+        (timeline, "said.json"),
+        (timeline, "said.png"),
+        (explain, "why.png"),
+        (explain, "why.npz"),
+        (export, "onnx"),
+    ],
+)
+def test_a_full_disk_is_said_in_one_sentence_and_the_command_can_be_repeated(
+    command: Callable, name: str, checkpoint, make_disk, tmp_path
+):
+    if command is export:
+        pytest.importorskip("onnxruntime")
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, clips(RATE, 1)[0], RATE)
+    disk = make_disk(4096)
+    (disk.folder / "earlier").write_bytes(b"kept")
+    disk.fill(leave=0)
+    with pytest.raises(
+        DiskError, match=rf"^expected a folder to write to, found {re.escape(str(disk.folder))}.*; free s"
+    ):
+        command(checkpoint, clip, disk.folder / name)
+    output = disk.folder / name
+    assert not output.is_file()
+    assert not list(output.glob("*.onnx"))
+    assert (disk.folder / "earlier").read_bytes() == b"kept"
+    disk.make_room()
+    command(checkpoint, clip, output)
+    assert next(output.rglob("*.onnx")).stat().st_size if command is export else output.stat().st_size

@@ -1,0 +1,20 @@
+"""The flags that say which clips: what they load, warn of and keep."""
+
+import logging
+
+from hf_vivae.corpus_arguments import CorpusArguments
+from hf_vivae.flags import parse_flags
+
+
+def test_they_load_what_they_say_and_warn_of_what_is_missing(tiny_vivae, caplog):
+    arguments = parse_flags(CorpusArguments, ["--data_dir", str(tiny_vivae), "--allow_partial"], "")
+    with caplog.at_level(logging.WARNING):
+        corpus = arguments.load()
+    assert len(corpus.dataset) == 48
+    assert f"{len(corpus.problems)} files are left out or missing: " in caplog.text
+    assert f"; and {len(corpus.problems) - 5} more" in caplog.text
+
+
+def test_the_folder_is_kept_as_an_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert CorpusArguments(data_dir="here").data_dir == str(tmp_path / "here")
