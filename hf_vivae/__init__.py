@@ -3,11 +3,13 @@
 Importing this package registers its models and feature extractors with the library's Auto classes.
 """
 
-from .classifier import load_classifier
-from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
-from .models import MODELS, build_feature_extractor, build_model
-from .splits import PROTOCOLS, Fold, make_folds
-from .version import __version__
+from .version import __version__, explained_imports
+
+with explained_imports():
+    from .classifier import load_classifier
+    from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
+    from .models import MODELS, build_feature_extractor, build_model
+    from .splits import PROTOCOLS, Fold, make_folds
 
 __all__ = [
     "EMOTIONS",

@@ -1,3 +1,95 @@
-"""The version of the package, importable without importing anything else."""
+"""The version of this package, and whether the packages with compiled libraries that it needs fit each other.
+
+Their metadata do not say so: torchaudio pins no torch, so that pip installs pairs whose import raises, and
+transformers hides the reason ("Could not import module 'Trainer'").
+"""
+
+import importlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
 
 __version__ = "0.1.0"
+
+# package -> what is imported of it to see whether it loads; each needs those before it
+COMPILED = {
+    "torch": "torch",
+    "torchaudio": "torchaudio",
+    "torchvision": "torchvision",
+    "transformers": "transformers.pipelines",
+}
+
+
+class BrokenEnvironment(ImportError):
+    """Packages of this environment are absent, or do not load beside each other.
+
+    Args:
+        found: the installed versions, and what does not load.
+        command: the shell command that installs versions that do.
+    """
+
+    def __init__(self, found: str, command: str) -> None:
+        super().__init__(f"expected packages that load beside each other, found {found}; repair with: {command}")
+        self.found, self.command = found, command
+
+
+@contextmanager
+def explained_imports() -> Iterator[None]:
+    """Turn what broken packages raise while they are imported into `BrokenEnvironment`.
+
+    A program that does not catch it ends with that sentence alone and exit code 1.
+
+    Raises:
+        BrokenEnvironment: where torch, torchaudio, torchvision or transformers is absent or does not load.
+    """
+    try:
+        for name in COMPILED:  # some are imported late, after hours of training
+            if find_spec(name) is None:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        yield
+    except Exception as error:
+        broken = _find_broken()
+        if broken is None:
+            raise
+        sys.excepthook = _print_sentence
+        raise broken from error
+
+
+def _find_broken() -> BrokenEnvironment | None:
+    for name, module in COMPILED.items():
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            versions = [f"{package} {_installed_version(package)}" for package in COMPILED]
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            found = f"{', '.join(versions[:-1])} and {versions[-1]}, of which {name} does not load ({reason[:200]})"
+            return BrokenEnvironment(found, _repair_command())
+    return None
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _repair_command() -> str:
+    """Return the command that installs the tested versions, which are in the clone or where the wheel puts them."""
+    files = (Path(__file__).parents[1] / "constraints.txt", Path(sys.prefix, "share", "hf_vivae", "constraints.txt"))
+    tested = next((["-c", str(file)] for file in files if file.is_file()), [])
+    # also versions as tested may not load, of a local build or cut while they were downloaded
+    return shlex.join([sys.executable, "-m", "pip", "install", "--force-reinstall", *COMPILED, *tested])
+
+
+def _print_sentence(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(error, BrokenEnvironment):
+        sys.__excepthook__(kind, error, trace)
+    elif os.environ.get("RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr)

@@ -40,7 +40,11 @@ def find_all() -> Iterator[Finding]:
     """Everything that is looked at, one by one."""
     yield Finding("python", f"{platform.python_version()} on {platform.platform()}")
     yield from find_packages()
-    for name, look in (("torch", find_device), ("hf_vivae", find_package), ("cache", find_cache), ("hub", find_hub)):
+    package = list(_guarded("hf_vivae", find_package))
+    yield from package
+    if any(finding.needed for finding in package):
+        return  # the rest is looked at through the package
+    for name, look in (("torch", find_device), ("cache", find_cache), ("hub", find_hub)):
         yield from _guarded(name, look)
 
 
@@ -48,8 +52,11 @@ def _guarded(name: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
     try:
         yield from look()
     except Exception as error:  # whatever breaks an import is what this report is for
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Finding(name, said[:200], "install the package anew in an environment of its own (README, Start)", True)
+        found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        cure = "install the package anew in an environment of its own (README, Start)"
+        if hasattr(error, "command"):  # of BrokenEnvironment, whose module cannot be imported where it is raised
+            found, cure = error.found, error.command
+        yield Finding(name, found, cure, needed=True)
 
 
 def find_packages() -> Iterator[Finding]:
@@ -86,9 +93,8 @@ def _version(name: str) -> str | None:
 
 
 def find_device() -> Iterator[Finding]:
-    """What models run on, and whether torch and torchaudio fit each other, which only their import tells."""
+    """What models run on."""
     torch = importlib.import_module("torch")
-    importlib.import_module("torchaudio")
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if not torch.cuda.is_available():
         yield Finding("device", f"cpu ({cores}); no GPU that torch can use")

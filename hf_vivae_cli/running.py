@@ -11,9 +11,8 @@ def guarded(command: str, *arguments: Any) -> NoReturn:
 
     Errors that the package has put into words leave no trace.
     """
-    from transformers.utils import logging
-
-    from hf_vivae.flags import run_script
+    from hf_vivae.flags import run_script  # first: it puts into words what does not load
+    from transformers.utils import logging  # isort: skip
 
     logging.disable_progress_bar()  # of the loading of weights, which takes a moment
 

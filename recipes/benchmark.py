@@ -36,6 +36,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+
+# isort: split
 import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, set_seed

@@ -26,6 +26,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+
+# isort: split
 import torch
 from torch.utils.benchmark import Timer
 from tqdm.auto import tqdm

@@ -19,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+
+# isort: split
 import numpy as np
 import torch
 from tqdm.auto import tqdm
