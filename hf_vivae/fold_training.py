@@ -82,6 +82,7 @@ def _train(
     parts = fold_parts(fold, run.select_on)
     setup = set_up(run, args, prepared, parts, checkpoint)
     trainer = make_trainer(run, args, prepared, parts, setup)
+    setattr(setup.model.config, runs.CORPUS_FIELD, prepared.corpus.name)
     if args.should_save:
         runs.write_json(folder / "run.json", record)
     if publisher:

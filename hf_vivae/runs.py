@@ -30,6 +30,7 @@ RUN_FILES = (
     "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",
 )  # fmt: skip
 WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
+CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of the corpus that trained it
 
 
 def write_text(path: Path, text: str) -> None:

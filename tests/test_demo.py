@@ -1,8 +1,10 @@
 """The web page: through a real browser what its users see, and without one what its parts say."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hf_vivae.corpus import EMOTIONS
-from hf_vivae.inference.demo import build_demo, launch, write_examples
+from hf_vivae.inference.demo import ORIGINS, _answer, build_demo, launch, write_examples
 from hf_vivae.inference.scorer import Scorer
+from hf_vivae.runs import CORPUS_FIELD
 
 RATE = 44100
 SECONDS = 120  # that a page may take on a busy machine
@@ -30,7 +33,14 @@ browser_test = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+    return with_corpus(write_checkpoint(tmp_path_factory.mktemp("checkpoint")), "synthetic")
+
+
+def with_corpus(checkpoint: Path, name: Any) -> Path:
+    """The checkpoint, as a training on that corpus leaves it."""
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, CORPUS_FIELD: name}))
+    return checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +99,7 @@ class TestAClipOnThePage:
         assert shown == pytest.approx(dict(zip(scorer.labels, scores.tolist(), strict=True)), abs=1e-4)
         assert len(shown) == len(EMOTIONS)
         assert "not calibrated" in bars(browser).text
+        assert "Trained on synthetic clips" in bars(browser).text
         pictures = 2 if long else 1
         WebDriverWait(browser, SECONDS).until(
             lambda page: sum(one.size["height"] > 50 for one in page.find_elements(By.CSS_SELECTOR, "img")) >= pictures
@@ -123,6 +134,12 @@ class TestABadFileOnThePage:
 class TestThePage:
     pytestmark = browser_test
 
+    def test_says_before_any_clip_what_its_checkpoint_learnt_from(self, opened):
+        browser, width, name = opened
+        WebDriverWait(browser, SECONDS).until(lambda page: "Trained on synthetic clips" in bars(page).text)
+        assert "Drop, pick or record" in bars(browser).text
+        save_whole_page(browser, width, SHOTS / f"{name}-opened.png")
+
     def test_is_used_with_the_keyboard_alone(self, opened):
         browser, _, _ = opened
         await_elements(browser, "input[type=file]")
@@ -147,3 +164,26 @@ def test_examples_are_a_clip_of_each_emotion(tmp_path):
     files = write_examples(tmp_path)
     assert [file.stem for file in files] == [f"synthetic_{emotion}" for emotion in EMOTIONS]
     assert all(soundfile.info(file).samplerate == RATE for file in files)
+
+
+@pytest.mark.parametrize("name", [*ORIGINS, ["synthetic"], None], ids=str)
+def test_an_answer_says_what_the_checkpoint_learnt_from(name, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "checkpoint")
+    if name is not None:
+        with_corpus(checkpoint, name)
+    sentence = ORIGINS.get(str(name), "does not say what it was trained on")
+    for clip in (None, str(write_examples(tmp_path)[0])):
+        assert sentence in _answer(clip, str(checkpoint))[0]
+
+
+def test_a_checkpoint_of_an_earlier_commit_says_it_in_its_run_folder(tmp_path):
+    checkpoint = write_checkpoint(tmp_path)
+    (checkpoint / "run.json").write_text(json.dumps({"corpus": {"name": "noise"}}))
+    assert ORIGINS["noise"] in _answer(None, str(checkpoint))[0]
+
+
+@pytest.mark.parametrize(("seconds", "length"), [(600.4, "10:01"), (601, "10:01"), (660, "11:00"), (3725, "62:05")])
+def test_a_recording_that_is_too_long_is_told_its_length(seconds, length, checkpoint, tmp_path):
+    soundfile.write(tmp_path / "long.flac", np.zeros(round(seconds * 1000), np.int16), 1000)
+    answer = _answer(str(tmp_path / "long.flac"), str(checkpoint))[0]
+    assert f"expected up to 10:00 minutes, found {length}; hf-vivae timeline takes recordings" in answer

@@ -1,5 +1,6 @@
 """A web page that labels a clip: dropped, picked or recorded. It is served by this machine."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -31,9 +32,18 @@ KEPT_SECONDS = 300  # for how long a file stays that was dropped or recorded: as
 SWEEP_SECONDS = 60  # how often older ones are looked for
 LIMITS = (
     "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
-    "Its labels are what actors meant to portray, and nothing that could be read off a person. It must not decide on "
-    "people."
+    "A label is nothing that could be read off a person. The model must not decide on people."
 )
+# corpus -> what the page says of a checkpoint trained on it
+ORIGINS = {
+    "synthetic": "Trained on synthetic clips, which a program made. It has never heard a human voice, and what it "
+    "answers to one means nothing.",
+    "noise": "Trained on white noise, as a control. Nothing that it answers means anything.",
+    "vivae": "Trained on VIVAE, in which eleven speakers portray emotions (CC BY-NC 4.0: no commercial use).",
+    "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
+    "folder": "Trained on clips of whoever made this checkpoint, of which it says no more.",
+}
+GENERATED = ("synthetic", "noise")
 CSS = """
 .bars { display: grid; gap: .45rem .7rem; align-items: center; }
 .bars { grid-template-columns: minmax(6rem, max-content) 1fr 3.2rem; }
@@ -42,7 +52,7 @@ CSS = """
 .bars .best { font-weight: 700; }
 .bars + p { margin-top: .8rem; }
 .matplotlib img { max-width: min(100%, 820px); margin: auto; }
-.message { border-left: 4px solid #D55E00; padding: .5rem .8rem; }
+.message { border-left: 4px solid #D55E00; padding: .5rem .8rem; margin: .8rem 0; }
 footer { display: none !important; }
 """
 
@@ -75,7 +85,9 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
         timeline = gradio.Plot(label="What is heard when", show_label=False, visible=False)
         segments = gradio.HTML(visible=False, elem_id="segments")
         outputs = [bars, picture, timeline, segments]
-        gradio.on([sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private")
+        gradio.on(
+            [page.load, sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private"
+        )
     return page
 
 
@@ -139,15 +151,16 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
     import gradio
 
     hidden = gradio.update(value=None, visible=False)
-    if path is None:
-        return _message("Drop, pick or record a clip."), hidden, hidden, hidden
     try:
         scorer = scorer_of(checkpoint)
+        if path is None:
+            return _message("Drop, pick or record a clip.") + _origin(scorer), hidden, hidden, hidden
         recording = Recording.open(Path(path))
         if recording.seconds > LONGEST:
+            minutes, seconds = divmod(math.ceil(recording.seconds), 60)
             raise ValueError(
-                f"expected up to {LONGEST / 60:g} minutes, found {recording.seconds / 60:.0f}; hf-vivae timeline "
-                "takes recordings of any length."
+                f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
+                "recordings of any length."
             )
         samples, rate = scorer.hear(path), scorer.sampling_rate
         (scores,) = scorer.score([{"array": samples[: round(rate * LONGEST_CLIP)], "sampling_rate": rate}])
@@ -178,7 +191,14 @@ def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
         note = f"Calibrated on validation clips (temperature {scorer.temperature:.2f})."
     if cut is not None:
         note = f"This model hears the first {cut:.1f} s of a clip. {note}"
-    return f'<div class="bars">{rows}</div><p>{note}</p>'
+    return f'<div class="bars">{rows}</div>{_origin(scorer)}<p>{note}</p>'
+
+
+def _origin(scorer: Scorer) -> str:
+    """What the checkpoint learnt from, so that nobody takes one of generated clips for one of people."""
+    corpus = str(scorer.training_corpus)
+    text = ORIGINS.get(corpus, "This checkpoint does not say what it was trained on.")
+    return _message(text) if corpus in GENERATED else f"<p>{text}</p>"
 
 
 def _segments(timeline: Timeline) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from transformers import PreTrainedConfig
 
 from ..adapting import weights_digest
 from ..calibration import temperature_of
@@ -21,6 +22,7 @@ from ..corpus.schema import check_choice
 from ..cpu import speed_up
 from ..extractors import extract_features
 from ..loading import LONGEST_INPUT
+from ..runs import CORPUS_FIELD, read_json
 
 LONGEST_CLIP = 60.0  # seconds; what lasts longer is a recording
 CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
@@ -62,6 +64,7 @@ class Scorer:
         config = self._pipeline.model.config
         self.labels = [config.id2label[number] for number in range(config.num_labels)]
         self.temperature = temperature_of(config)
+        self.training_corpus = training_corpus(folder, config)
         self.sampling_rate = self._pipeline.feature_extractor.sampling_rate  # in Hz, which arrays are best given at
         self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
         self.batch_size = batch_size or BATCH_SIZES.get(self.model.device.type, 32)
@@ -133,6 +136,17 @@ class Scorer:
         scores = logits.softmax(dim=-1).cpu().numpy()
         not_finite = ValueError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
         return [row if np.isfinite(row).all() else not_finite for row in scores]
+
+
+def training_corpus(folder: Path, config: PreTrainedConfig) -> str | None:
+    """Return the name of the corpus that a checkpoint was trained on, or None where it is not known.
+
+    Checkpoints of earlier commits say it only in the `run.json` of their run folder.
+    """
+    record = folder / "run.json"
+    if hasattr(config, CORPUS_FIELD) or not record.is_file():
+        return getattr(config, CORPUS_FIELD, None)
+    return read_json(record).get("corpus", {}).get("name")
 
 
 def _check_length(sound: Any) -> None:
