@@ -32,9 +32,7 @@ ENCODERS = {
         "Wav2Vec2FeatureExtractor",
     ),
     "data2vec": ("Data2VecAudioConfig", {**WAVEFORM, "num_conv_pos_embeddings": 3}, "Wav2Vec2FeatureExtractor"),
-    "conformer": (  # its kernel of 31 over 16 channels never ends in float16 on processors with AVX512-FP16 (oneDNN)
-        "Wav2Vec2ConformerConfig", WAVEFORM | {"conv_depthwise_kernel_size": 7}, "Wav2Vec2FeatureExtractor",
-    ),
+    "conformer": ("Wav2Vec2ConformerConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "squeezed": ("SEWConfig", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "w2v-bert": ("Wav2Vec2BertConfig", {**SMALL, "feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor"),
     "whisper": ("WhisperConfig", WHISPER, "WhisperFeatureExtractor"),
