@@ -1,4 +1,4 @@
-"""`constraints.txt` has one exact version of everything that is installed, on each system and Python that README names."""
+"""`constraints.txt` has one exact version of everything that is installed, on each system and Python."""
 
 import tomllib
 
