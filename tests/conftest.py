@@ -21,18 +21,19 @@ os.environ |= {
 
 from collections import defaultdict  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
+from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-import soundfile  # noqa: E402
-from dataset_repos import write_all  # noqa: E402
-from loopback_hub.server import HubServer  # noqa: E402
-from resolving import Client  # noqa: E402
-from vivae_copies import CLIP, NAMES  # noqa: E402
 
-from hf_vivae.corpus import EMOTIONS, INTENSITIES, Corpus, read_vivae  # noqa: E402
-from hf_vivae.corpus.vivae import read_manifest  # noqa: E402
+# the first process of pytest loads this file and runs no test: what takes seconds to import is imported by fixtures
+if TYPE_CHECKING:
+    from loopback_hub.server import HubServer
+    from resolving import Client
+
+    from hf_vivae.corpus import Corpus
 
 RATE = 44100
 
@@ -48,6 +49,11 @@ def tone(emotion: int, speaker: int, rng: np.random.Generator) -> np.ndarray:
 @pytest.fixture(scope="session")
 def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `full_set/`: two takes of 4 speakers and 6 emotions, 48 of VIVAE's names."""
+    import soundfile
+
+    from hf_vivae.corpus import EMOTIONS, INTENSITIES
+    from hf_vivae.corpus.vivae import read_manifest
+
     root = tmp_path_factory.mktemp("tiny_vivae")
     (root / "full_set").mkdir()
     takes = defaultdict(list)
@@ -65,6 +71,8 @@ def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def whole_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All 1085 names, with a very short sound in each."""
+    from vivae_copies import CLIP, NAMES
+
     folder = tmp_path_factory.mktemp("whole") / "VIVAE" / "full_set"
     folder.mkdir(parents=True)
     for name in NAMES:
@@ -80,30 +88,65 @@ def broken_vivae(whole_vivae: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset_repos(tiny_vivae: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Corpus, Path]]:
+def dataset_repos(tiny_vivae: Path, tmp_path_factory: pytest.TempPathFactory) -> "dict[str, tuple[Corpus, Path]]":
     """Corpora by name, each with its dataset repository."""
+    from dataset_repos import write_all
+
+    from hf_vivae.corpus import read_vivae
+
     return write_all(read_vivae(tiny_vivae, allow_partial=True), tmp_path_factory.mktemp("repos"))
 
 
-@pytest.fixture(scope="module")
-def quick_garbage() -> Iterator[None]:
-    """A search collects garbage after each trial, and that of all imports takes longer than a tiny model."""
+@pytest.fixture(scope="session", autouse=True)
+def quick_garbage_collection() -> None:
+    """Studies and searches collect garbage after each training; among all imports that takes longer than one."""
+    gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
+
+
+@contextmanager
+def _without_pictures() -> Iterator[None]:
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    def save(self: Figure, file: Path, **kwargs) -> None:
+        Image.new("RGB", (1, 1)).save(file, format="png")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def no_pictures() -> Iterator[None]:
+    """Figures are made and not drawn, which takes longer than to train a tiny model: for files that look at none."""
+    with _without_pictures():
+        yield
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """The same for a test of a file in which others look at pictures."""
+    with _without_pictures():
+        yield
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Client]":
     """A process that resolves checkpoints, and a Hub of its own."""
+    from loopback_hub.server import HubServer
+    from resolving import Client
+
     with HubServer() as hub:
         client = Client(hub, tmp_path_factory.mktemp("home"))
         yield client
         client.process.communicate()
 
 
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    """A Hub on loopback for the tests of a file; clients run in processes with the variables of its `environment`."""
+@pytest.fixture(scope="session")
+def hub() -> "Iterator[HubServer]":
+    """A Hub on loopback, on which each test has repositories of its own; clients have its `environment`."""
+    from loopback_hub.server import HubServer
+
     with HubServer() as server:
         yield server

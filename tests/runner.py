@@ -2,11 +2,10 @@
 
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from forks import run_forked
 from loopback_hub.server import WRITE_TOKEN, HubServer
 from tiny import CONFIGS
 
@@ -79,11 +78,10 @@ def script(path: Path) -> Any:
     return module
 
 
-def push(hub: HubServer, home: Path, argvs: list, token: str | None = WRITE_TOKEN) -> list[str]:
+def push(hub: HubServer, argvs: list, token: str | None = WRITE_TOKEN) -> list[str]:
     """What the script says to each command line, in one new process; a dictionary sets variables of it."""
-    command = [sys.executable, "-c", PUSH, str(ROOT / "recipes" / "push.py")]
-    done = subprocess.run(
-        command, input=json.dumps(argvs), capture_output=True, text=True, env=hub.environment(home, token)
+    done = run_forked(
+        [ROOT / "recipes" / "push.py"], code=PUSH, input=json.dumps(argvs), env=hub.environment(hub.home, token)
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

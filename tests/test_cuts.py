@@ -18,6 +18,8 @@ from hf_vivae.audio import load
 from hf_vivae.runs import read_predictions
 from hf_vivae.trainer import VivaeTrainer
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 CUT = ["--max_seconds", "0.25"]
 FAST = ["--learning_rate", "1e-2", "--max_steps", "3"]
 

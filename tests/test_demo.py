@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hf_vivae.corpus import EMOTIONS
-from hf_vivae.inference.demo import ORIGINS, _answer, build_demo, launch, write_examples
+from hf_vivae.inference.demo import ORIGINS, _answer, _origin, build_demo, launch, write_examples
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.runs import CORPUS_FIELD
 
@@ -167,13 +168,16 @@ def test_examples_are_a_clip_of_each_emotion(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*ORIGINS, ["synthetic"], None], ids=str)
-def test_an_answer_says_what_the_checkpoint_learnt_from(name, tmp_path):
-    checkpoint = write_checkpoint(tmp_path / "checkpoint")
-    if name is not None:
-        with_corpus(checkpoint, name)
-    sentence = ORIGINS.get(str(name), "does not say what it was trained on")
+def test_what_a_checkpoint_learnt_from_is_said_and_marked_where_nobody_is_heard(name):
+    said = _origin(SimpleNamespace(training_corpus=name))
+    assert ORIGINS.get(str(name), "does not say what it was trained on") in said
+    assert ('class="message"' in said) == (name in ("synthetic", "noise"))
+
+
+def test_an_answer_says_what_the_checkpoint_learnt_from(tmp_path):
+    checkpoint = with_corpus(write_checkpoint(tmp_path / "checkpoint"), "vivae")
     for clip in (None, str(write_examples(tmp_path)[0])):
-        assert sentence in _answer(clip, str(checkpoint))[0]
+        assert ORIGINS["vivae"] in _answer(clip, str(checkpoint))[0]
 
 
 def test_a_checkpoint_of_an_earlier_commit_says_it_in_its_run_folder(tmp_path):

@@ -19,6 +19,8 @@ from hf_vivae.habits import ReportHabits
 from hf_vivae.scoring import report_scores
 from hf_vivae.splits import PARTS, PROTOCOLS, Fold, make_folds
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 ROWS = read_manifest()
 FILES = [row["file_name"] for row in ROWS]
 # A session: one speaker's takes of one emotion at one intensity. Its clips sound alike, as recordings of one

@@ -51,6 +51,13 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    """A Hub of which nobody else has asked anything."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """`client(program, **variables)` is the `result` of a program that uses huggingface_hub against the server."""
     environment = hub.environment(tmp_path_factory.mktemp("home"), WRITE_TOKEN)

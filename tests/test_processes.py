@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from encoders import write_encoder
+from forks import Fork, run_forked
 from runner import TRAIN, encoder_flags, flags, run
 from safetensors.torch import load_file
 
 from hf_vivae.flags import run_script
 
 LAUNCHERS = {
-    "python": [sys.executable],
     "accelerate": [sys.executable, "-m", "accelerate.commands.launch"],
     "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
 }
@@ -103,15 +103,15 @@ def test_two_processes_hear_the_augmented_clips_of_one(tiny_vivae, tmp_path):
 def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp_path):
     more = ["--num_train_epochs", "12", "--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [16]})]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    launch("python", flags(tiny_vivae, whole, "mlp", *more))
-    argv = [sys.executable, str(TRAIN), *flags(tiny_vivae, killed, "mlp", *more)]
-    process = subprocess.Popen(argv, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_forked([TRAIN, *flags(tiny_vivae, whole, "mlp", *more)], check=True)
+    argv = flags(tiny_vivae, killed, "mlp", *more)
+    process = Fork([TRAIN, *argv])
     while process.poll() is None and not list(killed.glob("S01/checkpoint-*/trainer_state.json")):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "killed in the middle, not after the end"
     assert not (killed / "S01" / "results.json").exists()
-    launch("python", flags(tiny_vivae, killed, "mlp", *more))
+    run_forked([TRAIN, *argv], check=True)
     one, other = (load_file(folder / "S01" / "model.safetensors") for folder in (whole, killed))
     torch.testing.assert_close(other, one, atol=0, rtol=0)
     assert logits_by_file(whole / "S01") == logits_by_file(killed / "S01")
@@ -132,10 +132,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp
     ],
 )
 def test_a_users_mistake_ends_in_one_sentence(argv, sentence, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(TRAIN), *argv, "--output_dir", str(tmp_path)],
-        capture_output=True, text=True, check=False, env=ENVIRONMENT,
-    )  # fmt: skip
+    done = run_forked([TRAIN, *argv, "--output_dir", tmp_path])
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(sentence)
     assert "Traceback" not in done.stderr

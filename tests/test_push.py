@@ -17,6 +17,7 @@ import pytest
 import torch
 from bare_environment import make_bare_environment
 from encoders import write_encoder
+from forks import Fork, run_forked
 from huggingface_hub import ModelCard
 from loopback_hub.server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
 from runner import ROOT, encoder_flags, flags, push, run, script
@@ -71,7 +72,7 @@ def folders(tiny_vivae, tmp_path_factory) -> dict[str, Path]:
 def pushed(hub, folders, tmp_path_factory) -> dict[str, str]:
     """What the script printed of each model; all are at `tester/<name>`."""
     argvs = [[str(folder), "--repo", f"tester/{name}", "--yes"] for name, folder in folders.items()]
-    return dict(zip(folders, push(hub, tmp_path_factory.mktemp("home"), argvs), strict=True))
+    return dict(zip(folders, push(hub, argvs), strict=True))
 
 
 def load(hub: HubServer, home: Path, python: Path, wanted: dict, waves: Path, *allowed: str) -> dict:
@@ -133,10 +134,7 @@ def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, fol
         "for auto in (AutoModelForAudioClassification, AutoFeatureExtractor):\n"
         "    auto.from_pretrained(sys.argv[1]).push_to_hub('tester/direct', private=True)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, folders["vit-8-23"] / "S01"], capture_output=True, text=True,
-        env=hub.environment(tmp_path, WRITE_TOKEN),
-    )  # fmt: skip
+    done = run_forked([folders["vit-8-23"] / "S01"], code=program, env=hub.environment(hub.home, WRITE_TOKEN))
     assert done.returncode == 0, done.stderr
     files = [row["file"] for row in unheard(folders["vit-8-23"])]
     wanted = {"tester/direct": ({"trust_remote_code": True}, files)}
@@ -154,10 +152,9 @@ def test_vit_base_loads_where_there_is_timm_as_well(hub, pushed, folders, waves,
 def test_where_the_package_is_no_model_needs_consent(hub, pushed, folders, waves, tmp_path):
     program = f"import hf_vivae\n{LOAD}"
     wanted = {f"tester/{name}": ({}, [row["file"] for row in unheard(folder)]) for name, folder in folders.items()}
-    done = subprocess.run(
-        [sys.executable, "-c", program, waves, "hf_vivae", "torchaudio", "timm", "datasets", "soundfile"],
-        input=json.dumps(wanted), capture_output=True, text=True, cwd=tmp_path,
-        env=hub.environment(tmp_path, WRITE_TOKEN),
+    done = run_forked(
+        [waves, "hf_vivae", "torchaudio", "timm", "datasets", "soundfile"], code=program, input=json.dumps(wanted),
+        cwd=tmp_path, env=hub.environment(hub.home, WRITE_TOKEN),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for name, found in json.loads(done.stdout.splitlines()[-1]).items():
@@ -196,10 +193,8 @@ def test_the_lines_of_every_card_run(hub, pushed, folders, tiny_vivae, tmp_path)
     program = "import json, re, sys\nfor block in json.load(sys.stdin):\n    exec(block, {})\n    print('ran')"
     lines = [block for card in cards for block in re.findall(r"```python\n(.*?)```", card, re.DOTALL)]
     assert len(lines) == 2 * len(folders)
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=json.dumps(lines), capture_output=True, text=True, cwd=tmp_path,
-        env=hub.environment(tmp_path / "home", WRITE_TOKEN),
-    )  # fmt: skip
+    environment = hub.environment(hub.home, WRITE_TOKEN)
+    done = run_forked([], code=program, input=json.dumps(lines), cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     printed = done.stdout.split("ran\n")[:-1]
     for one, other in zip(printed[::2], printed[1::2], strict=True):  # the library's pipeline, and ours
@@ -210,7 +205,7 @@ def test_the_lines_of_every_card_run(hub, pushed, folders, tiny_vivae, tmp_path)
 
 def test_without_yes_nothing_is_sent(hub, folders, tmp_path):
     before = len(hub.log)
-    (printed,) = push(hub, tmp_path, [[str(folders["mlp"]), "--repo", "tester/shown"]], token=None)
+    (printed,) = push(hub, [[str(folders["mlp"]), "--repo", "tester/shown"]], token=None)
     assert hub.log[before:] == []
     assert printed.startswith("tester/shown (model, private)\n")
     assert "\nREADME.md\n\n---\n" in printed
@@ -220,7 +215,7 @@ def test_without_yes_nothing_is_sent(hub, folders, tmp_path):
 def test_a_push_is_repeated_updated_and_pinned(hub, folders, waves, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/again", "--yes", "--public"]
     other = [str(folders["logistic-regression"]), *argv[1:]]
-    once, again, changed = push(hub, tmp_path, [argv, argv, other])
+    once, again, changed = push(hub, [argv, argv, other])
     assert again == once != changed, "the same commit"
     repo = hub.store.repos["model", "tester/again"]
     assert not repo.private
@@ -230,10 +225,8 @@ def test_a_push_is_repeated_updated_and_pinned(hub, folders, waves, tmp_path):
         "print(json.dumps([type(hf_vivae.load_classifier('tester/again', revision=one).model).__name__ "
         "for one in json.loads(sys.argv[1])]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps([first, "main", None, first])], capture_output=True, text=True,
-        env=hub.environment(tmp_path / "home", WRITE_TOKEN), cwd=tmp_path,
-    )  # fmt: skip
+    commits = json.dumps([first, "main", None, first])
+    done = run_forked([commits], code=program, cwd=tmp_path, env=hub.environment(hub.home, WRITE_TOKEN))
     assert done.returncode == 0, done.stderr
     mlp, regression = "MLPForAudioClassification", "LogisticRegressionForAudioClassification"
     assert json.loads(done.stdout.splitlines()[-1]) == [mlp, regression, regression, mlp]
@@ -244,10 +237,7 @@ def test_a_push_that_is_killed_leaves_nothing_half_and_can_be_repeated(hub, fold
     argv = [str(folder), "--repo", "tester/killed", "--yes"]
     fault = Fault("PUT", "", "request", times=99, after=1000)
     hub.faults.append(fault)
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "recipes" / "push.py"), *argv], env=hub.environment(tmp_path, WRITE_TOKEN),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = Fork([ROOT / "recipes" / "push.py", *argv], env=hub.environment(hub.home, WRITE_TOKEN))
     while fault.times == 99:
         assert process.poll() is None
         time.sleep(0.05)
@@ -256,7 +246,7 @@ def test_a_push_that_is_killed_leaves_nothing_half_and_can_be_repeated(hub, fold
     fault.times = 0
     assert "model.safetensors" not in hub.store.paths("tester/killed")
     assert "README.md" not in hub.store.paths("tester/killed")
-    (printed,) = push(hub, tmp_path, [argv])
+    (printed,) = push(hub, [argv])
     assert "pushed      " in printed
     weights = hub.store.read("tester/killed", "model.safetensors")
     assert weights == (folder / "S01" / "model.safetensors").read_bytes()
@@ -277,7 +267,7 @@ def test_a_busy_hub_and_dropped_connections_are_asked_again(hub, folders, tmp_pa
     ]  # fmt: skip
     hub.faults.extend(faults)
     folder = with_new_weights(folders["mlp"], tmp_path / "run")
-    (printed,) = push(hub, tmp_path, [[str(folder), "--repo", "tester/busy", "--yes"]])
+    (printed,) = push(hub, [[str(folder), "--repo", "tester/busy", "--yes"]])
     assert "pushed      " in printed
     assert [fault.times for fault in faults] == [0] * len(faults)
     assert "model.safetensors" in hub.store.paths("tester/busy")
@@ -287,7 +277,7 @@ def test_a_token_that_may_not_write_is_told_so(hub, folders, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/refused", "--yes"]
     others = [argv[0], "--repo", "else/where", "--yes"]
     refused, unknown, elsewhere = push(
-        hub, tmp_path, [argv, {"HF_TOKEN": "hf_wrong"}, argv, {"HF_TOKEN": WRITE_TOKEN}, others], READ_TOKEN
+        hub, [argv, {"HF_TOKEN": "hf_wrong"}, argv, {"HF_TOKEN": WRITE_TOKEN}, others], READ_TOKEN
     )
     assert refused == (
         "error: expected a token that may write to tester/refused, found one that may not; give it that right, or "
@@ -307,17 +297,14 @@ def test_a_checkpoint_with_a_pickle_is_neither_pushed_nor_loaded(hub, folders, t
         if file.is_file() and file.suffix != ".safetensors":
             (folder / file.name).write_bytes(file.read_bytes())
     torch.save({}, folder / "pytorch_model.bin")
-    (answer,) = push(hub, tmp_path, [[str(folder), "--repo", "tester/pickled", "--yes"]])
+    (answer,) = push(hub, [[str(folder), "--repo", "tester/pickled", "--yes"]])
     assert re.search(r"^error: expected .* found no model.safetensors; .*pickled weights are not pushed", answer)
     program = (
         "import sys, hf_vivae\nfrom huggingface_hub import HfApi\nHfApi().create_repo('tester/pickled')\n"
         "HfApi().upload_folder(repo_id='tester/pickled', folder_path=sys.argv[1])\n"
         "hf_vivae.load_classifier('tester/pickled')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, folder], capture_output=True, text=True,
-        env=hub.environment(tmp_path, WRITE_TOKEN),
-    )  # fmt: skip
+    done = run_forked([folder], code=program, env=hub.environment(hub.home, WRITE_TOKEN))
     assert re.search(
         r"ValueError: expected weights of .* as safetensors, found .*\(pickles are not read\)", done.stderr
     )
@@ -327,13 +314,13 @@ def test_damaged_weights_are_not_pushed(hub, folders, tmp_path):
     folder = shutil.copytree(folders["mlp"], tmp_path / "run")
     weights = folder / "S01" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    (answer,) = push(hub, tmp_path, [[str(folder), "--repo", "tester/damaged"]])
+    (answer,) = push(hub, [[str(folder), "--repo", "tester/damaged"]])
     assert re.search(r"error: expected whole weights in .*model.safetensors, found damaged ones", answer)
 
 
 def test_what_is_public_is_not_taken_for_private(hub, folders, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/open", "--yes"]
-    _, refused = push(hub, tmp_path, [[*argv, "--public"], argv])
+    _, refused = push(hub, [[*argv, "--public"], argv])
     assert refused.startswith("error: expected tester/open to be private, found a public repository; say that")
 
 
@@ -341,7 +328,7 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
     study = tmp_path / "study"
     for name in ("mlp", "vit-32-30", "vit-8-23"):
         shutil.copytree(folders[name], study / name)
-    (printed,) = push(hub, tmp_path, [["--all", str(study), "--repo", "tester/study", "--yes"]])
+    (printed,) = push(hub, [["--all", str(study), "--repo", "tester/study", "--yes"]])
     repos = [f"tester/study-{name}-paper" for name in ("mlp", "vit-32-30", "vit-8-23")]
     (collection,) = hub.store.collections.values()
     assert collection.private

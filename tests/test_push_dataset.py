@@ -1,12 +1,11 @@
 """The corpus pushed as a dataset to a Hub on loopback, and loaded from there."""
 
 import json
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from forks import run_forked
 from loopback_hub.server import WRITE_TOKEN
 from runner import push
 
@@ -40,17 +39,14 @@ def test_the_corpus_is_pushed_and_loaded_whole(hub, tiny_vivae, tmp_path):
     argv = ["--dataset", "--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial", "true"]
     argv += ["--protocol", "leave-one-speaker-out", "--repo", "tester/clips", "--yes"]
     confirmed = [*argv, "--license", "cc-by-nc-4.0"]
-    refused, done, again = push(hub, tmp_path, [argv, confirmed, [*argv, "--license", "CC-BY-NC-4.0"]])
+    refused, done, again = push(hub, [argv, confirmed, [*argv, "--license", "CC-BY-NC-4.0"]])
     assert refused.startswith("error: expected ")
     assert "--license cc-by-nc-4.0" in refused
     assert f"pushed      {hub.url}/datasets/tester/clips/commit/" in done
     assert again == done, "the same bytes make no commit"
     assert hub.store.repos["dataset", "tester/clips"].private
     assert len(hub.store.repos["dataset", "tester/clips"].commits) == 2, "that of its making, and one push"
-    loading = subprocess.run(
-        [sys.executable, "-c", LOAD], capture_output=True, text=True, cwd=tmp_path,
-        env=hub.environment(tmp_path / "home", WRITE_TOKEN),
-    )  # fmt: skip
+    loading = run_forked([], code=LOAD, cwd=tmp_path, env=hub.environment(hub.home, WRITE_TOKEN))
     assert loading.returncode == 0, loading.stderr
     rows, emotions, rate = json.loads(loading.stdout.splitlines()[-1])
     dataset = read_vivae(tiny_vivae, allow_partial=True).dataset
@@ -73,7 +69,7 @@ def sha256_of(file: Path) -> str:
 def test_a_dataset_is_shown_without_being_sent(hub, tiny_vivae, tmp_path):
     before = len(hub.log)
     argv = ["--dataset", "--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial", "--repo", "tester/shown"]
-    (shown,) = push(hub, tmp_path, [argv], token=None)
+    (shown,) = push(hub, [argv], token=None)
     assert hub.log[before:] == []
     assert shown.startswith("tester/shown (dataset, private)\n")
     assert "data/train-00000-of-00001.parquet\n" in shown

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.hub
 
 def test_a_space_is_pushed_with_this_package(hub, tmp_path):
     argv = ["--space", "tester/one", "tester/two", "--repo", "tester/demo", "--yes"]
-    (printed,) = push(hub, tmp_path, [argv])
+    (printed,) = push(hub, [argv])
     assert f"pushed      {hub.url}/spaces/tester/demo/commit/" in printed
     repo = hub.store.repos["space", "tester/demo"]
     assert repo.private

@@ -4,24 +4,21 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forks import run_forked
 from huggingface_hub import ModelCard
 from loopback_hub.server import WRITE_TOKEN, Fault, HubServer
-from runner import ROOT, flags
+from runner import ROOT, TRAIN, flags
 
 from hf_vivae.arguments import VivaeTrainingArguments
 
 pytestmark = pytest.mark.hub
 
 
-def train(hub: HubServer, home: Path, argv: list[str], token: str | None = WRITE_TOKEN) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "recipes" / "train.py"), *argv, "--push_to_hub"], capture_output=True, text=True,
-        env=hub.environment(home, token),
-    )  # fmt: skip
+def train(hub: HubServer, argv: list[str], token: str | None = WRITE_TOKEN) -> subprocess.CompletedProcess:
+    return run_forked([TRAIN, *argv, "--push_to_hub"], env=hub.environment(hub.home, token))
 
 
 def titles(hub: HubServer, repo: str) -> list[str]:
@@ -38,7 +35,7 @@ def no_pickles(hub: HubServer, repo: str) -> bool:
 
 def test_a_training_pushes_its_epochs_and_then_itself(hub, tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path / "my-run", "vit-32-30", "--num_train_epochs", "2", "--hub_always_push", "true")
-    done = train(hub, tmp_path, argv)
+    done = train(hub, argv)
     assert done.returncode == 0, done.stderr
     assert f"pushed      {hub.url}/tester/my-run/commit/" in done.stdout
     assert titles(hub, "tester/my-run") == ["Training, epoch 1", "Training, epoch 2", "End of training"]
@@ -55,7 +52,7 @@ def test_a_training_pushes_its_epochs_and_then_itself(hub, tiny_vivae, tmp_path)
     early = ModelCard(hub.store.blobs[begun.files["README.md"]].decode())
     assert early.data.eval_results is None
     assert "generated_from_trainer" not in card.content + early.content
-    again = train(hub, tmp_path, argv)
+    again = train(hub, argv)
     assert "is finished and not trained again" in again.stderr
     assert len(titles(hub, "tester/my-run")) == 3
     (command,) = re.findall(r"```bash\n(.*?)```", card.text, re.DOTALL)
@@ -70,7 +67,7 @@ def run_elsewhere(command: str, corpus: Path, folder: Path) -> float:
         (elsewhere / name).symlink_to(target)
     words = [word for word in shlex.split(command) if word != "--push_to_hub"]
     assert words[:2] == ["python", "recipes/train.py"]
-    subprocess.run([sys.executable, *words[1:]], check=True, capture_output=True, cwd=elsewhere)
+    run_forked(words[1:], check=True, cwd=elsewhere)
     return json.loads((elsewhere / "my-run" / "S01" / "results.json").read_text())["test"]["accuracy"]
 
 
@@ -79,7 +76,7 @@ def test_every_checkpoint_can_be_kept_and_a_failed_push_does_not_stop_the_traini
     argv = flags(
         tiny_vivae, tmp_path / "kept", "mlp", "--hub_strategy", "all_checkpoints", "--hub_model_id", "tester/k"
     )
-    done = train(hub, tmp_path, [*argv, "--hub_always_push", "true", "--hub_private_repo", "false"])
+    done = train(hub, [*argv, "--hub_always_push", "true", "--hub_private_repo", "false"])
     assert done.returncode == 0, done.stderr
     assert "A checkpoint was not pushed: expected the Hub to take tester/k, found a refusal (400" in done.stderr
     assert titles(hub, "tester/k") == ["Training, epoch 2", "End of training"]
@@ -95,7 +92,7 @@ def test_every_checkpoint_can_be_kept_and_a_failed_push_does_not_stop_the_traini
 def test_folds_are_pushed_as_one_model(hub, tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path / "folds", "mlp", "--hub_strategy", "end", "--hub_revision", "second")
     argv[argv.index("--folds") + 1 : argv.index("--folds") + 2] = ["0", "1"]
-    done = train(hub, tmp_path, argv)
+    done = train(hub, argv)
     assert done.returncode == 0, done.stderr
     repo = hub.store.repos["model", "tester/folds"]
     assert sorted(repo.branches) == ["main", "second"]
@@ -110,7 +107,7 @@ def test_folds_are_pushed_as_one_model(hub, tiny_vivae, tmp_path):
 
 
 def test_without_a_token_nothing_is_trained(hub, tiny_vivae, tmp_path):
-    done = train(hub, tmp_path, flags(tiny_vivae, tmp_path / "none", "mlp"), token=None)
+    done = train(hub, flags(tiny_vivae, tmp_path / "none", "mlp"), token=None)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == (
         "error: expected a Hugging Face token that may write, found none; log in with `hf auth login`, or set "
@@ -126,7 +123,7 @@ def test_where_nothing_may_be_written_nothing_is_trained(hub, tiny_vivae, tmp_pa
         "tester/seen": "expected tester/seen to be private, found a public repository; say that it may be",
     }
     for repo, sentence in expected.items():
-        done = train(hub, tmp_path, [*flags(tiny_vivae, tmp_path / "none", "mlp"), "--hub_model_id", repo])
+        done = train(hub, [*flags(tiny_vivae, tmp_path / "none", "mlp"), "--hub_model_id", repo])
         assert done.returncode == 1
         assert f"error: {sentence}" in done.stderr
         assert not (tmp_path / "none").exists()

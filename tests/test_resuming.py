@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from hf_vivae.trainer import VivaeTrainer
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 ENDS = {
     "patience": ["--early_stopping_patience", "2", "--num_train_epochs", "9", "--learning_rate", "3e-3"],
     "steps": ["--max_steps", "4", "--eval_strategy", "steps", "--eval_steps", "1", "--save_strategy", "steps",

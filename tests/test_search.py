@@ -19,8 +19,6 @@ from hf_vivae.search import arguments, trials
 from hf_vivae.search.search import search
 from hf_vivae.training import train
 
-pytestmark = pytest.mark.usefixtures("quick_garbage")
-
 
 @pytest.fixture
 def argv(tiny_vivae, tmp_path):

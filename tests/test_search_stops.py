@@ -18,7 +18,7 @@ from hf_vivae.search.arguments import parse_search
 from hf_vivae.search.search import search
 from hf_vivae.search.winner import Winner
 
-pytestmark = pytest.mark.usefixtures("quick_garbage")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hf_vivae.search.search import search
 from hf_vivae.search.storage import fail_dead_trials, open_storage
 from hf_vivae.search.study import importance, seeded_sampler
 
-pytestmark = pytest.mark.usefixtures("quick_garbage")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture

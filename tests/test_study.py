@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from runner import ROOT, script
+from tiny import CONFIGS
 
 from hf_vivae import plan, runs, study
 from hf_vivae.corpus import EMOTIONS
@@ -37,6 +39,18 @@ def whole(tiny_vivae, tmp_path_factory):
     output = tmp_path_factory.mktemp("study")
     script(RECIPES / "reproduce.py").main(argv(tiny_vivae, output, "--patches", "32,69", "64,345"))
     return output
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """The recipes, with a quick study that is quicker: for tests of anything but what its models learn."""
+    recipes = shutil.copytree(RECIPES, tmp_path_factory.mktemp("small") / "recipes")
+    quick = {name: {"num_train_epochs": 2, "model_config": config} for name, config in CONFIGS.items()}
+    del quick["logistic-regression"]["num_train_epochs"]
+    for name in ("vit-base", "wav2vec2"):
+        quick[name]["from_scratch"] = True
+    (recipes / "reproduce_quick.yaml").write_text(yaml.safe_dump(quick))
+    return recipes
 
 
 def rows(output: Path, name: str) -> list[dict[str, str]]:
@@ -141,7 +155,7 @@ def test_patches_are_not_measured_under_a_launcher(tiny_vivae, tmp_path, monkeyp
         reproduce(argv(tiny_vivae, tmp_path, "--patches", "32,30"), RECIPES)
 
 
-def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, tiny_vivae, tmp_path):
+def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, tiny_vivae, tmp_path, undrawn):
     copy = tmp_path / "study"
     shutil.copytree(whole, copy)
     foreign = copy / "runs" / "paper" / "vit-base" / "seed42" / "run.json"
@@ -195,12 +209,12 @@ def folder_corpus(root: Path, labels: dict[str, int], rates: tuple[int, ...] = (
     return ["--data", "folder", "--data_dir", str(root), "--quick"]
 
 
-def test_what_a_corpus_does_not_allow_is_left_out_by_name(tmp_path, monkeypatch):
+def test_what_a_corpus_does_not_allow_is_left_out_by_name(small, tmp_path, monkeypatch, undrawn):
     """Without speakers there is nobody unseen, and clips of several rates cannot go unresampled."""
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
     data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20}, rates=(44100, 16000))
     models = ["--models", "mlp", "wav2vec2", "--audit", "--output_dir", str(tmp_path / "out")]
-    report = reproduce([*data, *models], RECIPES)
+    report = reproduce([*data, *models], small)
     text = (tmp_path / "out" / "report.md").read_text()
     for name, reason in {
         "audit/mlp/one-split-off": "speaker-k-fold needs a speaker for every clip",
@@ -213,10 +227,10 @@ def test_what_a_corpus_does_not_allow_is_left_out_by_name(tmp_path, monkeypatch)
     assert "| difference |" not in text, "the report has no figures for other labels"
 
 
-def test_labels_may_have_any_name(tmp_path):
+def test_labels_may_have_any_name(small, tmp_path):
     labels = ["joy/fear", "../../evil", "$_$", "macro", "<b>*star*</b> | pipe", "seed"]
     data = folder_corpus(tmp_path / "clips", dict.fromkeys(labels, 12))
-    reproduce([*data, "--models", "mlp", "--variants", "paper", "--output_dir", str(tmp_path / "out")], RECIPES)
+    reproduce([*data, "--models", "mlp", "--variants", "paper", "--output_dir", str(tmp_path / "out")], small)
     table = rows(tmp_path / "out", "table6")
     results = json.loads((tmp_path / "out" / "runs" / "paper" / "mlp" / "seed42" / "results.json").read_text())
     assert table[0]["label macro"] == str(results["test"]["auc"]["macro"])
@@ -227,7 +241,7 @@ def test_labels_may_have_any_name(tmp_path):
     assert len(list((tmp_path / "out" / "figures").glob("roc-*.png"))) == len(labels)
 
 
-def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, tmp_path):
+def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, tmp_path, undrawn):
     shutil.copytree(whole, tmp_path / "out")
     data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20})
     more = ["--models", "mlp", "--variants", "paper", "--seeds", "7", "--output_dir", str(tmp_path / "out")]
@@ -237,7 +251,9 @@ def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, tmp_path
     assert "runs/paper/mlp/seed42 is left out: expected the corpus of digest" in text.replace("\\", "")
 
 
-def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(tiny_vivae, tmp_path, monkeypatch):
+def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
+    small, tiny_vivae, tmp_path, monkeypatch, undrawn
+):
     def fail_on_vit(run, args, corpus):
         if run.model == "vit-32-69":
             raise ValueError("expected memory, found none; buy some.")
@@ -246,16 +262,16 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(tiny_viv
     monkeypatch.setattr(study, "train", fail_on_vit)
     command = argv(tiny_vivae, tmp_path, "--models", "mlp", "vit-32-69", "--variants", "paper")
     with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; what"):
-        reproduce(command, RECIPES)
+        reproduce(command, small)
     assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
     assert "**The study stopped**: expected memory" in (tmp_path / "report.md").read_text()
     monkeypatch.undo()
-    assert "vit-32-69" in reproduce(command, RECIPES).text
+    assert "vit-32-69" in reproduce(command, small).text
 
 
-def test_the_audit_tries_each_switch_and_tells_its_effect(tiny_vivae, tmp_path, monkeypatch):
+def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
-    report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), RECIPES)
+    report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), small)
     concerned = {name for name, switch in read_switches(RECIPES).items() if "mlp" in switch.models}
     table = rows(tmp_path, "audit")
     assert {row["switch"] for row in table} == concerned

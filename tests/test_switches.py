@@ -23,6 +23,8 @@ from hf_vivae.parsing import parse_run
 from hf_vivae.switches import read_switches, turn_on
 from hf_vivae.trainer import one_frame_ctc
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 RECIPES = ROOT / "recipes"
 SWITCHES = read_switches(RECIPES)
 PAIRS = [(name, model) for name, switch in SWITCHES.items() for model in switch.models]

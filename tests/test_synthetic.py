@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from forks import Fork
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_synthetic, synthetic
 from hf_vivae.corpus.synthetic import synthesize_clip, synthesize_corpus
@@ -77,16 +78,8 @@ def sung(utterance: Utterance) -> np.ndarray:
     return sing(utterance, np.random.default_rng(0))
 
 
-def start(script: str, *arguments: str | Path, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", FEW_ONLY + script, *map(str, arguments)]
-    return subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True)
-
-
-def run(script: str, *arguments: str | Path, **environment: str) -> str:
-    process = start(script, *arguments, **environment)
-    output, _ = process.communicate()
-    assert process.returncode == 0
-    return output
+def start(script: str, folder: Path) -> Fork:
+    return Fork([folder], code=FEW_ONLY + script)
 
 
 def test_the_files_are_named_as_vivae(corpus: Path):
@@ -167,8 +160,9 @@ for name in sys.argv[1:]:
     print(hashlib.sha256(synthetic.synthesize_clip(name, 7).tobytes()).hexdigest())
 """
     digests = [hashlib.sha256(synthesize_clip(name, 7).tobytes()).hexdigest() for name in FEW]
-    backwards = run(script, *reversed(FEW), PYTHONHASHSEED="1").split()
-    assert backwards[::-1] == digests
+    command = [sys.executable, "-c", FEW_ONLY + script, *reversed(FEW)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": "1"})
+    assert done.stdout.split()[::-1] == digests, done.stderr
 
 
 def test_another_seed_is_another_corpus():

@@ -19,6 +19,8 @@ from hf_vivae import audio, machine, runs
 from hf_vivae.metrics import ClassificationScores
 from hf_vivae.models import MODELS
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 EMOTIONS = ["achievement", "anger", "fear", "pain", "pleasure", "surprise"]
 
 

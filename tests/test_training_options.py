@@ -20,6 +20,8 @@ from hf_vivae.splits import make_folds
 from hf_vivae.trainer import VivaeTrainer
 from hf_vivae.wrapping import load_encoder
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SPARED = ("bias", "layer_weights")  # the latter would decay to the same for all layers
 
 

@@ -86,8 +86,9 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
         segments = gradio.HTML(visible=False, elem_id="segments")
         outputs = [bars, picture, timeline, segments]
         gradio.on(
-            [page.load, sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private"
-        )
+            [page.load, sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private",
+            trigger_mode="always_last",  # else a clip that comes while another answer is under way gets none
+        )  # fmt: skip
     return page
 
 

@@ -7,26 +7,24 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from forks import Fork
 from runner import TRAIN
 from safetensors.torch import load_file
 
-PYTHON = [sys.executable]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+PYTHON = ()  # one process, without a launcher
 HANG = 600  # seconds after which a process counts as one that will never end
 
 
-def start(argv: list[str], launcher: list[str] = PYTHON, **variables: str) -> subprocess.Popen:
+def start(argv: list[str], launcher: tuple[str, ...] = PYTHON, **variables: str) -> subprocess.Popen | Fork:
     """A training under way, whose output is kept."""
-    return subprocess.Popen(
-        [*launcher, str(TRAIN), *argv],
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command, env = [*launcher, str(TRAIN), *argv], os.environ | variables
+    if launcher is PYTHON:
+        return Fork(command, env=env)
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(argv: list[str], launcher: list[str] = PYTHON, **variables: str) -> tuple[int, str, str]:
+def finish(argv: list[str], launcher: tuple[str, ...] = PYTHON, **variables: str) -> tuple[int, str, str]:
     """Exit status and both outputs of a training that has ended."""
     process = start(argv, launcher, **variables)
     output = process.communicate(timeout=HANG)

@@ -4,10 +4,9 @@ test_synthetic.
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
+from forks import Fork
 
 PROCESSES = 3
 # reads the corpus, waits until all are ready, and computes; features are made slow, so that they overlap for certain
@@ -40,13 +39,8 @@ def compute(corpus, folder, processes: int) -> list[dict]:
     """What each of so many processes has computed and read, which share a cache in a folder."""
     (folder / "ready").mkdir(parents=True)
     environment = os.environ | {"HF_VIVAE_CACHE": str(folder / "cache")}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", COMPUTE, str(corpus), str(folder / "ready"), str(number), str(processes)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for number in range(processes)
-    ]  # fmt: skip
+    ready, numbers = folder / "ready", range(processes)
+    started = [Fork([corpus, ready, number, processes], code=COMPUTE, env=environment) for number in numbers]
     said = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0] * processes, said[0][1]
     return [json.loads(output.splitlines()[-1]) for output, _ in said]

@@ -6,13 +6,14 @@ The clients run unpatched, in a process of their own that has the variables of `
         subprocess.run([sys.executable, "-c", program], env=hub.environment(tmp_path, WRITE_TOKEN), check=True)
         assert hub.store.paths("tester/vit") == ["README.md", "config.json", "model.safetensors"]
 
-`routes` lists the endpoints. Nothing is kept on disk.
+`routes` lists the endpoints. Nothing of what is pushed is kept on disk.
 """
 
 import os
 import re
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,12 +55,15 @@ class HubServer:
 
     Attributes:
         url: its address.
+        home: `HF_HOME` of processes that need none of their own.
         store: its content.
         faults: what shall go wrong; a request meets the first that fits and is not used up.
         log: method, path and status of each request; None where a fault closed the connection.
     """
 
     def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="hub-home-")
+        self.home = Path(self._folder.name)
         self.store = Store()
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int | None]] = []
