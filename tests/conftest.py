@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 
-HOME = tempfile.mkdtemp(prefix="hf_vivae-tests-")
-atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+HOME = os.environ.get("HF_VIVAE_TESTS")  # the first process of pytest makes it, and its workers share the caches in it
+if HOME is None:
+    HOME = os.environ["HF_VIVAE_TESTS"] = tempfile.mkdtemp(prefix="hf_vivae-tests-")
+    atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -10,6 +10,8 @@ import torch
 from gradients import train_all
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 HERE = Path(__file__).parent
 # clips that fill steps of 8 or leave every process, one process or none with clips of its own in the last one
 CASES = [{"clips": clips, "accumulated": 1} for clips in (1, 3, 8, 11, 12, 13, 15)]
@@ -29,9 +31,12 @@ def found(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, torch.Te
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     argv = [str(HERE / "gradients.py"), json.dumps(CASES), str(two)]
-    done = subprocess.run([*launcher, *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return train_all(CASES, one), load_file(two / "gradients.safetensors")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*launcher, *argv], **pipes) as launched:
+        ours = train_all(CASES, one)
+        _, errors = launched.communicate()
+    assert launched.returncode == 0, errors
+    return ours, load_file(two / "gradients.safetensors")
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: " ".join(map(str, CASES[number].values())))

@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "metrics": set(),
     "models": set(),
     "corpus": {"audio", "disk"},
-    "evaluation": {"audio", "calibration", "corpus", "habits", "models", "runs", "splits", "trimming", "version"},
+    "evaluation": {
+        "audio", "calibration", "corpus", "habits", "metrics", "models", "runs", "splits", "trimming", "version",
+    },
     "runs": set(),
     "machine": {"corpus", "version"},
     "disk": set(),

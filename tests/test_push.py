@@ -5,7 +5,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from ast import literal_eval
 from pathlib import Path
@@ -363,7 +362,6 @@ def test_what_cannot_be_meant_is_one_sentence(argv, sentence):
 
 
 def test_a_refusal_leaves_no_trace():
-    command = [sys.executable, str(ROOT / "recipes" / "push.py"), "--repo", "mine"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_forked([ROOT / "recipes" / "push.py", "--repo", "mine"])
     assert done.returncode == 1
     assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"

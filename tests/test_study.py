@@ -17,7 +17,8 @@ from hf_vivae import plan, runs, study
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.evaluation.collection import collect
 from hf_vivae.flags import parse_flags
-from hf_vivae.models import MODELS
+from hf_vivae.models import MODELS, build_model
+from hf_vivae.parsing import parse_run
 from hf_vivae.plan import StudyArguments, plan_runs
 from hf_vivae.study import Clock, reproduce
 from hf_vivae.switches import read_switches
@@ -34,14 +35,6 @@ def argv(corpus: Path, output: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_vivae, tmp_path_factory):
-    """Folder of a quick study of all models, paper and as coded, with some patches."""
-    output = tmp_path_factory.mktemp("study")
-    script(RECIPES / "reproduce.py").main(argv(tiny_vivae, output, "--patches", "32,69", "64,345"))
-    return output
-
-
-@pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Path:
     """The recipes, with a quick study that is quicker: for tests of anything but what its models learn."""
     recipes = shutil.copytree(RECIPES, tmp_path_factory.mktemp("small") / "recipes")
@@ -51,6 +44,20 @@ def small(tmp_path_factory) -> Path:
         quick[name]["from_scratch"] = True
     (recipes / "reproduce_quick.yaml").write_text(yaml.safe_dump(quick))
     return recipes
+
+
+@pytest.fixture(scope="module", params=["small", pytest.param("recipes", marks=pytest.mark.slow)])
+def of_whole(request, small) -> Path:
+    """The recipes of `whole`."""
+    return small if request.param == "small" else RECIPES
+
+
+@pytest.fixture(scope="module")
+def whole(of_whole, tiny_vivae, tmp_path_factory):
+    """Folder of a quick study of all models, paper and as coded, with some patches."""
+    output = tmp_path_factory.mktemp("study")
+    script(of_whole / "reproduce.py").main(argv(tiny_vivae, output, "--patches", "32,69", "64,345"))
+    return output
 
 
 def rows(output: Path, name: str) -> list[dict[str, str]]:
@@ -129,11 +136,11 @@ def test_the_html_holds_the_figures_and_tables_of_the_text(whole):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
-def test_a_finished_study_trains_nothing_again(whole, tiny_vivae, capsys):
+def test_a_finished_study_trains_nothing_again(whole, of_whole, tiny_vivae, capsys, undrawn):
     before = {path: path.stat().st_mtime_ns for path in whole.glob("runs/*/*/seed*/model.safetensors")}
     assert len(before) == 2 * len(MODELS)
     assert not list(whole.rglob("checkpoint-*")), "what resumes a run is of no use once it is finished"
-    script(RECIPES / "reproduce.py").main(argv(tiny_vivae, whole, "--models", "mlp", "vit-base"))
+    script(of_whole / "reproduce.py").main(argv(tiny_vivae, whole, "--models", "mlp", "vit-base"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     printed = capsys.readouterr().out
     assert "[1/4] runs/paper/mlp/seed42: about 0 s left" in printed
@@ -142,11 +149,12 @@ def test_a_finished_study_trains_nothing_again(whole, tiny_vivae, capsys):
     )
 
 
-def test_patches_are_compared_by_their_tokens(whole):
+def test_patches_are_compared_by_their_tokens(whole, of_whole):
     table = rows(whole, "patches")
     assert [(row["patch"], row["tokens"]) for row in table] == [("64 x 345", "3"), ("32 x 69", "21")]
     assert all(float(row["training clips/s"]) > 0 < float(row["peak memory (MB)"]) for row in table)
-    assert {row["epochs"] for row in table} == {"3.0"}
+    quick = yaml.safe_load((of_whole / "reproduce_quick.yaml").read_text())
+    assert {row["epochs"] for row in table} == {f"{quick['vit-32-30']['num_train_epochs']:.1f}"}
 
 
 def test_patches_are_not_measured_under_a_launcher(tiny_vivae, tmp_path, monkeypatch):
@@ -155,45 +163,45 @@ def test_patches_are_not_measured_under_a_launcher(tiny_vivae, tmp_path, monkeyp
         reproduce(argv(tiny_vivae, tmp_path, "--patches", "32,30"), RECIPES)
 
 
-def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, tiny_vivae, tmp_path, undrawn):
+def test_a_foreign_or_incomplete_folder_is_named_and_not_mixed_in(whole, of_whole, tiny_vivae, tmp_path, undrawn):
     copy = tmp_path / "study"
     shutil.copytree(whole, copy)
     foreign = copy / "runs" / "paper" / "vit-base" / "seed42" / "run.json"
     content = json.loads(foreign.read_text())
     foreign.write_text(json.dumps(content | {"corpus": content["corpus"] | {"digest": "0" * 16}}))
     (copy / "runs" / "as_coded" / "vit-base" / "seed42" / "results.json").unlink()
-    reproduce(argv(tiny_vivae, copy, "--models", "mlp"), RECIPES)
+    reproduce(argv(tiny_vivae, copy, "--models", "mlp"), of_whole)
     text = (copy / "report.md").read_text()
     assert "runs/paper/vit-base/seed42 is left out: expected the corpus of digest" in text
     assert "runs/as_coded/vit-base/seed42 is left out: expected a finished run, found no results.json" in text
     assert not [row for row in rows(copy, "table5-test-accuracy") if row["model"] == "vit-base"]
     with pytest.raises(ValueError, match=r"holds another run, which differs in digest .*the run runs/paper/vit-base"):
-        reproduce(argv(tiny_vivae, copy, "--models", "vit-base"), RECIPES)
+        reproduce(argv(tiny_vivae, copy, "--models", "vit-base"), of_whole)
 
 
-def test_a_folder_of_another_version_is_refused_by_name(whole, tiny_vivae, tmp_path):
+def test_a_folder_of_another_version_is_refused_by_name(whole, of_whole, tiny_vivae, tmp_path):
     copy = tmp_path / "study"
     shutil.copytree(whole, copy)
     file = copy / "runs" / "paper" / "mlp" / "seed42" / "run.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"environment": content["environment"] | {"hf_vivae": "0.0.1"}}))
     with pytest.raises(ValueError, match=r"expected .*paper/mlp/seed42 to be of hf_vivae .*, found 0.0.1; give"):
-        reproduce(argv(tiny_vivae, copy, "--models", "mlp"), RECIPES)
+        reproduce(argv(tiny_vivae, copy, "--models", "mlp"), of_whole)
 
 
 @pytest.mark.parametrize("name", ["run.json", "results.json"])
-def test_a_damaged_file_is_named(name, whole, tiny_vivae, tmp_path):
+def test_a_damaged_file_is_named(name, whole, of_whole, tiny_vivae, tmp_path):
     folder = tmp_path / "study" / "runs" / "paper" / "mlp" / "seed42"
     shutil.copytree(whole / "runs" / "paper" / "mlp" / "seed42", folder)
     (folder / name).write_text((folder / name).read_text()[:40])
     with pytest.raises(ValueError, match=rf"expected JSON in .*{name}, found a damaged file .*; remove its folder"):
-        reproduce(argv(tiny_vivae, tmp_path / "study", "--models", "mlp", "--variants", "paper"), RECIPES)
+        reproduce(argv(tiny_vivae, tmp_path / "study", "--models", "mlp", "--variants", "paper"), of_whole)
 
 
-def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, tiny_vivae):
+def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, of_whole, tiny_vivae):
     full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
     with pytest.raises(ValueError, match=r"expected a study with the report's epochs in .*, found a quick"):
-        reproduce(full, RECIPES)
+        reproduce(full, of_whole)
 
 
 def folder_corpus(root: Path, labels: dict[str, int], rates: tuple[int, ...] = (44100,)) -> list[str]:
@@ -241,11 +249,11 @@ def test_labels_may_have_any_name(small, tmp_path):
     assert len(list((tmp_path / "out" / "figures").glob("roc-*.png"))) == len(labels)
 
 
-def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, tmp_path, undrawn):
+def test_a_study_of_another_corpus_in_the_folder_is_not_reported(whole, of_whole, tmp_path, undrawn):
     shutil.copytree(whole, tmp_path / "out")
     data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20})
     more = ["--models", "mlp", "--variants", "paper", "--seeds", "7", "--output_dir", str(tmp_path / "out")]
-    reproduce([*data, *more], RECIPES)
+    reproduce([*data, *more], of_whole)
     text = (tmp_path / "out" / "report.md").read_text()
     assert "\n1 runs on 40 folder clips" in text
     assert "runs/paper/mlp/seed42 is left out: expected the corpus of digest" in text.replace("\\", "")
@@ -336,6 +344,15 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
     assert all(position[run.shares] < position[run.name] for run in planned if run.shares)
 
 
+def test_the_quick_networks_of_every_model_can_be_built(tmp_path):
+    """The study itself is trained with them by `pytest -m slow`."""
+    study = parse_flags(StudyArguments, ["--data", "synthetic", "--quick", "--output_dir", str(tmp_path)], "")
+    arguments = [parse_run(run.argv, RECIPES)[0] for run in plan_runs(study, RECIPES)]
+    built = {run.model: build_model(run.model, **run.model_config) for run in arguments}
+    assert set(built) == set(MODELS)
+    assert all(sum(weight.numel() for weight in model.parameters()) < 5e6 for model in built.values())
+
+
 def test_the_clock_counts_down_with_the_work():
     clock = Clock({"a": 1.0, "b": 0.0, "c": 3.0})
     assert clock.left() == "time left unknown until a run has ended"
@@ -348,8 +365,6 @@ def test_the_clock_counts_down_with_the_work():
 
 
 def test_work_grows_with_epochs_and_tokens(tmp_path):
-    from hf_vivae.parsing import parse_run
-
     def work(model: str, *more: str) -> float:
         return training_work(*parse_run(["--model", model, *more], RECIPES), clips=1085)
 

@@ -6,6 +6,7 @@ UAR or AUC by leaving it out.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 from scipy.special import softmax
 from scipy.stats import binomtest
 
+from ..metrics import one_versus_rest_auc
 from .predictions import Predictions
 from .resampling import RESAMPLES, Bounds, Estimate, different_clips, estimates
 from .weighted_scores import all_scores
@@ -53,7 +55,10 @@ def point_scores(labels: np.ndarray, logits: np.ndarray, label_names: Sequence[s
         `accuracy`, `uar`, `macro_f1`, `macro_auc`, and `auc <label>` for each label.
     """
     probabilities = softmax(logits, axis=1)
-    areas = {f"auc {name}": _auc(labels == index, probabilities[:, index]) for index, name in enumerate(label_names)}
+    areas = {
+        f"auc {name}": None if math.isnan(area) else area
+        for name, area in one_versus_rest_auc(probabilities, labels, label_names).items()
+    }
     defined = [area for area in areas.values() if area is not None]
     return {
         **label_point_scores(labels, logits.argmax(axis=1)),
@@ -76,12 +81,6 @@ def label_point_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, f
         "uar": float(recall_score(labels, predicted, labels=np.unique(labels), average="macro")),
         "macro_f1": float(f1_score(labels, predicted, average="macro")),
     }
-
-
-def _auc(positive: np.ndarray, scores: np.ndarray) -> float | None:
-    from sklearn.metrics import roc_auc_score
-
-    return None if positive.all() or not positive.any() else float(roc_auc_score(positive, scores))
 
 
 def score_estimates(
