@@ -1,6 +1,7 @@
 """Configuration in one hop: defaults, recipe, command line; and what is misspelt."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from hf_vivae.models.encoder import EncoderConfig
 from hf_vivae.models.probe import ProbeConfig
 from hf_vivae.parsing import NO_RECIPES, parse_run
 
+FLAGS = {field.name for field in fields(VivaeTrainingArguments)}
+CHECKPOINTING = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in FLAGS)
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
@@ -141,7 +144,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
             for flag, value in (
                 ("optim", "sgd"),
                 ("lr_scheduler_type", "cosine"),
-                ("activation_checkpointing", "true"),
+                (CHECKPOINTING, "true"),
                 ("per_device_train_batch_size", "4"),
                 ("gradient_accumulation_steps", "2"),
             )
