@@ -18,7 +18,7 @@ from typing import Any
 
 # runs what a line asks for in a fork and answers with its pid, or says how a fork has ended: null while it has not
 SERVER = """
-import gc, json, os, runpy, sys
+import atexit, gc, json, os, runpy, sys
 import datasets, huggingface_hub.hf_api, matplotlib.figure, peft, sklearn.linear_model, timm, transformers.trainer
 import hf_vivae.card, hf_vivae.evaluation.tables, hf_vivae.parsing, hf_vivae.publishing, hf_vivae.training
 
@@ -36,6 +36,7 @@ for line in sys.stdin:
         job = ask
         break
 if job is not None:
+    atexit.register(gc.unfreeze)  # else triton reports what was frozen as leaked
     for number, name in enumerate(job["streams"]):
         os.dup2(os.open(name, os.O_WRONLY if number else os.O_RDONLY), number)
     sys.stdin = open(0, closefd=False)
