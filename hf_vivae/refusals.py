@@ -15,10 +15,14 @@ OF_EPOCHS = (
     "augment", "class_weights", "early_stopping_patience", "head_learning_rate", "label_smoothing_factor",
     "train_sampling_strategy",
 )  # fmt: skip
-WITHOUT_EPOCHS = (  # activation_checkpointing was gradient_checkpointing before transformers 5.23
-    *OF_EPOCHS, "activation_checkpointing", "adam_beta1", "adam_beta2", "adam_epsilon", "adam_l2",
+# the name before transformers 5.23 is an alias since then, and follows the other
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {field.name for field in fields(VivaeTrainingArguments)}:
+    CHECKPOINTING = "gradient_checkpointing"
+WITHOUT_EPOCHS = (
+    *OF_EPOCHS, CHECKPOINTING, "adam_beta1", "adam_beta2", "adam_epsilon", "adam_l2",
     "auto_find_batch_size", "bf16", "eval_dropout", "eval_on_start", "eval_steps", "eval_strategy", "fp16", "freeze",
-    "gradient_accumulation_steps", "gradient_checkpointing", "learning_rate", "load_best_model_at_end", "lora_rank",
+    "gradient_accumulation_steps", "learning_rate", "load_best_model_at_end", "lora_rank",
     "loss", "lr_decay_epochs",
     "lr_decay_factor", "lr_decay_steps", "lr_scheduler_kwargs", "lr_scheduler_type", "max_grad_norm", "max_steps",
     "metric_for_best_model", "neftune_noise_alpha", "normalization", "num_train_epochs", "optim", "optim_args",

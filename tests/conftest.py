@@ -21,6 +21,8 @@ os.environ |= {
     "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
 }
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each new process compiles the package again
+
 from collections import defaultdict  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402

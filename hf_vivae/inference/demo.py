@@ -39,7 +39,7 @@ ORIGINS = {
     "synthetic": "Trained on synthetic clips, which a program made. It has never heard a human voice, and what it "
     "answers to one means nothing.",
     "noise": "Trained on white noise, as a control. Nothing that it answers means anything.",
-    "vivae": "Trained on VIVAE, in which eleven speakers portray emotions (CC BY-NC 4.0: no commercial use).",
+    "vivae": "Trained on VIVAE, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "folder": "Trained on clips of whoever made this checkpoint, of which it says no more.",
 }
