@@ -196,7 +196,7 @@ def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
 
 
 def _origin(scorer: Scorer) -> str:
-    """What the checkpoint learnt from, so that nobody takes one of generated clips for one of people."""
+    """Return HTML on what the checkpoint was trained on; one of generated clips must not look like one of people."""
     corpus = str(scorer.training_corpus)
     text = ORIGINS.get(corpus, "This checkpoint does not say what it was trained on.")
     return _message(text) if corpus in GENERATED else f"<p>{text}</p>"
