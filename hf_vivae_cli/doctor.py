@@ -93,7 +93,7 @@ def _version(name: str) -> str | None:
 
 
 def find_device() -> Iterator[Finding]:
-    """What models run on."""
+    """Yield the devices that models can run on."""
     torch = importlib.import_module("torch")
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if not torch.cuda.is_available():
