@@ -365,3 +365,15 @@ def test_a_diverged_model_is_said_to_be_one():
     logits[1] = math.nan
     with pytest.raises(ValueError, match="NaN or infinity for 1 of 3 clips"):
         ClassificationScores(["a", "b"]).compute(predictions=logits, references=[0, 1, 0])
+
+
+def test_a_checkpoint_says_what_it_was_trained_on_and_not_what_its_parent_was(tiny_vivae, tmp_path):
+    run(flags(tiny_vivae, tmp_path / "parent", "mlp", "--num_train_epochs", "1"))
+    parent = tmp_path / "parent" / "S01"
+    config = json.loads((parent / "config.json").read_text())
+    assert config["training_corpus"] == "vivae"
+    (parent / "config.json").write_text(json.dumps({**config, "training_corpus": "synthetic"}))
+    argv = flags(tiny_vivae, tmp_path / "child", "mlp", "--num_train_epochs", "1", "--model_name_or_path", str(parent))
+    run(argv)
+    child = json.loads((tmp_path / "child" / "S01" / "config.json").read_text())
+    assert child["training_corpus"] == "vivae"
