@@ -18,6 +18,7 @@ from .prepared import Prepared, prepare, run_record
 from .study import STAYS, Clock
 from .study_folder import check_version, drop_checkpoints
 from .training import train
+from .validation import UserError
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def _folds_left(variant: Variant, prepared: Prepared) -> int:
 def _train(variant: Variant, prepared: Prepared, cleans: bool) -> None:
     try:
         _, folders = train(variant.arguments, variant.training, prepared.corpus)
-    except ValueError as error:
-        raise ValueError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {STAYS}).") from error
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {STAYS}).") from error
     finally:
         gc.collect()  # a model refers to its trainer in circles
     if cleans:
@@ -96,7 +97,7 @@ def _report(plan: Plan, prepared: Prepared) -> str:
     for row in (WHOLE, *plan.ingredients.changes):
         try:
             variants = plan.variants if row in trained else _earlier(plan, row, prepared)
-        except ValueError as problem:
+        except UserError as problem:
             notes.append(f"{row} is left out: {problem}")
             continue
         if folders := [variant.folder for variant in variants if variant.name == row]:
@@ -118,9 +119,9 @@ def _earlier(plan: Plan, row: str, prepared: Prepared) -> list[Variant]:
     planned = plan_variants(plan.flags, changes, plan.seeds, plan.output, plan.recipes)
     variants = [variant for variant in planned if variant.name == row]
     if not variants:
-        raise ValueError("its settings change nothing in the recipe as it is trained.")
+        raise UserError("its settings change nothing in the recipe as it is trained.")
     for variant in variants:
         if not (variant.folder / "results.json").is_file():
-            raise ValueError(f"expected a finished run in {variant.folder}, found none; name it with --ingredients.")
+            raise UserError(f"expected a finished run in {variant.folder}, found none; name it with --ingredients.")
         _check_folder(variant, prepared)
     return variants

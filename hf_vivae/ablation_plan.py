@@ -13,6 +13,7 @@ from .ingredients import SPECTROGRAM_VITS, Ingredients, read_ingredients, row_fo
 from .models import MODELS, split_name
 from .parsing import as_flags, default_output_dir, parse_run
 from .runs import VOLATILE
+from .validation import UserError
 
 
 @dataclass
@@ -44,14 +45,14 @@ class AblationArguments:
 
     def __post_init__(self) -> None:
         if self.model and not (self.model in MODELS or is_encoder(self.model)):
-            raise ValueError(
+            raise UserError(
                 f"expected a named model or encoder:<id or folder>, which have recipes, found --model {self.model}"
                 f"{did_you_mean(self.model, (*MODELS, *BACKBONES))}; give one of these, such as "
                 f"encoder:{split_name(self.model)[1]}."
             )
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             found = " ".join(map(str, self.seeds))
-            raise ValueError(f"expected each of --seeds once, found {found}; a seed gives the same run each time.")
+            raise UserError(f"expected each of --seeds once, found {found}; a seed gives the same run each time.")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
     namespace, rest = parser.parse_known_args(argv)
     given = AblationArguments(**vars(namespace))
     if any(flag.partition("=")[0] == "--config" for flag in rest):
-        raise ValueError("an ablation takes a recipe apart, found --config, which repeats a run; give its --recipe.")
+        raise UserError("an ablation takes a recipe apart, found --config, which repeats a run; give its --recipe.")
     flags = [*as_flags({"model": given.model, "recipe": given.recipe}), *rest]
     run, args = parse_run(flags, recipes)
     ingredients, seeds = read_ingredients(recipes, run.model), given.seeds or [args.seed]
@@ -124,7 +125,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
     variants = plan_variants(flags, changes, seeds, output, recipes)
     idle = [row for row in changes if row not in {variant.name for variant in variants}]
     if idle and (given.ingredients or len(idle) == len(changes)):
-        raise ValueError(
+        raise UserError(
             f"expected ingredients that change the recipe as it is trained, found that the settings of {idle[0]!r} "
             "change nothing in it; name others with --ingredients."
         )
@@ -171,8 +172,8 @@ def plan_variants(
 def _variant(name: str, folder: Path, flags: list[str], recipes: Path, absent: Sequence[str]) -> Variant:
     try:
         return Variant(name, folder, *parse_run(flags, recipes, absent))
-    except ValueError as error:
-        raise ValueError(f"{str(error).rstrip('.')} (the settings of {name!r}).") from error
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (the settings of {name!r}).") from error
 
 
 def _settings(variant: Variant) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from .models.hidden_states import bare_encoder
 from .models.wrapped import WrappedForAudioClassification
+from .validation import UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,20 +53,20 @@ class AdaptingArguments:
 
     def __post_init__(self) -> None:
         if not FREEZE.fullmatch(self.freeze):
-            raise ValueError(
+            raise UserError(
                 f"expected --freeze none, feature_encoder, all or all_but_last_<layers>, found {self.freeze!r}; give "
                 "one of them, such as all_but_last_4."
             )
         if self.lora_rank < 0:
-            raise ValueError(f"expected --lora_rank of 0 or more, found {self.lora_rank}; 8 is usual, 0 turns it off.")
+            raise UserError(f"expected --lora_rank of 0 or more, found {self.lora_rank}; 8 is usual, 0 turns it off.")
         if self.lora_alpha is not None and not self.lora_alpha > 0:
-            raise ValueError(f"expected --lora_alpha above 0, found {self.lora_alpha:g}; twice the rank is usual.")
+            raise UserError(f"expected --lora_alpha above 0, found {self.lora_alpha:g}; twice the rank is usual.")
         if self.lora_rank and self.freeze.startswith("all_but_last"):
-            raise ValueError(
+            raise UserError(
                 f"--lora_rank adapts every layer, found --freeze {self.freeze} beside it; leave out one of the two."
             )
         if not self.lora_rank and (self.lora_targets or self.lora_alpha is not None or self.lora_save != "merged"):
-            raise ValueError("expected --lora_rank beside other flags of LoRA, found none; 8 is usual.")
+            raise UserError("expected --lora_rank beside other flags of LoRA, found none; 8 is usual.")
 
 
 def freeze(model: PreTrainedModel, what: str) -> None:
@@ -95,7 +96,7 @@ def freeze(model: PreTrainedModel, what: str) -> None:
     if trained := FREEZE.fullmatch(what)[1]:
         layers = transformer_layers(encoder)
         if not 0 < int(trained) <= len(layers):
-            raise ValueError(
+            raise UserError(
                 f"expected --freeze all_but_last_1 to all_but_last_{len(layers)}, found {what}; the encoder has "
                 f"{len(layers)} layers."
             )
@@ -115,7 +116,7 @@ def find_encoder(model: PreTrainedModel, flag: str) -> PreTrainedModel:
     """
     encoder = bare_encoder(model)
     if encoder is model or not isinstance(encoder, PreTrainedModel):
-        raise ValueError(
+        raise UserError(
             f"expected an encoder of the library beside --{flag}, found {type(model).__name__}, which has none; leave "
             "it out."
         )
@@ -158,7 +159,7 @@ def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str, 
     missing = [target for target in arguments.lora_targets if not any(_is_target(name, [target]) for name in known)]
     if missing:
         there = sorted({name.rpartition(".")[2] for name in known})
-        raise ValueError(
+        raise UserError(
             f"expected --lora_targets out of {', '.join(there)}, found {missing[0]!r}; these are the linear layers of "
             "this encoder."
         )
@@ -213,7 +214,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     file = folder / "adapter_model.safetensors"
     if not file.is_file():  # where peft would read a pickle
-        raise ValueError(
+        raise UserError(
             f"expected LoRA's matrices as {file.name} in {folder}, found none; convert them with safetensors (pickled "
             "weights are not read), or train the adapter anew."
         )
@@ -221,7 +222,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     with safe_open(file, "pt") as weights:
         missing = sorted(get_peft_model_state_dict(adapted).keys() - weights.keys())
     if missing:  # which peft leaves random
-        raise ValueError(
+        raise UserError(
             f"expected all weights of the adapter in {file}, found none of {len(missing)} (first: {missing[0]}); copy "
             "the file again, or train the adapter anew."
         )

@@ -19,6 +19,7 @@ from .habits import ReportHabits
 from .models import ENCODER, MODELS, split_name
 from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
 from .trimming import TrimArguments
+from .validation import UserError
 
 SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
@@ -88,9 +89,7 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         AdaptingArguments.__post_init__(self)
         if not split_name(self.model or "")[1]:
             found = f"{self.model!r} without an encoder" if self.model else "none"
-            raise ValueError(
-                f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder."
-            )
+            raise UserError(f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder.")
         self.model_config = json_object(self.model_config or {}, "--model_config")
         self.augment = json_object(self.augment or {}, "--augment")
         parse_augmentation(self.augment)
@@ -100,16 +99,16 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         check_num_groups(self.protocol, self.num_groups)
         check_choice("--task", self.task, TASKS)
         if self.from_scratch and self.model_name_or_path:
-            raise ValueError("--from_scratch and --model_name_or_path exclude each other; give one of them.")
+            raise UserError("--from_scratch and --model_name_or_path exclude each other; give one of them.")
         labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
         if labels:
-            raise ValueError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
+            raise UserError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
         self._check_max_seconds()
         self._check_adapting()
 
     def _check_adapting(self) -> None:
         if self.from_scratch and self.lora_save == "adapter":
-            raise ValueError(
+            raise UserError(
                 "--lora_save adapter names the encoder that it is added to, found random weights (--from_scratch); "
                 "keep it merged."
             )
@@ -117,7 +116,7 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         given = [flag for flag, true in flags.items() if true]
         if given and not (is_encoder(self.model) or (given == ["freeze"] and self.model not in MODELS)):
             cure = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
-            raise ValueError(
+            raise UserError(
                 f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) beside --{given[0]}, "
                 f"found --model {self.model}; {cure}leave out --{given[0]}."
             )
@@ -126,12 +125,12 @@ class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabi
         if self.max_seconds is None:
             return
         if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
-            raise ValueError(
+            raise UserError(
                 f"--max_seconds is for encoders of the library, found it beside --model {self.model}; "
                 "set num_samples or num_frames in --model_config."
             )
         if not self.max_seconds > 0:
-            raise ValueError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
+            raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
 
 
 @dataclass
@@ -198,51 +197,51 @@ class VivaeTrainingArguments(TrainingArguments):
 
     def _check_numbers(self) -> None:
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise ValueError(
+            raise UserError(
                 f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step at least."
             )
         usual = {"learning_rate": "usual ones lie between 1e-6 and 1e-2", "head_learning_rate": "1e-3 is usual"}
         for name, cure in usual.items():
             if (rate := getattr(self, name)) is not None and not (math.isfinite(rate) and rate > 0):
-                raise ValueError(f"expected --{name} above 0, found {rate}; {cure}.")
+                raise UserError(f"expected --{name} above 0, found {rate}; {cure}.")
         for name in ("lr_decay_epochs", "lr_decay_steps", "early_stopping_patience", "weight_decay"):
             if getattr(self, name) < 0:
-                raise ValueError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
+                raise UserError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"expected --{name} of 1 or more, found {getattr(self, name)}; 8 is usual.")
+                raise UserError(f"expected --{name} of 1 or more, found {getattr(self, name)}; 8 is usual.")
         if not 0 <= (share := self.label_smoothing_factor) <= 1:
-            raise ValueError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
+            raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
     def _check_combinations(self) -> None:
         if self.adam_l2 and self.optim != "adamw_torch_fused":
-            raise ValueError(
+            raise UserError(
                 f"--adam_l2 and --optim {self.optim.value} exclude each other; add --adam_l2 false to use the latter."
             )
         if self.lr_decay_epochs and self.lr_decay_steps:
-            raise ValueError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
+            raise UserError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
         for name in ("lr_decay_epochs", "lr_decay_steps"):
             if getattr(self, name) and (self.lr_scheduler_type != "linear" or self.warmup_steps):
-                raise ValueError(
+                raise UserError(
                     f"--{name} takes the place of --lr_scheduler_type and --warmup_steps; add --{name} 0 to use those."
                 )
         for flag, given in (("label_smoothing_factor", self.label_smoothing_factor), ("class_weights balanced",
                             self.class_weights == "balanced")):  # fmt: skip
             if self.loss == "ctc" and given:
-                raise ValueError(f"--{flag} is for cross entropy, found it beside --loss ctc; leave out one of them.")
+                raise UserError(f"--{flag} is for cross entropy, found it beside --loss ctc; leave out one of them.")
         if self.adam_l2 and self.head_learning_rate:
-            raise ValueError(
+            raise UserError(
                 "--adam_l2 has one rate for all parameters, found --head_learning_rate beside it; leave out one."
             )
         if self.resume_from_checkpoint:
-            raise ValueError("a run resumes by itself: repeat its command, without --resume_from_checkpoint.")
+            raise UserError("a run resumes by itself: repeat its command, without --resume_from_checkpoint.")
         if self.hub_strategy == HubStrategy.CHECKPOINT:
-            raise ValueError(
+            raise UserError(
                 "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "
                 "states, and these are pickles; a run resumes from its own folder."
             )
         if self.batch_eval_metrics:
-            raise ValueError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")
+            raise UserError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")
 
 
 def usual_recipe(model: str) -> str | None:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from .validation import UserError
+
 Source = bytes | str | Path | dict[str, Any]
 
 MPEG_FRAME = 1152  # samples
@@ -29,7 +31,7 @@ STREAMING_SIZE = 0x7FFFF000
 CURE = "replace the file, or leave out bad clips with --on_bad_audio skip"
 
 
-class BadAudio(ValueError):
+class BadAudio(UserError):
     """A clip that cannot be used as it is.
 
     Args:

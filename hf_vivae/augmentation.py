@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .validation import UserError
+
 # largest value, unit, and why not more
 LIMITS = {
     "gain_db": (20, "dB to either side", "level tells how intense a sound is"),
@@ -73,7 +75,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, (limit, unit, reason) in LIMITS.items():
             if not (_is_number(value := getattr(self, name)) and 0 <= value <= limit):
-                raise ValueError(
+                raise UserError(
                     f"expected {name} of 0 to {limit} {unit} in --augment, found {value!r}; stay within that, since "
                     f"{reason}."
                 )
@@ -135,14 +137,14 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     known = [field.name for field in fields(Augmentation)]
     for name in settings:
         if any(word in name.lower().replace("_", "") for word in REVERSALS):
-            raise ValueError(
+            raise UserError(
                 f"{name!r} in --augment would change what a clip expresses: backwards, a falling scream is a rising "
                 "one, and onset and decay carry emotion; use time_masks or shift_seconds instead."
             )
         if name not in known:
             near = get_close_matches(name, known, 1, cutoff=0.4)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(
+            raise UserError(
                 f"expected names out of {', '.join(known)} in --augment, found {name!r}{hint}; correct it."
             )
     given = {name: value for name, value in settings.items() if value is not None}
@@ -151,7 +153,7 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     augmentation = Augmentation(**given)
     if settings and settings.keys() <= HOW_MUCH:
         kinds = ", ".join(name for name in known if name not in HOW_MUCH)
-        raise ValueError(
+        raise UserError(
             f"expected what is done to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, "
             "or leave --augment out."
         )
@@ -164,9 +166,9 @@ def _is_number(value: Any) -> bool:
 
 def _check_masks(kind: str, masks: int, share: float) -> None:
     if not (isinstance(masks, int) and not isinstance(masks, bool) and masks >= 0):
-        raise ValueError(f"expected a number of {kind}_masks in --augment, 0 or more, found {masks!r}; correct it.")
+        raise UserError(f"expected a number of {kind}_masks in --augment, 0 or more, found {masks!r}; correct it.")
     if masks * share > 0.5:
-        raise ValueError(
+        raise UserError(
             f"expected {kind}_masks that leave half of a clip, found {masks} of up to {share:g} of it each in "
             f"--augment; use fewer, or a smaller {kind}_mask_share."
         )
@@ -175,7 +177,7 @@ def _check_masks(kind: str, masks: int, share: float) -> None:
 def _check_noise(ratios: Any) -> None:
     pair = isinstance(ratios, tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
     if not (pair and 0 <= ratios[0] <= ratios[1] < math.inf):
-        raise ValueError(
+        raise UserError(
             f"expected noise_snr_db in --augment as two numbers of dB such as [10, 40], found {ratios!r}; give the "
             "lower first, and none below 0, where noise is louder than the clip."
         )

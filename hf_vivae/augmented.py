@@ -16,6 +16,7 @@ from .extractors import extract_features, hears_own_length
 from .features import cached_map, corpus_key
 from .models import WaveformFeatureExtractor
 from .models.silence import SilenceTrimmingMixin
+from .validation import UserError
 
 
 def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.Dataset:
@@ -86,12 +87,12 @@ class AugmentedClips(torch.utils.data.Dataset):
     def _check(self) -> None:
         kind = type(self._extractor).__name__
         if self._augmentation.mel_masks and not self._has_bands:
-            raise ValueError(
+            raise UserError(
                 f"mel_masks in --augment need a model of spectrograms, found {kind}, which gives waveforms; use "
                 "time_masks, or an encoder's own mask_time_prob and mask_feature_prob in --model_config."
             )
         if self._augmentation.shift_seconds and self._trims:
-            raise ValueError(
+            raise UserError(
                 f"shift_seconds in --augment puts silence around clips, which {kind} has cut off; leave one out."
             )
 

@@ -11,6 +11,8 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 from transformers import PreTrainedConfig
 
+from .validation import UserError
+
 TEMPERATURES = (0.01, 100.0)
 FIELD = "calibration_temperature"  # of a configuration; the library drops what is called `temperature` there
 
@@ -65,5 +67,5 @@ def temperature_of(config: PreTrainedConfig) -> float | None:
     """
     found = getattr(config, FIELD, None)
     if found is not None and not (type(found) in (int, float) and 0 < found < float("inf")):
-        raise ValueError(f"expected a positive number as {FIELD} in config.json, found {found!r}; mend or remove it.")
+        raise UserError(f"expected a positive number as {FIELD} in config.json, found {found!r}; mend or remove it.")
     return found

@@ -15,6 +15,7 @@ from .evaluation.tables import plain
 from .licenses import choose_license
 from .publication import Publication
 from .templates import open_templates
+from .validation import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -81,31 +82,29 @@ def _read_source(cards: Path, stem: str, facts: dict[str, Any]) -> dict[str, str
     """
     file = cards / f"{stem}.yaml"
     if not file.is_file():
-        raise ValueError(f"expected the source of the card in {file}, found none; write one.")
+        raise UserError(f"expected the source of the card in {file}, found none; write one.")
     try:
         source = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"expected YAML in {file}, found other ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"expected YAML in {file}, found other ({' '.join(str(error).split())}); mend it.") from error
     _check_source(source, file)
     environment = _environment(cards)
     try:
         return {key: text and environment.from_string(text).render(facts).strip() for key, text in source.items()}
     except TemplateError as error:
-        raise ValueError(f"expected fields of the checkpoint in {file}, found that {error}; correct it.") from error
+        raise UserError(f"expected fields of the checkpoint in {file}, found that {error}; correct it.") from error
 
 
 def _check_source(source: Any, file: Path) -> None:
     if not isinstance(source, dict):
-        raise ValueError(f"expected `key: text` lines in {file}, found {type(source).__name__}; mend it.")
+        raise UserError(f"expected `key: text` lines in {file}, found {type(source).__name__}; mend it.")
     for keys, said in ((source.keys() - set(SOURCE_KEYS), "also"), (set(SOURCE_KEYS) - source.keys(), "no")):
         if keys:
             found = ", ".join(sorted(map(str, keys)))
-            raise ValueError(
-                f"expected the keys {', '.join(SOURCE_KEYS)} in {file}, found {said} {found}; correct it."
-            )
+            raise UserError(f"expected the keys {', '.join(SOURCE_KEYS)} in {file}, found {said} {found}; correct it.")
     for key, text in source.items():
         if not (isinstance(text, str) and text.strip()) and not (text is None and key in MAY_BE_NULL):
-            raise ValueError(f"expected a text as {key} in {file}, found {text!r}; write one.")
+            raise UserError(f"expected a text as {key} in {file}, found {text!r}; write one.")
 
 
 def card_pictures(publication: Publication) -> dict[str, "Figure"]:

@@ -21,6 +21,7 @@ from .evaluation.system_scores import SystemScores
 from .licenses import check_license
 from .models import MODELS, PROBE, short_name
 from .publication import Publication
+from .validation import UserError
 
 PIPELINE = "audio-classification"
 TAGS = (PIPELINE, "non-verbal-vocalization", "vocal-bursts")
@@ -183,20 +184,20 @@ def check_metadata(text: str) -> None:
     """
     data = _parse(text)
     if not isinstance(data.license, str):
-        raise ValueError(f"expected one license above the card, found {data.license!r}; give one, such as unknown.")
+        raise UserError(f"expected one license above the card, found {data.license!r}; give one, such as unknown.")
     if check_license(data.license) == "other" and not data.get("license_name"):
-        raise ValueError("expected license_name beside the license other, found none; give the licence a name.")
+        raise UserError("expected license_name beside the license other, found none; give the licence a name.")
     if data.pipeline_tag != PIPELINE:
-        raise ValueError(f"expected the pipeline_tag {PIPELINE}, found {data.pipeline_tag!r}; correct it.")
+        raise UserError(f"expected the pipeline_tag {PIPELINE}, found {data.pipeline_tag!r}; correct it.")
     for key in ("tags", "datasets", "metrics"):
         if not all(isinstance(entry, str) for entry in data.get(key, [])):
-            raise ValueError(f"expected texts as {key}, found {data[key]!r}; correct them.")
+            raise UserError(f"expected texts as {key}, found {data[key]!r}; correct them.")
     bases = [data.base_model] if isinstance(data.base_model, str) else data.base_model or []
     for base in bases:
         try:
             validate_repo_id(base)
         except HFValidationError as error:
-            raise ValueError(f"expected a Hub id as base_model, found {base!r}; leave it out.") from error
+            raise UserError(f"expected a Hub id as base_model, found {base!r}; leave it out.") from error
     for result in data.eval_results or []:
         _check_result(result)
 
@@ -206,11 +207,11 @@ def _parse(text: str) -> ModelCardData:
         data = ModelCard(text).data
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
+        raise UserError(
             f"expected YAML as the Hub's modelcard.md has it above the card, found other ({reason}); mend it."
         ) from error
     if not data.to_dict():
-        raise ValueError("expected YAML between two lines of --- above the card, found none; add license and tags.")
+        raise UserError("expected YAML between two lines of --- above the card, found none; add license and tags.")
     return data
 
 
@@ -218,10 +219,10 @@ def _check_result(result: EvalResult) -> None:
     names = ("task_type", "dataset_type", "dataset_name", "metric_type")
     unnamed = [name for name in names if not (isinstance(getattr(result, name), str) and getattr(result, name))]
     if unnamed:
-        raise ValueError(f"expected a text as {unnamed[0]} of each result in model-index, found none; add it.")
+        raise UserError(f"expected a text as {unnamed[0]} of each result in model-index, found none; add it.")
     value = result.metric_value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(
+        raise UserError(
             f"expected a number as the value of {result.metric_type} in model-index, found {value!r}; leave out a "
             "score that is undefined."
         )

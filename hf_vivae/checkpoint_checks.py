@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from .adapting import ADAPTER
 from .audio import MAX_RATE, MIN_RATE
 from .models.wrapped import LAYER_DROPS
+from .validation import UserError
 
 MAX_JSON_BYTES = 8 * 2**20  # names of 100,000 labels
 MAX_LABELS = 100_000  # the library makes names for all of them, which takes hours for more
@@ -25,26 +26,26 @@ def read_json(path: Path) -> dict:
         ValueError: where there is none, and for one that is damaged or beyond all measure.
     """
     if not path.is_file():
-        raise ValueError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
+        raise UserError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ValueError(
+        raise UserError(
             f"expected at most {MAX_JSON_BYTES // 2**20} MiB in {path}, found {path.stat().st_size / 2**20:.0f}; get "
             "the checkpoint again from its source."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(
+        raise UserError(
             f"expected JSON in {path}, found a damaged file ({error}); get the checkpoint again from its source."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f"expected a JSON object in {path}, found {type(content).__name__}; get the checkpoint again from its "
             "source."
         )
     labels = content.get("num_labels")
     if isinstance(labels, int) and labels > MAX_LABELS:
-        raise ValueError(
+        raise UserError(
             f"expected at most {MAX_LABELS} labels in {path}, found num_labels {labels}; get the checkpoint again "
             "from its source."
         )
@@ -58,12 +59,12 @@ def check_weights(folder: Path, otherwise: str = "start with --from_scratch") ->
         ValueError: saying what to do `otherwise`.
     """
     if (folder / ADAPTER).is_dir():
-        raise ValueError(
+        raise UserError(
             f"expected a whole network in {folder}, found LoRA's matrices alone; train it with --lora_save merged, "
             "and go on from that."
         )
     if not any(folder.glob("*.safetensors")):
-        raise ValueError(
+        raise UserError(
             f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
             f"weights are not read), or {otherwise}."
         )
@@ -79,14 +80,14 @@ def whole_weights(folder: Path) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f"expected whole weights in {folder}, found damaged ones ({error}); get the checkpoint again from its "
             "source, or train it again."
         ) from error
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):  # what the library says of shapes, without naming one
             raise
-        raise ValueError(
+        raise UserError(
             f"expected weights in {folder} of the shapes that its config.json says, found others; get the checkpoint "
             "again from its source."
         ) from error
@@ -108,13 +109,13 @@ def check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
     cure = "leave out --model_config, give other weights, or start with --from_scratch."
     names = sorted(key[0] for key in loaded["mismatched_keys"] if not made_anew.match(key[0]))
     if names:
-        raise ValueError(
+        raise UserError(
             f"{len(names)} weights of {folder} do not fit the configuration that is asked for (first: {names[0]}); "
             f"{cure}"
         )
     missing = sorted(name for name in loaded["missing_keys"] if not made_anew.match(name))
     if missing:
-        raise ValueError(
+        raise UserError(
             f"expected the weights of a whole network in {folder}, found none of {len(missing)} (first: "
             f"{missing[0]}); {cure}"
         )
@@ -130,7 +131,7 @@ def check_rate(folder: Path) -> None:
         return
     rate = read_json(folder / "preprocessor_config.json").get("sampling_rate", 16000)
     if type(rate) is not int or not MIN_RATE <= rate <= MAX_RATE:
-        raise ValueError(
+        raise UserError(
             f"expected a sampling_rate of {MIN_RATE} to {MAX_RATE} Hz in {folder / 'preprocessor_config.json'}, found "
             f"{rate!r}; correct it, or give another checkpoint."
         )
@@ -149,7 +150,7 @@ def check_masks(fields: dict[str, Any], config: PreTrainedConfig) -> None:
     changed = [name for name, value in fields.items() if value != getattr(config, name, None)]
     masks = [name for name in changed if name.startswith("mask_") or name == "apply_spec_augment"]
     if config.model_type == "whisper" and masks:
-        raise ValueError(
+        raise UserError(
             f"expected no masks of Whisper's own, which its encoder never makes, found {masks[0]} in --model_config; "
             "leave it out, and give time_masks and mel_masks in --augment."
         )
@@ -162,12 +163,12 @@ def check_encoder_fields(fields: Any) -> None:
         ValueError: for what are no fields, and for layers that are left out at random.
     """
     if not isinstance(fields, dict):
-        raise ValueError(
+        raise UserError(
             f"expected the encoder's fields in --model_config as an object, found {fields!r}; give one, such as "
             '{"encoder": {"mask_time_prob": 0.1}}, or leave it out.'
         )
     for name in LAYER_DROPS:
         if fields.get(name):
-            raise ValueError(
+            raise UserError(
                 f"expected {name} 0 of an encoder all of whose layers are heard, found {fields[name]}; leave it out."
             )

@@ -30,6 +30,7 @@ from .converted import (
 )
 from .corpus.download import NetworkError, check_reachable
 from .models import MODELS, split_name
+from .validation import UserError
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -63,13 +64,13 @@ def resolve_checkpoint(
     """
     if Path(id_or_folder).is_dir():
         if revision is not None:
-            raise ValueError(
+            raise UserError(
                 f"expected a Hub id (owner/name) beside revision {revision!r}, found the folder {id_or_folder}; leave "
                 "out one of the two."
             )
         return Path(id_or_folder)
     if "/" not in id_or_folder:
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the spelling."
         )
     return _fetch(id_or_folder, code, revision, weights)
@@ -85,7 +86,7 @@ def _fetch(repo: str, code: bool, revision: str | None, weights: bool) -> Path:
         converted = _find_converted(repo, revision, weights)
     except _NotServedError as failure:
         if cached is None:
-            raise ValueError(
+            raise UserError(
                 f"{repo!r} is neither a folder nor in the cache, and {failure}; download it elsewhere and "
                 "give its folder, or start one of the report's models with --from_scratch."
             ) from failure
@@ -108,7 +109,7 @@ def _snapshot(repo: str, revision: str | None, files: dict[str, Any]) -> Path | 
     try:
         folder = Path(snapshot_download(repo, revision=revision, local_files_only=True, **files))
     except HFValidationError as error:
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint folder or a Hub id (owner/name), found {repo!r}; check the path."
         ) from error
     except LocalEntryNotFoundError:
@@ -134,7 +135,7 @@ def _find_converted(repo: str, revision: str | None, weights: bool) -> str | Non
         commit = find_conversion(info)
     if commit is None:
         found = " and ".join(pickles(info)) or "none"
-        raise ValueError(
+        raise UserError(
             f"expected weights of {repo} as safetensors, found {found} (pickles are not read) and no open pull "
             f"request of {CONVERTER} that converts them; open one at {CONVERTER_PAGE}, or give the folder of a "
             "converted copy."
@@ -172,15 +173,15 @@ def _download(repo: str, revision: str | None, files: dict[str, Any]) -> Path:
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code < 500:
             raise _refusal(repo, revision, cause) from error
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"expected a whole download of {repo!r}, found it cut ({reason}); try again, what has arrived is kept."
         ) from error
 
 
-def _refusal(repo: str, revision: str | None, error: HfHubHTTPError) -> ValueError:
+def _refusal(repo: str, revision: str | None, error: HfHubHTTPError) -> UserError:
     if isinstance(error, RevisionNotFoundError):
-        return ValueError(f"expected a branch, tag or commit of {repo}, found none called {revision!r}; correct it.")
-    return ValueError(
+        return UserError(f"expected a branch, tag or commit of {repo}, found none called {revision!r}; correct it.")
+    return UserError(
         f"expected a checkpoint folder or a Hub id that can be downloaded, found {repo!r} (HTTP "
         f"{error.response.status_code}); check the name, or log in with `hf auth login` if it is private or gated."
     )
@@ -216,14 +217,14 @@ def find_checkpoint(
         return resolve_checkpoint(source) if source else None
     place = split_name(name)[1]
     if model_name_or_path and place not in BACKBONES:
-        raise ValueError(
+        raise UserError(
             f"expected --model_name_or_path beside one of {', '.join((*MODELS, *BACKBONES))}, found it beside --model "
             f"{name}; give one of the two."
         )
     if "/" not in place and place not in BACKBONES and not Path(place).is_dir():
         close = get_close_matches(place, (*MODELS, *BACKBONES), 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
+        raise UserError(
             f"expected one of {', '.join((*MODELS, *BACKBONES))}, a checkpoint folder or a Hub id (owner/name), found "
             f"{name!r}{hint}; check the spelling."
         )

@@ -18,6 +18,7 @@ from .checkpoints import resolve_checkpoint
 from .models.features_trimmed import lengthened
 from .models.silence import SilenceTrimmingMixin
 from .trained import load_trained
+from .validation import UserError
 
 SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
 QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, as dither makes of silence
@@ -63,7 +64,7 @@ def _load(folder: Path, name: str) -> tuple[PreTrainedModel, FeatureExtractionMi
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint whose class is in transformers or hf_vivae, found code of its own in {name}; read "
             "that code, and if you trust it use transformers.pipeline with trust_remote_code=True."
         ) from error
@@ -116,7 +117,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Labels and scores of one clip, the likeliest first."""
         if not torch.isfinite(model_outputs["logits"]).all():
-            raise ValueError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
+            raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
         return super().postprocess(model_outputs, **kwargs)
 
     def _heard(self, samples: np.ndarray, name: str) -> np.ndarray:
@@ -157,9 +158,9 @@ def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:
     if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
         return _read_file(clip, sampling_rate)
     if isinstance(clip, (np.ndarray, torch.Tensor)):
-        raise ValueError(f"expected the sampling rate beside the samples, found a bare array; {GIVE}.")
+        raise UserError(f"expected the sampling rate beside the samples, found a bare array; {GIVE}.")
     found = f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
-    raise ValueError(f"expected a clip, found {found}; {GIVE}.")
+    raise UserError(f"expected a clip, found {found}; {GIVE}.")
 
 
 def _read_file(source: audio.Source, sampling_rate: int) -> tuple[np.ndarray, str]:
@@ -207,5 +208,5 @@ def _rate(rate: Any, name: str) -> int:
     return int(value)
 
 
-def _unusable(name: str, expected: str, found: str, cure: str = "replace the clip or leave it out") -> ValueError:
-    return ValueError(f"{name}: expected {expected}, found {found}; {cure}.")
+def _unusable(name: str, expected: str, found: str, cure: str = "replace the clip or leave it out") -> UserError:
+    return UserError(f"{name}: expected {expected}, found {found}; {cure}.")

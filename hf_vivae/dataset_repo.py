@@ -23,6 +23,7 @@ from .dataset_card import REST, Division, render_dataset_card
 from .licenses import confirm_license
 from .runs import write_text
 from .splits import PARTS, make_folds
+from .validation import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetInfo, Features
@@ -112,7 +113,7 @@ def _info(features: Features, division: Division, num_bytes: Mapping[str, int], 
 def _check_names(files: Sequence[str]) -> None:
     outside = [file for file in files if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts]
     if outside:
-        raise ValueError(
+        raise UserError(
             f"expected names of clips below their folder, found {len(outside)} that lead elsewhere "
             f"({first_names(outside, 3)}): move the clips and mend the metadata file, since names are published."
         )
@@ -130,7 +131,7 @@ def _sound_bytes(dataset: Dataset) -> list[int]:
             else:
                 sizes.append(Path(path).stat().st_size if size is None else size)
     if missing:
-        raise ValueError(
+        raise UserError(
             f"expected the sound of {len(dataset)} clips, found no file for {len(missing)} of them "
             f"({first_names(missing, 3)}): put the files back, or read the corpus anew."
         )

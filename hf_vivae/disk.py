@@ -9,6 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from .validation import UserError
+
 CACHE_CURE = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command"
 RUN_CURE = "free some room and repeat the command, and the run goes on from its last checkpoint"
 OUTPUT_CURE = "free some room or give another place, and repeat the command"
@@ -17,7 +19,7 @@ OF_THE_FILE = (errno.EACCES, errno.EPERM)
 NO_ROOM = 2**20  # bytes; torch and libsndfile say only that a write failed, and then less than this is left
 
 
-class DiskError(ValueError):
+class DiskError(UserError):
     """A folder that cannot be written to; the message says why, and what to do."""
 
 

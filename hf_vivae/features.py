@@ -23,6 +23,7 @@ from .disk import CACHE_CURE, writing
 from .extractors import batch_features, extract_features, hears_own_length
 from .models import WaveformFeatureExtractor
 from .models.probe import ProbeForAudioClassification
+from .validation import UserError
 from .version import __version__
 
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
@@ -125,10 +126,10 @@ def fit_extractor(
     if isinstance(extractor, WaveformFeatureExtractor):
         peak = float(np.max(np.asarray(peaks)[list(train)]))
         if peak == 0:
-            raise ValueError("expected sound in the training clips, found nothing but zeros; check the recordings.")
+            raise UserError("expected sound in the training clips, found nothing but zeros; check the recordings.")
         extractor.peak = peak if scale == "peak" else 1.0
     elif normalization != "none":
-        raise ValueError(
+        raise UserError(
             f"--normalization {normalization} needs one of this package's feature extractors, found "
             f"{type(extractor).__name__}, which normalises by itself; use --normalization none."
         )

@@ -4,13 +4,14 @@ import gc
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from transformers import HfArgumentParser
+
+from .validation import UserError
 
 Arguments = TypeVar("Arguments")
 
@@ -28,7 +29,7 @@ class FlagParser(HfArgumentParser):
         Raises:
             ValueError: always.
         """
-        raise ValueError(f"{message}; see --help for all arguments.")
+        raise UserError(f"{message}; see --help for all arguments.")
 
 
 def parse_flags(arguments: type[Arguments], argv: Sequence[str], description: str) -> Arguments:
@@ -57,7 +58,7 @@ def refuse_unknown(unknown: Sequence[str], known: Iterable[str]) -> None:
     if unknown:
         flag = unknown[0].split("=")[0]
         nearest = did_you_mean(flag.lstrip("-").replace("-", "_"), known, prefix="--")
-        raise ValueError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
+        raise UserError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -76,16 +77,16 @@ def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
+            raise UserError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
+        raise UserError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
     return value
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Call a script's `main` with its flags.
 
-    Ctrl-C, and errors that this package or the script has put into words, leave no trace.
+    Ctrl-C, SIGTERM and `UserError` end it with one sentence; every other exception keeps its traceback.
     """
     # else recipes/evaluate.py would be imported in place of the library `evaluate`
     own = Path(sys.argv[0]).resolve().parent
@@ -97,10 +98,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         _end("interrupted", error, 130)  # as shells do, 128 and the signal's number
     except Terminated as error:
         _end(str(error), error, 143)
-    except (ValueError, OSError) as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if not {Path(__file__).parent, own} & {*raised_in.parents}:
-            raise
+    except UserError as error:
         _end(f"error: {error}", error, 1)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .validation import UserError
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -40,14 +42,14 @@ class Fold:
             object.__setattr__(self, part, tuple(rows[part].tolist()))
             repeated = np.count_nonzero(np.diff(rows[part]) == 0)
             if repeated or not len(rows[part]):
-                raise ValueError(
+                raise UserError(
                     f"fold {self.name!r}: expected one or more different rows in {part}, found {len(rows[part])}, "
                     f"of which {len(rows[part]) - repeated} differ: give it rows, each once"
                 )
         for one, other in combinations(PARTS, 2):
             shared = rows[other][np.isin(rows[other], rows[one])]
             if len(shared):
-                raise ValueError(
+                raise UserError(
                     f"fold {self.name!r}: expected no row in both {one} and {other}, found {len(shared)} "
                     f"(first: {shared[0]}): give each row to one part"
                 )

@@ -18,6 +18,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from .corpus.download import NetworkError, check_reachable
 from .runs import read_json
+from .validation import UserError
 
 Kind = Literal["model", "dataset", "space"]
 Answer = TypeVar("Answer")
@@ -38,14 +39,14 @@ def checkpoint_files(folder: Path) -> list[Path]:
         ValueError: for a folder that lacks one of them.
     """
     if (folder / "adapter").is_dir():
-        raise ValueError(
+        raise UserError(
             f"expected whole weights to push in {folder}, found LoRA's matrices alone; train with --lora_save merged."
         )
     configs = [folder / "config.json", folder / "preprocessor_config.json"]
     weights = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.safetensors.index.json"))
     missing = [file.name for file in configs if not file.is_file()] + ([] if weights else ["model.safetensors"])
     if missing:
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint to push in {folder}, found no {' and no '.join(missing)}; give the folder of a "
             "finished run (pickled weights are not pushed)."
         )
@@ -60,7 +61,7 @@ def _check_weights(file: Path) -> None:
         with safe_open(file, "pt"):
             pass  # opening reads the header, which says how long the file has to be
     except SafetensorError as error:
-        raise ValueError(
+        raise UserError(
             f"expected whole weights in {file}, found damaged ones ({error}); train the run again."
         ) from error
 
@@ -72,7 +73,7 @@ def _code(configs: list[Path]) -> list[Path]:
         for reference in read_json(config).get("auto_map", {}).values():
             module = config.parent / f"{reference.split('.')[0]}.py"
             if not module.is_file():  # or it names code of another repository, `owner/name--module.Class`
-                raise ValueError(
+                raise UserError(
                     f"expected the code of {config} beside it, found no {module.name}; train the run again, or save "
                     "model and feature extractor with save_pretrained."
                 )
@@ -89,7 +90,7 @@ def check_name(repo: str) -> str:
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise ValueError(
+        raise UserError(
             f"expected a repository as owner/name of letters, digits and single . _ -, 96 at most, found {repo!r}; "
             "choose another name."
         ) from error
@@ -109,15 +110,15 @@ def check_access(repo: str, token: str | None = None) -> str:
     """
     check_name(repo)
     if not (token or get_token()):
-        raise ValueError(
+        raise UserError(
             "expected a Hugging Face token that may write, found none; log in with `hf auth login`, or set HF_TOKEN."
         )
     if constants.is_offline_mode():
-        raise ValueError("expected the Hub, found HF_HUB_OFFLINE=1, which forbids it; unset it to push.")
+        raise UserError("expected the Hub, found HF_HUB_OFFLINE=1, which forbids it; unset it to push.")
     try:
         check_reachable(constants.ENDPOINT)
     except NetworkError as error:
-        raise ValueError(f"expected the Hub at {constants.ENDPOINT}, found {error.found}; {AGAIN}.") from error
+        raise UserError(f"expected the Hub at {constants.ENDPOINT}, found {error.found}; {AGAIN}.") from error
     user = _persist(lambda: HfApi(token=token).whoami()["name"], repo)
     return repo if "/" in repo else f"{user}/{repo}"
 
@@ -143,7 +144,7 @@ def make_repo(
     _persist(lambda: api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **sdk), repo)
     hidden = _persist(lambda: api.repo_info(repo, repo_type=kind).private, repo)
     if private and not hidden:
-        raise ValueError(
+        raise UserError(
             f"expected {repo} to be private, found a public repository; say that it may be (push.py --public, "
             "train.py --hub_private_repo false), or choose another name."
         )
@@ -210,7 +211,7 @@ def _persist(call: Callable[[], Answer], repo: str) -> Answer:
         except HfHubHTTPError as error:
             status, failure = error.response.status_code, error
             if status < 500 and status not in BUSY:
-                raise ValueError(_refusal(error, repo)) from error
+                raise UserError(_refusal(error, repo)) from error
             found = f"HTTP {status}"
         except json.JSONDecodeError as error:
             found, failure = "an answer that is not the Hub's", error
@@ -218,7 +219,7 @@ def _persist(call: Callable[[], Answer], repo: str) -> Answer:
             found, failure = f"a connection that was cut ({type(error).__name__})", error
         if attempt < ATTEMPTS:
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
-    raise ValueError(f"expected the Hub to answer for {repo}, found {found}; {AGAIN}.") from failure
+    raise UserError(f"expected the Hub to answer for {repo}, found {found}; {AGAIN}.") from failure
 
 
 def _refusal(error: HfHubHTTPError, repo: str) -> str:

@@ -12,6 +12,7 @@ from .corpus.schema import check_choice
 from .evaluation.fold_folders import GROUPING, SEEDS
 from .models import MODELS, SpectrogramViTConfig
 from .parsing import recipe_file
+from .validation import UserError
 
 SECTIONS = ("without", "with")  # what is taken away from the recipe, and what was tried on top of it
 KEPT = "kept"  # lines of the recipe that no row takes away, each with the reason
@@ -59,14 +60,14 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
     """
     file = ingredients_file(recipes, model)
     if not file.is_file():
-        raise ValueError(
+        raise UserError(
             f"expected the ingredients of {model} in {file}, found no such file; write it, or give one of "
             f"{', '.join(SPECTROGRAM_VITS)} or an encoder as --model."
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
     _check_content(file, content)
     rows = {f"{part} {name}": settings for part in SECTIONS for name, settings in content.get(part, {}).items()}
     _check_rows(file, rows)
@@ -88,7 +89,7 @@ def _check_content(file: Path, content: Any) -> None:
     fits = isinstance(content, dict) and content.keys() <= {*SECTIONS, KEPT} and _all(content, dict)
     fits = fits and all(_all(content.get(part, {}), dict) for part in SECTIONS) and _all(content.get(KEPT, {}), str)
     if not fits:
-        raise ValueError(
+        raise UserError(
             f"expected {file} to hold 'without' or 'with', and below them ingredients with their settings, and "
             f"reasons below '{KEPT}', found {str(content)[:60]!r}; mend it."
         )
@@ -102,18 +103,18 @@ def _check_rows(file: Path, rows: Mapping[str, dict[str, Any]]) -> None:
     folders: dict[str, str] = {}
     for row, settings in rows.items():
         if fixed := sorted(settings.keys() & FIXED):
-            raise ValueError(
+            raise UserError(
                 f"expected ingredients in {file} that leave clips, folds and seeds as they are, found {fixed[0]} in "
                 f"{row!r}; remove it."
             )
         if not isinstance(settings.get("model_config", {}), dict):
-            raise ValueError(
+            raise UserError(
                 f"expected fields of the model's configuration as model_config in {file}, found "
                 f"{settings['model_config']!r} in {row!r}; give each field its value."
             )
         other = folders.setdefault(row_folder(row), row)
         if other != row:
-            raise ValueError(
+            raise UserError(
                 f"expected ingredients in {file} whose folders have names of their own, found {row_folder(row)} for "
                 f"{other!r} and {row!r}; rename one of them."
             )

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from .backbones import BACKBONES
+from .validation import UserError
 
 # https://huggingface.co/docs/hub/repositories-licenses
 LICENSES = frozenset({
@@ -32,7 +33,7 @@ def check_license(identifier: str) -> str:
     license = identifier.strip().lower()
     if license not in LICENSES:
         nearest = difflib.get_close_matches(license, sorted(LICENSES), 1, cutoff=0)[0]
-        raise ValueError(
+        raise UserError(
             f"expected an identifier of the Hub's list of licences, found {identifier!r}: did you mean {nearest!r}?"
         )
     return license
@@ -67,16 +68,16 @@ def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], st
     """
     if given is None:
         if ask is None:
-            raise ValueError(_unconfirmed(corpus_name))
+            raise UserError(_unconfirmed(corpus_name))
         try:
             given = ask(_question(corpus_name))
         except EOFError as error:
-            raise ValueError(_unconfirmed(corpus_name)) from error
+            raise UserError(_unconfirmed(corpus_name)) from error
     if corpus_name not in KNOWN:
         return _named(check_license(given))
     holds, why = KNOWN[corpus_name]
     if given.strip().lower() != holds:
-        raise ValueError(
+        raise UserError(
             f"expected the licence {holds}, because {why}, found {given!r}: confirm it with --license {holds}, "
             "or do not publish these clips."
         )
@@ -117,17 +118,17 @@ def _usual_license(corpus: str, base: str | None) -> str:
 def _check_terms(license: str, of_clips: str, of_weights: str, base: str | None) -> None:
     non_commercial, alike = "-nc" in of_clips, _shares_alike(of_weights)
     if non_commercial and alike:
-        raise ValueError(
+        raise UserError(
             f"expected no licence for a model that was trained on VIVAE ({of_clips}) and started from {base} "
             f"({of_weights}), whose terms exclude each other, found {license}; leave it out."
         )
     if non_commercial and "-nc" not in license:
-        raise ValueError(
+        raise UserError(
             f"expected a non-commercial licence for a model that was trained on VIVAE, found {license}; leave it out, "
             f"or give one with the terms of {of_clips}."
         )
     if alike and not _shares_alike(license):
-        raise ValueError(
+        raise UserError(
             f"expected a licence with the terms of {of_weights} and no others for a model that started from {base}, "
             f"found {license}; leave it out, or give a later version of {of_weights}."
         )
@@ -140,7 +141,7 @@ def _shares_alike(license: str) -> bool:
 
 def _named(license: str) -> str:
     if license == "other":
-        raise ValueError(
+        raise UserError(
             "expected a licence that its identifier names, found 'other', for which the Hub asks a name and a text: "
             "choose one of its list, such as cc-by-4.0"
         )

@@ -36,6 +36,7 @@ from .models.hidden_states import bare_encoder
 from .models.padding import ignore_padding
 from .models.probe import ProbeConfig
 from .models.wrapped import WrappedForAudioClassification
+from .validation import UserError
 
 LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
 
@@ -65,7 +66,7 @@ def load_named(
         fitted = build_config(name, **{"architecture": settings["architecture"], **config}, **label_config)
         return spec.model_class.from_timm(folder, fitted), matching_extractor(name, fitted)
     if settings.get("model_type") != spec.config_class.model_type:
-        raise ValueError(
+        raise UserError(
             f"--model {name} expects a checkpoint of type {spec.config_class.model_type!r}, found "
             f"{settings.get('model_type')!r} in {folder}; give another --model_name_or_path, or use it as --model."
         )
@@ -126,7 +127,7 @@ def load_any(
 def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_code: bool) -> PreTrainedConfig:
     fields = read_json(folder / "config.json")
     if fields.get("model_type") == ProbeConfig.model_type:
-        raise ValueError(
+        raise UserError(
             f"expected a checkpoint to train further, found {folder}, whose encoder is frozen; give that encoder, or "
             "probe: and the encoder for another probe."
         )

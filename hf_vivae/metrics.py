@@ -13,6 +13,8 @@ import datasets
 import evaluate
 import numpy as np
 
+from .validation import UserError
+
 if TYPE_CHECKING:
     from transformers import EvalPrediction
 
@@ -47,7 +49,7 @@ class ClassificationScores(evaluate.Metric):
     def __init__(self, label_names: Sequence[str]) -> None:
         self.label_names = list(label_names)
         if len(self.label_names) < 2 or len(set(self.label_names)) < len(self.label_names):
-            raise ValueError(f"expected two or more different label names, found {self.label_names}: name each once")
+            raise UserError(f"expected two or more different label names, found {self.label_names}: name each once")
         # In memory, since two runs that share a cache folder would wait for each other's lock on its file.
         super().__init__(keep_in_memory=True, seed=0)
 
@@ -101,20 +103,20 @@ class ClassificationScores(evaluate.Metric):
         labels, truth = len(self.label_names), np.asarray(references)
         widths = sorted({len(row) for row in predictions})
         if widths != [labels]:
-            raise ValueError(
+            raise UserError(
                 f"expected {labels} logits for each clip, one for each label name, found rows of {widths}: "
                 "pass logits (clips, labels) and the names of the model's labels"
             )
         outside = truth[(truth < 0) | (truth >= labels)]
         if outside.size:
-            raise ValueError(
+            raise UserError(
                 f"expected references from 0 to {labels - 1}, found {outside[0]}: "
                 "pass label indices in the order of the label names"
             )
         logits = np.asarray(predictions, dtype=float)
         broken = int((~np.isfinite(logits)).any(axis=1).sum())
         if broken:
-            raise ValueError(
+            raise UserError(
                 f"expected finite logits, found NaN or infinity for {broken} of {len(truth)} clips: "
                 "training diverged, so lower the learning rate"
             )

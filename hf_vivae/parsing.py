@@ -18,6 +18,7 @@ from .refusals import check_together
 from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
+from .validation import UserError
 
 NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
 
@@ -44,7 +45,7 @@ def parse_run(
     source, defaults = _defaults(argv, recipes)
     for key in defaults:
         if key not in known:
-            raise ValueError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
+            raise UserError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
     model_config = json_object(defaults.pop("model_config", None) or {}, f"model_config of {source}")
     given, unknown = parser.parse_known_args([*as_flags(defaults), *argv])
     refuse_unknown([*unknown, *(f"--{name}" for name in absent if name not in known)], known)
@@ -59,7 +60,7 @@ def parse_run(
     try:
         args = VivaeTrainingArguments(**settings)
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
-        raise ValueError(" ".join(str(error).split())) from error
+        raise UserError(" ".join(str(error).split())) from error
     # None stands for what the command line leaves to recipe and defaults
     on_command_line, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(known)))
     check_together(run, args, on_command_line)
@@ -98,12 +99,12 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
     if given.config:
         for flag in ("recipe", "as_coded"):
             if getattr(given, flag):
-                raise ValueError(f"--config repeats a run with its recipe and switches; leave out --{flag}.")
+                raise UserError(f"--config repeats a run with its recipe and switches; leave out --{flag}.")
         return given.config, _read_run(Path(given.config))
     folders = (path for path in recipes.iterdir() if any(path.glob("*.yaml")))
     names = sorted(path.name for path in folders if path.name not in NO_RECIPES)
     if given.recipe and given.recipe not in names:
-        raise ValueError(
+        raise UserError(
             f"expected a recipe out of {', '.join(names)}, found {given.recipe!r}"
             f"{did_you_mean(given.recipe, names)}; choose one of them."
         )
@@ -114,7 +115,7 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
         file = recipe_file(recipes / recipe, given.model)
         return f"{file.parent.name}/{file.name}", _read_yaml(file)
     if given.recipe and given.model:
-        raise ValueError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
+        raise UserError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
 
 
@@ -131,7 +132,7 @@ def _as_coded(
 ) -> tuple[str, dict[str, Any]]:
     """Values of recipe `paper` with the named switches on, or with all that concern the model."""
     if recipe not in (None, "paper", "as_coded") or model not in MODELS:
-        raise ValueError(
+        raise UserError(
             f"the switches of recipes/as_coded change the recipe paper of {', '.join(MODELS)}, found --recipe "
             f"{recipe or 'paper'} and --model {model}; leave out --as_coded, or choose one of these models."
         )
@@ -143,22 +144,22 @@ def _as_coded(
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise ValueError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
+        raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
     if not isinstance(values, dict):
-        raise ValueError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; mend it.")
+        raise UserError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; mend it.")
     return values
 
 
 def _read_run(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise ValueError(f"expected the run.json of a run, found no file {file}; check --config.")
+        raise UserError(f"expected the run.json of a run, found no file {file}; check --config.")
     content = json_object(file.read_text(encoding="utf-8"), str(file))
     if not {"run", "training"} <= content.keys():
-        raise ValueError(f"expected the keys 'run' and 'training' in {file}, found {sorted(content)}; use a run.json.")
+        raise UserError(f"expected the keys 'run' and 'training' in {file}, found {sorted(content)}; use a run.json.")
     kept = {**content["run"], **content["training"]}
     # what belongs to the first run's folder or machine is not repeated, nor what follows from --select_on
     dropped = {*VOLATILE, *(UNSELECTED if kept.get("select_on") == "none" else ())} - {"folds"}

@@ -12,6 +12,7 @@ from .corpus_arguments import CorpusArguments
 from .models import MODELS
 from .parsing import as_flags
 from .switches import Switch, read_switches
+from .validation import UserError
 
 VARIANTS = ("paper", "as_coded", "tuned")
 AUDITED = ("mlp", "vit-base", "wav2vec2")  # by default, each switch is tried on the first of them that it concerns
@@ -53,7 +54,7 @@ class StudyArguments(CorpusArguments):
         for model in self.models or ():
             check_choice("--models", model, MODELS)
         if min(self.seeds) < 0:
-            raise ValueError(f"expected --seeds of at least 0, found {min(self.seeds)}; give others.")
+            raise UserError(f"expected --seeds of at least 0, found {min(self.seeds)}; give others.")
         for variant in self.variants:
             check_choice("--variants", variant, VARIANTS)
         self.output_dir = self.output_dir or str(Path("runs", self.data, "study-quick" if self.quick else "study"))
@@ -159,5 +160,5 @@ class _Planner:
 def _parse_patch(text: str) -> Sequence[int]:
     sizes = text.split(",")
     if len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
-        raise ValueError(f"expected --patches such as 32,30 16,69 (mel bins, frames), found {text!r}; correct it.")
+        raise UserError(f"expected --patches such as 32,30 16,69 (mel bins, frames), found {text!r}; correct it.")
     return [int(size) for size in sizes]

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import speaker_folds
 from .folds import Fold, Protocol
+from .validation import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,7 +21,7 @@ def _random_80_20(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int
     test_size = len(clips) // 5
     validation_size = (len(clips) - test_size) // 10
     if not validation_size:
-        raise ValueError(f"random-80-20 needs at least 12 clips, found {len(clips)}: add clips")
+        raise UserError(f"random-80-20 needs at least 12 clips, found {len(clips)}: add clips")
     shuffled = np.random.default_rng(seed).permutation(len(clips))
     test, validation, train = np.split(shuffled, [test_size, test_size + validation_size])
     return [Fold("random-80-20", train, validation, test)]
@@ -29,7 +30,7 @@ def _random_80_20(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int
 def _random_10_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
     size = len(clips) // 10
     if not size:
-        raise ValueError(f"random-10-fold needs at least 10 clips, one for each slice, found {len(clips)}: add clips")
+        raise UserError(f"random-10-fold needs at least 10 clips, one for each slice, found {len(clips)}: add clips")
     shuffled = list(range(len(clips)))
     random.Random(PUBLISHED_SEED).shuffle(shuffled)
     slices = np.split(shuffled, [number * size for number in range(1, 10)])
@@ -46,7 +47,7 @@ def _random_70_15_15(clips: Dataset, labels: np.ndarray, seed: int, num_groups: 
     values, sizes = np.unique(labels, return_counts=True)
     if sizes.min() < 7:  # of 7 clips, 30 % are 2, one for each of the small parts
         first = clips[int(np.argmax(labels == values[sizes.argmin()]))]["file"]
-        raise ValueError(
+        raise UserError(
             f"random-70-15-15 needs at least 7 clips of each label, but one has {sizes.min()} (first: {first}): "
             "add clips, or use another --protocol"
         )

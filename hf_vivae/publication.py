@@ -9,6 +9,7 @@ from .evaluation.evaluated import join
 from .evaluation.fold_folders import find_folders
 from .evaluation.system_scores import SystemScores, score_system
 from .runs import read_json
+from .validation import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def find_publication(place: Path) -> Publication:
     found = find_publications(place)
     if len(found) > 1:
         names = ", ".join(one.scores.system.name for one in found)
-        raise ValueError(
+        raise UserError(
             f"expected the runs of one model in {place}, found {len(found)} ({names}); give the folder of one of "
             "them, or push all of them with --all."
         )

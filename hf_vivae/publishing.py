@@ -22,6 +22,7 @@ from .card import Sibling, card_pictures, render_card
 from .hub import check_access, check_name, checkpoint_files, make_repo, push
 from .models import short_name
 from .publication import Publication, find_publication
+from .validation import UserError
 
 LONGEST_REPO = 96  # characters, with the owner
 UNUSABLE = re.compile(r"(?:[^A-Za-z0-9._]|[.-](?=[.-]))+")  # in a name, which has single hyphens and dots only
@@ -75,7 +76,7 @@ def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
     repos = [_repo(prefix, name) for name in names]
     twice = sorted({repo for repo in repos if [one.lower() for one in repos].count(repo.lower()) > 1})
     if twice:
-        raise ValueError(
+        raise UserError(
             f"expected a name of its own for each model, found several that would be {twice[0]}; push these one by "
             "one, each with its --repo."
         )

@@ -10,6 +10,7 @@ from .arguments import RunArguments, VivaeTrainingArguments
 from .backbones import BACKBONES
 from .habits import UNSELECTED
 from .models import MODELS, PROBE, split_name
+from .validation import UserError
 
 OF_EPOCHS = (
     "augment", "class_weights", "early_stopping_patience", "head_learning_rate", "label_smoothing_factor",
@@ -49,13 +50,13 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, given: Names
         _refuse(run, args, OF_EPOCHS, "what scikit-learn solves", "give another --model")
     _check_needless(run, args, given)
     if run.from_scratch and run.freeze == "all":
-        raise ValueError("--from_scratch gives random weights, found --freeze all beside it; leave out one of them.")
+        raise UserError("--from_scratch gives random weights, found --freeze all beside it; leave out one of them.")
     if args.head_learning_rate and run.model in MODELS:
-        raise ValueError(
+        raise UserError(
             f"expected a pretrained encoder beside --head_learning_rate, found --model {run.model}; leave it out."
         )
     if args.loss == "ctc" and run.augment.get("mixup"):
-        raise ValueError(
+        raise UserError(
             "--loss ctc takes one label for each clip, found mixup in --augment beside it; leave out one of the two."
         )
     _check_push(run, args)
@@ -71,17 +72,17 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Nam
     }
     found = [f"--{name}" for name, needs in needs_them.items() if needs]
     if run.select_on == "none" and found:
-        raise ValueError(
+        raise UserError(
             f"--select_on none leaves no clips that are scored while training, found {found[0]} beside it; leave it "
             "out, or add --select_on validation."
         )
     if run.select_on == "none" and run.model.startswith(PROBE):
-        raise ValueError(
+        raise UserError(
             "--select_on none leaves no clips that choose how a probe is regularised, found --model "
             f"{run.model}; add --select_on validation."
         )
     if args.early_stopping_patience and not args.load_best_model_at_end:
-        raise ValueError(
+        raise UserError(
             "--early_stopping_patience stops at a best evaluation, found --load_best_model_at_end false beside it; "
             "leave out one of the two."
         )
@@ -90,16 +91,16 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Nam
 def _check_needless(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:
     """Refuse what would change nothing."""
     if given.lr_decay_factor is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
-        raise ValueError(
+        raise UserError(
             "expected --lr_decay_epochs or --lr_decay_steps beside --lr_decay_factor, found neither; add one of "
             "them, or leave it out."
         )
     if run.scale != "peak" and (split_name(run.model)[0] or run.model in BACKBONES):
-        raise ValueError(
+        raise UserError(
             f"--scale is of this package's own feature extractors, found it beside --model {run.model}; leave it out."
         )
     if run.watch_test and args.eval_strategy == IntervalStrategy.NO:
-        raise ValueError(
+        raise UserError(
             "--watch_test scores the test clips with those that select, found --eval_strategy no beside it; leave out "
             "one of the two."
         )
@@ -115,7 +116,7 @@ def _refuse(run: RunArguments, args: VivaeTrainingArguments, names: Sequence[str
         if f.name in names and getattr(mine, f.name) != getattr(plain, f.name)
     ]
     if given:
-        raise ValueError(
+        raise UserError(
             f"expected only arguments that {model} has a use for, found --{', --'.join(given)}; leave out what is for "
             f"training with epochs, or {otherwise}."
         )
@@ -128,7 +129,7 @@ def _check_push(run: RunArguments, args: VivaeTrainingArguments) -> None:
     if run.lora_save == "adapter" or args.hub_strategy != HubStrategy.END:
         found = "adapter" if run.lora_save == "adapter" else args.hub_strategy.value
         flag = "--lora_save merged" if run.lora_save == "adapter" else "--hub_strategy end"
-        raise ValueError(
+        raise UserError(
             f"expected {flag} beside --push_to_hub, found {found}, which nobody else could load; change it, or leave "
             "out --push_to_hub."
         )

@@ -22,6 +22,7 @@ from .features import build_features, by_length, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
 from .models import short_name
 from .trained import load_trained
+from .validation import UserError
 
 logger = logging.getLogger(__name__)
 PROTOCOL = "other-clips"  # every clip of a corpus that the checkpoint has not learnt from
@@ -81,7 +82,7 @@ def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: st
     known = {name: int(index) for index, name in model.config.id2label.items()}
     unknown = [name for name in label_names if name not in known]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"expected labels that {checkpoint} knows ({', '.join(known)}), found {', '.join(unknown)}; "
             "give another --task or --data."
         )
@@ -94,7 +95,7 @@ def _unseen(
     seen = _digests_seen(source, record) if record else set()
     rows = [row for row, clip in enumerate(described) if clip["digest"] not in seen]
     if not rows:
-        raise ValueError(
+        raise UserError(
             f"expected clips that {checkpoint} has not learnt from, found that all {len(described)} trained or "
             "selected it; give another --data."
         )

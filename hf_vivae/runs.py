@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from .validation import UserError
+
 # may differ between two starts of one run: where it runs, how it is watched and published, and how many of its folds
 VOLATILE = (
     "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
@@ -92,11 +94,11 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"expected JSON in {file}, found a damaged file ({error}); remove its folder to train the run again."
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f"expected a JSON object in {file}, found {type(content).__name__}; remove its folder to train the run "
             "again."
         )
@@ -125,7 +127,7 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
         return
     file = folder / "run.json"
     if not file.is_file():
-        raise ValueError(
+        raise UserError(
             f"{folder} holds checkpoints or results but no run.json, so they cannot be told to be this run's; "
             "give another --output_dir."
         )
@@ -139,13 +141,13 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
     if before.get("fold") != now.get("fold"):
         differing.append("the clips that train, validate and test")
     if differing:
-        raise ValueError(
+        raise UserError(
             f"{folder} holds another run, which differs in {', '.join(differing)}; "
             "repeat that run's settings to continue it, or give another --output_dir."
         )
 
 
-class Claimed(ValueError):
+class Claimed(UserError):
     """Another process is at work in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -184,7 +186,7 @@ def make_folder(folder: Path) -> None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"expected a folder to write to as --output_dir, found {folder} ({error.strerror}); give another."
         ) from error
 

@@ -34,6 +34,7 @@ from .prepared import Prepared
 from .scoring import most_frequent
 from .spec_augment import mend_masks
 from .trainer import EarlyStopping, VivaeTrainer
+from .validation import UserError
 from .wrapping import load_encoder, load_probe
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _cut(
     """The extractor for clips of so many seconds or of as many as its model hears, which are told too."""
     window = window_seconds(extractor)
     if run.max_seconds and run.max_seconds > window:
-        raise ValueError(
+        raise UserError(
             f"expected --max_seconds of {window:g} at most, which {run.model} hears, found {run.max_seconds:g}; leave "
             "it out."
         )
@@ -148,7 +149,7 @@ def _hear_unresampled(model: PreTrainedModel, extractor: FeatureExtractionMixin,
     rate = corpus.dataset.features["audio"].sampling_rate
     of_any_rate = isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor))
     if rate is None or not of_any_rate or isinstance(model, WrappedForAudioClassification):
-        raise ValueError(
+        raise UserError(
             "--resample false needs a model of this package and clips of one sampling rate, found "
             f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."
         )

@@ -8,6 +8,7 @@ from huggingface_hub.repocard import RepoCard
 from packaging.requirements import Requirement
 
 from .hub import check_name
+from .validation import UserError
 
 PACKAGE = Path(__file__).parent
 
@@ -24,7 +25,7 @@ def space_files(demo: Path, checkpoints: Sequence[str]) -> dict[str, Path | byte
     """
     for checkpoint in checkpoints:
         if Path(checkpoint).exists() or "/" not in checkpoint:
-            raise ValueError(
+            raise UserError(
                 f"expected the Hub id of a model (owner/name) for a Space, found {checkpoint}; push the model first, "
                 "and give its id."
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .folds import Fold
+from .validation import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +27,7 @@ def speakers_05_06(clips: Dataset, labels: np.ndarray, seed: int, num_groups: in
     protocol = "speakers-05-06"
     names, speakers = _speakers(clips, protocol)
     if not {"S05", "S06"} <= set(names) or len(names) < 4:
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs the speakers S05 and S06, and at least 2 others to train and select, but found "
             f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}: use `--protocol speaker-k-fold`"
         )
@@ -80,7 +81,7 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
             test = [row for row in fold.test if chosen[row]]
             train, validation = ([row for row in rows if not chosen[row]] for rows in (fold.train, fold.validation))
             if test and not (train and validation):
-                raise ValueError(
+                raise UserError(
                     f"{protocol} needs clips of another intensity than {names[intensity]} to "
                     f"{'select' if train else 'train'}, but the speakers who do so in fold {fold.name} have none: "
                     "change --num_groups or --seed, or use `--protocol speaker-k-fold`"
@@ -101,7 +102,7 @@ def _speaker_k_fold(protocol: str, clips: Dataset, labels: np.ndarray, seed: int
 def _check_rest(protocol: str, speakers: np.ndarray, number: int, which: str = "") -> None:
     found = len(np.unique(speakers))
     if found < 2:
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs at least 2 speakers{which} besides each group, one each to train and select, but found "
             f"{found} besides group {number}: ask for more groups with --num_groups, or add speakers"
         )
@@ -127,7 +128,7 @@ def _speakers(clips: Dataset, protocol: str) -> tuple[list[str], np.ndarray]:
     )
     names, speakers = np.unique(_column(clips, "speaker", f"{protocol} needs a speaker", cure), return_inverse=True)
     if len(names) < 3:
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs at least 3 speakers, one each to train, select and test, but found "
             f"{names.tolist()}: {cure}"
         )
@@ -139,7 +140,7 @@ def _core(clips: Dataset, protocol: str) -> np.ndarray:
     cure = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
     core = _column(clips, "core", f"{protocol} needs true or false in the column core", cure)
     if core.all() or not core.any():
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs clips inside and outside the core set, but found {core.sum()} of {len(core)} inside: "
             f"{cure}"
         )
@@ -154,11 +155,11 @@ def _intensities(clips: Dataset, labels: np.ndarray, protocol: str) -> tuple[lis
     )
     names = clips.features["intensity"].names
     if len(np.unique(intensities)) < 2:
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs clips of at least 2 intensities, but found only {names[intensities[0]]}: {cure}"
         )
     if len(set(zip(labels.tolist(), intensities.tolist(), strict=True))) == len(np.unique(labels)):
-        raise ValueError(
+        raise UserError(
             f"{protocol} needs labels that occur at several intensities, but found each at one only, so that a model "
             f"could not learn those that it is tested on: use `--task emotion`, or {cure}"
         )
@@ -169,7 +170,7 @@ def _column(clips: Dataset, column: str, need: str, cure: str) -> np.ndarray:
     values = clips[column][:] if column in clips.column_names else [None] * len(clips)
     unknown = [file for file, value in zip(clips["file"][:], values, strict=True) if value is None or value == ""]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"{need} for every clip, but {len(unknown)} of {len(values)} have none (first: {unknown[0]}): {cure}"
         )
     return np.array(values)

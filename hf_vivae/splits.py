@@ -16,6 +16,7 @@ import numpy as np
 
 from .folds import PARTS, Fold, Protocol
 from .protocols import PROTOCOLS
+from .validation import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -45,12 +46,12 @@ def make_folds(
     """
     if protocol not in PROTOCOLS:
         nearest = difflib.get_close_matches(protocol, PROTOCOLS, 1, cutoff=0)[0]
-        raise ValueError(
+        raise UserError(
             f"expected a protocol of {', '.join(PROTOCOLS)}, found {protocol!r}: did you mean {nearest!r}?"
         )
     check_num_groups(protocol, num_groups)
     if len(labels) != len(dataset):
-        raise ValueError(
+        raise UserError(
             f"expected one label for each of {len(dataset)} rows, found {len(labels)}: pass the labels of this dataset"
         )
     order = _order_by_file(dataset["file"][:])
@@ -68,12 +69,12 @@ def check_num_groups(protocol: str, num_groups: int) -> None:
         ValueError: saying which protocols divide speakers into groups.
     """
     if num_groups < 2:
-        raise ValueError(
+        raise UserError(
             f"expected --num_groups of 2 or more, found {num_groups}: some speakers train while others are tested"
         )
     if num_groups != NUM_GROUPS and not PROTOCOLS[protocol].grouped:
         grouped = ", ".join(name for name, header in PROTOCOLS.items() if header.grouped)
-        raise ValueError(
+        raise UserError(
             f"expected --num_groups only with a protocol of {grouped}, found it with {protocol}: leave it out"
         )
 
@@ -81,7 +82,7 @@ def check_num_groups(protocol: str, num_groups: int) -> None:
 def _order_by_file(files: list[str]) -> np.ndarray:
     repeated = [file for file, count in Counter(files).items() if count > 1]
     if repeated:
-        raise ValueError(
+        raise UserError(
             f"expected a file name of its own for each clip, found {len(repeated)} names more than once "
             f"(first: {min(repeated)}): rename the clips or remove the copies"
         )
@@ -93,12 +94,12 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
     tested = Counter(row for fold in folds for row in fold.test)
     again = [row for row, count in tested.items() if count > 1]
     if again:
-        raise ValueError(
+        raise UserError(
             f"{protocol}: expected each clip in at most one test part, found {len(again)} in several "
             f"(first: row {min(again)}): correct the protocol"
         )
     if header.tests_every_clip and len(tested) < len(dataset):
-        raise ValueError(
+        raise UserError(
             f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}: correct the protocol"
         )
     if header.uses_every_clip:
@@ -111,7 +112,7 @@ def _check_use(folds: list[Fold], clips: int) -> None:
     for fold in folds:
         used = sum(len(getattr(fold, part)) for part in PARTS)
         if used < clips:
-            raise ValueError(
+            raise UserError(
                 f"fold {fold.name!r}: expected all {clips} clips in its parts, found {used}: correct the protocol"
             )
 
@@ -123,7 +124,7 @@ def _check_speakers(folds: list[Fold], speakers: list[str]) -> None:
         for one, other in combinations(PARTS, 2):
             shared = names[present[one] & present[other]].tolist()
             if shared:
-                raise ValueError(
+                raise UserError(
                     f"fold {fold.name!r}: expected no speaker in both {one} and {other}, found {shared}: "
                     "correct the protocol"
                 )

@@ -27,6 +27,7 @@ from .splits import make_folds
 from .study_folder import check_version, drop_checkpoints, is_finished, keep_kind, share_training
 from .switches import read_switches
 from .training import train
+from .validation import UserError
 from .work import training_work
 
 STAYS = "what was finished before it stays, and the same command goes on there"
@@ -54,7 +55,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     study = parse_flags(StudyArguments, argv, description="The whole study of the 2022 report.")
     planned = plan_runs(study, recipes)
     if any(run.apart for run in planned) and "RANK" in os.environ:
-        raise ValueError(
+        raise UserError(
             "--patches measures each patch in a process of its own, found a launcher of several; leave out --patches, "
             "or start with `python recipes/reproduce.py`."
         )
@@ -72,7 +73,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
             notes.append(f"**The study stopped**: {error}")
             try:
                 _report(study, corpus, described, notes)
-            except ValueError as unreported:  # nothing is finished yet; what stopped the study is the news
+            except UserError as unreported:  # nothing is finished yet; what stopped the study is the news
                 error.add_note(f"no report: {unreported}")
             raise
         return _report(study, corpus, described, notes)
@@ -100,7 +101,7 @@ def leave_out(planned: Sequence[PlannedRun], recipes: Path, corpus: Corpus) -> t
         try:
             _check_possible(arguments, args.seed, corpus)
             possible.append(run)
-        except ValueError as error:
+        except UserError as error:
             if arguments.recipe == "paper" and not arguments.as_coded and "/audit/" not in run.name:
                 raise
             notes.append(f"Left out, since these clips do not allow it: {run.name} ({error})")
@@ -111,7 +112,7 @@ def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
     if arguments.data != corpus.name:  # the control on noise brings its own clips
         return
     if not arguments.resample and corpus.dataset.features["audio"].sampling_rate is None:
-        raise ValueError("it needs clips of one sampling rate.")
+        raise UserError("it needs clips of one sampling rate.")
     labels, _ = task_labels(corpus.dataset, "emotion")
     make_folds(corpus.dataset, arguments.protocol, labels, seed)
 
@@ -145,7 +146,7 @@ def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[Run
     """The batch of a recipe is that of all processes together, so that several train what one would."""
     batch, processes = args.per_device_train_batch_size, args.world_size
     if batch % processes:
-        raise ValueError(
+        raise UserError(
             f"expected a number of processes that divides the {batch} clips of a step of {arguments.model}, found "
             f"{processes}; start fewer."
         )
@@ -180,7 +181,7 @@ def _carry_out(
     except Exception as error:
         said = f"the run {run.name} failed; {STAYS}"
         if isinstance(error, ValueError):
-            raise ValueError(f"{str(error).rstrip('.')} ({said}).") from error
+            raise UserError(f"{str(error).rstrip('.')} ({said}).") from error
         error.add_note(said)
         raise
     finally:
@@ -193,7 +194,7 @@ def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
         [sys.executable, str(recipes / "train.py"), *run.argv], stdout=subprocess.DEVNULL, check=False
     )
     if done.returncode:
-        raise ValueError(
+        raise UserError(
             f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {STAYS}."
         )
     drop_checkpoints([output / run.name])

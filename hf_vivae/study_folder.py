@@ -9,6 +9,7 @@ from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .plan import PlannedRun
 from .scoring import report_scores
+from .validation import UserError
 from .version import __version__
 
 
@@ -21,7 +22,7 @@ def keep_kind(output: Path, quick: bool) -> None:
     file, kinds = output / "study.json", {True: "a quick study", False: "a study with the report's epochs"}
     before = runs.read_json(file)["quick"] if file.is_file() else quick
     if before != quick:
-        raise ValueError(f"expected {kinds[quick]} in {output}, found {kinds[before]}; give another --output_dir.")
+        raise UserError(f"expected {kinds[quick]} in {output}, found {kinds[before]}; give another --output_dir.")
     runs.write_json(file, {"quick": quick})
 
 
@@ -41,7 +42,7 @@ def check_version(folder: Path) -> None:
         return
     version = runs.read_json(file).get("environment", {}).get("hf_vivae")
     if version != __version__:
-        raise ValueError(
+        raise UserError(
             f"expected {folder} to be of hf_vivae {__version__}, found {version}; give another --output_dir, or "
             "remove that folder to have it trained again."
         )

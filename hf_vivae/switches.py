@@ -12,6 +12,7 @@ import yaml
 
 from .flags import did_you_mean
 from .models import MODELS
+from .validation import UserError
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def _read_switch(file: Path) -> Switch:
     known = {field.name for field in fields(Switch)} - {"name"}
     keys = set(values) if isinstance(values, dict) else set()
     if not known - {"instead"} <= keys <= known or not set(values["models"]) <= MODELS.keys():
-        raise ValueError(
+        raise UserError(
             f"expected {file} to hold {', '.join(sorted(known))} and names of models, found {sorted(keys)}; mend it."
         )
     return Switch(file.stem, **{**values, "models": tuple(values["models"])})
@@ -67,9 +68,9 @@ def choose_switches(switches: dict[str, Switch], names: Sequence[str], model: st
     for name in names:
         if name not in switches:
             hint = did_you_mean(name, switches)
-            raise ValueError(f"expected --as_coded out of {', '.join(switches)}, found {name!r}{hint}; correct it.")
+            raise UserError(f"expected --as_coded out of {', '.join(switches)}, found {name!r}{hint}; correct it.")
         if model not in switches[name].models:
-            raise ValueError(
+            raise UserError(
                 f"the switch {name} concerns {', '.join(switches[name].models)}, found --model {model}; leave it out."
             )
     return [switches[name] for name in switches if name in names]

@@ -13,6 +13,7 @@ from .loading import LONGEST_INPUT, hushed
 from .models.encoder import EncoderConfig
 from .models.padding import ignore_padding
 from .models.wrapped import WrappedForAudioClassification
+from .validation import UserError
 from .wrapping import encoder_fields, load_encoder
 
 
@@ -39,7 +40,7 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
         )
     missing = sorted(loaded["missing_keys"])
     if missing:
-        raise ValueError(
+        raise UserError(
             f"expected a trained audio classifier in {folder}, found no weights for {len(missing)} of its parts "
             f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
         )
@@ -64,7 +65,7 @@ def _find_base(source: str, revision: str) -> Path:
     if not Path(source).is_dir():
         return resolve_checkpoint(source, revision=revision)
     if weights_digest(Path(source)) != revision:
-        raise ValueError(
+        raise UserError(
             f"expected in {source} the weights that the adapter was trained on, found others; put those back, or "
             "train the adapter anew."
         )

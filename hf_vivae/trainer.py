@@ -13,6 +13,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .models.hidden_states import bare_encoder
 from .progress import EpochProgress, History, Tally
+from .validation import UserError
 
 
 class VivaeTrainer(Trainer):
@@ -129,7 +130,7 @@ class VivaeTrainer(Trainer):
         mine = [] if torch.isfinite(loss) else [self._files[clip] for clip in self._clips]
         names = gather_object(mine) if self.args.world_size > 1 else mine
         heard = f", which has heard {', '.join(names)}" if names else ""
-        raise ValueError(
+        raise UserError(
             f"expected a finite loss, found NaN or infinity in step {self.state.global_step + 1}{heard}; lower "
             "--learning_rate, or leave out the clip where it is always the same one."
         )

@@ -25,6 +25,7 @@ from .prepared import Prepared, fold_record, identity, prepare, run_record
 from .publishing import Publisher
 from .scoring import score_rows
 from .splits import PARTS, Fold
+from .validation import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[
         return list(folds)
     wrong = [number for number in numbers if not 0 <= number < len(folds)]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"expected --folds between 0 and {len(folds) - 1}, found {', '.join(map(str, wrong))}; "
             "this protocol has no such fold."
         )

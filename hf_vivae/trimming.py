@@ -10,6 +10,7 @@ import numpy as np
 
 from . import audio
 from .models.silence import sounding_part
+from .validation import UserError
 
 SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
 
@@ -33,11 +34,11 @@ class TrimArguments:
         if self.trim_db is None:
             self._refuse_without_threshold()
         elif not (math.isfinite(self.trim_db) and self.trim_db > 0):
-            raise ValueError(f"expected --trim_db above 0, found {self.trim_db:g}; usual ones lie between 20 and 60.")
+            raise UserError(f"expected --trim_db above 0, found {self.trim_db:g}; usual ones lie between 20 and 60.")
         if not (math.isfinite(self.trim_margin) and self.trim_margin >= 0):
-            raise ValueError(f"expected --trim_margin of 0 s or more, found {self.trim_margin:g}; 0.05 is usual.")
+            raise UserError(f"expected --trim_margin of 0 s or more, found {self.trim_margin:g}; 0.05 is usual.")
         if not (math.isfinite(self.trim_min_seconds) and self.trim_min_seconds >= SHORTEST):
-            raise ValueError(
+            raise UserError(
                 f"expected --trim_min_seconds of {SHORTEST} or more, which encoders need, found "
                 f"{self.trim_min_seconds:g}; 0.1 is usual."
             )
@@ -53,7 +54,7 @@ class TrimArguments:
         for entry in fields(TrimArguments):
             value = getattr(self, entry.name)
             if value != entry.default:
-                raise ValueError(
+                raise UserError(
                     f"expected --trim_db beside --{entry.name} {value:g}, found none, so that nothing is trimmed; "
                     f"add --trim_db 40 or leave out --{entry.name}."
                 )

@@ -23,6 +23,7 @@ from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.hidden_states import bare_encoder
 from .models.probe import ProbeConfig, ProbeForAudioClassification
 from .models.wrapped import WrappedConfig, WrappedForAudioClassification
+from .validation import UserError
 
 # of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
 OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype")
@@ -57,7 +58,7 @@ def load_probe(
     elif isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor = fixed_length(extractor, max_seconds)
     elif isinstance(extractor, SeamlessM4TFeatureExtractor):
-        raise ValueError(
+        raise UserError(
             "expected masked_mean of an encoder whose features have no fixed length (w2v-BERT), found false; leave it."
         )
     return model.eval(), extractor
@@ -101,7 +102,7 @@ def _fields(config_class: type[PreTrainedConfig]) -> set[str]:
 def _kind(folder: Path) -> str:
     kind = read_json(folder / "config.json").get("model_type")
     if kind not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES:
-        raise ValueError(
+        raise UserError(
             f"expected one of the library's encoders ({', '.join(MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES)}) "
             f"behind probe: or encoder:, found {kind!r} in {folder}; give another."
         )
@@ -119,7 +120,7 @@ def _wrap(
 
 def _check_rate(config: WrappedConfig, extractor: FeatureExtractionMixin, folder: Path) -> None:
     if extractor.sampling_rate != config.sampling_rate:
-        raise ValueError(
+        raise UserError(
             f"expected a feature extractor of {config.sampling_rate} Hz, at which the encoder was pretrained, found "
             f"{extractor.sampling_rate} Hz in {folder}; correct the latter, give another encoder, or say that it was "
             f"pretrained so: --model_config '{{\"sampling_rate\": {extractor.sampling_rate}}}'."

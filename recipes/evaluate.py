@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.flags import FlagParser, refuse_unknown, run_script
+from hf_vivae.validation import UserError
 
 
 @dataclass
@@ -73,7 +74,7 @@ def refuse_without_data(arguments: EvaluateArguments) -> None:
     for_scoring = {*(f.name for f in fields(CorpusArguments)), "task", "trust_remote_code"} - {"data"}
     given = [f.name for f in fields(arguments) if f.name in for_scoring and getattr(arguments, f.name) != f.default]
     if given:
-        raise ValueError(f"expected --data beside --{', --'.join(given)}, found none; run folders know their clips.")
+        raise UserError(f"expected --data beside --{', --'.join(given)}, found none; run folders know their clips.")
 
 
 def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) -> list[Path]:

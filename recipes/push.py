@@ -16,6 +16,7 @@ from hf_vivae.corpus.schema import check_choice
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.flags import FlagParser, refuse_unknown, run_script
 from hf_vivae.hub import check_name
+from hf_vivae.validation import UserError
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 DEMO = Path(__file__).parents[1] / "demo"
@@ -85,28 +86,26 @@ def main(argv: list[str]) -> None:
 def check(places: Sequence[str], arguments: Push) -> None:
     """Refuse what cannot be meant together."""
     if "/" not in (arguments.repo or ""):
-        raise ValueError(f"expected --repo owner/name, found {arguments.repo or 'none'}; say where to push.")
+        raise UserError(f"expected --repo owner/name, found {arguments.repo or 'none'}; say where to push.")
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
     if arguments.dataset + arguments.all + arguments.space > 1:
-        raise ValueError("--dataset, --all and --space exclude each other; push them one after the other.")
+        raise UserError("--dataset, --all and --space exclude each other; push them one after the other.")
     if arguments.space and not places:
-        raise ValueError(
+        raise UserError(
             "expected Hub ids of models for the page to serve beside --space, found none; give one or more."
         )
     if arguments.dataset == bool(places):
         found = "both" if places else "none"
-        raise ValueError(f"expected a run folder or --dataset, found {found}; give one of the two.")
+        raise UserError(f"expected a run folder or --dataset, found {found}; give one of the two.")
     if len(places) > 1 and not arguments.space:
-        raise ValueError(f"expected one run folder, found {len(places)}; push them one by one, or all with --all.")
+        raise UserError(f"expected one run folder, found {len(places)}; push them one by one, or all with --all.")
     of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "seed", "output_dir"}
     known = {f.name: f.default for f in fields(arguments)}
     given = [name for name in known if name in of_dataset and getattr(arguments, name) != known[name]]
     if given and not arguments.dataset:
-        raise ValueError(
-            f"expected --dataset beside --{', --'.join(given)}, found none; run folders know their clips."
-        )
+        raise UserError(f"expected --dataset beside --{', --'.join(given)}, found none; run folders know their clips.")
 
 
 def push_models(place: Path, arguments: Push) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..validation import UserError
 from .folder import load_folder, read_folder
 from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, check_choice, first_names
 from .tasks import TASKS, task_labels
@@ -66,7 +67,7 @@ def load_corpus(
     _refuse_unused(data, data_dir, data_url, subset, allow_partial, speaker_pattern, synthetic_seed)
     if data == "folder":
         if data_dir is None:
-            raise ValueError(
+            raise UserError(
                 "expected the folder of the clips with --data folder, found none; give it with --data_dir."
             )
         return read_folder(data_dir, speaker_pattern, on_bad_audio)
@@ -111,7 +112,7 @@ def _read_generated(name: str, folder: Path) -> Corpus:
 
     try:
         read = read_vivae(folder)
-    except ValueError as error:  # no CorpusError where the folder has none or several full_set
+    except UserError as error:  # no CorpusError where the folder has none or several full_set
         problems = error.problems if isinstance(error, CorpusError) else ("not one full_set with clips",)
         raise CorpusError(
             f"expected the {name} clips in {folder} as they were made, found them damaged "
@@ -143,4 +144,4 @@ def _refuse_unused(
     options = [option for option, given in unused.items() if given]
     if options:
         source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
-        raise ValueError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")
+        raise UserError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..validation import UserError
 from .schema import first_names, is_clutter
 
 # VIVAE's longest clip lasts 2 s (176 kB) and all of it takes some 90 MB: more than this is a trap.
@@ -49,7 +50,7 @@ def _open(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"expected a folder or a whole zip archive at {source}, found a file that is neither ({error}); "
             "correct --data_dir, or leave it out to download VIVAE."
         ) from error
@@ -63,7 +64,7 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixP
 def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
     locked = [info.filename for info in members if info.flag_bits & 1]
     if locked:
-        raise ValueError(
+        raise UserError(
             f"expected an archive without a password, found {len(locked)} encrypted files in {source} "
             f"({first_names(locked)}); unpack it and give the folder with --data_dir."
         )
@@ -71,7 +72,7 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
     total = sum(info.file_size for info in members)
     if large or total > MAX_TOTAL_BYTES:
         found = f"more in {first_names(large)}" if large else f"{total / 2**30:.1f} GiB"
-        raise ValueError(
+        raise UserError(
             f"expected clips of at most {MAX_MEMBER_BYTES // 2**20} MiB and {MAX_TOTAL_BYTES // 2**30} GiB "
             f"in all in {source}, found {found}; get VIVAE.zip again from its source."
         )

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from ..validation import UserError
+
 if TYPE_CHECKING:
     import requests
 
@@ -28,8 +30,8 @@ MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb hol
 logger = logging.getLogger(__name__)
 
 
-# Both, as io.UnsupportedOperation is: what users are told are ValueErrors, what networks do are OSErrors.
-class NetworkError(OSError, ValueError):
+# Both, as io.UnsupportedOperation is: what users read are UserErrors, what networks do are OSErrors.
+class NetworkError(OSError, UserError):
     """A file that could not be downloaded; the message says what else can be done."""
 
     def __init__(self, url: str, found: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect, load
+from ..validation import UserError
 from .metadata import NO_LABEL, Clip, metadata_file, read_metadata
 from .schema import (
     BAD_AUDIO,
@@ -71,7 +72,7 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
     root = Path(path)
     if not root.is_dir():
-        raise ValueError(f"expected a folder of labelled clips at {root}, found none; correct --data_dir.")
+        raise UserError(f"expected a folder of labelled clips at {root}, found none; correct --data_dir.")
     problems = Problems()
     metadata = metadata_file(root)
     clips = read_metadata(metadata, problems) if metadata else _from_classes(root, problems)
@@ -100,7 +101,7 @@ def may_be_clip(file: Path) -> bool:
 def _with_speakers(clips: list[Clip], pattern: str, problems: Problems) -> list[Clip]:
     expression, group = _compile(pattern)
     if any(clip.speaker for clip in clips):
-        raise ValueError(
+        raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
     matches = [expression.search(Path(clip.file).name) for clip in clips]
@@ -115,13 +116,13 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], int | str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise ValueError(
+        raise UserError(
             f"expected a regular expression in --speaker_pattern, found {pattern!r} ({error}); {remedy}"
         ) from error
     if "speaker" in expression.groupindex:
         return expression, "speaker"
     if expression.groups != 1:
-        raise ValueError(
+        raise UserError(
             "expected one group, or a group named speaker, in --speaker_pattern, "
             f"found {expression.groups} groups in {pattern!r}; {remedy}"
         )
@@ -161,7 +162,7 @@ def _labels(root: Path, rows: list[dict[str, Any]]) -> list[str]:
     labels = sorted({row["emotion"] for row in rows})
     if len(labels) < 2:
         found = f"only {labels[0]}" if labels else "no clips"
-        raise ValueError(
+        raise UserError(
             f"expected clips of at least two classes in {root} (one folder per class, or a metadata file "
             f"with the columns file and label), found {found}; correct --data_dir."
         )

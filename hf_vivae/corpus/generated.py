@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri
 from tqdm.auto import tqdm
 
 from ..disk import CACHE_CURE, writing
+from ..validation import UserError
 from .download import cache_folder
 from .vivae import SAMPLING_RATE
 
@@ -67,7 +68,7 @@ def check_seed(seed: int) -> None:
         ValueError: naming the flag that gives it.
     """
     if seed < 0:
-        raise ValueError(f"expected a seed of at least 0, found {seed}; give another with --synthetic_seed.")
+        raise UserError(f"expected a seed of at least 0, found {seed}; give another with --synthetic_seed.")
 
 
 def random_stream(seed: int, *keys: str) -> np.random.Generator:

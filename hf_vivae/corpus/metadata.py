@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..validation import UserError
 from .schema import INTENSITIES, Problems
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -36,7 +37,7 @@ def metadata_file(root: Path) -> Path | None:
     """
     found = [root / name for name in NAMES if (root / name).is_file()]
     if len(found) > 1:
-        raise ValueError(
+        raise UserError(
             f"expected one metadata file in {root}, found {' and '.join(file.name for file in found)}; "
             "keep one of them."
         )
@@ -87,7 +88,7 @@ def _read_rows(metadata: Path) -> list[dict[str, Any]]:
     try:
         return read(metadata)
     except UnicodeDecodeError as error:
-        raise ValueError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it anew.") from error
+        raise UserError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it anew.") from error
 
 
 def _read_csv(metadata: Path) -> list[dict[str, Any]]:
@@ -95,7 +96,7 @@ def _read_csv(metadata: Path) -> list[dict[str, Any]]:
         rows = list(csv.DictReader(lines))
     for number, row in enumerate(rows, 1):
         if None in row:  # where DictReader keeps the fields that have no column
-            raise ValueError(f"expected as many fields as columns in {metadata}, found more in row {number}; mend it.")
+            raise UserError(f"expected as many fields as columns in {metadata}, found more in row {number}; mend it.")
     return rows
 
 
@@ -109,7 +110,7 @@ def _read_jsonl(metadata: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict):
             rows.append(row)
         elif line.strip():
-            raise ValueError(
+            raise UserError(
                 f"expected one JSON object per line in {metadata}, found {line[:40]!r} in line {number}; mend it."
             )
     return rows
@@ -121,7 +122,7 @@ def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
     try:
         return pyarrow.parquet.read_table(metadata).to_pylist()
     except pyarrow.ArrowException as error:
-        raise ValueError(f"expected a parquet table at {metadata}, found another file; write it anew.") from error
+        raise UserError(f"expected a parquet table at {metadata}, found another file; write it anew.") from error
 
 
 def _text(row: dict[str, Any]) -> dict[str, str | None]:
@@ -134,7 +135,7 @@ def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> s
     present = [name for name in names if name in columns]
     if len(present) != 1:
         found = " and ".join(present) or ", ".join(columns) or "no rows"
-        raise ValueError(
+        raise UserError(
             f"expected one column {' or '.join(names)} in {metadata}, found {found}; name the column {names[0]}."
         )
     return present[0]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..validation import UserError
+
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
@@ -37,7 +39,7 @@ class Corpus:
     problems: tuple[str, ...] = ()
 
 
-class CorpusError(ValueError):
+class CorpusError(UserError):
     """A corpus that is not as it should be; `problems` names every file concerned, the message the first
     ones.
     """
@@ -141,4 +143,4 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         near = difflib.get_close_matches(value, choices, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"expected {what} to be one of {', '.join(choices)}, found {value!r}{hint}.")
+        raise UserError(f"expected {what} to be one of {', '.join(choices)}, found {value!r}{hint}.")

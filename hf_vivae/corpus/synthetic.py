@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from ..validation import UserError
 from .generated import check_seed, generate_corpus, random_stream, typical_samples
 from .vivae import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
@@ -130,7 +131,7 @@ def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
     """
     check_seed(seed)
     if name not in _manifest():
-        raise ValueError(
+        raise UserError(
             f"expected one of the {len(_manifest())} file names of VIVAE, found {name!r}; "
             "hf_vivae.corpus.vivae.read_manifest lists them."
         )

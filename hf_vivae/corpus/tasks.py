@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..validation import UserError
 from .schema import EMOTIONS, INTENSITIES, check_choice
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def task_labels(dataset: Dataset, task: str) -> tuple[list[int], list[str]]:
 def _valence(emotion: list[int], emotions: list[str]) -> tuple[list[int], list[str]]:
     unknown = [name for name in emotions if name not in EMOTIONS]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"expected only the emotions {', '.join(EMOTIONS)} for the task valence, "
             f"found {', '.join(unknown)}; use --task emotion."
         )
@@ -55,7 +56,7 @@ def _valence(emotion: list[int], emotions: list[str]) -> tuple[list[int], list[s
 def _require_intensity(intensity: list[int | None], task: str) -> None:
     unknown = intensity.count(None)
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"expected an intensity ({', '.join(INTENSITIES)}) for every clip for the task {task}, "
             f"found none for {unknown} of {len(intensity)} clips; "
             "add the column intensity to the metadata file, or use --task emotion."

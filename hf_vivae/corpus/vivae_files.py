@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from ..validation import UserError
 from .archive import list_members, read_members
 from .schema import first_names, walk_files
 
@@ -40,7 +41,7 @@ def find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
         ValueError: where there are none, or several folders of that name, or the archive is not to be trusted.
     """
     if not source.exists():
-        raise ValueError(
+        raise UserError(
             f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found nothing; "
             "correct --data_dir, or leave it out to download VIVAE."
         )
@@ -51,7 +52,7 @@ def find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
     else:
         files = _archive_files(source, folder)
     if not files:
-        raise ValueError(
+        raise UserError(
             f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
             "found neither; correct --data_dir, or leave it out to download VIVAE."
         )
@@ -120,7 +121,7 @@ def _below(paths: Iterable[PurePath], folder: str, source: Path) -> dict[PurePat
             roots.add(type(path)(*path.parts[:depth]))
             places[path] = type(path)(*path.parts[depth:])
     if len(roots) > 1:
-        raise ValueError(
+        raise UserError(
             f"expected one folder {folder} in {source}, found {len(roots)} "
             f"({first_names(sorted(map(str, roots)))}); give the one that is meant with --data_dir."
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import write_json, write_text
+from ..validation import UserError
 from .evaluated import Group, System, join
 from .evaluation_figures import difference_figure
 from .evaluation_report import SYNTHETIC
@@ -109,7 +110,7 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
 
 def _system(name: str, found: Sequence[System]) -> System:
     if len(found) > 1:
-        raise ValueError(
+        raise UserError(
             f"expected the same folds of each seed of {name!r}, found {'; '.join(system.name for system in found)}; "
             "repeat the command that trained the most folds with all seeds, or give another --output_dir."
         )

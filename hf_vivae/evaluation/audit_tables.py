@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from ..models import MODELS
+from ..validation import UserError
 from .architecture import describe_folder
 from .collection import Collection, StudyRun
 from .study_rows import FROM, TO, Row, baselines, difference, habits, interval, make_table
@@ -56,7 +57,7 @@ def _effect(collection: Collection, run: StudyRun, described: Described) -> dict
     if switch not in described:
         close = get_close_matches(switch, described, 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        raise ValueError(
+        raise UserError(
             f"expected runs of the switches {', '.join(described)} in {run.folder.parent}, found {switch}{hint}; "
             "move it elsewhere."
         )

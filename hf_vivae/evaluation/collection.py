@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from ..models import MODELS
 from ..runs import missing_files, read_predictions
+from ..validation import UserError
 from ..version import __version__
 
 VARIANTS = ("paper", "as_coded", "tuned")
@@ -127,7 +128,7 @@ def collect(folder: Path, expected_digest: str | None = None) -> Collection:
     for place in _places(root):
         try:
             runs.append(_read(place, place.relative_to(root).parts))
-        except ValueError as problem:
+        except UserError as problem:
             problems[place] = str(problem)
     if expected_digest is None and runs:
         expected_digest = Counter(_digest(run) for run in runs).most_common(1)[0][0]
@@ -164,19 +165,19 @@ def _stranger(run: StudyRun, expected: str) -> str:
 def _read(place: Path, names: tuple[str, ...]) -> StudyRun:
     folder = _fold(place)
     if missing := missing_files(folder):
-        raise ValueError(f"expected a finished run, found no {' and no '.join(missing)}; run the study again")
+        raise UserError(f"expected a finished run, found no {' and no '.join(missing)}; run the study again")
     _check_predictions(folder / "predictions.parquet")
     record, results = _json(folder / "run.json")[0], _json(folder / "results.json")[0]
     if not record["finished"]:
-        raise ValueError("expected a finished run, found one that run.json calls unfinished; run the study again")
+        raise UserError("expected a finished run, found one that run.json calls unfinished; run the study again")
     made_by = record["environment"]["hf_vivae"]
     if made_by != __version__:
-        raise ValueError(
+        raise UserError(
             f"expected a run of hf_vivae {__version__}, found one of {made_by}; delete it and run the study again"
         )
     model, seed = record["run"]["model"], record["training"]["seed"]
     if model not in MODELS:
-        raise ValueError(f"expected a model out of {', '.join(MODELS)}, found {model}; move it elsewhere")
+        raise UserError(f"expected a model out of {', '.join(MODELS)}, found {model}; move it elsewhere")
     _check_names(names, model, seed)
     name = None if names[0] in VARIANTS else names[-1]
     return StudyRun(folder, names[0], model, seed, name, record, results, tuple(_json(folder / "history.jsonl")))
@@ -186,7 +187,7 @@ def _fold(place: Path) -> Path:
     """The run folder: that of the only fold where the protocol has several, the place itself otherwise."""
     folds = [file.parent for file in place.glob("*/run.json")]
     if len(folds) > 1:
-        raise ValueError(f"expected the run of one fold, found {len(folds)}; delete the others")
+        raise UserError(f"expected the run of one fold, found {len(folds)}; delete the others")
     return folds[0] if folds else place
 
 
@@ -195,14 +196,14 @@ def _json(file: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(part) for part in (text.splitlines() if file.suffix == ".jsonl" else [text])]
     except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON in {file.name}, found {error}; delete it and run the study again") from error
+        raise UserError(f"expected JSON in {file.name}, found {error}; delete it and run the study again") from error
 
 
 def _check_predictions(file: Path) -> None:
     try:
         pq.read_schema(file)
     except pa.ArrowInvalid as error:
-        raise ValueError(
+        raise UserError(
             f"expected Parquet in {file.name}, found a damaged file; delete the run's folder and run the study again"
         ) from error
 
@@ -212,6 +213,4 @@ def _check_names(names: tuple[str, ...], model: str, seed: int) -> None:
     told = names[1:] if names[0] in VARIANTS else names[1:-1]
     found = (model, f"seed{seed}")[: len(told)]
     if told != found:
-        raise ValueError(
-            f"expected the run of {' '.join(told)}, found that of {' '.join(found)}; move it to its place"
-        )
+        raise UserError(f"expected the run of {' '.join(told)}, found that of {' '.join(found)}; move it to its place")

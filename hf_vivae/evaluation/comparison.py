@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..validation import UserError
 from .predictions import Predictions
 from .resampling import RESAMPLES, Clips, Estimate, different_clips, estimates
 from .statistics import label_point_scores, mean_over_seeds
@@ -101,7 +102,7 @@ def _difference(
 
 def _check_seeds(first: Sequence[Predictions], second: Sequence[Predictions], names: tuple[str, str]) -> None:
     if len(first) != len(second):
-        raise ValueError(
+        raise UserError(
             f"expected as many seeds of {names[0]} as of {names[1]}, found {len(first)} and {len(second)}: "
             "compare the seeds that both have"
         )
@@ -114,13 +115,13 @@ def _check_clips(first: Predictions, second: Predictions, names: tuple[str, str]
     only = [sorted(labels[0].keys() - labels[1].keys()), sorted(labels[1].keys() - labels[0].keys())]
     if only[0] or only[1]:
         found = " and ".join(f"{_count(files)} only in {name}" for files, name in zip(only, names, strict=True))
-        raise ValueError(
+        raise UserError(
             f"expected the same clips in {names[0]} and {names[1]}, found {found}: "
             "compare runs of one protocol, seed and corpus"
         )
     differ = sorted(file for file, label in labels[0].items() if labels[1][file] != label)
     if differ:
-        raise ValueError(
+        raise UserError(
             f"expected the same labels in {names[0]} and {names[1]}, found different ones for {_count(differ)}: "
             "compare runs of one task and corpus"
         )

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
+from ..validation import UserError
 from .evaluated import Group, Run, System
 from .predictions import Predictions
 
@@ -83,7 +84,7 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     """
     chosen = [_members(group, names) for group in groups]
     if not any(chosen):
-        raise ValueError(
+        raise UserError(
             f"expected two runs or more of {', '.join(names) or 'systems'} with one corpus, task and protocol to "
             f"join with --ensemble, found none{_differing(groups, names)}; name systems that stand in one table, or "
             "one with several seeds."
@@ -129,7 +130,7 @@ def _by_seed(systems: Sequence[System]) -> dict[str, dict[str, Run]]:
     shared = [seed for seed in systems[0].seeds if all(seed in runs for runs in by_system.values())]
     if not shared:
         found = "; ".join(f"{', '.join(runs)} of {name}" for name, runs in by_system.items())
-        raise ValueError(
+        raise UserError(
             f"expected a seed that all members of an ensemble have, found {found}; train them with one seed, or name "
             "others with --ensemble."
         )
@@ -151,7 +152,7 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
         found = " and ".join(
             f"{name} {_fate(run, differing[0])}" for name, run in zip(names, (first, second), strict=True)
         )
-        raise ValueError(
+        raise UserError(
             f"expected members of an ensemble to test the same clips in each fold, found that for {file} in fold "
             f"{fold} {found}; name others with --ensemble (seeds of one system can be joined under a protocol that "
             "tests the same clips with each, such as leave-one-speaker-out)."
@@ -161,7 +162,7 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
 def _check_same_folds(names: tuple[str, str], first: Run, second: Run) -> None:
     for name, run, other in ((names[0], first, second), (names[1], second, first)):
         if missing := [fold for fold in other.fold_names if fold not in run.fold_names]:
-            raise ValueError(
+            raise UserError(
                 f"expected members of an ensemble to have the same folds, found that {name} lacks "
                 f"{', '.join(missing)}; train these too (--folds), or name others with --ensemble."
             )

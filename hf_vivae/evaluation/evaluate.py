@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from ..runs import make_folder, write_json, write_text
+from ..validation import UserError
 from .ensemble import add_ensembles
 from .evaluated import Group, join
 from .evaluation_detail_tables import detail_tables
@@ -77,7 +78,7 @@ def _check_names(groups: Sequence[Group], given: Sequence[str], flag: str) -> No
     for name in given:
         if name not in known:
             nearest = get_close_matches(name, known, 1, cutoff=0)[0]
-            raise ValueError(f"expected the name of a system as {flag}, found {name!r}; did you mean {nearest!r}?")
+            raise UserError(f"expected the name of a system as {flag}, found {name!r}; did you mean {nearest!r}?")
 
 
 def _all_tables(groups: Sequence[GroupScores]) -> list[Table]:

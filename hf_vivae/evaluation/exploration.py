@@ -15,6 +15,7 @@ from ..audio import load
 from ..corpus.schema import Corpus
 from ..runs import write_json
 from ..trimming import measure_cuts
+from ..validation import UserError
 from .exploration_clips import GROUPS, UNKNOWN, Clips, read_clips
 from .exploration_figures import Example, save_figures
 from .trimming_figures import save_trimming_figures
@@ -159,7 +160,7 @@ def _find(clips: Clips, name: str | None) -> int:
         return int(np.argmin(np.abs(clips.seconds - np.median(clips.seconds))))
     if name not in clips.files:
         near = get_close_matches(name, clips.files, 1, cutoff=0.0)
-        raise ValueError(
+        raise UserError(
             f"expected a clip of the corpus as the example, found {name!r} (did you mean {near[0]}?); "
             "give a name of the column file."
         )
@@ -170,9 +171,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise ValueError(
-            f"expected a folder for the pictures, found that {folder} is a file; give another."
-        ) from error
+        raise UserError(f"expected a folder for the pictures, found that {folder} is a file; give another.") from error
 
 
 def _lengths(clips: Clips, rows: np.ndarray) -> dict[str, dict[str, float]]:

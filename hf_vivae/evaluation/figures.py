@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..validation import UserError
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -93,7 +95,7 @@ def curves_figure(
         ValueError: no entry has an epoch, as for a model that a solver fitted.
     """
     if not any("epoch" in entry for entry in history):
-        raise ValueError(
+        raise UserError(
             f"{title}: expected history entries with an epoch, found none: a model that is fitted by a solver has no "
             "curves, so leave it out"
         )

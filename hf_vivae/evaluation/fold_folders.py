@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import VOLATILE, read_json
+from ..validation import UserError
 from .predictions import read_part
 
 NEEDED = ("results.json", "predictions.parquet")
@@ -92,13 +93,13 @@ def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
             if folder is not None:
                 first = found.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
                 if first is not folder:
-                    raise ValueError(f"{first.path} holds the same fold of the same run; remove one of them")
-        except ValueError as problem:
+                    raise UserError(f"{first.path} holds the same fold of the same run; remove one of them")
+        except UserError as problem:
             left_out.append(f"{path} is left out: {str(problem).rstrip('.')}.")
     if not found:
         where = ", ".join(map(str, places))
         others = f"{len(left_out)} that cannot be used; {left_out[0]}" if left_out else "none; give those of train.py."
-        raise ValueError(f"expected run folders of finished trainings in {where}, found {others}")
+        raise UserError(f"expected run folders of finished trainings in {where}, found {others}")
     return list(found.values()), left_out
 
 
@@ -107,7 +108,7 @@ def _run_folders(places: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         if not place.is_dir():
-            raise ValueError(f"expected a folder with runs, found no folder {place}; check the path.")
+            raise UserError(f"expected a folder with runs, found no folder {place}; check the path.")
         for file in sorted(place.rglob("run.json")):
             hidden = any(part.startswith(".") for part in file.relative_to(place).parts)  # a half-written copy
             if not hidden:
@@ -125,19 +126,19 @@ def _read(path: Path) -> FoldFolder | None:
     if "fold" not in record:
         if any(path.glob("*/run.json")):
             return None
-        raise ValueError("expected the folders of a run's folds in it, found none; repeat its command")
+        raise UserError("expected the folders of a run's folds in it, found none; repeat its command")
     missing = [name for name in NEEDED if not (path / name).is_file()]
     if missing:
-        raise ValueError(f"expected a finished run, found no {' and no '.join(missing)}; repeat its command")
+        raise UserError(f"expected a finished run, found no {' and no '.join(missing)}; repeat its command")
     results = read_json(path / "results.json")
     _check_keys(record, RECORD_KEYS, "run.json")
     _check_keys(results, RESULT_KEYS, "results.json")
     if read_part([path], "test") is None:
-        raise ValueError("expected test clips in predictions.parquet, found none; train the run again")
+        raise UserError("expected test clips in predictions.parquet, found none; train the run again")
     try:
         return _fold_folder(path, record, results)
     except (KeyError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             f"expected run.json and results.json of a run, found no {error} in one of them; train the run again"
         ) from error
 
@@ -153,7 +154,7 @@ def _say_selection(chosen: dict[str, Any] | None) -> str:
 def _check_keys(content: dict[str, Any], keys: Iterable[str], file: str) -> None:
     missing = [key for key in keys if key not in content]
     if missing:
-        raise ValueError(f"expected {', '.join(keys)} in {file}, found no {', '.join(missing)}; train the run again")
+        raise UserError(f"expected {', '.join(keys)} in {file}, found no {', '.join(missing)}; train the run again")
 
 
 def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) -> FoldFolder:

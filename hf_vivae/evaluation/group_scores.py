@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
+from ..validation import UserError
 from .comparison import Comparison, adjusted_p_values, compare
 from .evaluated import Group, System
 from .system_scores import SystemScores, Tests, score_system
@@ -83,7 +84,7 @@ def _compare(
             continue
         try:
             found.append(_pair(first, second, read(first), read(second), labels))
-        except ValueError as problem:
+        except UserError as problem:
             refused.append(f"{first.name} and {second.name} are not compared: {problem}.")
     return tuple(_adjust(found)), tuple(refused)
 
@@ -96,7 +97,7 @@ def _tests_by_seed(system: System) -> Tests:
 def _pair(first: System, second: System, tests: Tests, others: Tests, labels: Sequence[str]) -> Pair:
     seeds = tuple(seed for seed in tests if seed in others)
     if not seeds:
-        raise ValueError(
+        raise UserError(
             f"expected a seed that both have, found {', '.join(tests)} of one and {', '.join(others)} of the other"
         )
     chosen = ([of_system[seed] for seed in seeds] for of_system in (tests, others))

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..validation import UserError
+
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
 
 
@@ -75,9 +77,9 @@ def _read(file: Path, part: str) -> pa.Table:
             return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
+        raise UserError(
             f"expected the predictions of a run in {file}, found a damaged file ({reason}); train the run again."
         ) from error
-    raise ValueError(
+    raise UserError(
         f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ..validation import UserError
 from .study_rows import FROM, TO, Row, make_table
 from .tables import Table
 
@@ -126,20 +127,20 @@ def _read(entry: dict[str, Any], place: str) -> PublishedScore:
     names = {field.name for field in fields(PublishedScore)}
     for found, said in ((entry.keys() - names, "also"), (names - entry.keys(), "no")):
         if found:
-            raise ValueError(
+            raise UserError(
                 f"{place}: expected the keys {', '.join(sorted(names))}, found {said} {', '.join(sorted(found))}; "
                 "correct the entry."
             )
     for key, known in (("metric", METRICS), ("averaging", AVERAGINGS)):
         if entry[key] is not None and entry[key] not in known:
-            raise ValueError(
+            raise UserError(
                 f"{place}: expected as {key} null or one of {', '.join(known)}, found {entry[key]!r}; correct it."
             )
     value, reason = entry["value"], entry["not_comparable"]
     if value is None and reason is None:
-        raise ValueError(f"{place}: expected a value or why there is none in not_comparable, found neither; add one.")
+        raise UserError(f"{place}: expected a value or why there is none in not_comparable, found neither; add one.")
     if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"{place}: expected a value from 0 to 1, found {value}; write percent as a share.")
+        raise UserError(f"{place}: expected a value from 0 to 1, found {value}; write percent as a share.")
     return PublishedScore(**entry)
 
 

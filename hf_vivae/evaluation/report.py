@@ -18,6 +18,7 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
+from ..validation import UserError
 from .tables import plain
 
 STYLE = Path(__file__).with_name("report.css")
@@ -176,7 +177,7 @@ def _embed(renderer: RendererHTML, tokens: Sequence[Token], index: int, options,
     folder, source = environment["folder"].resolve(), unquote(tokens[index].attrs["src"])
     path = (folder / source).resolve()
     if not path.is_relative_to(folder) or not path.is_file():
-        raise ValueError(f"{source}: expected a picture below {folder}, found none: draw it there before the report")
+        raise UserError(f"{source}: expected a picture below {folder}, found none: draw it there before the report")
     with Image.open(path) as image:
         dots = image.info.get("dpi", (96, 96))
         width, height = (round(pixels * 96 / density) for pixels, density in zip(image.size, dots, strict=True))

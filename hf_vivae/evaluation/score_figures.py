@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..validation import UserError
 from .figures import BLUE, GREEN, GREY, PURPLE, VERMILION, blank_figure, literal, wrapped
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _roc(model: str, rows: Sequence[Mapping[str, Any]], positive: int) -> tuple[
 
     tested = [row for row in rows if row["split"] == "test"]
     if not tested:
-        raise ValueError(
+        raise UserError(
             f"{model}: expected predictions of test clips, found none: pass all rows of its predictions.parquet"
         )
     truth = np.array([row["label"] == positive for row in tested])

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from ..corpus.schema import Corpus
 from ..runs import write_json, write_text
+from ..validation import UserError
 from .audit_tables import Described, audit_effects, patch_points
 from .collection import Collection, StudyRun, collect
 from .exploration import explore, format_exploration
@@ -59,7 +60,7 @@ def report_study(
     """
     collection = collect(folder, digest)
     if not collection.runs:
-        raise ValueError(f"expected finished runs of {corpus.name} clips in {folder}, found none; train some first.")
+        raise UserError(f"expected finished runs of {corpus.name} clips in {folder}, found none; train some first.")
     tables = study_tables(collection, described)
     noise = collect(folder / "noise")
     tables += [noise_table(run) for run in noise.of("audit")]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..validation import UserError
 from .clips import Shard
 from .outputs import WRITERS
 from .predict import Outcome, Share, predict, score_clips
@@ -31,9 +32,9 @@ def run_predict(
 ) -> int:
     """Label clips; the exit code."""
     if bool(inputs) == bool(dataset):
-        raise ValueError("expected clips or --dataset, found both or neither; give one of the two.")
+        raise UserError("expected clips or --dataset, found both or neither; give one of the two.")
     if output and output.suffix and output.suffix not in WRITERS:
-        raise ValueError(
+        raise UserError(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
 

@@ -15,6 +15,7 @@ import soundfile
 from ..corpus import EMOTIONS
 from ..corpus.synthetic import synthesize_clip
 from ..corpus.vivae import SAMPLING_RATE, read_manifest
+from ..validation import UserError
 from .demo_figures import clip_figure
 from .recordings import Recording
 from .scorer import LONGEST_CLIP, Scorer
@@ -95,7 +96,7 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
 def run_demo(checkpoints: Sequence[str], port: int | None) -> int:
     """Serve the page until Ctrl-C; the exit code."""
     if find_spec("gradio") is None:
-        raise ValueError(
+        raise UserError(
             "expected gradio, which hf-vivae demo needs, found none; pip install 'hf_vivae[demo]' and repeat the "
             "command."
         )
@@ -159,7 +160,7 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
         recording = Recording.open(Path(path))
         if recording.seconds > LONGEST:
             minutes, seconds = divmod(math.ceil(recording.seconds), 60)
-            raise ValueError(
+            raise UserError(
                 f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
                 "recordings of any length."
             )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..models import LogMelFeatureExtractor
+from ..validation import UserError
 from .scorer import Scorer
 
 FADE = 0.005  # seconds over which sound is faded out and in again, since a click would be heard as one
@@ -104,7 +105,7 @@ def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency
     """
     extractor = scorer.extractor
     if not isinstance(extractor, LogMelFeatureExtractor):
-        raise ValueError(
+        raise UserError(
             f"expected a model that sees a mel spectrogram, found one with {type(extractor).__name__}; use occlusion, "
             "which explains every model."
         )

@@ -10,6 +10,7 @@ import torch
 
 from ..disk import whole_file
 from ..runs import write_json
+from ..validation import UserError
 from .scorer import Scorer
 from .sound_graph import SoundToScores
 
@@ -50,7 +51,7 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
         _to_graph(model, traced).save(part)
         difference = _largest_difference(model, part, scorer.sampling_rate)
         if not difference <= TOLERANCE:
-            raise ValueError(
+            raise UserError(
                 "expected the same probabilities from onnxruntime as from torch, found a difference of "
                 f"{difference:.2g}; report it with the checkpoint's configuration."
             )
@@ -73,7 +74,7 @@ def _to_graph(model: SoundToScores, traced: torch.Tensor) -> torch.onnx.ONNXProg
         except torch.onnx.OnnxExporterError as error:
             config = model.model.config
             kind = getattr(config, "encoder", config).model_type
-            raise ValueError(
+            raise UserError(
                 f"expected a model that torch can export, found {kind}, which it cannot; use hf-vivae predict, or "
                 "train another encoder."
             ) from error

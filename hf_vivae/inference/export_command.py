@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..validation import UserError
 from .export import export_onnx
 from .scorer import Scorer
 
@@ -13,7 +14,7 @@ def run_export(checkpoint: str, folder: Path, int8: bool, revision: str | None) 
     """Write a checkpoint as ONNX, and say what was written; the exit code."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"expected {', '.join(missing)}, which hf-vivae export needs, found none; pip install 'hf_vivae[export]'."
         )
     exported = export_onnx(Scorer(checkpoint, revision, device="cpu"), folder, int8)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ..disk import whole_file
 from ..runs import read_json, write_json
+from ..validation import UserError
 
 RECORD = "_predict.json"  # readers of a folder of Parquet pass over what begins so
 ERROR = "error"
@@ -44,14 +45,14 @@ class Parts:
         record = folder / RECORD
         if record.is_file() and (found := read_json(record)) != settings:
             changed = next(name for name in {*found, *settings} if found.get(name) != settings.get(name))
-            raise ValueError(
+            raise UserError(
                 f"expected scores with {changed} {settings.get(changed)!r} in {folder}, found some with "
                 f"{found.get(changed)!r}; give another --output, or remove that folder."
             )
         if not record.is_file():
             # what is hidden was half written when something killed an earlier start
             if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
-                raise ValueError(
+                raise UserError(
                     f"expected an empty or new folder, found other files in {folder}; give another --output."
                 )
             write_json(record, settings)
@@ -70,7 +71,7 @@ class Parts:
         if not file.is_file():
             return False
         if (pq.read_schema(file).metadata or {}).get(b"shard") != key.encode():
-            raise ValueError(
+            raise UserError(
                 f"expected the clips of an earlier start, found others in their place at {file.name}; give another "
                 f"--output, or remove {self.folder}."
             )

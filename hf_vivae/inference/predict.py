@@ -14,6 +14,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from ..disk import writing
+from ..validation import UserError
 from .clips import Clip, Shard
 from .outputs import WRITERS, write_output
 from .parts import KEPT, Parts
@@ -98,7 +99,7 @@ def predict(
     """
     is_file = output.suffix in WRITERS
     if is_file and output.exists() and share.rank == 0:
-        raise ValueError(f"expected a new file as --output, found {output}; remove it, or give another name.")
+        raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
     folder = output.with_name(f".{output.name}.parts") if is_file else output
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name.lstrip('.')}.lock"))

@@ -23,6 +23,7 @@ from ..cpu import speed_up
 from ..extractors import extract_features
 from ..loading import LONGEST_INPUT
 from ..runs import CORPUS_FIELD, read_json
+from ..validation import UserError
 
 LONGEST_CLIP = 60.0  # seconds; what lasts longer is a recording
 CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
@@ -160,7 +161,7 @@ def _check_length(sound: Any) -> None:
         return  # whoever decodes it says what it is
     if info.duration > LONGEST_CLIP:
         name = "<bytes>" if isinstance(source, bytes) else Path(source).name
-        raise ValueError(
+        raise UserError(
             f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {info.duration:.0f} s; use hf-vivae "
             "timeline, which takes recordings of any length."
         )

@@ -21,6 +21,7 @@ from ..models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from ..models.features_mel import mel_filters
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.silence import SilenceTrimmingMixin
+from ..validation import UserError
 
 
 class SoundToScores(nn.Module):
@@ -46,14 +47,14 @@ def front_end(extractor: FeatureExtractionMixin) -> nn.Module:
         ValueError: for one that has operators which no graph has.
     """
     if isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None:
-        raise ValueError(
+        raise UserError(
             "expected a checkpoint that hears whole clips, found one that trims silence, which no graph does; train "
             "without --trim_db to export it."
         )
     for kind, front in FRONT_ENDS.items():
         if type(extractor) is kind:
             return front(extractor)
-    raise ValueError(
+    raise UserError(
         f"expected one of the feature extractors {', '.join(kind.__name__ for kind in FRONT_ENDS)}, found "
         f"{type(extractor).__name__}, for which there is no graph; use hf-vivae predict with torch."
     )

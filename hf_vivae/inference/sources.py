@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..corpus.folder import may_be_clip
 from ..corpus.schema import walk_files
+from ..validation import UserError
 from .clips import Clip, Shard
 from .tables import TABLES, table_shards
 
@@ -57,7 +58,7 @@ def _expand(name: str) -> Iterator[Path]:
         found = (Path(match) for match in sorted(glob.glob(name, recursive=True)) if Path(match).is_file())
     first = next(found, None)
     if first is None:
-        raise ValueError(
+        raise UserError(
             f"expected {'clips in the folder' if path.is_dir() else 'a file, a folder or a pattern of files at'} "
             f"{name}, found none; correct the name (datasets are given with --dataset)."
         )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Audio, Dataset, IterableDataset, load_dataset
 
+from ..validation import UserError
 from .clips import Clip, Shard
 
 TABLES = (".parquet", ".arrow")
@@ -31,7 +32,7 @@ def table_shards(file: Path) -> Iterator[Shard]:
         else:
             yield from _arrow(file)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise ValueError(f"expected a table of {file.suffix[1:]} at {file}, found none ({error}); mend it.") from error
+        raise UserError(f"expected a table of {file.suffix[1:]} at {file}, found none ({error}); mend it.") from error
 
 
 def _parquet(file: Path) -> Iterator[Shard]:
@@ -85,7 +86,7 @@ def dataset_shards(name: str, split: str) -> Iterator[Shard]:
     features = dataset.features or {}
     column = next((key for key, feature in features.items() if isinstance(feature, Audio)), None)
     if column is None:
-        raise ValueError(
+        raise UserError(
             f"expected a column of audio in {name}, split {split}, found {', '.join(features) or 'no known columns'}; "
             "give a dataset of sound."
         )
@@ -118,7 +119,7 @@ def audio_column(schema: pa.Schema, where: str) -> str:
     """
     found = [field.name for field in schema if _holds_sound(field.type)]
     if not found:
-        raise ValueError(
+        raise UserError(
             f"expected a column of audio files' bytes in {where}, found {', '.join(schema.names)}; write the clips "
             "into one, as datasets.Audio does."
         )

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..validation import UserError
 from .recordings import Recording
 from .scorer import Scorer
 
@@ -34,12 +35,12 @@ class Windows:
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.seconds:
-            raise ValueError(
+            raise UserError(
                 f"expected --hop of more than 0 and at most --window {self.seconds:g} s, found {self.hop:g}; 0.25 is "
                 "usual."
             )
         if self.gate_db <= 0:
-            raise ValueError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
+            raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     levels = np.concatenate(list(_levels(recording, rate, windows.hop)))
     loud = levels >= max(np.percentile(levels, 99) - windows.gate_db, QUIETEST_DB)
     if not loud.any():
-        raise ValueError(
+        raise UserError(
             f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
         )
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))

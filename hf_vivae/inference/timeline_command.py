@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..disk import whole_file
+from ..validation import UserError
 from .recordings import Recording
 from .scorer import Scorer
 from .timeline import Windows, find_segments, make_timeline
@@ -27,7 +28,7 @@ def run_timeline(
     for file in outputs:
         if file.suffix not in (*FORMATS, ".png"):
             known = ", ".join((*FORMATS, ".png"))
-            raise ValueError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
+            raise UserError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
     windows = Windows(window, hop, gate_db)
     heard = Recording.open(recording)
     timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)

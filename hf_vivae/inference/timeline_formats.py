@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runs import write_text
+from ..validation import UserError
 from .timeline import Segment, Timeline
 
 
@@ -20,7 +21,7 @@ def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) 
         ValueError: for another suffix.
     """
     if file.suffix not in FORMATS:
-        raise ValueError(
+        raise UserError(
             f"expected --output with a suffix of {', '.join(FORMATS)}, found {file.name}; give one of them."
         )
     write_text(file, FORMATS[file.suffix](timeline, segments))

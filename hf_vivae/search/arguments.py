@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 from ..flags import FlagParser, json_object
 from ..parsing import default_output_dir
+from ..validation import UserError
 
 
 @dataclass
@@ -41,20 +42,20 @@ class SearchArguments:
 
     def __post_init__(self) -> None:
         if self.trials < 1:
-            raise ValueError(f"expected --trials of 1 or more, found {self.trials}; give the trials of the study.")
+            raise UserError(f"expected --trials of 1 or more, found {self.trials}; give the trials of the study.")
         if self.resources_per_trial is not None:
             self.resources_per_trial = json_object(self.resources_per_trial, "--resources_per_trial")
         given = "--storage" if self.storage else "--study"
         if self.backend == "ray" and (self.storage or self.study):
-            raise ValueError(
+            raise UserError(
                 f"{given} is Optuna's, found it beside --backend ray, which keeps trials in its own folder and joins "
                 "no study; leave it out, or use --backend optuna."
             )
         if self.backend == "optuna" and self.resources_per_trial is not None:
-            raise ValueError("--resources_per_trial is Ray's, found it without --backend ray; leave it out.")
+            raise UserError("--resources_per_trial is Ray's, found it without --backend ray; leave it out.")
         if find_spec(self.backend) is None:
             extra = "search" if self.backend == "optuna" else "ray"
-            raise ValueError(
+            raise UserError(
                 f"--backend {self.backend} needs {self.backend}, which is not installed; run `pip install "
                 f"'hf_vivae[{extra}]'`."
             )
@@ -94,19 +95,19 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
     """
     if run.select_on == "test" or run.watch_test:
         flag = "--select_on test" if run.select_on == "test" else "--watch_test"
-        raise ValueError(
+        raise UserError(
             f"a search is decided by validation clips and never sees the test clips, found {flag}; leave it out, or "
             "take another --recipe."
         )
     if len(run.folds or []) > 1:
-        raise ValueError(
+        raise UserError(
             f"expected one number as --folds of a search, found {' '.join(map(str, run.folds))}; give the fold whose "
             "validation clips shall decide."
         )
     if args.push_to_hub:
-        raise ValueError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")
+        raise UserError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")
     if args.world_size > 1:
-        raise ValueError(
+        raise UserError(
             f"expected a search in one process, found a launcher of {args.world_size}; start `python "
             "recipes/search.py` several times, and they share the study."
         )

@@ -11,6 +11,7 @@ from ..flags import did_you_mean
 from ..habits import ReportHabits
 from ..parsing import as_flags, parse_run
 from ..runs import VOLATILE
+from ..validation import UserError
 from .space import Space
 
 # what makes scores comparable, and what all trials start from
@@ -78,19 +79,19 @@ class Candidates:
         name, _, field = key.partition(".")
         known = [f.name for owner in (self.run, self.args) for f in fields(owner) if f.init]
         if name not in known:
-            raise ValueError(f"{source} has an unknown key {key!r}{did_you_mean(name, known)}; correct or remove it.")
+            raise UserError(f"{source} has an unknown key {key!r}{did_you_mean(name, known)}; correct or remove it.")
         if name in SHARED or name in VOLATILE:
-            raise ValueError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
+            raise UserError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
         if field and not isinstance(self._own(name) or {}, dict):
-            raise ValueError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
+            raise UserError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
         if field and name in space:
-            raise ValueError(f"{source} has both {name!r} and {key!r}, which is a part of it; remove one of them.")
+            raise UserError(f"{source} has both {name!r} and {key!r}, which is a part of it; remove one of them.")
 
 
-def refusal(key: str, value: Any, source: Path, error: Exception) -> ValueError:
+def refusal(key: str, value: Any, source: Path, error: Exception) -> UserError:
     """The error of a value that a run refuses, as that of the line in the search space which it is from."""
     said = reason(error) if isinstance(error, ValueError) else named(error)
-    return ValueError(f"{source} lets {key} be {value!r}, which is refused: {said}")
+    return UserError(f"{source} lets {key} be {value!r}, which is refused: {said}")
 
 
 def named(error: Exception) -> str:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from ..corpus_arguments import CorpusArguments
 from ..runs import VOLATILE
+from ..validation import UserError
 from .trials import Trials
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def check_same_question(study: "optuna.Study", settings: dict[str, Any]) -> None
     """
     remembered = _remembered(study)
     if study.trials and not remembered:
-        raise ValueError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
+        raise UserError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
     for before in remembered:
         if differing := _differences(before, settings):
             more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
-            raise ValueError(
+            raise UserError(
                 f"study {study.study_name!r} is another search, which differs in {', '.join(differing[:MOST_NAMED])}"
                 f"{more}; repeat its settings to continue it, or give another --study."
             )
@@ -74,7 +75,7 @@ def remember(study: "optuna.Study", settings: dict[str, Any]) -> None:
         study.set_user_attr(own, settings)
     try:
         check_same_question(study, settings)
-    except ValueError:
+    except UserError:
         if begins:
             study.set_user_attr(own, None)
         raise

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..validation import UserError
 from .candidates import named
 from .results import Outcome, TrialRow
 from .trials import UNPRUNED, SearchTrainer, Trials
@@ -49,7 +50,7 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
     """
     folder = trials.folder.resolve()
     if (folder / "ray").exists():
-        raise ValueError(
+        raise UserError(
             f"{folder} holds a search with Ray, which cannot be continued; give another --output_dir, or use "
             "--backend optuna."
         )
@@ -86,7 +87,7 @@ def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | 
     except AttributeError as error:
         if error.name != "trial_id":  # which the library looks for in the best of no trials
             raise
-        raise ValueError(
+        raise UserError(
             f"expected a complete trial with a score, found none of {total} (why they failed, {folder / 'ray'} says); "
             "change the search space, and give another --output_dir."
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import runs
+from ..validation import UserError
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -65,7 +66,7 @@ class Outcome:
         """
         if not self.scored:
             why = f" ({self.errors[0]})" if self.errors else ""
-            raise ValueError(
+            raise UserError(
                 f"expected a complete trial with a score, found none of {len(self.trials)}{why}; "
                 "change the search space, or add --trials."
             )

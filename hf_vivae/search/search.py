@@ -10,6 +10,7 @@ from ..checkpoints import find_checkpoint
 from ..parsing import parse_run
 from ..prepared import Prepared, prepare
 from ..splits import Fold
+from ..validation import UserError
 from .arguments import SearchArguments, check_searchable, parse_search, search_folder, study_name
 from .candidates import Candidates
 from .question import question
@@ -60,7 +61,7 @@ def searched_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
     """
     number = (numbers or [0])[0]
     if not 0 <= number < len(prepared.folds):
-        raise ValueError(
+        raise UserError(
             f"expected --folds between 0 and {len(prepared.folds) - 1}, found {number}; the protocol has no such fold."
         )
     return prepared.folds[number]

@@ -11,6 +11,7 @@ import yaml
 
 from ..flags import did_you_mean
 from ..models import MODELS, PROBE
+from ..validation import UserError
 
 if TYPE_CHECKING:
     import optuna
@@ -116,14 +117,14 @@ def read_space(file: Path) -> Space:
         ValueError: for what is no such file, naming the line.
     """
     if not file.is_file():
-        raise ValueError(f"expected a search space in {file}, found no file; check --space.")
+        raise UserError(f"expected a search space in {file}, found no file; check --space.")
     try:
         # _Loader is a SafeLoader
         lines = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
     except yaml.YAMLError as error:
-        raise ValueError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
     if not (isinstance(lines, dict) and lines):
-        raise ValueError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
+        raise UserError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
     return {str(key): _dimension(line, f"{key} in {file}") for key, line in lines.items()}
 
 
@@ -144,41 +145,41 @@ _Loader.add_implicit_resolver(
 
 def _dimension(line: Any, where: str) -> Range | Choices:
     if not isinstance(line, dict):
-        raise ValueError(f"expected {where} to be written as {EXAMPLE}, found {line!r}; mend it.")
+        raise UserError(f"expected {where} to be written as {EXAMPLE}, found {line!r}; mend it.")
     for key in line:
         if key not in ("low", "high", "log", "choices"):
             near = did_you_mean(str(key), ("low", "high", "log", "choices"))
-            raise ValueError(f"{where} has an unknown key {key!r}{near}; correct or remove it.")
+            raise UserError(f"{where} has an unknown key {key!r}{near}; correct or remove it.")
     if line.keys() == {"choices"}:
         return _choices(line["choices"], where)
     if not {"low", "high"} <= line.keys() or "choices" in line:
-        raise ValueError(f"expected {where} to have either low and high or choices, found {', '.join(line)}; mend it.")
+        raise UserError(f"expected {where} to have either low and high or choices, found {', '.join(line)}; mend it.")
     return _range(line["low"], line["high"], line.get("log", False), where)
 
 
 def _choices(values: Any, where: str) -> Choices:
     if not isinstance(values, list) or len(values) < 2:
-        raise ValueError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
+        raise UserError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
     if None in values:
-        raise ValueError(f"{where} has the choice null, which leaves a flag at its recipe's value; write the value.")
+        raise UserError(f"{where} has the choice null, which leaves a flag at its recipe's value; write the value.")
     if twice := [value for value in values if values.count(value) > 1]:
-        raise ValueError(f"expected {where} to list different choices, found {twice[0]!r} twice; remove one.")
+        raise UserError(f"expected {where} to list different choices, found {twice[0]!r} twice; remove one.")
     return Choices(tuple(values))
 
 
 def _range(low: Any, high: Any, log: Any, where: str) -> Range:
     for end in (low, high):
         if isinstance(end, bool) or not (isinstance(end, int | float) and math.isfinite(end)):
-            raise ValueError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
+            raise UserError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
     if not isinstance(log, bool):
-        raise ValueError(f"expected true or false as log of {where}, found {log!r}; mend it.")
+        raise UserError(f"expected true or false as log of {where}, found {log!r}; mend it.")
     if not low < high:
-        raise ValueError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
+        raise UserError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
     if log and low <= 0:
-        raise ValueError(f"expected low above 0 of {where}, which is log, found {low:g}; raise it, or remove log.")
+        raise UserError(f"expected low above 0 of {where}, which is log, found {low:g}; raise it, or remove log.")
     found = Range(low, high, log)
     if found.whole and high == low + 1:
-        raise ValueError(
+        raise UserError(
             f"{where} goes from {low} to {high}, and whole ends give whole numbers, of which none lies between; write "
             f"{low}.0 and {high}.0 for all numbers between, or choices."
         )

@@ -10,6 +10,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from .. import runs
+from ..validation import UserError
 
 if TYPE_CHECKING:
     import optuna
@@ -33,7 +34,7 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
         return _open_database(storage)
     except (SQLAlchemyError, ImportError, OSError) as error:
         kind = storage.split(":")[0]  # the whole may hold a password
-        raise ValueError(
+        raise UserError(
             "expected --storage such as sqlite:///runs/search.db, a database's URL or a file NAME.journal, found one "
             f"of {kind!r} that cannot be opened ({type(error).__name__}); check the address and the database's driver."
         ) from error
