@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
 from . import cpu, runs
 from .logistic import fit_logistic_regression
 from .models import LogisticRegressionForAudioClassification
@@ -13,6 +16,7 @@ from .models.probe import ProbeForAudioClassification
 from .probing import choose_strength
 from .stopping import saved_on_sigterm
 from .trainer import VivaeTrainer
+from .validation import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,8 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
 
     Raises:
         Terminated: where SIGTERM has ended the training; it is saved.
-        ValueError: where the loss of a batch is not finite.
+        UserError: where the loss of a batch is not finite; and where a killed run had another number of processes, or
+            its best checkpoint is not there.
     """
     if isinstance(trainer.model, LogisticRegressionForAudioClassification):
         _solve(trainer, folder)
@@ -37,9 +42,12 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     if isinstance(trainer.model, ProbeForAudioClassification):
         return _choose(trainer, folder)
     if trainer.args.should_save:
-        _drop_unfinished_checkpoints(folder)
+        _drop_unfinished_checkpoints(folder, trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     trainer.accelerator.wait_for_everyone()
     checkpoints = _checkpoints(folder)
+    if checkpoints:
+        _check_processes(checkpoints[-1], trainer.args.world_size)
+    trainer.add_callback(_BestCheckpoint(folder))
     if trainer.args.device.type == "cpu":
         cpu.speed_up(trainer.model)
     with saved_on_sigterm(trainer):
@@ -68,17 +76,84 @@ def _choose(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return sorted(found, key=_step)
 
 
-def _drop_unfinished_checkpoints(folder: Path) -> None:
-    # Trainer writes trainer_state.json last: without it, or with half of it, the writer was killed in between
-    for checkpoint in _checkpoints(folder):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            logger.warning("%s was not written to its end and is removed.", checkpoint)
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+class _BestCheckpoint(TrainerCallback):
+    """Points a resumed training to its best checkpoint, whose place is the run folder's of the earlier start.
+
+    Where that path leads nowhere, the library goes on without it and ends with the weights of the last epoch.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if not (args.load_best_model_at_end and state.best_global_step):
+            return
+        best = self.folder / f"checkpoint-{state.best_global_step}"
+        if not best.is_dir():
+            raise UserError(
+                f"expected {best}, the best checkpoint so far of the run that is resumed, found none; put it back, or "
+                "remove the other checkpoints there to train from the start."
+            )
+        state.best_model_checkpoint = str(best)
+
+
+def drop_checkpoints_but_best(folder: Path) -> None:
+    """Remove the checkpoints of a run folder that only served to resume it; the selected one or the last stays."""
+    checkpoints = _checkpoints(folder)
+    selected = [
+        checkpoint
+        for checkpoint in checkpoints
+        if _read_state(checkpoint).get("best_global_step") == _step(checkpoint)
+    ]
+    for checkpoint in checkpoints:
+        if checkpoint != (selected or checkpoints)[-1]:
             shutil.rmtree(checkpoint)
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any]:
+    """The trainer's state, which is written last; empty where it is not whole."""
+    try:
+        return json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
+    """Remove checkpoints that a killed process has not written to their end, or has begun to delete.
+
+    Args:
+        folder: of the run.
+        sharded: whether weights and optimizer lie elsewhere, as FSDP and DeepSpeed keep them.
+    """
+    needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")))
+    for checkpoint in _checkpoints(folder):
+        missing = [pattern for pattern in needed if not any(checkpoint.glob(pattern))]
+        if not _read_state(checkpoint):
+            missing.append(TRAINER_STATE_NAME)
+        if missing:
+            logger.warning("%s has no whole %s and is removed.", checkpoint, missing[0])
+            shutil.rmtree(checkpoint)
+
+
+def _check_processes(checkpoint: Path, processes: int) -> None:
+    """Refuse to go on with another number of processes, for which there are no random states.
+
+    Raises:
+        UserError: with the number that wrote the checkpoint.
+    """
+    before = len(list(checkpoint.glob("rng_state*.pth")))
+    if before != processes:
+        raise UserError(
+            f"expected {before} processes, which {checkpoint} was written by, found {processes}; start as many, or "
+            "give another --output_dir."
+        )
 
 
 def _solve(trainer: VivaeTrainer, folder: Path) -> None:

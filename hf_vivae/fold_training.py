@@ -15,7 +15,7 @@ from . import machine, runs
 from .adapting import ADAPTER
 from .arguments import RunArguments, VivaeTrainingArguments
 from .calibration import keep_temperature
-from .fitting import fit
+from .fitting import drop_checkpoints_but_best, fit
 from .habits import marks
 from .models.probe import ProbeForAudioClassification
 from .prepared import Prepared, fold_parts, fold_record, identity, run_record
@@ -61,10 +61,19 @@ def train_fold(
     with runs.claim(folder) if args.process_index == 0 else nullcontext():
         record = fold_record(run_record(run, args, prepared), prepared, fold)
         runs.check_same_run(folder, record)
-        if (finished := runs.finished_results(folder)) is not None:
+        # with 1, the library deletes the last checkpoint before the test clips are predicted, and a run that is killed
+        # then would have to train again
+        keeps_one = args.save_total_limit == 1
+        if keeps_one:
+            args.save_total_limit = 2
+        results = runs.finished_results(folder)
+        if results is not None:
             logger.warning("%s is finished and not trained again; its scores follow.", folder)
-            return finished
-        return _train(run, args, prepared, fold, folder, checkpoint, record, publisher)
+        else:
+            results = _train(run, args, prepared, fold, folder, checkpoint, record, publisher)
+        if keeps_one and args.should_save:
+            drop_checkpoints_but_best(folder)
+        return results
 
 
 def _train(

@@ -1,6 +1,9 @@
 """A run that was killed goes on, and ends, as one that never was."""
 
 import json
+import os
+import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,9 @@ import torch
 from runner import flags, run
 from safetensors.torch import load_file
 
+from hf_vivae import fold_training
 from hf_vivae.trainer import VivaeTrainer
+from hf_vivae.validation import UserError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -64,3 +69,69 @@ def test_a_run_that_is_killed_at_a_checkpoint_ends_as_one_never_killed(
     assert len(set(losses)) == 4, "the weights move"
     one, other = (load_file(folder / "S01" / "model.safetensors") for folder in (whole[end], tmp_path))
     torch.testing.assert_close(other, one, atol=0, rtol=0)
+
+
+def weights_agree(folder: Path, other: Path) -> bool:
+    return (folder / "S01" / "model.safetensors").read_bytes() == (other / "S01" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def killed(tiny_vivae, tmp_path, monkeypatch) -> Path:
+    """A run that was killed after its last checkpoint, the twelfth step; the sixth is the best."""
+    folder = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt):
+        run_and_kill(flags(tiny_vivae, folder, "mlp", *ENDS["patience"]), 12, monkeypatch)
+    assert {path.name for path in (folder / "S01").glob("checkpoint-*")} == {"checkpoint-6", "checkpoint-12"}
+    return folder
+
+
+@pytest.mark.parametrize("place", ["renamed", "relative"])
+def test_a_resumed_run_takes_its_best_weights_wherever_its_folder_is(
+    place, killed, whole, tiny_vivae, tmp_path, monkeypatch
+):
+    folder = tmp_path / "elsewhere"
+    killed.rename(folder)
+    if place == "relative":
+        monkeypatch.chdir(tmp_path)
+        folder = Path(folder.name)
+    run(flags(tiny_vivae, folder, "mlp", *ENDS["patience"]))
+    assert weights_agree(folder, whole["patience"])
+
+
+def test_a_resumed_run_without_its_best_checkpoint_is_refused(killed, tiny_vivae):
+    best = killed / "S01" / "checkpoint-6"
+    best.rename(killed / "kept")
+    with pytest.raises(UserError, match=rf"expected {re.escape(str(best))}, the best checkpoint so far"):
+        run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_without_one_of_its_files_is_not_resumed(name, killed, whole, tiny_vivae, caplog):
+    """The library deletes old checkpoints file by file, and a kill may come in between."""
+    (killed / "S01" / "checkpoint-12" / name).unlink()
+    run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
+    assert re.search(r"checkpoint-12 has no whole \S+ and is removed", caplog.text)
+    assert weights_agree(killed, whole["patience"])
+
+
+def test_a_run_that_is_killed_while_it_is_scored_does_not_train_again(whole, tiny_vivae, tmp_path, monkeypatch):
+    argv = flags(tiny_vivae, tmp_path, "mlp", *ENDS["patience"])
+    with monkeypatch.context() as killing:
+        killing.setattr(fold_training, "predict_parts", lambda *args: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            run(argv)
+    with monkeypatch.context() as watching:
+        watching.setattr(VivaeTrainer, "training_step", None)  # not to be called
+        run(argv)
+    assert weights_agree(tmp_path, whole["patience"])
+    assert [path.name for path in (tmp_path / "S01").glob("checkpoint-*")] == ["checkpoint-6"], "the best alone stays"
+
+
+def test_a_run_is_not_resumed_by_another_number_of_processes(killed, tiny_vivae):
+    checkpoint = killed / "S01" / "checkpoint-12"
+    for rank in range(2):
+        (checkpoint / f"rng_state_{rank}.pth").write_bytes((checkpoint / "rng_state.pth").read_bytes())
+    (checkpoint / "rng_state.pth").unlink()
+    with pytest.raises(UserError, match=r"expected 2 processes, which .* was written by, found 1"):
+        run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
+    assert checkpoint.is_dir(), "nothing is lost"
