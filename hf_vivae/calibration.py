@@ -14,7 +14,8 @@ from transformers import PreTrainedConfig
 from .validation import UserError
 
 TEMPERATURES = (0.01, 100.0)
-FIELD = "calibration_temperature"  # of a configuration; the library drops what is called `temperature` there
+# of a configuration; the library drops what is called `temperature` there
+TEMPERATURE_FIELD = "calibration_temperature"
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -56,7 +57,7 @@ def keep_temperature(config: PreTrainedConfig, rows: Sequence[dict[str, Any]]) -
         np.asarray([row["logits"] for row in chosen]), np.asarray([row["label"] for row in chosen])
     )
     if temperature not in TEMPERATURES:
-        setattr(config, FIELD, temperature)
+        setattr(config, TEMPERATURE_FIELD, temperature)
 
 
 def temperature_of(config: PreTrainedConfig) -> float | None:
@@ -65,7 +66,9 @@ def temperature_of(config: PreTrainedConfig) -> float | None:
     Raises:
         ValueError: for a value that is no positive number.
     """
-    found = getattr(config, FIELD, None)
+    found = getattr(config, TEMPERATURE_FIELD, None)
     if found is not None and not (type(found) in (int, float) and 0 < found < float("inf")):
-        raise UserError(f"expected a positive number as {FIELD} in config.json, found {found!r}; mend or remove it.")
+        raise UserError(
+            f"expected a positive number as {TEMPERATURE_FIELD} in config.json, found {found!r}; correct or remove it."
+        )
     return found

@@ -37,12 +37,19 @@ def parse_run(
 
     Raises:
         ValueError: for unknown or misspelt keys and flags, with the nearest; for values of another type; for recipes
-            that do not exist; and for what the dataclasses refuse.
+            that do not exist; for files that consent to execute code; and for what the dataclasses refuse.
     """
     parser = FlagParser([RunArguments, VivaeTrainingArguments], allow_abbrev=False)
     parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
     known = {action.dest for action in parser._actions} - {"help", "config"}
     source, defaults = _defaults(argv, recipes)
+    # None stands for what the command line leaves to recipe and defaults
+    on_command_line, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(known)))
+    if defaults.pop("trust_remote_code", False) and on_command_line.trust_remote_code is None:
+        raise UserError(
+            f"expected consent to execute a checkpoint's code on the command line, found it in {source}; read that "
+            "code, and if you trust it add --trust_remote_code."
+        )
     for key in defaults:
         if key not in known:
             raise UserError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
@@ -51,6 +58,8 @@ def parse_run(
     refuse_unknown([*unknown, *(f"--{name}" for name in absent if name not in known)], known)
     for name in absent:
         setattr(given, name, parser.get_default(name))
+    # a file travels with its run folder, and a list in it can hold any flag
+    given.trust_remote_code = bool(on_command_line.trust_remote_code)
     given.model_config = {**model_config, **json_object(given.model_config or {}, "--model_config")}
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
@@ -61,8 +70,6 @@ def parse_run(
         args = VivaeTrainingArguments(**settings)
     except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
         raise UserError(" ".join(str(error).split())) from error
-    # None stands for what the command line leaves to recipe and defaults
-    on_command_line, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(known)))
     check_together(run, args, on_command_line)
     return run, args
 

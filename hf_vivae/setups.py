@@ -18,6 +18,7 @@ from .arguments import RunArguments, VivaeTrainingArguments
 from .augmentation import parse_augmentation
 from .augmented import AugmentedClips, EpochOfClips, build_waveforms
 from .backbones import is_encoder
+from .calibration import TEMPERATURE_FIELD
 from .checkpoints import starting_point
 from .collator import ClipCollator
 from .corpus.schema import Corpus
@@ -85,6 +86,10 @@ def set_up(
     durations = prepared.corpus.dataset["duration"][:]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
+    # fitted on the clips of an earlier training; lengths and trimming follow from this one's arguments below
+    vars(model.config).pop(TEMPERATURE_FIELD, None)
+    if isinstance(extractor, WaveformFeatureExtractor):
+        extractor.mean, extractor.std = 0.0, 1.0
     mend_masks(model)
     if not run.resample:
         _hear_unresampled(model, extractor, prepared.corpus)

@@ -14,6 +14,7 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES
 
+from .calibration import TEMPERATURE_FIELD
 from .checkpoint_checks import check_encoder_fields, read_json
 from .extractors import fixed_length
 from .loading import LONGEST_INPUT, load_any
@@ -23,10 +24,14 @@ from .models.features_whisper import MaskedWhisperFeatureExtractor
 from .models.hidden_states import bare_encoder
 from .models.probe import ProbeConfig, ProbeForAudioClassification
 from .models.wrapped import WrappedConfig, WrappedForAudioClassification
+from .runs import CORPUS_FIELD
 from .validation import UserError
 
 # of a classifier's configuration, and nothing to the encoder: embeddings do not depend on them
-OF_THE_HEAD = ("id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype")
+OF_THE_HEAD = (
+    "id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype",
+    TEMPERATURE_FIELD, CORPUS_FIELD,
+)  # fmt: skip
 
 
 def load_probe(

@@ -11,6 +11,7 @@ from hf_vivae.models import MODELS, build_config
 from hf_vivae.models.encoder import EncoderConfig
 from hf_vivae.models.probe import ProbeConfig
 from hf_vivae.parsing import NO_RECIPES, parse_run
+from hf_vivae.validation import UserError
 
 FLAGS = {field.name for field in fields(VivaeTrainingArguments)}
 CHECKPOINTING = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in FLAGS)
@@ -222,6 +223,28 @@ def test_a_run_is_repeated_with_other_clips_that_select(before, now, tmp_path):
     expected, args_expected = parse("--model", "mlp", "--select_on", now)
     assert again == expected
     assert args_again.to_dict() == args_expected.to_dict()
+
+
+class TestConsentToExecuteCode:
+    def test_is_not_taken_from_a_run_json(self, tmp_path):
+        file = tmp_path / "run.json"
+        file.write_text(json.dumps({"run": {"model": "evil", "trust_remote_code": True}, "training": {}}))
+        with pytest.raises(UserError, match=r"expected consent .* on the command line, found it in .*run\.json"):
+            parse("--config", str(file))
+        assert parse("--config", str(file), "--trust_remote_code")[0].trust_remote_code
+        assert not parse("--config", str(file), "--trust_remote_code", "false")[0].trust_remote_code
+
+    def test_is_not_smuggled_in_as_another_flags_value(self, tmp_path):
+        file = tmp_path / "run.json"
+        smuggled = {"as_coded": [], "report_to": ["none", "--trust_remote_code"]}
+        file.write_text(json.dumps({"run": {"model": "evil"}, "training": smuggled}))
+        assert not parse("--config", str(file))[0].trust_remote_code
+
+    def test_is_not_taken_from_a_recipe(self, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "mlp.yaml").write_text("trust_remote_code: true\n")
+        with pytest.raises(UserError, match=r"found it in mine/mlp\.yaml"):
+            parse_run(["--model", "mlp", "--recipe", "mine"], tmp_path)
 
 
 def test_every_own_argument_is_explained():

@@ -37,7 +37,7 @@ MAY_IMPORT = {
         "probing", "publishing", "runs", "scoring", "setups", "splits", "trainer",
     },
     "setups": {
-        "adapting", "arguments", "augmentation", "augmented", "backbones", "checkpoints", "collator",
+        "adapting", "arguments", "augmentation", "augmented", "backbones", "calibration", "checkpoints", "collator",
         "corpus", "extractors", "features", "loading", "metrics", "models", "prepared", "scoring",
         "spec_augment", "trainer", "wrapping",
     },
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "adapting": {"models"},
     "backbones": {"models"},
     "trimming": {"audio", "models"},
-    "wrapping": {"checkpoint_checks", "extractors", "loading", "models"},
+    "wrapping": {"calibration", "checkpoint_checks", "extractors", "loading", "models", "runs"},
     "trained": {"adapting", "checkpoint_checks", "checkpoints", "loading", "models", "wrapping"},
     "probing": {"logistic", "models", "trainer"},
     "arguments": {

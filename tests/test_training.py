@@ -117,6 +117,22 @@ def test_normalisation_is_measured_on_training_clips_alone(finished, tiny_vivae)
     assert (extractor.mean, extractor.std) == pytest.approx((features.mean(), features.std()), rel=1e-4)
 
 
+@pytest.mark.parametrize("start", ["model", "model_name_or_path"])
+def test_what_a_parent_has_fitted_to_its_clips_does_not_outlive_it(start, finished, tiny_vivae, tmp_path):
+    parent = shutil.copytree(finished[0], tmp_path / "parent")
+    config = json.loads((parent / "config.json").read_text())
+    (parent / "config.json").write_text(json.dumps(config | {"calibration_temperature": 3.7}))
+    argv = flags(tiny_vivae, tmp_path / "child", "vit-32-30", "--select_on", "none", "--num_train_epochs", "1")
+    if start == "model":
+        argv[1] = str(parent)
+        argv += ["--model_config", "{}"]
+    run(argv if start == "model" else [*argv, "--model_name_or_path", str(parent)])
+    child = tmp_path / "child" / "S01"
+    assert "calibration_temperature" not in json.loads((child / "config.json").read_text())
+    extractor = AutoFeatureExtractor.from_pretrained(child)
+    assert (extractor.mean, extractor.std) == (0, 1), "the parent's clips were normalised, and these are not"
+
+
 def test_a_finished_run_is_not_trained_again(finished, tiny_vivae, caplog):
     folder, results = finished
     before = (folder / "model.safetensors").stat().st_mtime_ns
