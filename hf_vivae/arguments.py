@@ -17,7 +17,7 @@ from .corpus_arguments import CorpusArguments
 from .flags import json_object
 from .habits import ReportHabits
 from .models import ENCODER, MODELS, split_name
-from .splits import NUM_GROUPS, PROTOCOLS, check_num_groups
+from .splits import NUM_GROUPS, PROTOCOLS, SplitArguments, check_num_groups
 from .trimming import TrimArguments
 from .validation import UserError
 
@@ -25,7 +25,7 @@ SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
 @dataclass
-class RunArguments(CorpusArguments, TrimArguments, AdaptingArguments, ReportHabits):
+class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArguments, ReportHabits):
     """What to train on what. Values here < recipe YAML < command line."""
 
     model: str | None = field(

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from .corpus.schema import Corpus, first_names
 from .corpus.tasks import task_labels
 from .dataset_card import REST, Division, render_dataset_card
+from .features import clip_digests
 from .licenses import confirm_license
 from .runs import write_text
 from .splits import PARTS, make_folds
@@ -34,7 +35,14 @@ SHARD_BYTES = 300_000_000  # of sound; a push that is cut repeats the file that 
 
 
 def write_dataset_repo(
-    corpus: Corpus, protocol: str, seed: int, cards: Path, repo: str, license: str, output: Path
+    corpus: Corpus,
+    protocol: str,
+    seed: int,
+    cards: Path,
+    repo: str,
+    license: str,
+    output: Path,
+    duplicates: str = "error",
 ) -> list[Path]:
     """Write `data/<split>-00000-of-0000N.parquet` and `README.md` below a folder, each file in one step.
 
@@ -50,6 +58,7 @@ def write_dataset_repo(
         repo: id that the card loads the dataset from.
         license: as confirmed by the person who publishes, see `confirm_license`.
         output: folder; files of the same names in it are replaced.
+        duplicates: as for `make_folds`.
 
     Returns:
         The written files.
@@ -61,7 +70,7 @@ def write_dataset_repo(
     license = confirm_license(corpus.name, license)
     dataset = corpus.dataset
     _check_names(dataset["file"][:])
-    division = divide(corpus, protocol, seed)
+    division = divide(corpus, protocol, seed, duplicates)
     sizes = _sound_bytes(dataset)
     features = _features(dataset)
     (output / "data").mkdir(parents=True, exist_ok=True)
@@ -79,14 +88,15 @@ def write_dataset_repo(
     return [*paths, output / "README.md"]
 
 
-def divide(corpus: Corpus, protocol: str, seed: int) -> Division:
+def divide(corpus: Corpus, protocol: str, seed: int, duplicates: str) -> Division:
     """The corpus in the splits of the first fold of a protocol, by labels of emotion, and all its folds.
 
     Raises:
         ValueError: as `make_folds`.
     """
     labels, _ = task_labels(corpus.dataset, "emotion")
-    folds = make_folds(corpus.dataset, protocol, labels, seed)
+    digests = clip_digests(corpus.dataset)
+    folds = make_folds(corpus.dataset, protocol, labels, seed, digests=digests, duplicates=duplicates)
     rows = {part: getattr(folds[0], part) for part in PARTS}
     if rest := sorted(set(range(len(corpus.dataset))).difference(*rows.values())):
         rows[REST] = tuple(rest)

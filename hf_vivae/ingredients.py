@@ -17,16 +17,10 @@ from .validation import UserError
 SECTIONS = ("without", "with")  # what is taken away from the recipe, and what was tried on top of it
 KEPT = "kept"  # lines of the recipe that no row takes away, each with the reason
 SPECTROGRAM_VITS = [name for name, spec in MODELS.items() if spec.config_class is SpectrogramViTConfig]
+# the same for all
 FIXED = {
-    *GROUPING,
-    *SEEDS,
-    "model",
-    "recipe",
-    "num_groups",
-    "folds",
-    "output_dir",
-    "trust_remote_code",
-}  # the same for all
+    *GROUPING, *SEEDS, "model", "recipe", "duplicates", "num_groups", "folds", "output_dir", "trust_remote_code",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

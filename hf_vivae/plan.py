@@ -11,6 +11,7 @@ from .corpus.schema import check_choice
 from .corpus_arguments import CorpusArguments
 from .models import MODELS
 from .parsing import as_flags
+from .splits import SplitArguments
 from .switches import Switch, read_switches
 from .validation import UserError
 
@@ -21,7 +22,7 @@ NOISE_EPOCHS = 12  # after which the MLP is right on three quarters of the noise
 
 
 @dataclass
-class StudyArguments(CorpusArguments):
+class StudyArguments(CorpusArguments, SplitArguments):
     """What a study trains, on which clips."""
 
     models: list[str] | None = field(default=None, metadata={"help": f"Some of {', '.join(MODELS)}; all by default."})
@@ -113,7 +114,9 @@ class _Planner:
         quick = (recipes / "reproduce_quick.yaml").read_text(encoding="utf-8")
         self.quick: dict[str, dict[str, Any]] = yaml.safe_load(quick) if study.quick else {}
         chosen = {
-            f.name: getattr(study, f.name) for f in fields(CorpusArguments) if getattr(study, f.name) != f.default
+            f.name: getattr(study, f.name)
+            for f in (*fields(CorpusArguments), *fields(SplitArguments))
+            if getattr(study, f.name) != f.default
         }
         self.corpus = as_flags({"data": study.data, **chosen})
 

@@ -12,7 +12,7 @@ from .checkpoints import starting_point
 from .corpus.download import bare_address
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
-from .features import corpus_digest, describe_clips, measure_peaks
+from .features import clip_digests, corpus_digest, describe_clips, measure_peaks
 from .splits import PARTS, Fold, make_folds
 
 
@@ -28,6 +28,7 @@ class Prepared:
         label_names: name of each label.
         described: name, digest, speaker, intensity and duration of each clip.
         folds: of the protocol.
+        duplicates: number of clips that are copies of another.
     """
 
     corpus: Corpus
@@ -37,15 +38,18 @@ class Prepared:
     label_names: list[str]
     described: list[dict[str, Any]]
     folds: list[Fold]
+    duplicates: int
 
 
 def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
     """Measure, label and split the corpus."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     peaks = measure_peaks(corpus.dataset)
-    folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups)
+    digests = clip_digests(corpus.dataset)
+    folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups, digests, run.duplicates)
     digest, described = corpus_digest(corpus, labels), describe_clips(corpus.dataset)
-    return Prepared(corpus, digest, peaks, labels, label_names, described, folds)
+    copies = len(digests) - len(set(digests))
+    return Prepared(corpus, digest, peaks, labels, label_names, described, folds, copies)
 
 
 def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
@@ -84,6 +88,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepar
             "digest": prepared.digest,
             "problems": list(corpus.problems),
         },
+        "duplicates": prepared.duplicates,
         "processes": args.world_size,
         "environment": machine.environment(),
         "finished": False,

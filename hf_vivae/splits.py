@@ -1,7 +1,8 @@
 """Which clips train, select and test: protocols that turn a corpus into folds of row indices.
 
-Every fold is proven: its parts are disjoint, speakers stay on one side where the protocol says so, and no
-clip is tested twice. Folds depend on the clips' names and the seed, never on the order of the rows.
+Every fold is proven: its parts are disjoint, by row and by the digest of the sound, speakers stay on one side where
+the protocol says so, and no clip is tested twice. Folds depend on the clips' names and the seed, never on the order of
+the rows.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from .folds import PARTS, Fold, Protocol
 from .protocols import PROTOCOLS
@@ -24,10 +28,29 @@ if TYPE_CHECKING:
 __all__ = ["NUM_GROUPS", "PARTS", "PROTOCOLS", "Fold", "Protocol", "make_folds"]
 
 NUM_GROUPS = 5
+KEEP_TOGETHER = "keep_together"
+
+
+@dataclass
+class SplitArguments:
+    """What to do about copies where a corpus is split."""
+
+    duplicates: Literal["error", "keep_together"] = field(
+        default="error",
+        metadata={
+            "help": "Copies of a clip in two parts of a fold stop the run, or are kept in the part of the first."
+        },
+    )
 
 
 def make_folds(
-    dataset: Dataset, protocol: str, labels: Sequence[int], seed: int = 0, num_groups: int = NUM_GROUPS
+    dataset: Dataset,
+    protocol: str,
+    labels: Sequence[int],
+    seed: int = 0,
+    num_groups: int = NUM_GROUPS,
+    digests: Sequence[str] | None = None,
+    duplicates: str = "error",
 ) -> list[Fold]:
     """Folds of a protocol, checked against what the protocol claims.
 
@@ -39,10 +62,14 @@ def make_folds(
         seed: of every random choice that the protocol has not fixed; the same seed gives the same clips in the
             same folds.
         num_groups: into how many groups, at most, a protocol that is `grouped` divides the speakers.
+        digests: of the sound of each row, `(rows,)`; rows of one digest are copies of a clip. Without them, no row
+            counts as a copy.
+        duplicates: "error" refuses folds with copies of a clip in two parts; "keep_together" puts them where the
+            first by name is, and speakers who share a clip into one part where the protocol keeps speakers apart.
 
     Raises:
-        ValueError: the protocol is unknown or has no groups, labels or file names do not fit the rows, the corpus
-            lacks what the protocol needs, or the folds break the protocol's claims.
+        UserError: the protocol is unknown or has no groups, labels or file names do not fit the rows, the corpus
+            lacks what the protocol needs, copies of a clip lie in two parts, or the folds break the protocol's claims.
     """
     if protocol not in PROTOCOLS:
         nearest = difflib.get_close_matches(protocol, PROTOCOLS, 1, cutoff=0)[0]
@@ -55,10 +82,21 @@ def make_folds(
             f"expected one label for each of {len(dataset)} rows, found {len(labels)}: pass the labels of this dataset"
         )
     order = _order_by_file(dataset["file"][:])
-    sorted_labels = np.asarray(labels)[order]
-    positions = PROTOCOLS[protocol].make_folds(dataset.select(order), sorted_labels, seed, num_groups)
-    folds = [Fold(fold.name, *(order[list(getattr(fold, part))] for part in PARTS)) for fold in positions]
+    copies = [[row] for row in order]  # of each clip, in the order of the first names
+    clips = dataset
+    if digests is not None and duplicates == KEEP_TOGETHER:
+        copies = _group_copies(order, digests)
+        if PROTOCOLS[protocol].speaker_disjoint:
+            clips = _join_speakers(dataset, copies)
+    first = [rows[0] for rows in copies]
+    positions = PROTOCOLS[protocol].make_folds(clips.select(first), np.asarray(labels)[first], seed, num_groups)
+    folds = [
+        Fold(fold.name, *([row for clip in getattr(fold, part) for row in copies[clip]] for part in PARTS))
+        for fold in positions
+    ]
     _check_folds(folds, protocol, dataset)
+    if digests is not None:
+        _check_copies(folds, dataset["file"][:], digests)
     return folds
 
 
@@ -87,6 +125,45 @@ def _order_by_file(files: list[str]) -> np.ndarray:
             f"(first: {min(repeated)}): rename the clips or remove the copies"
         )
     return np.array(sorted(range(len(files)), key=files.__getitem__), dtype=int)
+
+
+def _group_copies(order: np.ndarray, digests: Sequence[str]) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for row in order.tolist():
+        groups.setdefault(digests[row], []).append(row)
+    return list(groups.values())
+
+
+def _join_speakers(dataset: Dataset, copies: list[list[int]]) -> Dataset:
+    """The corpus with one name, the first, for speakers who share a clip, directly or by way of others."""
+    speakers = dataset["speaker"][:]
+    if None in speakers:  # which the protocol refuses in its own words
+        return dataset
+    names, codes = np.unique(speakers, return_inverse=True)
+    first, second = zip(*((codes[rows[0]], codes[row]) for rows in copies for row in rows), strict=True)
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
+    _, component = connected_components(links, directed=False)
+    joined = {number: names[component == number][0] for number in set(component.tolist())}
+    renamed = [str(joined[component[code]]) for code in codes]
+    return dataset.remove_columns("speaker").add_column("speaker", renamed)
+
+
+def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str]) -> None:
+    for fold in folds:
+        parts = {row: part for part in PARTS for row in getattr(fold, part)}
+        first: dict[str, int] = {}
+        pairs = [
+            f"{files[first[digests[row]]]} ({parts[first[digests[row]]]}) = {files[row]} ({part})"
+            for row, part in parts.items()
+            if parts[first.setdefault(digests[row], row)] != part
+        ]
+        if pairs:
+            more = f"; and {len(pairs) - 10} more" if len(pairs) > 10 else ""
+            raise UserError(
+                f"fold {fold.name!r}: expected no clip in two parts, found {len(pairs)} with a copy in another "
+                f"({'; '.join(pairs[:10])}{more}): remove the copies, or keep them in one part with --duplicates "
+                "keep_together"
+            )
 
 
 def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
 from .evaluation.audit_tables import Described
 from .evaluation.study_report import report_study
-from .features import corpus_digest
+from .features import clip_digests, corpus_digest
 from .flags import parse_flags
 from .parsing import parse_run
 from .plan import PlannedRun, StudyArguments, plan_runs
@@ -114,7 +114,8 @@ def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
     if not arguments.resample and corpus.dataset.features["audio"].sampling_rate is None:
         raise UserError("it needs clips of one sampling rate.")
     labels, _ = task_labels(corpus.dataset, "emotion")
-    make_folds(corpus.dataset, arguments.protocol, labels, seed)
+    digests = clip_digests(corpus.dataset)
+    make_folds(corpus.dataset, arguments.protocol, labels, seed, digests=digests, duplicates=arguments.duplicates)
 
 
 def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpora: dict[str, Corpus]) -> None:

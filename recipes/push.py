@@ -16,6 +16,7 @@ from hf_vivae.corpus.schema import check_choice
 from hf_vivae.corpus_arguments import CorpusArguments
 from hf_vivae.flags import FlagParser, refuse_unknown, run_script
 from hf_vivae.hub import check_name
+from hf_vivae.splits import SplitArguments
 from hf_vivae.validation import UserError
 
 CARDS = Path(__file__).parents[1] / "model_cards"
@@ -32,7 +33,7 @@ SWITCHES = {
 
 
 @dataclass
-class PushArguments(CorpusArguments):
+class PushArguments(CorpusArguments, SplitArguments):
     """What goes where."""
 
     repo: str | None = field(
@@ -101,7 +102,7 @@ def check(places: Sequence[str], arguments: Push) -> None:
         raise UserError(f"expected a run folder or --dataset, found {found}; give one of the two.")
     if len(places) > 1 and not arguments.space:
         raise UserError(f"expected one run folder, found {len(places)}; push them one by one, or all with --all.")
-    of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "seed", "output_dir"}
+    of_dataset = {*(f.name for f in fields(CorpusArguments)), "protocol", "duplicates", "seed", "output_dir"}
     known = {f.name: f.default for f in fields(arguments)}
     given = [name for name in known if name in of_dataset and getattr(arguments, name) != known[name]]
     if given and not arguments.dataset:
@@ -155,7 +156,14 @@ def push_dataset(arguments: Push) -> None:
     license = confirm_license(arguments.data, arguments.license or shown, ask)
     output = Path(arguments.output_dir)
     written = write_dataset_repo(
-        arguments.load(), arguments.protocol, arguments.seed, CARDS, arguments.repo, license, output
+        arguments.load(),
+        arguments.protocol,
+        arguments.seed,
+        CARDS,
+        arguments.repo,
+        license,
+        output,
+        arguments.duplicates,
     )
     files = {str(file.relative_to(output)): file for file in written}
     show(arguments.repo, "dataset", files, arguments)

@@ -81,7 +81,7 @@ MAY_IMPORT = {
     "licenses": {"backbones"},
     "templates": set(),
     "dataset_card": {"corpus", "evaluation", "folds", "protocols", "templates", "version"},
-    "dataset_repo": {"corpus", "dataset_card", "licenses", "runs", "splits"},
+    "dataset_repo": {"corpus", "dataset_card", "features", "licenses", "runs", "splits"},
     "card_metadata": {"backbones", "checkpoints", "evaluation", "licenses", "models", "publication"},
     "card_facts": {"card_metadata", "models", "runs"},
     "card_scores": {"card_facts", "card_metadata", "evaluation", "models", "protocols", "publication", "runs"},
@@ -93,7 +93,7 @@ MAY_IMPORT = {
     "publication": {"evaluation", "runs"},
     "publishing": {"arguments", "card", "hub", "models", "publication"},
     "work": {"arguments", "extractors", "models"},
-    "plan": {"corpus", "corpus_arguments", "models", "parsing", "switches"},
+    "plan": {"corpus", "corpus_arguments", "models", "parsing", "splits", "switches"},
     "study_folder": {"arguments", "plan", "runs", "scoring", "version"},
     "study": {
         "arguments", "corpus", "evaluation", "features", "flags", "parsing", "plan", "runs", "splits",

@@ -17,7 +17,7 @@ from .space import Space
 # what makes scores comparable, and what all trials start from
 SHARED = (
     *(f.name for f in fields(CorpusArguments)), *(f.name for f in fields(ReportHabits)), "model", "recipe", "task",
-    "protocol", "num_groups", "folds", "seed", "data_seed", "metric_for_best_model", "greater_is_better",
+    "protocol", "duplicates", "num_groups", "folds", "seed", "data_seed", "metric_for_best_model", "greater_is_better",
     "load_best_model_at_end", "eval_dropout", "eval_strategy", "eval_steps", "eval_delay", "model_name_or_path",
     "from_scratch", "trust_remote_code",
 )  # fmt: skip

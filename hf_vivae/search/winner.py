@@ -19,7 +19,8 @@ from ..runs import VOLATILE
 
 FOUND = "found"  # the recipe that the command uses
 # which clips, and how they are split: what the command line says, and not a recipe
-ALWAYS_SAID, SAID = ("data", "protocol"), (*(f.name for f in fields(CorpusArguments)), "task", "num_groups", "seed")
+ALWAYS_SAID = ("data", "protocol")
+SAID = (*(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed")
 NOT_OF_A_RECIPE = {*ALWAYS_SAID, *SAID, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
 
 
