@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import torch
 from transformers import TrainingArguments, Wav2Vec2FeatureExtractor
+from transformers.integrations import get_available_reporting_integrations
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 
 from .adapting import AdaptingArguments
@@ -193,10 +195,11 @@ class VivaeTrainingArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
         check_choice("--metric_for_best_model", self.metric_for_best_model.removeprefix("eval_"), SELECTING)
         self._check_numbers()
+        self._check_libraries()
         self._check_combinations()
 
     def _check_numbers(self) -> None:
-        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+        if not self.num_train_epochs > 0 and self.max_steps <= 0:
             raise UserError(
                 f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step at least."
             )
@@ -204,14 +207,36 @@ class VivaeTrainingArguments(TrainingArguments):
         for name, cure in usual.items():
             if (rate := getattr(self, name)) is not None and not (math.isfinite(rate) and rate > 0):
                 raise UserError(f"expected --{name} above 0, found {rate}; {cure}.")
-        for name in ("lr_decay_epochs", "lr_decay_steps", "early_stopping_patience", "weight_decay"):
+        for name in ("seed", "data_seed"):
+            if (seed := getattr(self, name)) is not None and not 0 <= seed < 2**32:
+                raise UserError(f"expected --{name} of 0 to {2**32 - 1}, found {seed}; 42 is usual.")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= (beta := getattr(self, name)) < 1:
+                raise UserError(f"expected --{name} of 0 or more and below 1, found {beta:g}; leave it out.")
+        for name in (
+            "lr_decay_epochs", "lr_decay_steps", "early_stopping_patience", "weight_decay", "adam_epsilon",
+            "dataloader_num_workers",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 raise UserError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+        usual = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 8, "gradient_accumulation_steps": 1}
+        for name, number in usual.items():
             if getattr(self, name) < 1:
-                raise UserError(f"expected --{name} of 1 or more, found {getattr(self, name)}; 8 is usual.")
+                raise UserError(f"expected --{name} of 1 or more, found {getattr(self, name)}; {number} is usual.")
         if not 0 <= (share := self.label_smoothing_factor) <= 1:
             raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
+
+    def _check_libraries(self) -> None:
+        """Refuse names that the libraries look up after the clips have been read, or in the first step."""
+        for name in self.report_to:
+            check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
+            if name not in get_available_reporting_integrations():
+                raise UserError(
+                    f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
+                )
+        if self.torch_compile_backend:
+            known = torch.compiler.list_backends(exclude_tags=())
+            check_choice("--torch_compile_backend", self.torch_compile_backend, known)
 
     def _check_combinations(self) -> None:
         if self.adam_l2 and self.optim != "adamw_torch_fused":

@@ -7,8 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+    PreTrainedConfig,
+)
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .adapting import ADAPTER
 from .audio import MAX_RATE, MIN_RATE
@@ -50,6 +58,87 @@ def read_json(path: Path) -> dict:
             "from its source."
         )
     return content
+
+
+@contextmanager
+def building(what: str) -> Iterator[None]:
+    """Turn what classes raise for values that they cannot be built with into one sentence.
+
+    Args:
+        what: whose values they are.
+
+    Raises:
+        UserError: naming it, with the library's reason.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"expected values that {what} can be built with, found some that it cannot ({reason[:300].rstrip('.')}); "
+            "correct them."
+        ) from error
+
+
+def read_config(folder: Path, trust_remote_code: bool = False, **changes: Any) -> PreTrainedConfig:
+    """The configuration of an audio classifier, or of an encoder that one can be made of.
+
+    Args:
+        folder: of the checkpoint.
+        trust_remote_code: execute code of the folder.
+        changes: fields that shall differ.
+
+    Raises:
+        UserError: for a type that transformers does not know or has no audio classifier of, and for code without
+            consent.
+    """
+    fields = read_json(folder / "config.json")
+    kind, own_code = fields.get("model_type"), "auto_map" in fields
+    if kind not in CONFIG_MAPPING and not (own_code and trust_remote_code):
+        if own_code:
+            raise _code_without_consent(folder)
+        raise UserError(
+            f"expected a model_type that transformers or hf_vivae knows in {folder / 'config.json'}, found {kind!r}; "
+            "give another checkpoint, or install the release of transformers that has it."
+        )
+    with building(f"the configuration of {folder}"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **changes)
+    if type(config) not in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING and not (own_code and trust_remote_code):
+        raise UserError(
+            f"expected an audio classifier, or an encoder that one is made of, in {folder}, found a {kind}; give "
+            "another checkpoint."
+        )
+    return config
+
+
+def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtractionMixin:
+    """The feature extractor of a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        trust_remote_code: execute code of the folder.
+
+    Raises:
+        UserError: where there is none that can be built, for an impossible rate, and for code without consent.
+    """
+    check_rate(folder)
+    with building(f"the feature extractor of {folder}"):
+        try:
+            return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):  # the library has no class for what it refuses so
+                raise
+            raise _code_without_consent(folder) from error
+
+
+def _code_without_consent(folder: Path) -> UserError:
+    return UserError(
+        f"expected a checkpoint whose class is in transformers or hf_vivae, found code of its own in {folder}; read "
+        "that code, and if you trust it add --trust_remote_code to train or evaluate, or use transformers.pipeline "
+        "with trust_remote_code=True."
+    )
 
 
 def check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AudioClassificationPipeline, PreTrainedModel, Wav2Vec2FeatureExtractor
-from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 
 from . import audio
 from .checkpoints import resolve_checkpoint
@@ -49,28 +48,27 @@ def load_classifier(
         device: as for `transformers.pipeline`; by default a GPU if there is one.
 
     Raises:
-        ValueError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
-            need code of their own.
+        UserError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
+            need code of their own; and for a device that is not there.
     """
-    model, extractor = _load(resolve_checkpoint(str(id_or_folder), revision=revision), str(id_or_folder))
+    if isinstance(device, str):
+        _check_device(device)
+    model, extractor = load_trained(resolve_checkpoint(str(id_or_folder), revision=revision))
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        extractor.return_attention_mask = True  # without it, a clip's score depends on the padding in its batch
     return VocalisationPipeline(
         model=model, feature_extractor=extractor, task="audio-classification", device=device, top_k=None
     )
 
 
-def _load(folder: Path, name: str) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def _check_device(device: str) -> None:
     try:
-        model, extractor = load_trained(folder)
-    except ValueError as error:
-        if "trust_remote_code" not in str(error):
-            raise
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
         raise UserError(
-            f"expected a checkpoint whose class is in transformers or hf_vivae, found code of its own in {name}; read "
-            "that code, and if you trust it use transformers.pipeline with trust_remote_code=True."
+            f"expected a device that is here, such as cpu or cuda:0, found {device!r} ({str(error).splitlines()[0]}); "
+            "leave it out to take a GPU if there is one."
         ) from error
-    if isinstance(extractor, Wav2Vec2FeatureExtractor):
-        extractor.return_attention_mask = True  # without it, a clip's score depends on the padding in its batch
-    return model, extractor
 
 
 class VocalisationPipeline(AudioClassificationPipeline):

@@ -10,13 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModelForAudioClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
@@ -25,8 +19,9 @@ from .checkpoint_checks import (
     check_encoder_fields,
     check_fit,
     check_masks,
-    check_rate,
     check_weights,
+    read_config,
+    read_extractor,
     read_json,
     whole_weights,
 )
@@ -102,9 +97,7 @@ def load_any(
             the configuration does not have, and weights that do not fit it.
     """
     settings = _configure(folder, labels, config, trust_remote_code)
-    check_rate(folder)
-    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    extractor = fit_extractor_length(extractor, settings, max_seconds)
+    extractor = fit_extractor_length(read_extractor(folder, trust_remote_code), settings, max_seconds)
     if settings.model_type == "whisper":
         settings.max_source_positions = extractor.nb_max_frames // 2
     if from_scratch:
@@ -131,7 +124,7 @@ def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_
             f"expected a checkpoint to train further, found {folder}, whose encoder is frozen; give that encoder, or "
             "probe: and the encoder for another probe."
         )
-    as_saved = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    as_saved = read_config(folder, trust_remote_code)
     if config.keys() - fields.keys():
         refuse_unknown(config, {*type(as_saved)().to_dict(), *fields}, f"configuration of {folder.name}")
     check_masks(config, as_saved)
@@ -140,7 +133,7 @@ def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_
         refuse_unknown(config["encoder"], {*as_saved.encoder.to_dict()}, f"encoder of {folder.name}")
         check_masks(config["encoder"], as_saved.encoder)
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
-    return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, **config, **label_config)
+    return read_config(folder, trust_remote_code, **config, **label_config)
 
 
 def _load_weights(model_class: type, folder: Path, **more) -> PreTrainedModel:

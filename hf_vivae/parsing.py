@@ -68,8 +68,15 @@ def parse_run(
         settings |= UNSELECTED
     try:
         args = VivaeTrainingArguments(**settings)
-    except ValueError as error:  # the library's own checks, such as a strategy that does not fit another
-        raise UserError(" ".join(str(error).split())) from error
+    except UserError:
+        raise
+    # the library's own checks, such as a strategy that does not fit another, a file or a package that is not there
+    except (ValueError, OSError, ImportError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"expected arguments that transformers can train with, found some that it refuses ({reason}); correct "
+            "them, or leave them out."
+        ) from error
     check_together(run, args, on_command_line)
     return run, args
 
@@ -164,9 +171,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _read_run(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"expected the run.json of a run, found no file {file}; check --config.")
-    content = json_object(file.read_text(encoding="utf-8"), str(file))
-    if not {"run", "training"} <= content.keys():
-        raise UserError(f"expected the keys 'run' and 'training' in {file}, found {sorted(content)}; use a run.json.")
+    try:
+        content = json_object(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"expected the run.json of a run in {file}, found no text ({error.reason}); use one."
+        ) from error
+    if not all(isinstance(content.get(part), dict) for part in ("run", "training")):
+        raise UserError(
+            f"expected the objects 'run' and 'training' in {file}, found {str(content)[:60]}; use a run.json."
+        )
     kept = {**content["run"], **content["training"]}
     # what belongs to the first run's folder or machine is not repeated, nor what follows from --select_on
     dropped = {*VOLATILE, *(UNSELECTED if kept.get("select_on") == "none" else ())} - {"folds"}

@@ -1,5 +1,6 @@
 """What a training starts from: a model, the corpus as that model takes it, and the trainer of both."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from .augmentation import parse_augmentation
 from .augmented import AugmentedClips, EpochOfClips, build_waveforms
 from .backbones import is_encoder
 from .calibration import TEMPERATURE_FIELD
+from .checkpoint_checks import building
 from .checkpoints import starting_point
 from .collator import ClipCollator
 from .corpus.schema import Corpus
@@ -115,12 +117,15 @@ def _load(
     run: RunArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
-    if run.model in MODELS:
-        return load_named(run.model, labels, run.model_config, checkpoint)
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
-    if run.model.startswith(PROBE):
-        return load_probe(*settings)
-    return load_encoder(*settings) if is_encoder(run.model) else load_any(*settings, run.trust_remote_code)
+    with building(
+        f"{run.model} with --model_config {json.dumps(run.model_config)}" if run.model_config else run.model
+    ):
+        if run.model in MODELS:
+            return load_named(run.model, labels, run.model_config, checkpoint)
+        if run.model.startswith(PROBE):
+            return load_probe(*settings)
+        return load_encoder(*settings) if is_encoder(run.model) else load_any(*settings, run.trust_remote_code)
 
 
 def _cut(

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoModelForAudioClassification, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .adapting import ADAPTER, load_adapter, weights_digest
-from .checkpoint_checks import check_weights, read_json, whole_weights
+from .checkpoint_checks import building, check_weights, read_config, read_extractor, read_json, whole_weights
 from .checkpoints import resolve_checkpoint
 from .loading import LONGEST_INPUT, hushed
 from .models.encoder import EncoderConfig
@@ -24,13 +24,13 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
         ValueError: for folders without `config.json` or safetensors, and for weights that are missing, damaged or do
             not fit.
     """
-    read_json(folder / "config.json")
+    read_config(folder, trust_remote_code)
     read_json(folder / "preprocessor_config.json")
-    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    extractor = read_extractor(folder, trust_remote_code)
     if (folder / ADAPTER).is_dir():
         return _load_adapted(folder), extractor
     check_weights(folder, "train it again")
-    with hushed(), whole_weights(folder):
+    with hushed(), building(f"the model of {folder}"), whole_weights(folder):
         model, loaded = AutoModelForAudioClassification.from_pretrained(
             folder,
             use_safetensors=True,

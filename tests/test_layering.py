@@ -37,8 +37,8 @@ MAY_IMPORT = {
         "probing", "publishing", "runs", "scoring", "setups", "splits", "trainer",
     },
     "setups": {
-        "adapting", "arguments", "augmentation", "augmented", "backbones", "calibration", "checkpoints", "collator",
-        "corpus", "extractors", "features", "loading", "metrics", "models", "prepared", "scoring",
+        "adapting", "arguments", "augmentation", "augmented", "backbones", "calibration", "checkpoint_checks",
+        "checkpoints", "collator", "corpus", "extractors", "features", "loading", "metrics", "models", "prepared", "scoring",
         "spec_augment", "trainer", "wrapping",
     },
     "ablation": {
