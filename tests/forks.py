@@ -18,7 +18,7 @@ from typing import Any
 
 # runs what a line asks for in a fork and answers with its pid, or says how a fork has ended: null while it has not
 SERVER = """
-import atexit, gc, json, os, runpy, sys
+import atexit, gc, json, os, runpy, signal, sys, threading
 import datasets, huggingface_hub.hf_api, matplotlib.figure, peft, sklearn.linear_model, timm, transformers.trainer
 import hf_vivae.card, hf_vivae.evaluation.tables, hf_vivae.parsing, hf_vivae.publishing, hf_vivae.training
 
@@ -36,7 +36,6 @@ for line in sys.stdin:
         job = ask
         break
 if job is not None:
-    atexit.register(gc.unfreeze)  # else triton reports what was frozen as leaked
     for number, name in enumerate(job["streams"]):
         os.dup2(os.open(name, os.O_WRONLY if number else os.O_RDONLY), number)
     sys.stdin = open(0, closefd=False)
@@ -44,11 +43,30 @@ if job is not None:
     os.environ.clear()
     os.environ.update(job["env"])
     sys.argv[:] = job["argv"]
-    if job["code"] is None:
-        sys.path[0] = os.path.dirname(sys.argv[0])
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    else:
-        exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
+    status = 1
+    try:
+        if job["code"] is None:
+            sys.path[0] = os.path.dirname(sys.argv[0])
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            exec(compile(job["code"], "<string>", "exec"), {"__name__": "__main__"})
+        status = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        else:
+            status = end.code or 0
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
+    # as the interpreter ends, but for its taking all modules apart, which copies their memory and takes seconds
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 """
 # variables that libraries read while they are imported, and others named so that are read each time
 AT_IMPORT = ("HF_", "HUGGING", "TRANSFORMERS_", "OMP_", "ONEDNN_", "PYTHON")
