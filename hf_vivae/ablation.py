@@ -41,6 +41,7 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
             settings; for what training refuses; and where a run fails, naming it: those before it stay.
     """
     plan = plan_ablation(argv, recipes)
+    runs.check_report_folder(plan.output)
     whole = plan.variants[0]
     first = whole.training.process_index == 0
     with runs.claim(plan.output) if first else nullcontext():

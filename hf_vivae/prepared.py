@@ -1,5 +1,6 @@
 """A corpus that is ready for a run: measured, labelled and split; and what the run's files say of both."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,17 @@ def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
     if select_on == "validation":
         return {part: getattr(fold, part) for part in PARTS}
     return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}
+
+
+def untrained_labels(prepared: Prepared, folds: Iterable[Fold], select_on: str) -> dict[str, list[str]]:
+    """Labels of the corpus without a training clip in some of these folds, each with the names of those folds."""
+    untrained: dict[str, list[str]] = {}
+    for fold in folds:
+        trained = {prepared.labels[row] for row in fold_parts(fold, select_on)["train"]}
+        for index, label in enumerate(prepared.label_names):
+            if index not in trained:
+                untrained.setdefault(label, []).append(fold.name)
+    return untrained
 
 
 def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from . import machine, runs
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
+from .evaluation.predictions import read_sounds
 from .features import build_features, by_length, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
 from .models import short_name
@@ -25,7 +26,7 @@ from .trained import load_trained
 from .validation import UserError
 
 logger = logging.getLogger(__name__)
-PROTOCOL = "other-clips"  # every clip of a corpus that the checkpoint has not learnt from
+BARE = "copy the folder as a whole, or score a copy without run.json, whose scores are marked"
 UNKNOWN = "nobody knows whether the checkpoint was trained on these clips"
 
 
@@ -45,11 +46,12 @@ def score_checkpoint(
         trust_remote_code: execute code that the checkpoint brings along.
 
     Raises:
-        ValueError: for checkpoints that cannot be loaded or know other labels, and where all clips have trained it.
+        ValueError: for checkpoints that cannot be loaded or know other labels, where all clips have trained it, and
+            for a run folder that does not say which.
     """
     started = time.perf_counter()
     model, extractor = load_trained(source, trust_remote_code)
-    record = runs.read_json(source / "run.json") if (source / "run.json").is_file() else None
+    record = _read_record(source)
     labels, label_names = task_labels(corpus.dataset, task)
     order = _order_labels(model, label_names, checkpoint)
     described = describe_clips(corpus.dataset)
@@ -66,6 +68,7 @@ def score_checkpoint(
     place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
     folder = output / f"{short_name(checkpoint).replace(':', '-')}-{place}-{digest}"
     runs.make_folder(folder)
+    (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring: else this one, killed, looks whole
     runs.write_predictions(folder, predictions)
     clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
     spent = {"environment": machine.environment(), "seconds": time.perf_counter() - started, "finished": True}
@@ -75,6 +78,18 @@ def score_checkpoint(
     marked = {"selection": None, "habits": _habits(record)}
     runs.write_json(folder / "results.json", {"fold": "all", "of_folds": 1, "labels": names, **marked})
     return folder
+
+
+def _read_record(source: Path) -> dict[str, Any] | None:
+    """What `run.json` says of a checkpoint; None for one without it."""
+    file = source / "run.json"
+    if not file.is_file():
+        return None
+    record = runs.read_json(file, BARE)
+    run, training = (record.get(part) for part in ("run", "training"))
+    if not (isinstance(run, dict) and isinstance(training, dict) and {"select_on", "resample"} <= run.keys()):
+        raise UserError(f"expected the record of a training in {file}, found another; {BARE}.")
+    return record
 
 
 def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: str) -> list[int]:
@@ -108,7 +123,13 @@ def _unseen(
 def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
     """What tells the sound of the clips that the checkpoint owes something to, under whatever name."""
     parts = {"train", "validation", *(["test"] if record["run"]["select_on"] == "test" else [])}
-    return {row["digest"] for row in runs.read_predictions(source) if row["split"] in parts}
+    file = source / "predictions.parquet"
+    if not file.is_file():
+        raise UserError(f"expected {file.name} beside run.json in {source}, found none; {BARE}.")
+    sounds = {digest for part in parts for _, digest in read_sounds(source, part)}
+    if None in sounds:
+        raise UserError(f"expected a digest of each clip in {file}, found clips without one; {BARE}.")
+    return sounds
 
 
 @torch.inference_mode()
@@ -127,7 +148,7 @@ def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: D
 def _settings(checkpoint: str, record: dict[str, Any] | None, task: str) -> dict[str, Any]:
     absent = {"run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}}, "training": {}}
     kept = record or absent
-    run = {**kept["run"], "task": task, "protocol": PROTOCOL, "checkpoint": checkpoint}
+    run = {**kept["run"], "task": task, "protocol": runs.OTHER_CLIPS, "checkpoint": checkpoint}
     # no seed tells these apart: each checkpoint is a system of its own
     return {"run": run, "training": {**kept["training"], "seed": None, "data_seed": None}}
 

@@ -33,6 +33,10 @@ RUN_FILES = (
 )  # fmt: skip
 WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
 CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of the corpus that trained it
+# what is printed and pooled of a fold's results.json
+SCORE_KEYS = ("model", "recipe", "as_coded", "data", "protocol", "task", "labels", "fold", "habits", "test")
+SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of other clips, which are no training's
+OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint has not learnt from
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,29 +89,37 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
     return pq.read_table(folder / "predictions.parquet").to_pylist()
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, cure: str = "remove its folder to train the run again") -> dict[str, Any]:
     """The content of a file of a run folder.
 
     Raises:
-        ValueError: where it is damaged, naming it.
+        ValueError: where it is damaged, naming it and the cure.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"expected JSON in {file}, found a damaged file ({error}); remove its folder to train the run again."
-        ) from error
+        raise UserError(f"expected JSON in {file}, found a damaged file ({error}); {cure}.") from error
     if not isinstance(content, dict):
-        raise UserError(
-            f"expected a JSON object in {file}, found {type(content).__name__}; remove its folder to train the run "
-            "again."
-        )
+        raise UserError(f"expected a JSON object in {file}, found {type(content).__name__}; {cure}.")
     return content
 
 
 def finished_results(folder: Path) -> dict[str, Any] | None:
-    """The scores of a run folder that is whole, or None."""
-    return None if missing_files(folder) else read_json(folder / "results.json")
+    """The scores of a fold's run folder that is whole, or None.
+
+    Raises:
+        ValueError: where its `results.json` is damaged, or is not that of a fold.
+    """
+    if missing_files(folder):
+        return None
+    file = folder / "results.json"
+    results = read_json(file)
+    if missing := [key for key in SCORE_KEYS if key not in results]:
+        raise UserError(
+            f"expected the scores of a run in {file}, found no {', '.join(missing)}, as where another command has "
+            "written over them; remove its folder to train the run again."
+        )
+    return results
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -145,6 +157,25 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
             f"{folder} holds another run, which differs in {', '.join(differing)}; "
             "repeat that run's settings to continue it, or give another --output_dir."
         )
+
+
+def check_report_folder(folder: Path, key: str | None = None) -> None:
+    """Refuse to write a report over a run, or over the `results.json` of another command.
+
+    Args:
+        folder: of the report, perhaps not there yet.
+        key: what a `results.json` of this kind of report always has; None for a report without that file.
+
+    Raises:
+        ValueError: naming the file that would be written over or beside.
+    """
+    if (folder / "run.json").is_file():
+        raise UserError(
+            f"expected a folder for a report as --output_dir, found the run.json of a run in {folder}; give another."
+        )
+    file = folder / "results.json"
+    if key and file.is_file() and key not in read_json(file, "give another --output_dir"):
+        raise UserError(f"expected no results of another command in --output_dir, found {file}; give another.")
 
 
 class Claimed(UserError):

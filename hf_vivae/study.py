@@ -53,6 +53,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
         ValueError: for what cannot be meant, and where a run fails; see `run_study`.
     """
     study = parse_flags(StudyArguments, argv, description="The whole study of the 2022 report.")
+    runs.check_report_folder(study.output, "runs")
     planned = plan_runs(study, recipes)
     if any(run.apart for run in planned) and "RANK" in os.environ:
         raise UserError(

@@ -21,7 +21,7 @@ from .checkpoints import find_checkpoint
 from .corpus.schema import Corpus
 from .disk import RUN_CURE, writing
 from .fold_training import train_fold
-from .prepared import Prepared, fold_record, identity, prepare, run_record
+from .prepared import Prepared, fold_record, identity, prepare, run_record, untrained_labels
 from .publishing import Publisher
 from .scoring import score_rows
 from .splits import PARTS, Fold
@@ -55,6 +55,9 @@ def train(
         checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
         prepared = prepare(run, args.seed, corpus or run.load())
     chosen = _choose_folds(prepared.folds, run.folds)
+    if args.process_index == 0 and (untrained := untrained_labels(prepared, chosen, run.select_on)):
+        listed = "; ".join(f"{label} in fold {', '.join(folds)}" for label, folds in untrained.items())
+        logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
     with writing(Path(args.output_dir), RUN_CURE):
         return _train_folds(run, args, prepared, chosen, checkpoint, publisher)
 
@@ -136,7 +139,11 @@ def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[
 
 
 def _folder_name(fold: Fold) -> str:
-    return quote(fold.name, safe=" ").replace("..", "%2E%2E")  # speakers of a folder may be named anyhow
+    """The name of a fold as that of a folder: speakers may be called `..`, `.`, `.x` or `results.json`."""
+    name = quote(fold.name, safe=" ").replace("..", "%2E%2E")
+    # else the run's own folder, one that evaluations take for a half-written copy, or a file of the run
+    taken = name.startswith(".") or name.lower() in runs.RUN_FILES
+    return name.replace(".", "%2E") if taken else name
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def make_parser() -> FlagParser:
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.evaluate import evaluate
     from hf_vivae.evaluation.evaluation_text import format_evaluation
+    from hf_vivae.runs import check_report_folder
 
     given, unknown = make_parser().parse_known_args(argv)
     refuse_unknown(unknown, vars(given))
@@ -63,6 +64,7 @@ def main(argv: list[str]) -> None:
     if arguments.data is None:
         refuse_without_data(arguments)
     output = Path(arguments.output_dir)
+    check_report_folder(output, "groups")
     places = score(names, arguments, output) if arguments.data else [Path(name) for name in names]
     evaluation = evaluate(places, output, arguments.baseline, ensemble)
     print(f"{format_evaluation(evaluation)}\n\nreport   {output / 'report.html'}\ntables   {output / 'tables'}")
@@ -81,13 +83,14 @@ def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) ->
     """The folders with the checkpoints' predictions of the corpus."""
     from hf_vivae.checkpoints import resolve_checkpoint
     from hf_vivae.rescoring import score_checkpoint
+    from hf_vivae.runs import SCORED
 
     trust = arguments.trust_remote_code
     # first, since it fails at once; the corpus may take a minute
     sources = {name: resolve_checkpoint(name, code=trust) for name in checkpoints}
     corpus = arguments.load()
     return [
-        score_checkpoint(name, source, corpus, arguments.task, output / "scored", trust)
+        score_checkpoint(name, source, corpus, arguments.task, output / SCORED, trust)
         for name, source in sources.items()
     ]
 

@@ -32,9 +32,11 @@ class ExploreArguments(CorpusArguments, TrimArguments):
 
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.exploration import explore, format_exploration
+    from hf_vivae.runs import check_report_folder
 
     arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
+    check_report_folder(folder)
     numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
     print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")
     for path in pictures.values():

@@ -141,6 +141,31 @@ def test_an_evaluation_below_its_runs_is_no_run(tmp_path):
     assert not list((tmp_path / "evaluation").rglob("published*")), "nobody published figures on these clips"
 
 
+def test_tables_and_pictures_of_an_earlier_evaluation_are_gone_and_no_file_of_the_users(tmp_path, undrawn):
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", settings={"protocol": "random-10-fold"})
+    output = tmp_path / "evaluation"
+    evaluate(output, tmp_path / "a", tmp_path / "b")
+    group = "synthetic-emotion-random-10-fold-3-00000000"
+    assert (output / "tables" / group / "scores.csv").is_file()
+    assert (output / "figures" / group / "uar.png").is_file()
+    own = [output / "tables" / "mine.csv", output / "tables" / group / "notes.md", output / "figures" / "mine.png"]
+    for file in (*own, output.parent / "outside.csv"):
+        file.write_text("mine")
+    results = json.loads((output / "results.json").read_text())
+    results["files"].append("../outside.csv")  # whoever has written that
+    (output / "results.json").write_text(json.dumps(results))
+    evaluate(output, tmp_path / "a")
+    assert not (output / "figures" / group).exists()
+    assert [file.name for file in (output / "tables" / group).iterdir()] == ["notes.md"]
+    assert {file.read_text() for file in (*own, output.parent / "outside.csv")} == {"mine"}
+    files = {
+        path.relative_to(output).as_posix() for name in ("tables", "figures") for path in output.glob(f"{name}/**/*.*")
+    }
+    listed = json.loads((output / "results.json").read_text())["files"]
+    assert files - {str(file.relative_to(output)) for file in own} == set(listed)
+
+
 def test_two_corpora_of_like_name_are_told_apart(tmp_path):
     for digest in ("a" * 16, "b" * 16):
         write_run(tmp_path / "runs" / digest, count=12, corpus={"digest": digest})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hf_vivae.evaluation.evaluated import Group, System, join
 from hf_vivae.evaluation.fold_folders import find_folders
 from hf_vivae.evaluation.system_names import name_settings
+from hf_vivae.runs import read_predictions, write_predictions
 from hf_vivae.version import __version__
 
 
@@ -159,6 +160,60 @@ def test_what_cannot_be_used_is_left_out_with_the_reason(reason, tmp_path):
     assert [fold.fold for fold in found] == ["1-of-3", "3-of-3"]
     (sentence,) = left_out
     assert re.match(rf"{re.escape(str(folder))} is left out: {reason}.*[^.]\.$", sentence), sentence
+
+
+def test_folds_that_test_a_clip_twice_are_no_run(tmp_path):
+    """Two machines with other libraries may have drawn the folds of one seed differently."""
+    write_run(tmp_path / "good", "vit-32-30")
+    first, second, _ = write_run(tmp_path / "run")
+    rows = [row | {"fold": "2-of-3"} for row in read_predictions(first)]
+    write_predictions(second, rows)
+    found, left_out = find_folders([tmp_path])
+    assert {fold.path.parent for fold in found} == {tmp_path / "good"}
+    assert left_out == [
+        f"{first} and all folds of its run are left out: expected folds that test different clips, found "
+        f"{clips(1)[0]['file']} in 1-of-3 and in 2-of-3 ({second}); train both again in one environment."
+    ]
+
+
+def test_a_sound_that_two_folds_test_under_two_names_is_one_clip(tmp_path):
+    rows = [row | {"digest": f"{number:016x}"} for number, row in enumerate(clips(72))]
+    write_run(tmp_path / "alone", rows=rows)
+    assert only_system(tmp_path / "alone").whole
+    rows[6]["digest"] = rows[1]["digest"]  # of which 2-of-3 and 1-of-3 test one each
+    first, second, _ = write_run(tmp_path / "copied", rows=rows)
+    with pytest.raises(ValueError, match="found 1 that cannot be used; ") as refused:
+        find_folders([tmp_path / "copied"])
+    assert (
+        f"{first} and all folds of its run are left out: expected folds that test different clips, found "
+        f"{rows[6]['file']} of 1-of-3 in 2-of-3 ({second}) as {rows[1]['file']}; remove the copies"
+    ) in str(refused.value)
+
+
+def test_a_run_with_more_test_clips_than_its_corpus_has_is_left_out(tmp_path):
+    write_run(tmp_path / "good", "vit-32-30")
+    (folder, *_) = write_run(tmp_path / "run", rows=clips(75), corpus={"clips": 72, "digest": f"{72:016x}"})
+    found, (sentence,) = find_folders([tmp_path])
+    assert {fold.path.parent for fold in found} == {tmp_path / "good"}
+    assert sentence == (
+        f"{folder} and all folds of its run are left out: expected at most the 72 clips of the corpus in all test "
+        "parts, found 75; train the run again."
+    )
+
+
+def test_what_an_evaluation_has_scored_is_no_run_unless_it_is_given(tmp_path):
+    write_run(tmp_path / "run")
+    scored = tmp_path / "evaluation" / "scored"
+    (folder,) = write_run(scored, "vit-32-30", folds=[0], settings={"protocol": "other-clips"})
+    (elsewhere,) = write_run(tmp_path / "moved", "vit-16-69", folds=[0], settings={"protocol": "other-clips"})
+    write_run(tmp_path / "mine" / "scored", "wav2vec2")
+    models = {"mlp", "wav2vec2", "vit-16-69"}
+    found, left_out = find_folders([tmp_path])
+    assert {dict(fold.settings)["model"].strip('"') for fold in found} == models
+    assert left_out == []
+    for places in ([scored], [folder], [tmp_path, scored], [folder, tmp_path]):
+        assert folder in {fold.path for fold in find_folders(places)[0]}, places
+    assert elsewhere in {fold.path for fold in found}
 
 
 def test_a_fold_without_test_clips_is_left_out(tmp_path):

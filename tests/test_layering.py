@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "flags": set(),
     "habits": set(),
     "corpus_arguments": {"corpus"},
-    "rescoring": {"collator", "corpus", "features", "habits", "machine", "models", "runs", "trained"},
+    "rescoring": {"collator", "corpus", "evaluation", "features", "habits", "machine", "models", "runs", "trained"},
     "prepared": {"arguments", "checkpoints", "corpus", "features", "machine", "splits"},
     "fold_training": {
         "adapting", "arguments", "calibration", "fitting", "habits", "machine", "models", "prepared",

@@ -16,6 +16,7 @@ import pytest
 import torch
 from bare_environment import make_bare_environment
 from encoders import write_encoder
+from fake_runs import write_run
 from forks import Fork, run_forked
 from huggingface_hub import ModelCard
 from loopback_hub.server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
@@ -337,6 +338,16 @@ def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, t
     for card in cards:
         for repo in repos:
             assert f"](https://huggingface.co/{repo})" in card
+
+
+def test_what_an_evaluation_has_scored_is_not_pushed_with_its_study(folders, tmp_path, capsys):
+    shutil.copytree(folders["mlp"], tmp_path / "mlp")
+    settings = {"protocol": "other-clips"}
+    write_run(tmp_path / "evaluation" / "scored", folds=[0], settings=settings)  # which has no weights
+    script(ROOT / "recipes" / "push.py").main(["--all", str(tmp_path), "--repo", "tester/study"])
+    assert re.findall(r"^(.*) \(model, private\)$", capsys.readouterr().out, re.MULTILINE) == [
+        "tester/study-mlp-paper"
+    ]
 
 
 @pytest.mark.parametrize(

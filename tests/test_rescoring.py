@@ -16,7 +16,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_vivae.corpus import read_folder, read_vivae
 from hf_vivae.rescoring import UNKNOWN, _predict, score_checkpoint
-from hf_vivae.runs import read_json, read_predictions
+from hf_vivae.runs import read_json, read_predictions, write_predictions
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,46 @@ def test_a_checkpoint_without_its_run_is_marked(fold, corpus, tmp_path):
     folder = score_checkpoint(str(bare), bare, corpus, "emotion", tmp_path)
     assert read_json(folder / "results.json")["habits"] == [UNKNOWN]
     assert len(read_predictions(folder)) == 48
+
+
+def without_digests(folder: Path) -> None:
+    write_predictions(folder, [{**row, "digest": None} for row in read_predictions(folder)])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda folder: (folder / "predictions.parquet").unlink(), "expected predictions.parquet beside run.json in "),
+        (without_digests, "expected a digest of each clip in .*predictions.parquet, found clips without one; copy"),
+        (
+            lambda folder: (folder / "run.json").write_text('{"run": "a"}'),
+            "expected the record of a training in .*run",
+        ),
+        (lambda folder: (folder / "run.json").write_text('{"run":'), "expected JSON in .*run.json, found a damaged"),
+    ],
+)
+def test_a_run_that_does_not_say_what_trained_it_is_refused(spoil, sentence, fold, corpus, tmp_path):
+    copy = shutil.copytree(fold, tmp_path / "copy")
+    spoil(copy)
+    with pytest.raises(ValueError, match=rf"^{sentence}.*score a copy without run.json, whose scores are marked\.$"):
+        score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path)
+    assert not list(tmp_path.glob("copy-*"))
+
+
+def test_a_checkpoint_that_has_changed_is_scored_again(fold, corpus, tmp_path, monkeypatch):
+    copy = shutil.copytree(fold, tmp_path / "copy")
+    folder = score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path)
+    before = by_file(read_predictions(folder))
+    settings = read_json(copy / "preprocessor_config.json")
+    (copy / "preprocessor_config.json").write_text(json.dumps({**settings, "mean": settings["mean"] + 1}))
+    assert score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path) == folder
+    after = by_file(read_predictions(folder))
+    assert after.keys() == before.keys()
+    assert all(after[file] != before[file] for file in after)
+    monkeypatch.setattr("hf_vivae.rescoring.runs.write_json", None)  # as if killed, with predictions of another state
+    with pytest.raises(TypeError):
+        score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path)
+    assert not (folder / "results.json").exists()
 
 
 def test_evaluate_compares_checkpoints_on_other_clips(fold, tiny_vivae, tmp_path, capsys):

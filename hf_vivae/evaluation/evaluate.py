@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 
-from ..runs import make_folder, write_json, write_text
+from ..runs import make_folder, read_json, write_json, write_text
 from ..validation import UserError
 from .ensemble import add_ensembles
 from .evaluated import Group, join
@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         places: folders that are run folders or hold some, at any depth.
-        output: folder for what is written.
+        output: folder for what is written; tables and pictures of an earlier evaluation are replaced.
         baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
         ensemble: names of systems to join to one more, as for `add_ensembles`; none by default.
 
@@ -65,12 +65,33 @@ def evaluate(
     with tqdm(total=sum(len(group.systems) for group in found), desc="scoring", unit="system", delay=1) as progress:
         groups = tuple(score_group(group, baseline, progress.update) for group in found)
     tables = {table.name: table for table in _all_tables(groups)}
-    for table in tables.values():
-        write_text(output / "tables" / f"{table.name}.md", table.to_markdown())
-        write_text(output / "tables" / f"{table.name}.csv", table.to_csv())
-    write_json(output / "results.json", evaluation_results(groups, left_out))
-    report_evaluation(output, groups, tables, left_out)
+    contents = {f"tables/{table.name}.md": table.to_markdown() for table in tables.values()}
+    contents |= {f"tables/{table.name}.csv": table.to_csv() for table in tables.values()}
+    for name, content in contents.items():
+        write_text(output / name, content)
+    pictures = report_evaluation(output, groups, tables, left_out)
+    files = [*contents, *(picture.as_posix() for picture in pictures)]
+    _remove_earlier(output, files)
+    write_json(output / "results.json", evaluation_results(groups, left_out) | {"files": files})
     return Evaluation(groups, tuple(left_out))
+
+
+def _remove_earlier(output: Path, files: Sequence[str]) -> None:
+    """Remove the tables and pictures that an earlier evaluation wrote and this one did not; no file of anybody else's.
+
+    Args:
+        output: folder of the evaluation.
+        files: that this one wrote, relative to it.
+    """
+    results = output / "results.json"
+    earlier = set(map(str, read_json(results).get("files", ()))) if results.is_file() else set()
+    # by what lies in the two folders, since results.json may be anybody's and name files elsewhere
+    for path in (*output.glob("tables/**/*"), *output.glob("figures/**/*")):
+        name = path.relative_to(output).as_posix()
+        if name in earlier and name not in files and path.is_file():
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def _check_names(groups: Sequence[Group], given: Sequence[str], flag: str) -> None:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .fold_folders import Clips, FoldFolder
+from .fold_folders import Clips, FoldFolder, by_run
 from .predictions import Predictions, read_part
 from .system_names import name_settings
 
@@ -94,13 +94,11 @@ class Group:
 
 def join(folders: Sequence[FoldFolder]) -> list[Group]:
     """Folds to runs, runs to systems, systems to groups, in the order of corpus, task and protocol."""
-    runs: dict[tuple, list[FoldFolder]] = defaultdict(list)
-    for folder in folders:
-        runs[folder.clips, folder.settings, folder.seed].append(folder)
     systems: dict[tuple, list[Run]] = defaultdict(list)
-    for (clips, settings, seed), folds in runs.items():
+    for folds in by_run(folders):
         ordered = tuple(sorted(folds, key=lambda fold: _natural(fold.fold)))
-        systems[clips, settings, tuple(fold.fold for fold in ordered)].append(Run(seed, ordered))
+        first = ordered[0]
+        systems[first.clips, first.settings, tuple(fold.fold for fold in ordered)].append(Run(first.seed, ordered))
     names = name_settings({folder.settings for folder in folders})
     groups: dict[Clips, list[System]] = defaultdict(list)
     for (clips, settings, _), members in systems.items():

@@ -9,7 +9,7 @@ from ..splits import PROTOCOLS
 from .evaluation_pictures import MOST_DRAWN, MOST_PAIRS, draw_pictures
 from .evaluation_rows import slug, where
 from .group_scores import GroupScores
-from .report import Code, Section, write_report
+from .report import Code, Picture, Section, write_report
 from .tables import Table, plain
 
 LONGEST = 100  # rows of a table in the report
@@ -40,8 +40,8 @@ PARTS = (
 
 def report_evaluation(
     folder: Path, groups: Sequence[GroupScores], tables: Mapping[str, Table], left_out: Sequence[str]
-) -> None:
-    """Draw the pictures, and write `report.md` and `report.html`.
+) -> list[Path]:
+    """Draw the pictures, and write `report.md` and `report.html`; the pictures' paths, relative to the folder.
 
     Args:
         folder: of the evaluation.
@@ -57,6 +57,7 @@ def report_evaluation(
         sections.append(Section("What others published on VIVAE", published))
     sections.append(Section("Runs", [_shortened(tables["runs"]), "The command that repeats a run:", Code(REPEAT)]))
     write_report(folder, title(groups), sections)
+    return [block.path for section in sections for block in section.blocks if isinstance(block, Picture)]
 
 
 def title(groups: Sequence[GroupScores]) -> str:

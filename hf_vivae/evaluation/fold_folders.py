@@ -1,14 +1,15 @@
 """Run folders of finished folds at any depth below some folders; every other one is named with the reason."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs import VOLATILE, read_json
+from ..runs import OTHER_CLIPS, SCORED, VOLATILE, read_json
 from ..validation import UserError
-from .predictions import read_part
+from .predictions import read_part, read_sounds
 
 NEEDED = ("results.json", "predictions.parquet")
 RECORD_KEYS = ("run", "training", "corpus", "environment", "seconds")
@@ -75,7 +76,10 @@ class FoldFolder:
 
 
 def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
-    """Finished folds, and a sentence for each run folder that is none or holds one a second time.
+    """Finished folds, and a sentence for each run folder that is left out.
+
+    Left out is what is no finished fold, holds one a second time, or is of a run that tests a clip twice. The
+    scorings of an evaluation (`runs.SCORED`) are passed over, unless they or the folder around them are given.
 
     Args:
         places: folders that are run folders or hold some.
@@ -87,33 +91,86 @@ def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
 
     found: dict[tuple, FoldFolder] = {}
     left_out = []
-    for path in tqdm(_run_folders(places), desc="finding runs", unit="folder", delay=1):
+    for path, below_scored in tqdm(_run_folders(places).items(), desc="finding runs", unit="folder", delay=1):
         try:
             folder = _read(path)
-            if folder is not None:
-                first = found.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
-                if first is not folder:
-                    raise UserError(f"{first.path} holds the same fold of the same run; remove one of them")
+            if folder is None or (below_scored and folder.clips.protocol == OTHER_CLIPS):
+                continue
+            first = found.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
+            if first is not folder:
+                raise UserError(f"{first.path} holds the same fold of the same run; remove one of them")
         except UserError as problem:
             left_out.append(f"{path} is left out: {str(problem).rstrip('.')}.")
-    if not found:
+    kept = []
+    for folds in by_run(found.values()):
+        try:
+            _check_tests(folds)
+            kept += folds
+        except UserError as problem:
+            left_out.append(f"{folds[0].path} and all folds of its run are left out: {str(problem).rstrip('.')}.")
+    if not kept:
         where = ", ".join(map(str, places))
         others = f"{len(left_out)} that cannot be used; {left_out[0]}" if left_out else "none; give those of train.py."
         raise UserError(f"expected run folders of finished trainings in {where}, found {others}")
-    return list(found.values()), left_out
+    return kept, left_out
 
 
-def _run_folders(places: Sequence[Path]) -> list[Path]:
-    """Folders with `run.json`, each once."""
-    found: dict[Path, Path] = {}
+def _run_folders(places: Sequence[Path]) -> dict[Path, bool]:
+    """Folders with `run.json`, each once, and whether each was only found in the `runs.SCORED` of a folder."""
+    found: dict[Path, tuple[Path, bool]] = {}
     for place in places:
         if not place.is_dir():
             raise UserError(f"expected a folder with runs, found no folder {place}; check the path.")
         for file in sorted(place.rglob("run.json")):
-            hidden = any(part.startswith(".") for part in file.relative_to(place).parts)  # a half-written copy
-            if not hidden:
-                found.setdefault(file.resolve(), file.parent)
-    return list(found.values())
+            parts = file.relative_to(place).parts
+            if any(part.startswith(".") for part in parts):  # a half-written copy
+                continue
+            path, before = found.get(file.resolve(), (file.parent, True))
+            found[file.resolve()] = path, before and parts[-3:-2] == (SCORED,)
+    return dict(found.values())
+
+
+def by_run(folders: Iterable[FoldFolder]) -> list[list[FoldFolder]]:
+    """Folds of the same clips, settings and seed together."""
+    runs: dict[tuple, list[FoldFolder]] = defaultdict(list)
+    for folder in folders:
+        runs[folder.clips, folder.settings, folder.seed].append(folder)
+    return list(runs.values())
+
+
+def _check_tests(folds: Sequence[FoldFolder]) -> None:
+    """Refuse folds of a run that test a clip twice, as those that two machines have drawn differently may.
+
+    Raises:
+        ValueError: naming two folds and the first clip of both.
+    """
+    tested: dict[str, tuple[FoldFolder, str]] = {}  # by name and by sound
+    count = 0
+    for fold in folds:
+        clips = read_sounds(fold.path, "test")
+        for file, sound in clips:
+            for key in (file, sound):
+                if key in tested:
+                    raise UserError(_say_twice(*tested[key], fold, file))
+        tested |= {key: (fold, file) for file, sound in clips for key in (file, sound) if key}
+        count += len(clips)
+    if count > folds[0].clips.clips:
+        raise UserError(
+            f"expected at most the {folds[0].clips.clips} clips of the corpus in all test parts, found {count}; train "
+            "the run again"
+        )
+
+
+def _say_twice(first: FoldFolder, file: str, second: FoldFolder, again: str) -> str:
+    if file == again:
+        return (
+            f"expected folds that test different clips, found {file} in {first.fold} and in {second.fold} "
+            f"({second.path}); train both again in one environment"
+        )
+    return (
+        f"expected folds that test different clips, found {file} of {first.fold} in {second.fold} ({second.path}) as "
+        f"{again}; remove the copies from the corpus and train the run again"
+    )
 
 
 def _read(path: Path) -> FoldFolder | None:

@@ -70,16 +70,32 @@ def read_part(folders: Sequence[Path], part: str) -> Predictions | None:
     )
 
 
-def _read(file: Path, part: str) -> pa.Table:
+def read_sounds(folder: Path, part: str) -> list[tuple[str, str | None]]:
+    """Name of each clip of one part of a fold, and the digest of its sound; None where the fold was written without.
+
+    Args:
+        folder: of the fold, with `predictions.parquet`.
+        part: `train`, `validation` or `test`.
+
+    Raises:
+        ValueError: see `read_part`.
+    """
+    rows = _read(folder / "predictions.parquet", part, ("file",), ("digest",)).to_pylist()
+    return [(row["file"], row.get("digest")) for row in rows]
+
+
+def _read(file: Path, part: str, needed: Sequence[str] = COLUMNS, wanted: Sequence[str] = ()) -> pa.Table:
+    """Rows of one part with the needed columns, and of the wanted ones those that there are."""
     try:
         found = pq.read_schema(file).names
-        if not (missing := [name for name in COLUMNS if name not in found]):
-            return pq.read_table(file, columns=list(COLUMNS), filters=[("split", "=", part)])
+        if not (missing := [name for name in needed if name not in found]):
+            columns = [*needed, *(name for name in wanted if name in found)]
+            return pq.read_table(file, columns=columns, filters=[("split", "=", part)])
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"expected the predictions of a run in {file}, found a damaged file ({reason}); train the run again."
         ) from error
     raise UserError(
-        f"expected the columns {', '.join(COLUMNS)} in {file}, found no {', '.join(missing)}; train the run again."
+        f"expected the columns {', '.join(needed)} in {file}, found no {', '.join(missing)}; train the run again."
     )

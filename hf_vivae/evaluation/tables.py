@@ -90,7 +90,7 @@ def format_results(results: dict[str, Any]) -> str:
     # where folds say different labels, UAR and AUC over all of them need not be those of chance
     lines.append(line if majority["label"] is None else f"{line}{1 / labels:8.1%}{'':10}{0.5:11.3f}")
     lines.append(f"note: majority is always saying {_frequent(majority['label'])} on the test clips")
-    lines += [f"note on {part} ({data}): {note}" for part in parts[1:] for note in results[part]["notes"]]
+    lines += [f"note on {part} ({data}): {note}" for part in parts for note in results[part]["notes"]]
     lines += [f"note: {habit}" for habit in results["habits"]]
     if reported := results.get("reported"):
         lines.append(f"as the report computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
