@@ -7,7 +7,8 @@ it needs. On one's own machine: `hf-vivae demo CHECKPOINT`.
 import tempfile
 from pathlib import Path
 
-from hf_vivae.inference.demo import build_demo, serve_space, write_examples
+from hf_vivae.inference.demo import build_demo, write_examples
+from hf_vivae.inference.demo_server import serve_space
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints.txt").read_text(encoding="utf-8").split()
 

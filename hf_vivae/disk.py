@@ -14,6 +14,7 @@ from .validation import UserError
 CACHE_CURE = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command"
 RUN_CURE = "free some room and repeat the command, and the run goes on from its last checkpoint"
 OUTPUT_CURE = "free some room or give another place, and repeat the command"
+PLACE_CURE = "give another place, and repeat the command"
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 OF_THE_FILE = (errno.EACCES, errno.EPERM)
 NO_ROOM = 2**20  # bytes; torch and libsndfile say only that a write failed, and then less than this is left
@@ -54,7 +55,7 @@ def whole_file(path: Path, cure: str = OUTPUT_CURE) -> Iterator[Path]:
     Raises:
         DiskError: see `writing`.
     """
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which says what is written
+    part = _part(path)
     with writing(path.parent, cure):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -62,6 +63,42 @@ def whole_file(path: Path, cure: str = OUTPUT_CURE) -> Iterator[Path]:
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def check_new(path: Path) -> None:
+    """Refuse a file that is there, or could not be written, before anything is loaded.
+
+    Args:
+        path: given as `--output`.
+
+    Raises:
+        UserError: for a name that is taken.
+        DiskError: see `check_place`.
+    """
+    if os.path.lexists(path):
+        raise UserError(f"expected a new file as --output, found {path}; remove it, or give another name.")
+    check_place(path)
+
+
+def check_place(path: Path) -> None:
+    """Make a file's folder, and refuse one in which the file could not be written.
+
+    Raises:
+        DiskError: for whatever the system says against it, such as a file in place of a folder.
+    """
+    part = _part(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        found = "a file" if os.path.isfile(path.parent) else error.strerror
+        cure = OUTPUT_CURE if error.errno in OF_THE_DISK else PLACE_CURE
+        raise DiskError(f"expected a folder to write to, found {path.parent} ({found}); {cure}.") from error
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which says what is written
 
 
 def find_fault(error: Exception, folder: Path) -> str | None:

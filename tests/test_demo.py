@@ -2,7 +2,10 @@
 
 import json
 import os
+import tracemalloc
+import wave
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +20,21 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from hf_vivae.audio import resample
 from hf_vivae.corpus import EMOTIONS
-from hf_vivae.inference.demo import ORIGINS, _answer, _origin, build_demo, launch, write_examples
+from hf_vivae.inference import demo
+from hf_vivae.inference.demo import (
+    DELETED,
+    MOST_SAMPLES,
+    ORIGINS,
+    _answer,
+    _hear_beginning,
+    _origin,
+    build_demo,
+    write_examples,
+)
+from hf_vivae.inference.demo_server import launch
+from hf_vivae.inference.recordings import Recording
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.runs import CORPUS_FIELD
 
@@ -62,12 +78,17 @@ def opened(request, served: str, tmp_path: Path) -> Iterator[tuple[Chrome, int, 
 
 def choose(browser: Chrome, file: Path) -> None:
     """Give the page a file as its user would, and wait for its answer."""
-    before = bars(browser).get_attribute("innerHTML") if browser.find_elements(By.ID, "bars") else ""
+    before = answer(browser)
     inputs = await_elements(browser, "input[type=file]")
     inputs[0].send_keys(str(file))
     WebDriverWait(browser, SECONDS).until(
-        lambda page: bars(page).get_attribute("innerHTML") not in (before, "") and "Drop" not in bars(page).text
+        lambda page: answer(page) not in (before, "") and "Drop" not in bars(page).text
     )
+
+
+def answer(browser: Chrome) -> str:
+    """The last answer as HTML, without what is shown over it until the next one."""
+    return browser.execute_script("return document.querySelector('#bars .prose')?.innerHTML ?? ''")
 
 
 def await_elements(browser: Chrome, selector: str) -> list:
@@ -141,6 +162,12 @@ class TestThePage:
         assert "Drop, pick or record" in bars(browser).text
         save_whole_page(browser, width, SHOTS / f"{name}-opened.png")
 
+    def test_has_examples_to_pick_and_is_the_same_at_another_name_of_this_machine(self, opened, served):
+        browser, _, _ = opened
+        browser.get(served.replace("127.0.0.1", "localhost"))
+        await_elements(browser, "button.gallery-item, tr.tr-body")[0].click()
+        await_elements(browser, "#bars meter")
+
     def test_is_used_with_the_keyboard_alone(self, opened):
         browser, _, _ = opened
         await_elements(browser, "input[type=file]")
@@ -191,3 +218,63 @@ def test_a_recording_that_is_too_long_is_told_its_length(seconds, length, checkp
     soundfile.write(tmp_path / "long.flac", np.zeros(round(seconds * 1000), np.int16), 1000)
     answer = _answer(str(tmp_path / "long.flac"), str(checkpoint))[0]
     assert f"expected up to 10:00 minutes, found {length}; hf-vivae timeline takes recordings" in answer
+
+
+def write_silence(path: Path, rate: int, channels: int, seconds: float) -> str:
+    """A WAV of 16 bits that takes no room on a disk."""
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+    header = bytearray(path.read_bytes())
+    size = 2 * channels * round(seconds * rate)
+    header[4:8], header[40:44] = (36 + size).to_bytes(4, "little"), size.to_bytes(4, "little")
+    path.write_bytes(header)
+    os.truncate(path, len(header) + size)
+    return str(path)
+
+
+def test_a_clip_of_many_channels_is_refused_by_its_header(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_vivae.audio.load", lambda *_, **__: pytest.fail("309,325,200 samples are decoded"))
+    answer = _answer(write_silence(tmp_path / "x.wav", 655_350, 8, 59), str(checkpoint))[0]
+    assert f"expected up to {MOST_SAMPLES:,} samples in all channels, found 309,325,200; save it as" in answer
+
+
+def test_of_a_long_recording_only_what_the_model_hears_is_decoded(checkpoint, tmp_path):
+    """Of 590 s, which are 226 MB as floats, `_answer` refuses the first minute, since it is silence."""
+    recording = write_silence(tmp_path / "x.wav", 96_000, 1, 590)
+    _answer(None, str(checkpoint))
+    tracemalloc.start()
+    answer = _answer(recording, str(checkpoint))[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "x.wav: expected sound in its first" in answer
+    assert peak < 100e6
+
+
+def test_a_long_recording_is_heard_for_as_long_as_a_clip_may_be(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.3, 0.3, 70 * 8000).astype(np.float32)
+    soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
+    scorer = SimpleNamespace(hear=lambda sound: sound["array"], sampling_rate=16000)
+    heard = _hear_beginning(scorer, Recording.open(tmp_path / "x.wav"))
+    np.testing.assert_allclose(heard, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
+
+
+@pytest.mark.parametrize("moment", ["before it is read", "while it is read"])
+def test_a_clip_that_has_been_deleted_is_said_to_be_without_its_path(moment, checkpoint, tmp_path, monkeypatch):
+    clip = write_examples(tmp_path)[0]
+    if moment == "before it is read":
+        clip.unlink()
+    else:
+        check = demo._check_size
+        monkeypatch.setattr(demo, "_check_size", lambda recording: (check(recording), clip.unlink()))
+    answer = _answer(str(clip), str(checkpoint))[0]
+    assert escape(DELETED) in answer
+    assert str(tmp_path) not in answer
+
+
+def test_an_error_of_our_own_is_no_sentence_on_the_page(checkpoint, tmp_path, monkeypatch):
+    def fail(recording):
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(demo, "_check_size", fail)
+    with pytest.raises(ValueError, match="shapes differ"):
+        _answer(str(write_examples(tmp_path)[0]), str(checkpoint))

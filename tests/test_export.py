@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -13,8 +14,11 @@ import soundfile
 from checkpoints_of import write_checkpoint
 from encoders import ENCODERS, encoder, write_encoder
 
+from hf_vivae.inference import export
 from hf_vivae.inference.export import ABOUT, INT8, MODEL, export_onnx
+from hf_vivae.inference.export_command import run_export
 from hf_vivae.inference.scorer import Scorer
+from hf_vivae.validation import UserError
 
 NOT_EXPORTED = ("conformer", "squeezed", "w2v-bert")
 EXAMPLE = Path(__file__).parents[1] / "docs" / "onnx_example.py"
@@ -44,6 +48,7 @@ def test_models_of_this_package(name, tmp_path):
     exported = export_onnx(scorer, tmp_path / "onnx")
     assert exported.difference <= 1e-4
     check(scorer, tmp_path / "onnx")
+    assert {file.name for file in (tmp_path / "onnx").iterdir()} == {MODEL, INT8, ABOUT}
     assert json.loads((tmp_path / "onnx" / ABOUT).read_text()) == {
         "labels": scorer.labels, "sampling_rate": scorer.sampling_rate,
     }  # fmt: skip
@@ -92,3 +97,53 @@ def test_a_checkpoint_that_trims_silence_is_refused(tmp_path):
     scorer.extractor.trim_db = 40.0
     with pytest.raises(ValueError, match="found one that trims silence, which no graph does; train without --trim_db"):
         export_onnx(scorer, tmp_path / "onnx")
+
+
+def test_an_export_replaces_an_earlier_one_and_leaves_nothing_of_it(tmp_path, monkeypatch):
+    scorer = Scorer(str(write_checkpoint(tmp_path / "checkpoint", "logistic-regression")), device="cpu")
+    folder, content = tmp_path / "onnx", b"earlier"
+    graph = SimpleNamespace(save=lambda file: file.write_bytes(content))
+    monkeypatch.setattr(export, "_to_graph", lambda *_: graph)
+    monkeypatch.setattr(export, "_largest_difference", lambda *_: 0.0)
+    monkeypatch.setattr(export, "_quantize", lambda _, file: file.write_bytes(content))
+    export_onnx(scorer, folder)
+    earlier = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert earlier.keys() == {MODEL, INT8, ABOUT}
+    content = b"later"
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(export, "_quantize", fail)
+        with pytest.raises(RuntimeError, match="no memory"):
+            export_onnx(scorer, folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == earlier
+    (folder / ".1234.model.onnx").write_text("of an export that was killed")
+    export_onnx(scorer, folder, int8=False)
+    assert (folder / MODEL).read_bytes() == b"later"
+    assert not (folder / INT8).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (ABOUT, '{"name": "a project"}'),
+        (ABOUT, "[1]"),
+        (ABOUT, "no JSON"),
+        (MODEL, "a model of somebody else"),
+        ("run.json", "{}"),
+        ("notes.txt", ""),
+    ],
+)
+def test_no_folder_with_files_of_something_else_is_written_to(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    if name not in (ABOUT, MODEL):
+        (tmp_path / ABOUT).write_text(json.dumps({"labels": ["anger"], "sampling_rate": 44100}))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    expected = (
+        rf"^expected a new folder, or one that hf-vivae export has written, found .* with {name} of something else"
+    )
+    with pytest.raises(UserError, match=expected):
+        run_export("nowhere", tmp_path, True, None)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -1,11 +1,14 @@
 """A web page that labels a clip: dropped, picked or recorded. It is served by this machine."""
 
 import math
+import os
+import signal
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from html import escape
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +20,7 @@ from ..corpus.synthetic import synthesize_clip
 from ..corpus.vivae import SAMPLING_RATE, read_manifest
 from ..validation import UserError
 from .demo_figures import clip_figure
-from .recordings import Recording
+from .recordings import BLOCK_SECONDS, Recording
 from .scorer import LONGEST_CLIP, Scorer
 from .timeline import Timeline, Windows, find_segments, make_timeline
 from .timeline_figure import timeline_figure
@@ -27,10 +30,12 @@ if TYPE_CHECKING:
 
 LONG = 3.0  # seconds from which a clip has a timeline
 LONGEST = 600.0  # of a recording that the page takes; `hf-vivae timeline` takes any
-LARGEST = "100mb"
+MOST_SAMPLES = 2**26  # of all channels, which are 256 MiB in memory; 10 minutes of 48 kHz stereo are 57,600,000
 NARROW = 5.5  # inches, so that axes are readable on a phone
 KEPT_SECONDS = 300  # for how long a file stays that was dropped or recorded: as long as it can be played
 SWEEP_SECONDS = 60  # how often older ones are looked for
+GONE_MINUTES = (KEPT_SECONDS + SWEEP_SECONDS) // 60
+WAITING = 20  # requests for an answer, of which one is computed at a time; what comes on top is refused
 LIMITS = (
     "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
     "A label is nothing that could be read off a person. The model must not decide on people."
@@ -45,17 +50,10 @@ ORIGINS = {
     "folder": "Trained on clips of whoever made this checkpoint, of which it says no more.",
 }
 GENERATED = ("synthetic", "noise")
-CSS = """
-.bars { display: grid; gap: .45rem .7rem; align-items: center; }
-.bars { grid-template-columns: minmax(6rem, max-content) 1fr 3.2rem; }
-.bars meter { width: 100%; height: 1.4rem; }
-.bars .score { text-align: right; font-variant-numeric: tabular-nums; }
-.bars .best { font-weight: 700; }
-.bars + p { margin-top: .8rem; }
-.matplotlib img { max-width: min(100%, 820px); margin: auto; }
-.message { border-left: 4px solid #D55E00; padding: .5rem .8rem; margin: .8rem 0; }
-footer { display: none !important; }
-"""
+DELETED = (
+    f"expected a clip that is still here, found one that has been deleted, as all are within {GONE_MINUTES} minutes; "
+    "drop or record it again."
+)
 
 
 def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local: bool = True) -> "Blocks":
@@ -69,7 +67,8 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
     import gradio
 
     where = "Sound stays on this machine" if local else "Sound is sent here and scored"
-    where = f"{where}, and is deleted within {(KEPT_SECONDS + SWEEP_SECONDS) // 60} minutes."
+    where = f"{where}, and is deleted within {GONE_MINUTES} minutes."
+    gradio.set_static_paths(list(examples))  # else they are copied to where clips are deleted, and go with them
     with gradio.Blocks(title="hf_vivae", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gradio.Markdown(f"# Emotion in non-verbal vocalisation\n{LIMITS} {where}")
         with gradio.Row():
@@ -90,18 +89,27 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
             [page.load, sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private",
             trigger_mode="always_last",  # else a clip that comes while another answer is under way gets none
         )  # fmt: skip
-    return page
+    return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
 def run_demo(checkpoints: Sequence[str], port: int | None) -> int:
-    """Serve the page until Ctrl-C; the exit code."""
+    """Serve the page until Ctrl-C or SIGTERM; the exit code."""
     if find_spec("gradio") is None:
         raise UserError(
             "expected gradio, which hf-vivae demo needs, found none; pip install 'hf_vivae[demo]' and repeat the "
             "command."
         )
+    from .demo_server import check_port, launch
+
+    if port is not None:
+        check_port(port)
     scorer_of(checkpoints[0])  # a checkpoint that is not there is said here, and not to whoever opens the page
-    with tempfile.TemporaryDirectory() as folder:
+    for name in ("SIGTERM", "SIGHUP"):  # end it as Ctrl-C does, else recordings stay; Windows has only the first
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
+            signal.signal(number, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="hf_vivae-") as folder:  # which only this user may enter
+        os.environ["GRADIO_TEMP_DIR"] = folder
         launch(build_demo(checkpoints, write_examples(Path(folder))), port)
     return 0
 
@@ -114,32 +122,6 @@ def write_examples(folder: Path) -> list[Path]:
         files.append(folder / f"synthetic_{emotion}.wav")
         soundfile.write(files[-1], synthesize_clip(row["file_name"]), SAMPLING_RATE)
     return files
-
-
-def launch(page: "Blocks", port: int | None = None, quiet: bool = False) -> Any:
-    """Serve the page on this machine alone, until Ctrl-C.
-
-    Args:
-        page: of `build_demo`.
-        port: 7860 or the next free one by default.
-        quiet: print nothing, and return while it is served.
-    """
-    return page.launch(
-        server_name="127.0.0.1", server_port=port, share=False, quiet=quiet, prevent_thread_lock=quiet, **_look()
-    )
-
-
-def serve_space(page: "Blocks") -> None:
-    """Serve the page as a Space of the Hub does, whose variables say where."""
-    page.launch(**_look())
-
-
-def _look() -> dict[str, Any]:
-    import gradio
-
-    system = ["system-ui", "sans-serif"]  # no fonts from elsewhere
-    theme = gradio.themes.Default(font=system, font_mono=["ui-monospace", "monospace"])
-    return {"theme": theme, "css": CSS, "max_file_size": LARGEST, "ssr_mode": False, "footer_links": []}
 
 
 @lru_cache(maxsize=2)
@@ -158,24 +140,47 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
         if path is None:
             return _message("Drop, pick or record a clip.") + _origin(scorer), hidden, hidden, hidden
         recording = Recording.open(Path(path))
-        if recording.seconds > LONGEST:
-            minutes, seconds = divmod(math.ceil(recording.seconds), 60)
-            raise UserError(
-                f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
-                "recordings of any length."
-            )
-        samples, rate = scorer.hear(path), scorer.sampling_rate
-        (scores,) = scorer.score([{"array": samples[: round(rate * LONGEST_CLIP)], "sampling_rate": rate}])
+        _check_size(recording)
+        samples, rate = _hear_beginning(scorer, recording), scorer.sampling_rate
+        (scores,) = scorer.score([{"array": samples, "sampling_rate": rate}])
         if isinstance(scores, ValueError):
-            raise scores
+            raise UserError(str(scores)) from scores
         long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
-    except (ValueError, OSError) as error:
-        return _message(str(error)), hidden, hidden, hidden
+        over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
+    except (UserError, soundfile.SoundFileError) as error:
+        deleted = path is not None and not Path(path).is_file()  # which can happen at any of the lines above
+        if not deleted and not isinstance(error, UserError):
+            raise
+        return _message(DELETED if deleted else str(error)), hidden, hidden, hidden
     shown = gradio.update(value=clip_figure(samples, rate), visible=True)
-    over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
     words = gradio.update(value=_segments(long), visible=True) if long else hidden
     cut = len(samples) / rate if len(samples) / rate < recording.seconds - 0.05 else None
     return _bars(scorer, scores, cut), shown, over_time, words
+
+
+def _check_size(recording: Recording) -> None:
+    """Refuse by its header what would take minutes or gigabytes."""
+    if recording.seconds > LONGEST:
+        minutes, seconds = divmod(math.ceil(recording.seconds), 60)
+        raise UserError(
+            f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
+            "recordings of any length."
+        )
+    samples = round(recording.seconds * recording.sampling_rate) * soundfile.info(recording.path).channels
+    if samples > MOST_SAMPLES:
+        raise UserError(
+            f"expected up to {MOST_SAMPLES:,} samples in all channels, found {samples:,}; save it as stereo of 48 kHz."
+        )
+
+
+def _hear_beginning(scorer: Scorer, recording: Recording) -> np.ndarray:
+    """A recording as far as the model hears it, `(samples,)`; what is beyond `LONGEST_CLIP` is not decoded."""
+    if recording.seconds <= LONGEST_CLIP:
+        return scorer.hear(str(recording.path))
+    rate = scorer.sampling_rate
+    blocks = islice(recording.blocks(rate), math.ceil(LONGEST_CLIP / BLOCK_SECONDS))
+    samples = np.concatenate(list(blocks))[: round(rate * LONGEST_CLIP)]
+    return scorer.hear({"array": samples, "sampling_rate": rate, "path": recording.path})
 
 
 def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disk import whole_file
+from ..disk import check_new, whole_file
 from ..validation import UserError
 from .explain import Occlusion, Saliency, occlude, trace_back
 from .explain_figure import save_occlusion_figure, save_saliency_figure
@@ -23,6 +23,7 @@ def run_explain(
     """Write an explanation as a picture or as arrays; the exit code."""
     if output.suffix not in (".png", ".npz"):
         raise UserError(f"expected --output as x.png or x.npz, found {output.name}; give one of them.")
+    check_new(output)
     scorer = Scorer(checkpoint, revision, device)
     found = occlude(scorer, str(clip), label) if method == "occlusion" else trace_back(scorer, str(clip), label)
     with whole_file(output) as part:

@@ -1,20 +1,24 @@
 """A checkpoint as ONNX: sound in, probabilities out, run by onnxruntime without torch."""
 
+import json
 import logging
+import re
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..disk import whole_file
-from ..runs import write_json
+from ..disk import check_place, whole_file
 from ..validation import UserError
 from .scorer import Scorer
 from .sound_graph import SoundToScores
 
 MODEL, INT8, ABOUT = "model.onnx", "model.int8.onnx", "model.json"
+KEYS = {"labels", "sampling_rate"}  # of model.json
+PART = re.compile(r"\.\d+\.model\.(onnx|int8\.onnx|json)")  # what an export that was killed leaves, see `whole_file`
 TOLERANCE = 1e-4
 TRACED_SECONDS = 1.0
 
@@ -39,27 +43,61 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
 
     Args:
         scorer: a checkpoint.
-        folder: is made.
+        folder: is made; files of an earlier export in it are replaced, all at the end.
         int8: also with weights of 8 bits, which are smaller and less exact.
 
     Raises:
-        ValueError: for checkpoints that no graph can hold, and where the two differ by more than 1e-4.
+        UserError: for checkpoints that no graph can hold, where the two differ by more than 1e-4, and as
+            `check_folder`.
     """
+    check_folder(folder)
     model = SoundToScores(scorer.model.cpu(), scorer.extractor).eval()
     traced = torch.rand(2, round(TRACED_SECONDS * scorer.sampling_rate)) - 0.5
-    with whole_file(folder / MODEL) as part:
-        _to_graph(model, traced).save(part)
-        difference = _largest_difference(model, part, scorer.sampling_rate)
+    with (
+        whole_file(folder / MODEL) as graph,
+        whole_file(folder / INT8) if int8 else nullcontext() as small,
+        whole_file(folder / ABOUT) as about,
+    ):
+        _to_graph(model, traced).save(graph)
+        difference = _largest_difference(model, graph, scorer.sampling_rate)
         if not difference <= TOLERANCE:
             raise UserError(
                 "expected the same probabilities from onnxruntime as from torch, found a difference of "
                 f"{difference:.2g}; report it with the checkpoint's configuration."
             )
-    write_json(folder / ABOUT, {"labels": scorer.labels, "sampling_rate": scorer.sampling_rate})
-    if int8:
-        with whole_file(folder / INT8) as part:
-            _quantize(folder / MODEL, part)
+        if small:
+            _quantize(graph, small)
+        content = {"labels": scorer.labels, "sampling_rate": scorer.sampling_rate}
+        about.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if not small:
+        (folder / INT8).unlink(missing_ok=True)  # of an earlier export
     return Exported(folder, difference)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of an export, and refuse one that holds anything but an earlier export.
+
+    Raises:
+        UserError: naming what else is there.
+        DiskError: where nothing can be written there.
+    """
+    check_place(folder / ABOUT)
+    files = {file.name for file in folder.iterdir() if not PART.fullmatch(file.name)}
+    foreign = files - {MODEL, INT8, ABOUT} or (set() if _is_exported(folder / ABOUT) else files)
+    if foreign:
+        raise UserError(
+            f"expected a new folder, or one that hf-vivae export has written, found {folder} with {min(foreign)} of "
+            "something else; give another folder."
+        )
+
+
+def _is_exported(file: Path) -> bool:
+    """Whether a file is the `model.json` of an export."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or no JSON
+        return False
+    return isinstance(content, dict) and content.keys() == KEYS
 
 
 def _to_graph(model: SoundToScores, traced: torch.Tensor) -> torch.onnx.ONNXProgram:

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..validation import UserError
-from .export import export_onnx
+from .export import check_folder, export_onnx
 from .scorer import Scorer
 
 MEGA = 1e6
@@ -17,6 +17,7 @@ def run_export(checkpoint: str, folder: Path, int8: bool, revision: str | None) 
         raise UserError(
             f"expected {', '.join(missing)}, which hf-vivae export needs, found none; pip install 'hf_vivae[export]'."
         )
+    check_folder(folder)
     exported = export_onnx(Scorer(checkpoint, revision, device="cpu"), folder, int8)
     for file in sorted(exported.folder.glob("model.*onnx")):
         print(f"{file}  {file.stat().st_size / MEGA:.1f} MB")

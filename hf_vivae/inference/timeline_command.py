@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..disk import whole_file
+from ..disk import check_new, whole_file
 from ..validation import UserError
 from .recordings import Recording
 from .scorer import Scorer
@@ -29,6 +29,7 @@ def run_timeline(
         if file.suffix not in (*FORMATS, ".png"):
             known = ", ".join((*FORMATS, ".png"))
             raise UserError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
+        check_new(file)
     windows = Windows(window, hop, gate_db)
     heard = Recording.open(recording)
     timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)
