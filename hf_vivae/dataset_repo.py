@@ -70,8 +70,8 @@ def write_dataset_repo(
     license = confirm_license(corpus.name, license)
     dataset = corpus.dataset
     _check_names(dataset["file"][:])
+    sizes = _sound_bytes(dataset)  # first, since it names every file that is missing
     division = divide(corpus, protocol, seed, duplicates)
-    sizes = _sound_bytes(dataset)
     features = _features(dataset)
     (output / "data").mkdir(parents=True, exist_ok=True)
     files, num_bytes = {}, {}

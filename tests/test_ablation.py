@@ -14,6 +14,7 @@ from hf_vivae.ablation import ablate
 from hf_vivae.evaluation.ablation_tables import WHOLE
 from hf_vivae.runs import read_json, write_json
 from hf_vivae.study import Clock
+from hf_vivae.validation import UserError
 
 
 def argv(corpus: Path, output: Path, *more: str) -> list[str]:
@@ -183,7 +184,7 @@ def test_time_left_counts_the_folds_that_are_not_finished(whole, monkeypatch):
 
 def test_a_run_that_fails_is_named(tiny_vivae, tmp_path, monkeypatch):
     def fails(run, args, corpus):
-        raise ValueError("expected a lower learning rate, found NaN; lower it.")
+        raise UserError("expected a lower learning rate, found NaN; lower it.")
 
     monkeypatch.setattr(ablation, "train", fails)
     with pytest.raises(

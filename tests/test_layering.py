@@ -38,8 +38,8 @@ MAY_IMPORT = {
     },
     "setups": {
         "adapting", "arguments", "augmentation", "augmented", "backbones", "calibration", "checkpoint_checks",
-        "checkpoints", "collator", "corpus", "extractors", "features", "loading", "metrics", "models", "prepared", "scoring",
-        "spec_augment", "trainer", "wrapping",
+        "checkpoints", "collator", "corpus", "extractors", "features", "loading", "metrics", "models", "prepared",
+        "scoring", "spec_augment", "trainer", "wrapping",
     },
     "ablation": {
         "ablation_plan", "evaluation", "ingredients", "models", "prepared", "runs", "study", "study_folder",
