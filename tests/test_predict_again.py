@@ -14,6 +14,7 @@ from datasets import Audio, Dataset
 from predicting import rows, sound, work
 
 from hf_vivae import audio
+from hf_vivae.disk import DiskError
 from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
 from hf_vivae.inference.commands import run_predict
@@ -259,6 +260,17 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(name, scorer, clip
     output = Path(name.replace("FILE", str(clips / "0.wav")))
     with pytest.raises(ValueError, match=rf"^expected a folder to write --output to, found {output.parent} \("):
         work(scorer, find_shards([str(clips)]), output)
+
+
+def test_a_disk_without_room_for_a_first_file_is_said_to_be_full(scorer, clips, tmp_path, monkeypatch):
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predicting.tempfile, "TemporaryFile", full)
+    with pytest.raises(
+        DiskError, match=r"^expected a folder to write to, found .* \(No space left on device\); free some"
+    ):
+        work(scorer, find_shards([str(clips)]), tmp_path / "x.csv")
 
 
 def test_a_folder_does_not_take_the_place_of_a_file(scorer, clips, tmp_path):

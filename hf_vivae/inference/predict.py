@@ -168,8 +168,9 @@ def predict(
 def _make_parent(folder: Path) -> None:
     """Make a folder to write to; a lock waits for ever where it cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        with writing(folder, KEPT):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
             f"expected a folder to write --output to, found {folder} ({error.strerror}); give another place."
