@@ -173,6 +173,11 @@ def whole_weights(folder: Path) -> Iterator[None]:
             f"expected whole weights in {folder}, found damaged ones ({error}); get the checkpoint again from its "
             "source, or train it again."
         ) from error
+    except OSError as error:
+        raise UserError(
+            f"expected weights that can be read in {folder}, found some that cannot ({error.strerror or ' '.join(str(error).split())}); "
+            "change their permissions, or copy them again."
+        ) from error
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):  # what the library says of shapes, without naming one
             raise

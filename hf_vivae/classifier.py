@@ -110,16 +110,29 @@ class VocalisationPipeline(AudioClassificationPipeline):
         Raises:
             ValueError: as the pipeline, for what is no clip, or none that can be scored.
         """
-        return self._heard(*_read(inputs, self.feature_extractor.sampling_rate))
+        return self.cut(*self.read(inputs))
 
-    def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
-        """Labels and scores of one clip, the likeliest first."""
-        if not torch.isfinite(model_outputs["logits"]).all():
-            raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
-        return super().postprocess(model_outputs, **kwargs)
+    def read(self, inputs: Any) -> tuple[np.ndarray, str]:
+        """A whole clip, mono `(samples,)` at the model's rate, and what errors call it.
 
-    def _heard(self, samples: np.ndarray, name: str) -> np.ndarray:
-        """The clip as far as the model hears it, `(samples,)`; uncut where its extractor trims before it cuts."""
+        Args:
+            inputs: one clip, in any form that the pipeline takes.
+
+        Raises:
+            ValueError: for what is no clip, and for one that is damaged or not finite.
+        """
+        return _read(inputs, self.feature_extractor.sampling_rate)
+
+    def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """A clip as far as the model hears it, `(samples,)`; uncut where its extractor trims before it cuts.
+
+        Args:
+            samples: of the whole clip, `(samples,)` at the model's rate.
+            name: what errors call it.
+
+        Raises:
+            ValueError: where the model would hear silence, or less than 25 ms.
+        """
         extractor = self.feature_extractor
         trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
         heard = extractor.trim(samples) if trims else samples
@@ -131,6 +144,12 @@ class VocalisationPipeline(AudioClassificationPipeline):
         if np.ptp(heard) <= QUIETEST:
             raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
         return samples if trims else lengthened(extractor, heard)
+
+    def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
+        """Labels and scores of one clip, the likeliest first."""
+        if not torch.isfinite(model_outputs["logits"]).all():
+            raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
+        return super().postprocess(model_outputs, **kwargs)
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:

@@ -59,8 +59,8 @@ def predict(
     """Label clips: files, folders, archives of millions.
 
     Clips that cannot be scored are listed with the reason in a file beside the output, and the exit code is 3. The
-    same command goes on where a killed one was. accelerate launch -m hf_vivae_cli predict ... shares the clips among
-    processes.
+    same command goes on where a killed one was, and scores again what has changed. accelerate launch -m hf_vivae_cli
+    predict ... shares the clips among processes.
     """
     guarded(
         "commands:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size,

@@ -108,6 +108,29 @@ def test_scores_of_two_precisions_are_not_mixed(checkpoint, clips, tmp_path):
     assert "bf16" in done.stderr
 
 
+def test_names_do_nothing_to_a_terminal_and_what_is_cut_is_said_once(checkpoint, clips, monkeypatch):
+    monkeypatch.chdir(clips)
+    for name in (b"\x1b[31mlach\xe9.wav", b"\x1b]0;title\x07.wav"):
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 44100)
+        soundfile.write(name, noise if name.startswith(b"\x1b[") else noise[:10], 44100)
+    done = hf_vivae("predict", str(checkpoint), ".")
+    assert done.exit_code == 3
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["\\x1b[31mlach\\xe9.wav", "0.wav", "1.wav"]
+    failed, cut = done.stderr.splitlines()
+    assert failed.startswith("\\x1b]0;title\\x07.wav\t\\x1b]0;title\\x07.wav: expected at least 25 ms of sound, found")
+    assert cut == "1 clips are longer than the 1 s that the model takes, and were used in part"
+
+
+def test_a_process_whose_others_are_missing_says_so(checkpoint, clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("hf_vivae.inference.sources.FILES_PER_SHARD", 1)
+    done = hf_vivae("predict", str(checkpoint), str(clips), "--output", str(tmp_path / "x.csv"))
+    assert done.exit_code == 0
+    assert "1 of 2 parts are missing, which other processes score; where none of these is at work any" in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
 def test_standard_input_is_a_clip(checkpoint, clips):
     done = hf_vivae("predict", str(checkpoint), "-", sent=(clips / "0.wav").read_bytes())
     assert done.exit_code == 0, done.stderr

@@ -21,8 +21,10 @@ MAY_IMPORT = {
     "models": set(),
     "corpus": {"audio", "disk"},
     "evaluation": {
-        "audio", "calibration", "corpus", "habits", "metrics", "models", "runs", "splits", "trimming", "version",
+        "audio", "calibration", "corpus", "habits", "metrics", "models", "runs", "splits", "text",
+        "trimming", "version",
     },
+    "text": set(),
     "runs": set(),
     "machine": {"corpus", "version"},
     "disk": set(),
@@ -110,8 +112,8 @@ MAY_IMPORT = {
     "spec_augment": set(),
     "calibration": set(),
     "inference": {
-        "adapting", "audio", "calibration", "checkpoints", "classifier", "collator", "corpus", "cpu", "disk",
-        "evaluation", "extractors", "loading", "models", "runs",
+        "adapting", "audio", "calibration", "checkpoint_checks", "checkpoints", "classifier", "collator", "corpus",
+        "cpu", "disk", "evaluation", "extractors", "loading", "models", "runs", "text",
     },
     "space": {"hub"},
 }  # fmt: skip

@@ -1,9 +1,8 @@
 """Labels of many clips: each clip once, whatever it comes from, whoever is killed, however many share the work."""
 
-import csv
 import errno
-import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,27 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from checkpoints_of import write_checkpoint
-from datasets import Audio, Dataset
+from predicting import rows, sound, work
 from scipy.special import softmax
 from tqdm import tqdm
 
-from hf_vivae import load_classifier
+from hf_vivae import audio, load_classifier
 from hf_vivae.disk import DiskError
 from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
 from hf_vivae.inference.predict import Outcome, Share, predict
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.sources import find_shards
-from hf_vivae.inference.tables import dataset_shards
-
-SETTINGS = {"checkpoint": "a"}
-ALONE = Share()
-
-
-def sound(seed: int, rate: int = 16000) -> bytes:
-    rng, file = np.random.default_rng(seed), io.BytesIO()
-    soundfile.write(file, rng.uniform(-0.5, 0.5, int(rate * rng.uniform(0.1, 1.5))), rate, format="WAV")
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +51,6 @@ def clips(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     monkeypatch.setattr(sources, "FILES_PER_SHARD", 4)
-
-
-def work(scorer: Scorer, shards, output: Path, share: Share = ALONE) -> Outcome | None:
-    with tqdm(disable=True) as bar:
-        return predict(scorer, shards, output, SETTINGS, share, bar)
-
-
-def rows(file: Path) -> list[dict]:
-    if file.suffix == ".parquet":
-        return pq.read_table(file).to_pylist()
-    if file.suffix == ".jsonl":
-        return [json.loads(line) for line in file.read_text().splitlines()]
-    with open(file, newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -157,30 +132,6 @@ def test_scores_of_another_checkpoint_or_of_other_clips_are_not_mixed(scorer, cl
     assert (tmp_path / "old.csv").read_text() == "precious"
 
 
-def test_tables_and_datasets_give_what_their_files_give(scorer, clips, tmp_path):
-    files = [clips / "a" / f"{number:02}.wav" for number in range(0, 12, 2)]
-    data = {"audio": [{"bytes": file.read_bytes(), "path": None} for file in files], "file": [f.name for f in files]}
-    dataset = Dataset.from_dict(data).cast_column("audio", Audio(decode=False))
-    (tmp_path / "set").mkdir()
-    dataset.to_parquet(tmp_path / "set" / "train.parquet", batch_size=2)
-    dataset.cast_column("audio", Audio(decode=False)).save_to_disk(tmp_path / "disk")
-    arrow = next((tmp_path / "disk").glob("*.arrow"))
-    work(scorer, find_shards(list(map(str, files))), tmp_path / "files.parquet")
-    expected = [{**row, "file": Path(row["file"]).name} for row in rows(tmp_path / "files.parquet")]
-    several = list(find_shards([str(tmp_path / "set" / "train.parquet")]))
-    assert [shard.clips for shard in several] == [2, 2, 2]
-    for name, shards in {
-        "parquet": several,
-        "arrow": list(find_shards([str(arrow)])),
-        "dataset": list(dataset_shards(str(tmp_path / "set"), "train")),
-    }.items():
-        work(scorer, shards, tmp_path / f"{name}.parquet")
-        found = rows(tmp_path / f"{name}.parquet")
-        assert [row["file"] for row in found] == [row["file"] for row in expected], name
-        for row, other in zip(found, expected, strict=True):
-            assert row["p_anger"] == pytest.approx(other["p_anger"], abs=1e-6)
-
-
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
@@ -207,11 +158,11 @@ def test_patterns_and_folders_leave_out_what_is_no_clip(clips):
     assert len({name for shard in names for name in shard}) == 12
 
 
-def long_wave(file: Path, hours: float) -> Path:
-    """A file whose header says hours of sound, all of it zeros that take no room."""
-    with soundfile.SoundFile(file, "w", 44100, 1) as empty:
-        empty.write(np.zeros(1))
-    size = round(hours * 3600 * 44100) * 2
+def long_wave(file: Path, seconds: float, rate: int = 44100, channels: int = 1) -> Path:
+    """A file whose header says how much sound it has, all of it zeros that take no room."""
+    with soundfile.SoundFile(file, "w", rate, channels) as empty:
+        empty.write(np.zeros((1, channels)))
+    size = round(seconds * rate) * channels * 2
     with open(file, "r+b") as stream:
         stream.seek(4)
         stream.write((36 + size).to_bytes(4, "little"))
@@ -224,8 +175,14 @@ def long_wave(file: Path, hours: float) -> Path:
 def bad_file(name: str, folder: Path) -> Path:
     file = folder / name
     if name == "hours.wav":
-        return long_wave(file, hours=10)
-    if name == "video.mp4":
+        return long_wave(file, seconds=36_000)
+    if name == "wide.wav":
+        return long_wave(file, 59, rate=768_000, channels=8)
+    if name == "pipe.wav":
+        os.mkfifo(file)
+    elif name == "samples.raw":
+        file.write_bytes(np.random.default_rng(0).bytes(4000))
+    elif name == "video.mp4":
         file.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(1000))
     elif name == "text.wav":
         file.write_text("not sound at all")
@@ -248,6 +205,9 @@ def bad_file(name: str, folder: Path) -> Path:
         ("nan.wav", r"nan\.wav: expected finite samples, found 44100 NaN or infinite samples"),
         ("hours.wav", r"hours\.wav: expected a clip of up to 60 s, found 36000 s; use hf-vivae timeline"),
         ("gone.wav", r"gone\.wav: expected an audio file, found no file at"),
+        ("samples.raw", r"samples\.raw: expected WAV, FLAC, OGG, MP3 .*, found no readable audio"),
+        ("pipe.wav", r"pipe\.wav: expected a file, found a pipe, a socket or a device"),
+        ("wide.wav", r"wide\.wav: expected a clip of up to 33554432 samples in all channels, found 362496000"),
     ],
 )
 def test_a_bad_file_has_its_reason_and_the_others_their_scores(name, sentence, scorer, clips, tmp_path):
@@ -256,6 +216,91 @@ def test_a_bad_file_has_its_reason_and_the_others_their_scores(name, sentence, s
     assert isinstance(failed, ValueError)
     assert re.search(sentence, str(failed))
     assert scores.sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_file_that_says_nothing_of_its_size_is_limited_by_its_bytes(scorer, tmp_path):
+    with open(tmp_path / "huge.mp3", "wb") as file:
+        file.truncate(2**28 + 2**20)
+    (failed,) = scorer.score([tmp_path / "huge.mp3"])
+    assert str(failed).startswith("huge.mp3: expected a clip of up to 256 MiB, found 257 MiB")
+
+
+def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer, clips, tmp_path, monkeypatch):
+    load = audio.load
+
+    def fails_once(source, rate, name):
+        if name == "02.wav":
+            raise RuntimeError("the decoder has given up")
+        return load(source, rate, name)
+
+    monkeypatch.setattr(audio, "load", fails_once)
+    assert work(scorer, find_shards([str(clips / "a")]), tmp_path / "x.csv") == Outcome(5, 1)
+    (failed,) = rows(tmp_path / "x.errors.csv")
+    assert failed == {"file": str(clips / "a" / "02.wav"), "error": "RuntimeError: the decoder has given up"}
+
+
+def test_names_of_any_bytes_are_written_readably(scorer, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name, content in ((b"lach\xe9.wav", sound(0)), (b"still\xff.wav", b""), ("ü.wav".encode(), sound(1))):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
+    for suffix in ("csv", "jsonl", "parquet"):
+        assert work(scorer, find_shards([str(folder)]), tmp_path / f"x.{suffix}") == Outcome(2, 1)
+        assert [row["file"] for row in rows(tmp_path / f"x.{suffix}")] == [
+            f"{folder}/lach\\xe9.wav",
+            f"{folder}/ü.wav",
+        ]
+        (failed,) = rows(tmp_path / "x.errors.csv")
+        assert failed["file"] == f"{folder}/still\\xff.wav"
+        assert failed["error"].startswith("still\\xff.wav: expected sound, found an empty file")
+
+
+def test_spreadsheets_take_no_name_for_a_formula(scorer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("=HYPERLINK(1).wav", sound(0)), ("@SUM(1).wav", b""), ("-5.wav", sound(1))):
+        Path(name).write_bytes(content)
+    names = ["=HYPERLINK(1).wav", "@SUM(1).wav", "-5.wav"]
+    assert work(scorer, find_shards(names), tmp_path / "x.csv") == Outcome(2, 1)
+    found = rows(tmp_path / "x.csv")
+    assert [row["file"] for row in found] == ["'=HYPERLINK(1).wav", "'-5.wav"]
+    assert all(0 <= float(row["probability"]) <= 1 for row in found)
+    assert rows(tmp_path / "x.errors.csv")[0]["file"] == "'@SUM(1).wav"
+    work(scorer, find_shards(names), tmp_path / "x.jsonl")
+    assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == ["=HYPERLINK(1).wav", "-5.wav"]
+
+
+def test_a_clip_beyond_the_models_input_has_the_length_that_was_used(scorer, tmp_path):
+    for name, seconds in (("half", 0.5), ("one", 1.0), ("ten", 10.0)):
+        (tmp_path / f"{name}.wav").write_bytes(sound(0, 44100, seconds))
+    outcome = work(scorer, find_shards([str(tmp_path / "*.wav")]), tmp_path / "x.parquet")
+    assert outcome.longer == 1
+    half, one, ten = rows(tmp_path / "x.parquet")
+    assert [row["duration"] for row in (half, one, ten)] == pytest.approx([0.5, 1, 10])
+    assert [row["duration_used"] for row in (half, one, ten)] == pytest.approx([0.5, 1, 1])
+    assert one["p_anger"] == pytest.approx(ten["p_anger"]), "else more of it was used"
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_samples", "seconds"), [("wav2vec2", None, 30), ("wav2vec2", 8000, 0.5), ("vit-16-69", 44100, 1)]
+)
+def test_the_length_that_is_used_is_that_of_the_model(kind, num_samples, seconds, tmp_path):
+    folder = write_checkpoint(tmp_path / kind, kind)
+    file = folder / "preprocessor_config.json"
+    settings = json.loads(file.read_text()) | {"num_samples": num_samples}
+    file.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}))
+    (clip,) = Scorer(str(folder)).score_clips([sound(0, 16000, 40.0)])
+    assert [clip.duration, clip.duration_used] == pytest.approx([40, seconds], abs=1e-3)
+
+
+def test_silence_that_is_trimmed_is_not_used(tmp_path):
+    folder = write_checkpoint(tmp_path / "vit")
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"trim_db": 40.0, "trim_margin": 0.0}))
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 22050).astype(np.float32)
+    clip = {"array": np.pad(noise, 44100), "sampling_rate": 44100}
+    (found,) = Scorer(str(folder)).score_clips([clip])
+    assert found.duration == pytest.approx(2.5)
+    assert found.duration_used == pytest.approx(0.5, abs=0.02)
 
 
 def test_eight_channels_are_heard_as_their_mean(scorer, tmp_path):

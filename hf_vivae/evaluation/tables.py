@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..models import short_name
+from ..text import csv_cell, printable
 
 Cell = str | int | float | None
 
@@ -42,9 +43,12 @@ class Table:
         return f"{self.caption}\n\n{table}\n"
 
     def to_csv(self) -> str:
-        """The columns' headings and the numbers as they were computed; None leaves its cell empty."""
+        """The columns' headings and the numbers as they were computed; None leaves its cell empty.
+
+        Text that a spreadsheet would take for a formula begins with an apostrophe.
+        """
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
+        csv.writer(text, lineterminator="\n").writerows(map(csv_cell, row) for row in (self.columns, *self.rows))
         return text.getvalue()
 
 
@@ -94,7 +98,7 @@ def format_results(results: dict[str, Any]) -> str:
     lines += [f"note: {habit}" for habit in results["habits"]]
     if reported := results.get("reported"):
         lines.append(f"as the report computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _frequent(label: str | None) -> str:

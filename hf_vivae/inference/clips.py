@@ -1,7 +1,10 @@
 """Clips that have not been decoded, in shards that are read one at a time."""
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -11,7 +14,7 @@ class Clip:
 
     Args:
         file: what its user calls it: a path, the name in a table, or the number of a row.
-        sound: in a form that the pipeline of `hf_vivae.load_classifier` takes.
+        sound: in a form that `Scorer.score` takes.
     """
 
     file: str
@@ -23,11 +26,27 @@ class Shard:
     """Clips that are read, scored and written together.
 
     Args:
-        key: tells it from other shards, and from the same one with other clips.
-        read: gives its clips, anew at each call.
+        key: digest of the names of its clips, or of its place in a table; tells it from other shards.
+        version: digest of what says whether these clips have changed.
+        read: gives its clips, again at each call.
         clips: how many there are; None where only reading them tells.
     """
 
     key: str
+    version: str
     read: Callable[[], Iterable[Clip]]
     clips: int | None
+
+
+def digest(*texts: str) -> str:
+    """SHA-256 of texts, of which any may hold what is no UTF-8."""
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_state(path: str | Path) -> str:
+    """Size and time of the last change of a file; nothing where it cannot be looked at, which its reader reports."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ""
+    return f"{state.st_size} {state.st_mtime_ns}"

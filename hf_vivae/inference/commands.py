@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..text import printable
 from ..validation import UserError
 from .clips import Shard
-from .outputs import WRITERS
+from .limits import LARGEST_FILE
+from .outputs import WRITERS, errors_file
 from .predict import Outcome, Share, predict, score_clips
 from .scorer import Scorer
-from .sources import find_shards
-from .tables import dataset_shards
+from .sources import STANDARD_INPUT, find_shards
+from .streams import StreamedDataset
 
 SOME_FAILED = 3  # exit code
 
@@ -38,8 +40,11 @@ def run_predict(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
 
+    sent = sys.stdin.buffer.read(LARGEST_FILE + 1) if STANDARD_INPUT in inputs else b""
+    streamed = StreamedDataset(dataset, split) if dataset else None
+
     def shards() -> Iterable[Shard]:
-        return dataset_shards(dataset, split) if dataset else find_shards(inputs)
+        return streamed.shards() if streamed else find_shards(inputs, sent)
 
     counts = [shard.clips for shard in shards()]  # also refuses inputs that are not there, before anything is loaded
     share = Share.of_this_process()
@@ -53,26 +58,43 @@ def run_predict(
         outcome = predict(scorer, shards(), output, settings, share, bar)
     if outcome is None:
         return 0
-    return _say(outcome, output)
+    return _report(outcome, scorer, output)
 
 
 def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
-    failed = 0
+    failed = longer = 0
     for shard in shards:
-        for file, scores in score_clips(scorer, shard.read(), bar):
-            if isinstance(scores, ValueError):
+        for file, result in score_clips(scorer, shard.read(), bar):
+            if isinstance(result, ValueError):
                 failed += 1
-                print(scores, file=sys.stderr)
-            else:
-                best = np.argsort(-scores)[:3]
-                print(file, "  ".join(f"{scorer.labels[place]} {scores[place]:.0%}" for place in best), sep="\t")
+                print(f"{_shown(file)}\t{_shown(str(result))}", file=sys.stderr)
+                continue
+            longer += result.duration > scorer.longest_input
+            scores = result.probabilities
+            likeliest = (f"{scorer.labels[place]} {scores[place]:.0%}" for place in np.argsort(-scores)[:3])
+            print(f"{_shown(file)}\t{_shown('  '.join(likeliest))}")
+    if longer:
+        print(_longer(longer, scorer), file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
-def _say(outcome: Outcome, output: Path) -> int:
-    print(f"{outcome.scored} clips scored: {output}")
+def _report(outcome: Outcome, scorer: Scorer, output: Path) -> int:
+    print(f"{outcome.scored} clips scored: {_shown(str(output))}")
+    if outcome.longer:
+        print(f"{_longer(outcome.longer, scorer)} (column duration_used)", file=sys.stderr)
     if not outcome.failed:
         return 0
-    errors = output.with_name(f"{output.stem}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
-    print(f"{outcome.failed} clips not, with the reason: {errors}", file=sys.stderr)
+    print(f"{outcome.failed} clips not, with the reason: {_shown(str(errors_file(output)))}", file=sys.stderr)
     return SOME_FAILED
+
+
+def _longer(count: int, scorer: Scorer) -> str:
+    return (
+        f"{count} clips are longer than the {scorer.longest_input:.3g} s that the model takes, and were used in part"
+    )
+
+
+def _shown(text: str) -> str:
+    """Text as the terminal can show it, in whatever encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
 from ..disk import whole_file
-from .parts import ERROR, KEPT
+from ..text import csv_cell
+from .parts import DURATION, ERROR, KEPT
 
 
 class LineWriter:
@@ -38,23 +40,34 @@ class LineWriter:
 WRITERS = {".csv": CSVWriter, ".jsonl": LineWriter, ".parquet": pq.ParquetWriter}
 
 
-def write_output(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> tuple[int, int]:
-    """Put tables of scores together; how many clips have scores, and how many have none.
+def errors_file(output: Path) -> Path:
+    """Where clips without scores are listed: `<name>.errors.csv` beside a file, or `_errors.csv` in a folder."""
+    return output.with_name(f"{output.stem}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
+
+
+def write_output(
+    output: Path, schema: pa.Schema, tables: Iterable[pa.Table], longest: float = math.inf
+) -> tuple[int, int, int]:
+    """Put tables of scores together.
 
     Args:
         output: a file with a suffix of `WRITERS`, which is written in one step; or the folder that the tables are in.
-            Clips without scores are listed in `<name>.errors.csv` beside a file, or in `_errors.csv` in a folder.
+            Clips without scores are listed in its `errors_file`; where there are none, that of an earlier start is
+            removed. In CSV, text that a spreadsheet would take for a formula begins with an apostrophe.
         schema: of the tables, with their column of errors.
         tables: are read one at a time.
+        longest: seconds of a clip behind which it is cut.
+
+    Returns:
+        How many clips have scores, how many have none, and how many are longer than `longest`.
 
     Raises:
         DiskError: where they cannot be written.
     """
     names = [name for name in schema.names if name != ERROR]
-    is_file = output.suffix in WRITERS
-    errors = output.with_name(f"{output.stem}.errors.csv") if is_file else output / "_errors.csv"
+    is_file, errors = output.suffix in WRITERS, errors_file(output)
     plain = pa.schema([schema.field(name) for name in names])
-    scored = failed = 0
+    scored = failed = longer = 0
     with (
         whole_file(output, KEPT) if is_file else nullcontext() as part,
         closing(WRITERS[output.suffix](part, plain)) if is_file else nullcontext() as writer,
@@ -67,9 +80,18 @@ def write_output(output: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
             whole = pc.is_null(table[ERROR])
             good, bad = table.filter(whole).select(names), table.filter(pc.invert(whole))
             if writer:
-                writer.write(good.replace_schema_metadata(None))
-            lines.writerows(zip(bad["file"].to_pylist(), bad[ERROR].to_pylist(), strict=True))
+                writer.write((_neutral(good) if output.suffix == ".csv" else good).replace_schema_metadata(None))
+            lines.writerows(zip(*(map(csv_cell, bad[name].to_pylist()) for name in ("file", ERROR)), strict=True))
             scored, failed = scored + len(good), failed + len(bad)
+            longer += sum(duration > longest for duration in good[DURATION].to_pylist())
     if not failed:
         errors.unlink()
-    return scored, failed
+    return scored, failed, longer
+
+
+def _neutral(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [csv_cell(cell) for cell in table[place].to_pylist()]
+            table = table.set_column(place, field, pa.array(cells, field.type))
+    return table

@@ -4,21 +4,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..disk import whole_file
 from ..runs import read_json, write_json
+from ..text import readable
 from ..validation import UserError
+from .scorer import ClipScores
 
 RECORD = "_predict.json"  # readers of a folder of Parquet pass over what begins so
 ERROR = "error"
+DURATION = "duration"
 KEPT = "free some room and repeat the command, which goes on after the parts that are there"
 
 
 class Parts:
-    """A folder with a Parquet file for each shard: file, label, probability, `p_<label>`s and error of each clip.
+    """A folder with a Parquet file for each shard.
+
+    It has of each clip file, label, probability, a `p_<label>` for each label, duration and how much of it was used in
+    seconds, and error.
 
     Args:
         folder: is made.
@@ -38,11 +43,15 @@ class Parts:
                 ("label", pa.string()),
                 ("probability", pa.float32()),
                 *probabilities,
+                (DURATION, pa.float64()),
+                ("duration_used", pa.float64()),
                 (ERROR, pa.string()),
             ]
         )
         settings = settings | {"labels": self.labels}
         record = folder / RECORD
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"expected a new folder as --output, found the file {folder}; give another name.")
         if record.is_file() and (found := read_json(record)) != settings:
             changed = next(name for name in {*found, *settings} if found.get(name) != settings.get(name))
             raise UserError(
@@ -61,39 +70,69 @@ class Parts:
         """The file of a shard, by its place among all."""
         return self.folder / f"part-{number:06}.parquet"
 
-    def is_done(self, number: int, key: str) -> bool:
-        """Whether a shard has been scored.
+    def is_done(self, number: int, key: str, version: str) -> bool:
+        """Whether a shard has been scored as it is now.
+
+        Args:
+            number: its place among all.
+            key: of the shard.
+            version: of the shard; one with another is to be scored again.
 
         Raises:
-            ValueError: where another one has that place, since the input has changed.
+            ValueError: where other clips have that place, since the input is another.
         """
         file = self.path(number)
         if not file.is_file():
             return False
-        if (pq.read_schema(file).metadata or {}).get(b"shard") != key.encode():
+        found = pq.read_schema(file).metadata or {}
+        if found.get(b"shard") != key.encode():
             raise UserError(
                 f"expected the clips of an earlier start, found others in their place at {file.name}; give another "
                 f"--output, or remove {self.folder}."
             )
-        return True
+        return found.get(b"version") == version.encode()
 
-    def write(self, number: int, key: str, scores: Sequence[tuple[str, np.ndarray | ValueError]]) -> None:
-        """Write a shard in one step: of each clip its name, and its probabilities `(labels,)` or why it has none.
+    def is_worth_retrying(self, number: int) -> bool:
+        """Whether clips of a shard that is done have failed for reasons that need not be their own."""
+        return b"retry" in pq.read_schema(self.path(number)).metadata
+
+    def write(
+        self, number: int, key: str, version: str, scores: Sequence[tuple[str, ClipScores | ValueError]]
+    ) -> None:
+        """Write a shard in one step: of each clip its name, and its scores or why it has none.
 
         Raises:
             DiskError: where it cannot be written, saying what is kept.
         """
-        rows = [self._row(file, found) for file, found in scores]
-        table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata({"shard": key})
+        rows = [self._row(file, result) for file, result in scores]
+        metadata = {"shard": key, "version": version}
+        if any(isinstance(result, ValueError) and not _is_refusal(result) for _, result in scores):
+            metadata["retry"] = ""
+        table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata(metadata)
         with whole_file(self.path(number), KEPT) as part:
             pq.write_table(table, part)
 
-    def _row(self, file: str, found: np.ndarray | ValueError) -> dict[str, Any]:
-        if isinstance(found, ValueError):
-            return {"file": file, ERROR: str(found)}
-        probabilities = {f"p_{label}": float(score) for label, score in zip(self.labels, found, strict=True)}
-        best = int(found.argmax())
-        return {"file": file, "label": self.labels[best], "probability": float(found[best]), **probabilities}
+    def _row(self, file: str, result: ClipScores | ValueError) -> dict[str, Any]:
+        if isinstance(result, ValueError):
+            return {"file": file, ERROR: readable(str(result))}
+        scores = result.probabilities
+        probabilities = {f"p_{label}": float(score) for label, score in zip(self.labels, scores, strict=True)}
+        best = int(scores.argmax())
+        return {
+            "file": file,
+            "label": self.labels[best],
+            "probability": float(scores[best]),
+            **probabilities,
+            DURATION: result.duration,
+            "duration_used": result.duration_used,
+        }
+
+    def remove_beyond(self, count: int) -> None:
+        """Remove parts of an earlier start that had more shards."""
+        for file in self.folder.glob("part-*.parquet"):
+            number = file.stem.removeprefix("part-")
+            if number.isdecimal() and int(number) >= count:
+                file.unlink()
 
     def read(self, number: int) -> pa.Table:
         """The scores of a shard that is done."""
@@ -102,3 +141,12 @@ class Parts:
     def rows(self, number: int) -> int:
         """How many clips a shard that is done has."""
         return pq.read_metadata(self.path(number)).num_rows
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether a clip is refused for what its file holds, and would be again; not so where the file was not read."""
+    if not isinstance(error, UserError):
+        return False
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is None

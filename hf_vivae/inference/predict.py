@@ -2,23 +2,28 @@
 
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..disk import writing
+from ..text import readable
 from ..validation import UserError
 from .clips import Clip, Shard
 from .outputs import WRITERS, write_output
 from .parts import KEPT, Parts
-from .scorer import Scorer
+from .scorer import ClipScores, Scorer
+
+CLAIM_SECONDS = 1  # for a process that only looks whether another is at work
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,17 @@ class Share:
 
     @classmethod
     def of_this_process(cls) -> "Share":
-        """As `accelerate launch` and `torchrun` number processes, of one machine or of several."""
-        return cls(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+        """As `accelerate launch` and `torchrun` number processes, of one machine or of several.
+
+        Raises:
+            ValueError: for numbers that no launcher sets.
+        """
+        rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
+            raise UserError(
+                f"expected RANK below WORLD_SIZE, as launchers set them, found {rank!r} and {processes!r}; unset both."
+            )
+        return cls(int(rank), int(processes))
 
     @property
     def device(self) -> str | None:
@@ -51,14 +65,21 @@ class Share:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of all clips: how many have scores, and how many have none and are listed with the reason."""
+    """What became of all clips.
+
+    Args:
+        scored: how many have scores.
+        failed: how many have none, and are listed with the reason.
+        longer: how many are longer than the model's input, and were used in part.
+    """
 
     scored: int
     failed: int
+    longer: int = field(default=0, compare=False)
 
 
-def score_clips(scorer: Scorer, clips: Iterable[Clip], bar: tqdm) -> Iterator[tuple[str, np.ndarray | ValueError]]:
-    """Name and probabilities `(labels,)` of each clip, in their order, or why it has none.
+def score_clips(scorer: Scorer, clips: Iterable[Clip], bar: tqdm) -> Iterator[tuple[str, ClipScores | ValueError]]:
+    """Name and scores of each clip, in their order, or why it has none.
 
     Args:
         scorer: a checkpoint.
@@ -67,11 +88,11 @@ def score_clips(scorer: Scorer, clips: Iterable[Clip], bar: tqdm) -> Iterator[tu
     """
     clips, failed = iter(clips), 0
     while some := list(islice(clips, scorer.clips_at_once)):
-        found = scorer.score([clip.sound for clip in some])
-        failed += sum(isinstance(scores, ValueError) for scores in found)
+        results = scorer.score_clips([clip.sound for clip in some])
+        failed += sum(isinstance(result, ValueError) for result in results)
         bar.update(len(some))
         bar.set_postfix({"without scores": failed} if failed else {})
-        yield from zip((clip.file for clip in some), found, strict=True)
+        yield from zip((clip.file for clip in some), results, strict=True)
 
 
 def predict(
@@ -79,8 +100,8 @@ def predict(
 ) -> Outcome | None:
     """Score shards into a file, or into a folder that keeps a Parquet file for each shard.
 
-    What an earlier start has scored is not scored again. Of several processes, the last to finish puts the scores
-    together, so that none waits for another.
+    What an earlier start has scored is not scored again, unless its clips have changed or could not be read. Of
+    several processes, the last to finish puts the scores together, so that none waits for another.
 
     Args:
         scorer: a checkpoint.
@@ -88,34 +109,93 @@ def predict(
         output: a file with a suffix of `WRITERS`, or a folder.
         settings: what scores depend on; scores of an earlier start with others are refused.
         share: of this process.
-        bar: counts clips.
+        bar: counts clips, and says where parts of other processes are missing.
 
     Returns:
         What became of all clips; None where other processes are not done, or have told.
 
     Raises:
-        ValueError: for an output that is there, or holds other scores or files.
+        ValueError: for an output that is there, cannot be written to, or holds other scores or files, and where
+            another process with the same share is at work on it.
         DiskError: where the disk is full.
     """
+    if (name := readable(str(output))) != str(output):  # which Arrow does not open
+        raise UserError(f"expected --output with a name in UTF-8, found {name}; give another name.")
     is_file = output.suffix in WRITERS
-    if is_file and output.exists() and share.rank == 0:
-        raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
     folder = output.with_name(f".{output.name}.parts") if is_file else output
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name.lstrip('.')}.lock"))
-    with lock, writing(folder.parent, KEPT):
-        parts = Parts(folder, settings, scorer.labels)
-    count = 0
-    for number, shard in enumerate(shards):
-        count = number + 1
-        if share.has(number) and not parts.is_done(number, shard.key):
-            parts.write(number, shard.key, list(score_clips(scorer, shard.read(), bar)))
-        elif share.has(number):
-            bar.update(parts.rows(number))
+    _make_parent(folder.parent)
+    lock, *claims = (
+        FileLock(folder.with_name(f".{folder.name.lstrip('.')}{rank}.lock"))
+        for rank in ("", *(f".{rank}" for rank in range(share.processes)))
+    )
+    own = claims.pop(share.rank)
+    with _claim(own, output):
+        if is_file and output.exists():
+            if share.rank:
+                return None
+            raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
+        with lock, writing(folder.parent, KEPT):
+            parts = Parts(folder, settings, scorer.labels)
+        done = []
+        for number, shard in enumerate(shards):
+            done.append((number, shard.key, shard.version))
+            if not share.has(number):
+                continue
+            if parts.is_done(*done[-1]) and not parts.is_worth_retrying(number):
+                bar.update(parts.rows(number))
+            else:
+                parts.write(*done[-1], list(score_clips(scorer, shard.read(), bar)))
     with lock:
-        if not folder.is_dir() or not all(parts.path(number).is_file() for number in range(count)):
+        if not folder.is_dir():
             return None
-        outcome = Outcome(*write_output(output, parts.schema, (parts.read(number) for number in range(count))))
+        parts.remove_beyond(len(done))
+        missing = sum(not parts.is_done(*shard) for shard in done)
+        if missing:
+            bar.write(
+                f"{missing} of {len(done)} parts are missing, which other processes score; where none of these is at "
+                "work any more, repeat the command.",
+                file=sys.stderr,
+            )
+        if missing or not all(map(_is_free, claims)):
+            return None
+        tables = (parts.read(number) for number in range(len(done)))
+        outcome = Outcome(*write_output(output, parts.schema, tables, scorer.longest_input))
         if is_file:
             shutil.rmtree(folder)
     return outcome
+
+
+def _make_parent(folder: Path) -> None:
+    """Make a folder to write to; a lock waits for ever where it cannot be."""
+    try:
+        with writing(folder, KEPT):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"expected a folder to write --output to, found {folder} ({error.strerror}); give another place."
+        ) from error
+
+
+@contextmanager
+def _claim(lock: FileLock, output: Path) -> Iterator[None]:
+    try:
+        lock.acquire(CLAIM_SECONDS)
+    except Timeout as error:
+        raise UserError(
+            f"expected no other process at work on {output}, found one; wait for its end, give another --output, or "
+            "share the work with accelerate launch."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_free(claim: FileLock) -> bool:
+    try:
+        claim.acquire(0)
+    except Timeout:
+        return False
+    claim.release()
+    return True

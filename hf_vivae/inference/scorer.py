@@ -1,33 +1,67 @@
 """A checkpoint as a function from clips to probabilities."""
 
 import copy
-import io
+import hashlib
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from transformers import PreTrainedConfig
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from ..adapting import weights_digest
+from ..adapting import ADAPTER
 from ..calibration import temperature_of
+from ..checkpoint_checks import whole_weights
 from ..checkpoints import resolve_checkpoint
 from ..classifier import load_classifier
 from ..collator import ClipCollator
 from ..corpus.schema import check_choice
 from ..cpu import speed_up
-from ..extractors import extract_features
+from ..extractors import extract_features, window_seconds
 from ..loading import LONGEST_INPUT
+from ..models.silence import SilenceTrimmingMixin
 from ..runs import CORPUS_FIELD, read_json
 from ..validation import UserError
+from .limits import LONGEST_CLIP as LONGEST_CLIP  # which the page takes from here
+from .limits import check_size
 
-LONGEST_CLIP = 60.0  # seconds; what lasts longer is a recording
 CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
 BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and are shared more evenly
+# what scores depend on; a run's folder has its results beside these
+OF_SCORES = (
+    "*.safetensors", "config.json", "preprocessor_config.json", "processor_config.json",
+    f"{ADAPTER}/*.safetensors", f"{ADAPTER}/adapter_config.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """What a checkpoint makes of a clip.
+
+    Args:
+        probabilities: of each label, `(labels,)`.
+        duration: of the clip, in seconds.
+        duration_used: how much of it the model was given, in seconds.
+    """
+
+    probabilities: np.ndarray
+    duration: float
+    duration_used: float
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A clip as the model takes it: features by name; its length and how much of it is used, in seconds."""
+
+    features: dict[str, torch.Tensor]
+    duration: float
+    duration_used: float
 
 
 class Scorer:
@@ -59,7 +93,7 @@ class Scorer:
         bf16: bool = False,
     ) -> None:
         folder = resolve_checkpoint(checkpoint, revision=revision)
-        self.name, self.identity = checkpoint, weights_digest(folder)
+        self.name, self.identity = checkpoint, checkpoint_digest(folder)
         self._pipeline = load_classifier(folder, device=device)
         self._collate = ClipCollator(self._pipeline.feature_extractor)
         config = self._pipeline.model.config
@@ -68,6 +102,7 @@ class Scorer:
         self.training_corpus = training_corpus(folder, config)
         self.sampling_rate = self._pipeline.feature_extractor.sampling_rate  # in Hz, which arrays are best given at
         self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
+        self.longest_input = longest_input(self.extractor)  # seconds behind which a clip is cut
         self.batch_size = batch_size or BATCH_SIZES.get(self.model.device.type, 32)
         self.bf16, self._own = bf16, threading.local()
         if self.model.device.type == "cpu":
@@ -98,19 +133,25 @@ class Scorer:
         """For each clip its probabilities `(labels,)`, or why it has none.
 
         Args:
-            sounds: in any form that the pipeline of `load_classifier` takes.
+            sounds: in any form that the pipeline of `load_classifier` takes; or functions that return such a form, and
+                are called by the threads that read clips.
         """
-        found: list[Any] = list(self._pool.map(self._prepare, sounds))
-        usable = [place for place, features in enumerate(found) if not isinstance(features, ValueError)]
-        usable.sort(key=lambda place: len(next(iter(found[place].values()))))
+        return [row if isinstance(row, ValueError) else row.probabilities for row in self.score_clips(sounds)]
+
+    def score_clips(self, sounds: Sequence[Any]) -> list[ClipScores | ValueError]:
+        """The same with how much of each clip was used; the argument is that of `score`."""
+        inputs = list(self._pool.map(self._prepare, sounds))
+        results: list[Any] = [clip if isinstance(clip, ValueError) else None for clip in inputs]
+        usable = [place for place, failure in enumerate(results) if failure is None]
+        usable.sort(key=lambda place: len(next(iter(inputs[place].features.values()))))
         batches = [usable[start : start + self.batch_size] for start in range(0, len(usable), self.batch_size)]
         # threads of one core each lose less than all cores at one batch; a GPU takes one batch after the other
         share = self._pool.map if self.model.device.type == "cpu" else map
-        scored = share(self._forward, [[found[place] for place in places] for places in batches])
-        for places, scores in zip(batches, scored, strict=True):
-            for place, row in zip(places, scores, strict=True):
-                found[place] = row
-        return found
+        scored = share(self._forward, [[inputs[place] for place in places] for places in batches])
+        for places, rows in zip(batches, scored, strict=True):
+            for place, row in zip(places, rows, strict=True):
+                results[place] = row
+        return results
 
     def _start_worker(self) -> None:
         torch.set_num_threads(1)
@@ -118,25 +159,59 @@ class Scorer:
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
         self._own.model = copy.deepcopy(self.model, shared)
 
-    def _prepare(self, sound: Any) -> dict[str, torch.Tensor] | ValueError:
+    def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
-            _check_length(sound)
-            samples = self._pipeline.hear(sound)
-        except ValueError as error:
+            sound = sound() if callable(sound) else sound
+            check_size(sound)
+            samples, name = self._pipeline.read(sound)
+            clip = self._pipeline.cut(samples, name)
+        except UserError as error:
             return error
-        features = extract_features(self.extractor, [samples], LONGEST_INPUT)
-        return {name: torch.as_tensor(values[0]) for name, values in features.items()}
+        # whatever a library raises on one clip of an archive, the others have their scores
+        except Exception as error:
+            failure = ValueError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+            return failure
+        features = extract_features(self.extractor, [clip], LONGEST_INPUT)
+        tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
+        trims = isinstance(self.extractor, SilenceTrimmingMixin)
+        sounding = len(SilenceTrimmingMixin.trim(self.extractor, samples) if trims else samples)
+        used = min(sounding / self.sampling_rate, self.longest_input)
+        return _Input(tensors, len(samples) / self.sampling_rate, used)
 
     @torch.inference_mode()
-    def _forward(self, features: list[dict[str, torch.Tensor]]) -> list[np.ndarray | ValueError]:
+    def _forward(self, clips: list[_Input]) -> list[ClipScores | ValueError]:
         model = getattr(self._own, "model", self.model)
-        batch = {name: values.to(model.device) for name, values in self._collate(features).items()}
+        features = self._collate([clip.features for clip in clips])
+        batch = {name: values.to(model.device) for name, values in features.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
             logits = model(**batch).logits.float()
         logits /= self.temperature or 1.0
-        scores = logits.softmax(dim=-1).cpu().numpy()
-        not_finite = ValueError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
-        return [row if np.isfinite(row).all() else not_finite for row in scores]
+        not_finite = UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
+        return [
+            ClipScores(row, clip.duration, clip.duration_used) if np.isfinite(row).all() else not_finite
+            for row, clip in zip(logits.softmax(dim=-1).cpu().numpy(), clips, strict=True)
+        ]
+
+
+def longest_input(extractor: FeatureExtractionMixin) -> float:
+    """Seconds of a clip behind which it is cut; infinite where nothing cuts it."""
+    cut = getattr(extractor, "num_samples", None)
+    if cut is None:
+        kept = math.inf if isinstance(extractor, SilenceTrimmingMixin) else LONGEST_INPUT  # see `extract_features`
+    else:
+        kept = cut / extractor.sampling_rate
+    return min(kept, window_seconds(extractor))
+
+
+def checkpoint_digest(folder: Path) -> str:
+    """SHA-256 of all that the scores of a checkpoint depend on: weights, configuration and preprocessing."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in OF_SCORES for path in folder.glob(pattern)):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with whole_weights(folder), path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def training_corpus(folder: Path, config: PreTrainedConfig) -> str | None:
@@ -148,20 +223,3 @@ def training_corpus(folder: Path, config: PreTrainedConfig) -> str | None:
     if hasattr(config, CORPUS_FIELD) or not record.is_file():
         return getattr(config, CORPUS_FIELD, None)
     return read_json(record).get("corpus", {}).get("name")
-
-
-def _check_length(sound: Any) -> None:
-    """Refuse recordings by their headers, before hours of sound are decoded into memory."""
-    source = sound.get("bytes") or sound.get("path") if isinstance(sound, dict) else sound
-    if not isinstance(source, (str, Path, bytes)) or (isinstance(sound, dict) and "array" in sound):
-        return
-    try:
-        info = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except soundfile.SoundFileError:
-        return  # whoever decodes it says what it is
-    if info.duration > LONGEST_CLIP:
-        name = "<bytes>" if isinstance(source, bytes) else Path(source).name
-        raise UserError(
-            f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {info.duration:.0f} s; use hf-vivae "
-            "timeline, which takes recordings of any length."
-        )

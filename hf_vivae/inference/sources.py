@@ -2,7 +2,6 @@
 
 import glob
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -10,14 +9,16 @@ from pathlib import Path
 
 from ..corpus.folder import may_be_clip
 from ..corpus.schema import walk_files
+from ..text import readable
 from ..validation import UserError
-from .clips import Clip, Shard
+from .clips import Clip, Shard, digest, file_state
 from .tables import TABLES, table_shards
 
 FILES_PER_SHARD = 1000
+STANDARD_INPUT = "-"
 
 
-def find_shards(inputs: Sequence[str]) -> Iterator[Shard]:
+def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
     """Shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in a fixed order.
 
     Folders are walked through to their last subfolder; hidden files and those of `corpus.folder.NOT_CLIPS` are passed
@@ -25,6 +26,7 @@ def find_shards(inputs: Sequence[str]) -> Iterator[Shard]:
 
     Args:
         inputs: names as a command line gives them.
+        sent: what standard input has held.
 
     Raises:
         ValueError: for what is not there, for folders and patterns without clips, and for tables without sound.
@@ -32,20 +34,20 @@ def find_shards(inputs: Sequence[str]) -> Iterator[Shard]:
     files: list[str] = []
     for name in inputs:
         is_table = Path(name).suffix.lower() in TABLES
-        if name != "-" and not is_table:
+        if name != STANDARD_INPUT and not is_table:
             files.append(name)
             continue
         yield from _file_shards(files)
         files = []
-        yield from table_shards(Path(name)) if is_table else [_standard_input()]
+        yield from table_shards(Path(name)) if is_table else [_standard_input(sent)]
     yield from _file_shards(files)
 
 
 def _file_shards(names: Sequence[str]) -> Iterator[Shard]:
     paths = (path for name in names for path in _expand(name))
-    while shard := [Clip(str(path), path) for path in islice(paths, FILES_PER_SHARD)]:
-        names = "\0".join(clip.file for clip in shard)
-        yield Shard(hashlib.sha256(names.encode()).hexdigest(), partial(iter, shard), len(shard))
+    while some := list(islice(paths, FILES_PER_SHARD)):
+        clips = [Clip(readable(str(path)), path) for path in some]
+        yield Shard(digest(*map(str, some)), digest(*map(file_state, some)), partial(iter, clips), len(clips))
 
 
 def _expand(name: str) -> Iterator[Path]:
@@ -66,5 +68,5 @@ def _expand(name: str) -> Iterator[Path]:
     yield from found
 
 
-def _standard_input() -> Shard:
-    return Shard("-", lambda: [Clip("<stdin>", sys.stdin.buffer.read())], 1)
+def _standard_input(sent: bytes) -> Shard:
+    return Shard(STANDARD_INPUT, hashlib.sha256(sent).hexdigest(), lambda: [Clip("<stdin>", sent)], 1)

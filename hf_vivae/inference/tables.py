@@ -1,20 +1,25 @@
-"""Clips of tables: rows of Parquet and Arrow files, and of datasets that are streamed, never all at once in memory."""
+"""Clips of tables: rows of Parquet and Arrow files, never all at once in memory."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Audio, Dataset, IterableDataset, load_dataset
 
+from ..text import readable
 from ..validation import UserError
-from .clips import Clip, Shard
+from .clips import Clip, Shard, digest, file_state
+from .references import read_reference
 
 TABLES = (".parquet", ".arrow")
 ROWS_AT_ONCE = 32
 ROWS_PER_SHARD = 1000  # of an Arrow file, which has no groups that can be skipped
+TAIL = 2**16  # bytes at the end of an Arrow file, which has no footer
 
 
 def table_shards(file: Path) -> Iterator[Shard]:
@@ -26,81 +31,81 @@ def table_shards(file: Path) -> Iterator[Shard]:
     Raises:
         ValueError: where it is not there, is damaged, or has no such column.
     """
+    with _readable(file):
+        yield from _parquet(file) if _is_parquet(file) else _arrow(file)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        if file.suffix.lower() == ".parquet":
-            yield from _parquet(file)
-        else:
-            yield from _arrow(file)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise UserError(f"expected a table of {file.suffix[1:]} at {file}, found none ({error}); mend it.") from error
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"expected a table of {file.suffix[1:]} at {file}, found none ({error}); give a whole one."
+        ) from error
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.suffix.lower() == ".parquet"
 
 
 def _parquet(file: Path) -> Iterator[Shard]:
-    with pq.ParquetFile(file) as table:
+    with _open_parquet(file) as table:
         column = audio_column(table.schema_arrow, str(file))
         names = name_column(table.schema_arrow)
         sizes = [table.metadata.row_group(group).num_rows for group in range(table.num_row_groups)]
-    first = 0
+    version, first = _version(file), 0
     for group, rows in enumerate(sizes):
-        yield Shard(f"{file} {group} {rows}", partial(_read_group, file, group, first, column, names), rows)
+        read = partial(_read_group, file, group, first, column, names)
+        yield Shard(digest(str(file), str(group)), version, read, rows)
         first += rows
 
 
+def _open_parquet(file: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(pa.OSFile(os.fsencode(file)))  # which, unlike pq, takes names that are no UTF-8
+
+
+def _version(file: Path) -> str:
+    with open(file, "rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 8, 0))
+        end = 8 + int.from_bytes(stream.read(4), "little") if _is_parquet(file) else TAIL
+        stream.seek(max(size - end, 0))
+        footer = hashlib.sha256(stream.read()).hexdigest()
+    return digest(footer, file_state(file))
+
+
 def _read_group(file: Path, group: int, first: int, column: str, names: str | None) -> Iterator[Clip]:
-    with pq.ParquetFile(file) as table:
+    with _readable(file), _open_parquet(file) as table:
         columns = [column, names] if names else [column]
         for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
             for row in batch.to_pylist():
-                yield _clip(row, column, names, f"{file.name}:{first}")
+                yield row_clip(row, column, names, f"{file.name}:{first}", str(file.parent))
                 first += 1
 
 
 def _arrow(file: Path) -> Iterator[Shard]:
-    dataset = Dataset.from_file(str(file))
-    schema = dataset.features.arrow_schema
-    column, names = audio_column(schema, str(file)), name_column(schema)
-    for first in range(0, len(dataset), ROWS_PER_SHARD):
-        rows = min(ROWS_PER_SHARD, len(dataset) - first)
-        yield Shard(f"{file} {first} {rows}", partial(_read_rows, file, first, rows, column, names), rows)
+    table = _open_arrow(file)
+    column, names = audio_column(table.schema, str(file)), name_column(table.schema)
+    version = _version(file)
+    for first in range(0, len(table), ROWS_PER_SHARD):
+        rows = min(ROWS_PER_SHARD, len(table) - first)
+        read = partial(_read_rows, file, first, rows, column, names)
+        yield Shard(digest(str(file), str(first)), version, read, rows)
+
+
+def _open_arrow(file: Path) -> pa.Table:
+    """A file that `datasets` has written, mapped into memory."""
+    return pa.ipc.open_stream(pa.memory_map(os.fsencode(file))).read_all()
 
 
 def _read_rows(file: Path, first: int, rows: int, column: str, names: str | None) -> Iterator[Clip]:
-    dataset = Dataset.from_file(str(file)).with_format("arrow")
-    for start in range(first, first + rows, ROWS_AT_ONCE):
-        batch = dataset[start : min(start + ROWS_AT_ONCE, first + rows)].to_pylist()
-        for number, row in enumerate(batch, start):
-            yield _clip(row, column, names, f"{file.name}:{number}")
-
-
-def dataset_shards(name: str, split: str) -> Iterator[Shard]:
-    """Shards of a dataset of the Hub, or of a folder that `datasets` loads: each of its files, streamed.
-
-    Args:
-        name: id or folder.
-        split: of the dataset.
-
-    Raises:
-        ValueError: for a dataset without a column of sound.
-    """
-    dataset = load_dataset(name, split=split, streaming=True)
-    features = dataset.features or {}
-    column = next((key for key, feature in features.items() if isinstance(feature, Audio)), None)
-    if column is None:
-        raise UserError(
-            f"expected a column of audio in {name}, split {split}, found {', '.join(features) or 'no known columns'}; "
-            "give a dataset of sound."
-        )
-    dataset = dataset.cast_column(column, Audio(decode=False))
-    names = next((key for key in NAMES if key in features), None)
-    for number in range(dataset.num_shards):
-        yield Shard(
-            f"{name} {split} {number} of {dataset.num_shards}", partial(_stream, dataset, number, column, names), None
-        )
-
-
-def _stream(dataset: IterableDataset, number: int, column: str, names: str | None) -> Iterator[Clip]:
-    for row, values in enumerate(dataset.shard(dataset.num_shards, number)):
-        yield _clip(values, column, names, f"{number}:{row}")
+    with _readable(file):
+        table = _open_arrow(file).select([column, names] if names else [column])
+        for start in range(first, first + rows, ROWS_AT_ONCE):
+            batch = table.slice(start, min(ROWS_AT_ONCE, first + rows - start)).to_pylist()
+            for number, row in enumerate(batch, start):
+                yield row_clip(row, column, names, f"{file.name}:{number}", str(file.parent))
 
 
 NAMES = ("file", "file_name", "path", "id")
@@ -133,7 +138,18 @@ def _holds_sound(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str) -> Clip:
+def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str, root: str) -> Clip:
+    """The clip of a row.
+
+    Args:
+        row: values by column.
+        column: of sound.
+        names: column of the clips' names, if there is one.
+        otherwise: name of a clip that has none.
+        root: below which files lie that a row may name, see `read_reference`.
+    """
     sound = row[column]
     path = sound.get("path") if isinstance(sound, dict) else None
-    return Clip(str((names and row[names]) or path or otherwise), sound)
+    if path is not None and all(sound.get(key) is None for key in ("bytes", "array")):
+        sound = partial(read_reference, path, root)
+    return Clip(readable(str((names and row[names]) or path or otherwise)), sound)

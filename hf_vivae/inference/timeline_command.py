@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..disk import check_new, whole_file
+from ..text import printable
 from ..validation import UserError
 from .recordings import Recording
 from .scorer import Scorer
@@ -43,5 +44,5 @@ def run_timeline(
         print(file)
     if not outputs:
         for one in segments:
-            print(f"{one.start:9.2f} {one.end:9.2f}  {one.label}  {one.score:.0%}")
+            print(f"{one.start:9.2f} {one.end:9.2f}  {printable(one.label)}  {one.score:.0%}")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runs import write_text
+from ..text import csv_cell, printable
 from ..validation import UserError
 from .timeline import Segment, Timeline
 
@@ -31,18 +32,20 @@ def _csv(timeline: Timeline, segments: Sequence[Segment]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("start", "end", "label", "score"))
-    writer.writerows((f"{one.start:.3f}", f"{one.end:.3f}", one.label, f"{one.score:.4f}") for one in segments)
+    writer.writerows(
+        (f"{one.start:.3f}", f"{one.end:.3f}", csv_cell(one.label), f"{one.score:.4f}") for one in segments
+    )
     return text.getvalue()
 
 
 def _audacity(timeline: Timeline, segments: Sequence[Segment]) -> str:
     """Lines of start, end and text between tabs, as File > Import > Labels reads them."""
-    return "".join(f"{one.start:.6f}\t{one.end:.6f}\t{one.label} {one.score:.2f}\n" for one in segments)
+    return "".join(f"{one.start:.6f}\t{one.end:.6f}\t{printable(one.label)} {one.score:.2f}\n" for one in segments)
 
 
 def _webvtt(timeline: Timeline, segments: Sequence[Segment]) -> str:
     cues = (
-        f"\n{_clock(one.start)} --> {_clock(one.end)}\n{escape(one.label, quote=False)} {one.score:.0%}\n"
+        f"\n{_clock(one.start)} --> {_clock(one.end)}\n{escape(printable(one.label), quote=False)} {one.score:.0%}\n"
         for one in segments
     )
     return "WEBVTT\n" + "".join(cues)

@@ -1,0 +1,47 @@
+"""Files that rows of tables and datasets name instead of holding their bytes.
+
+Whoever wrote a table chose these names, so that only files below the table's own folder are read.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from ..validation import UserError
+from .limits import LARGEST_FILE
+
+ZIP = "zip://"  # as datasets writes the address of a file in an archive: zip://a/b.wav::/data/clips.zip
+
+
+def read_reference(path: str, root: str) -> str | dict[str, Any]:
+    """The sound of a file that a row names: its path, or its bytes where it lies on the Hub or in an archive.
+
+    Args:
+        path: of the row: absolute, relative to `root`, or of a file within a ZIP archive there.
+        root: folder of the table or the dataset, or `hf://datasets/<id>@<commit>`.
+
+    Raises:
+        ValueError: for files that, once links are followed, lie elsewhere.
+    """
+    inner, _, outer = path.rpartition("::")
+    if "://" in root:
+        is_below = outer.startswith(f"{root}/") and ".." not in outer.split("/")
+    else:
+        file = Path(root, outer).resolve()
+        is_below, outer = file.is_relative_to(Path(root).resolve()), str(file)
+    if not is_below or (inner and (not inner.startswith(ZIP) or "::" in inner)):  # a chain may lead anywhere
+        raise UserError(
+            f"{Path(path).name}: expected a file below {root}, found {path}; give a table that holds the bytes of its "
+            "files, or lies in a folder above them."
+        )
+    if "://" not in root and not inner:
+        return outer
+    with fsspec.open(f"{inner}::{outer}" if inner else outer, "rb") as stream:
+        return {"bytes": stream.read(LARGEST_FILE + 1), "path": Path(path).name}
+
+
+def relative_name(path: str, root: str) -> str:
+    """A path that a dataset lists, without the dataset's own; a file within an archive as if it were a folder."""
+    inner, _, outer = path.rpartition("::")
+    return "/".join(filter(None, (outer.removeprefix(f"{root}/"), inner.removeprefix(ZIP))))

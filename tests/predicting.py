@@ -1,0 +1,39 @@
+"""What tests of `predict` share: clips, a start of it in this process, and rows of what it wrote."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import soundfile
+from tqdm import tqdm
+
+from hf_vivae.inference.predict import Outcome, Share, predict
+from hf_vivae.inference.scorer import Scorer
+
+SETTINGS = {"checkpoint": "a"}
+ALONE = Share()
+
+
+def sound(seed: int, rate: int = 16000, seconds: float | None = None) -> bytes:
+    """A WAV of noise, of 0.1 to 1.5 s unless told."""
+    rng, file = np.random.default_rng(seed), io.BytesIO()
+    length = rng.uniform(0.1, 1.5) if seconds is None else seconds
+    soundfile.write(file, rng.uniform(-0.5, 0.5, int(rate * length)), rate, format="WAV")
+    return file.getvalue()
+
+
+def work(scorer: Scorer, shards, output: Path, share: Share = ALONE) -> Outcome | None:
+    with tqdm(disable=True) as bar:
+        return predict(scorer, shards, output, SETTINGS, share, bar)
+
+
+def rows(file: Path) -> list[dict]:
+    if file.suffix == ".parquet" or file.is_dir():
+        return pq.read_table(file).to_pylist()
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in file.read_text().splitlines()]
+    with open(file, newline="") as stream:
+        return list(csv.DictReader(stream))
