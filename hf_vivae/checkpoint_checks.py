@@ -174,9 +174,10 @@ def whole_weights(folder: Path) -> Iterator[None]:
             "source, or train it again."
         ) from error
     except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
         raise UserError(
-            f"expected weights that can be read in {folder}, found some that cannot ({error.strerror or ' '.join(str(error).split())}); "
-            "change their permissions, or copy them again."
+            f"expected weights that can be read in {folder}, found some that cannot ({reason}); change their "
+            "permissions, or copy them again."
         ) from error
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):  # what the library says of shapes, without naming one
