@@ -2,21 +2,25 @@
 float32.
 
 soundfile does the decoding (WAV of 8 to 32 bits and float, FLAC, OGG, MP3, ...), so neither FFmpeg nor
-torchcodec is needed. libsndfile reads truncated files without a word; `inspect` and `load` refuse them.
+torchcodec is needed. libsndfile reads truncated files without a word; all that reads sound here refuses them.
 """
 
 from __future__ import annotations
 
 import io
-import struct
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 
+from .containers import flac_samples, mp3_announces, ogg_fault, sound_bytes
+from .quiet import QuietC
 from .validation import UserError
 
 Source = bytes | str | Path | dict[str, Any]
@@ -26,8 +30,16 @@ MIN_RATE, MAX_RATE = 1_000, 768_000
 LARGEST_TERM = 1000  # of a ratio of rates
 # Writers that cannot seek back leave 0x7FFFF000 or more where the size of the sound belongs.
 STREAMING_SIZE = 0x7FFFF000
+# Bytes of a decoded clip, all channels of float32: 12 minutes of stereo at 44,100 Hz. A FLAC of 400 kB can hold more
+# than a gigabyte (a minute of silence in 8 channels at 655,350 Hz), and each thread of `predict` decodes one.
+MAX_DECODED = 256 * 2**20
+PIECE = 2**22  # values that are decoded at once, in all channels: 16 MiB
+PADDING = 2 * 1728  # bytes of the two longest frames of an MP3
+UNKNOWN = 2**62  # samples; libsndfile has this many or more where a file does not say
 
-
+QUIET = QuietC()
+A_FILE = "an audio file"
+A_FORMAT = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
 CURE = "replace the file, or leave out bad clips with --on_bad_audio skip"
 
 
@@ -51,7 +63,7 @@ class BadAudio(UserError):
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What the header of a clip says: length in samples per channel, rate in Hz, channels."""
+    """Length of a clip in samples per channel, rate in Hz, channels."""
 
     samples: int
     sampling_rate: int
@@ -64,7 +76,7 @@ class ClipInfo:
 
 
 def inspect(source: Source, name: str | None = None) -> ClipInfo:
-    """Length, rate and channels of a clip from its header; nothing is decoded.
+    """Length, rate and channels of a clip from its header; it is decoded only where that does not say the length.
 
     Args:
         source: a path, the bytes of a file, or a row `{"bytes", "path"}` of an `Audio(decode=False)` column.
@@ -72,11 +84,14 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
 
     Raises:
         BadAudio: for a file that is absent, empty, not audio, truncated, without samples or with an absurd
-            rate.
+            rate. The header of an MP3 or FLAC does not show where the file was cut.
     """
-    data, name = _read_bytes(source, name)
-    with _open(data, name) as clip:
-        return _info(clip, data, name)
+    with open_sound(source, name) as sound:
+        samples = sound.announced or 0
+        if sound.announced is None:
+            while piece := len(sound.read(PIECE)):
+                samples += piece
+        return ClipInfo(samples, sound.sampling_rate, sound.channels)
 
 
 def load(source: Source, sampling_rate: int | None = None, name: str | None = None) -> tuple[np.ndarray, int]:
@@ -88,23 +103,22 @@ def load(source: Source, sampling_rate: int | None = None, name: str | None = No
         name: as for `inspect`.
 
     Raises:
-        BadAudio: as `inspect`, and for sound that does not decode, is shorter than its header says, or holds
-            NaN or infinite samples.
+        BadAudio: as `inspect`, and for sound that does not decode, is shorter or longer than its header says, would
+            take more than `MAX_DECODED` bytes, or holds NaN or infinite samples.
     """
-    data, name = _read_bytes(source, name)
-    with _open(data, name) as clip:
-        info = _info(clip, data, name)
-        channels = _decode(clip, name)
-    # The length of an MP3 without a Xing header is an estimate, wrong by up to a frame.
-    if len(channels) < info.samples - (MPEG_FRAME if clip.format == "MP3" else 0):
-        raise BadAudio(name, f"the {info.samples} samples of its header", f"only {len(channels)} samples (truncated)")
-    if not np.isfinite(channels).all():
-        bad = int((~np.isfinite(channels)).sum())
-        raise BadAudio(name, "finite samples", f"{bad} NaN or infinite samples")
-    samples = channels.mean(axis=1)
+    with open_sound(source, name) as sound:
+        rate, longest = sound.sampling_rate, MAX_DECODED // (4 * sound.channels)
+        samples = sound.read(longest + 1) if (sound.announced or 0) <= longest else None
+        if samples is None or len(samples) > longest:
+            expected = f"a clip of at most {longest // rate} s at {sound.channels} x {rate} Hz"
+            found = "a longer one" if sound.announced is None else f"one of {sound.announced // rate} s"
+            raise BadAudio(sound.name, expected, found)
+    finite = np.isfinite(samples)
+    if not finite.all():
+        raise BadAudio(sound.name, "finite samples", f"{(~finite).sum()} NaN or infinite samples")
     if sampling_rate is None:
-        return samples, info.sampling_rate
-    return resample(samples, info.sampling_rate, sampling_rate), sampling_rate
+        return samples, rate
+    return resample(samples, rate, sampling_rate), sampling_rate
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
@@ -125,7 +139,167 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndar
     return sinc(waveform, source, target).numpy()
 
 
-def _read_bytes(source: Source, name: str | None) -> tuple[bytes, str]:
+class _Decoder(soundfile.SoundFile):
+    """A decoder that never seeks: soundfile does after each read of a file that can, and an MP3 then has a gap."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _Data:
+    """A file as libsndfile reads it.
+
+    It has no name, since soundfile takes what is called `x.raw` for samples without a header. Callbacks of C cannot
+    raise, so that an error of the disk is kept for `check`. The number of samples of a FLAC reads as 0, for which
+    libsndfile decodes all that there are: it would stop at a number that is too small.
+
+    Args:
+        file: the file.
+        number: where a FLAC has its number of samples: 36 bits, which begin in the middle of a byte.
+    """
+
+    def __init__(self, file: BinaryIO, number: int | None) -> None:
+        self._file, self._number, self._error = file, number, None
+        self.tell = file.tell
+
+    def seek(self, offset: int, whence: int) -> None:
+        # A damaged header may point before the start: the place stays, as that of a file in C does.
+        with suppress(OSError, ValueError):
+            self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._file.tell()
+        try:
+            count = self._file.readinto(buffer)
+        except OSError as error:
+            self._error = error
+            return 0
+        if self._number is not None and start < self._number + 5:
+            view = memoryview(buffer)
+            for place in range(max(self._number, start), min(self._number + 5, start + count)):
+                view[place - start] &= 0xF0 if place == self._number else 0
+        return count
+
+    def check(self, name: str) -> None:
+        """Refuse a file of which the disk could not read a part."""
+        if self._error:
+            found = f"an unreadable one ({self._error.strerror})"
+            raise BadAudio(name, "a readable audio file", found) from self._error
+
+    def has_frames(self) -> bool:
+        """Return whether frames of an MP3 follow after what was read; one or two may be padding, and do not count."""
+        rest = self._file.read(PADDING + 1)
+        return len(rest) > PADDING and rest[0] == 0xFF and rest[1] >= 0xE0
+
+
+class Sound:
+    """Sound that is decoded piece by piece, from its start to its end.
+
+    Args:
+        clip: the decoder.
+        data: what it reads from.
+        name: of the file in errors.
+        announced: samples per channel by the header, or None where it does not say or only estimates them.
+    """
+
+    def __init__(self, clip: _Decoder, data: _Data, name: str, announced: int | None) -> None:
+        self.name, self.announced = name, announced
+        self.sampling_rate, self.channels = clip.samplerate, clip.channels
+        self._clip, self._data, self._decoded, self._ended = clip, data, 0, False
+
+    def read(self, samples: int) -> np.ndarray:
+        """The next samples, mono float32 `(samples,)`, which may be NaN or infinite; fewer at the end, then none.
+
+        Raises:
+            BadAudio: for sound that does not decode to its end, ends before as many samples as its header announces,
+                or goes on after them.
+        """
+        pieces, missing = [], samples
+        while missing and not self._ended:
+            channels = self._decode(min(missing, max(1, PIECE // self.channels)))
+            with np.errstate(invalid="ignore", over="ignore"):  # of samples that are infinite or nearly so
+                pieces.append(channels.mean(axis=1) if self.channels > 1 else channels[:, 0])
+            missing -= len(channels)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces or [np.zeros(0, np.float32)])
+
+    def _decode(self, samples: int) -> np.ndarray:
+        """Return the next samples of all channels, `(samples, channels)`, fewer at the end."""
+        # No more than libsndfile would give: it decodes all that it is asked for, and what is beyond would be lost.
+        last = self._clip.frames if self.announced is None else self.announced
+        ask = min(samples, last - self._decoded)
+        try:
+            with QUIET.messages_off() if self._clip.subtype.startswith("MPEG") else nullcontext():
+                channels = self._clip.read(ask, dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            self._data.check(self.name)
+            raise BadAudio(self.name, "sound that decodes to its end", f"damaged sound ({_reason(error)})") from error
+        self._data.check(self.name)
+        self._decoded += len(channels)
+        if len(channels) < samples:
+            self._ended = True
+            self._check_end()
+        return channels.copy() if len(channels) < ask else channels  # of a view, the whole piece would stay in memory
+
+    def _check_end(self) -> None:
+        expected = f"the {self.announced} samples of its header"
+        # Some encoders count the frame that announces an MP3's length, too.
+        missing = 0 if self.announced is None else self.announced - self._decoded
+        if missing > (MPEG_FRAME if self._clip.format == "MP3" else 0):
+            raise BadAudio(self.name, expected, f"only {self._decoded} samples (truncated)")
+        if not self._decoded:
+            raise BadAudio(self.name, "at least one sample", "0 samples")
+        if self._goes_on():
+            if self.announced is None:  # by the bit rate of its first frame, libsndfile guesses too few
+                expected = "the length of an MP3 of variable bit rate in its header"
+                raise BadAudio(self.name, expected, "none", "let ffmpeg write the file again")
+            raise BadAudio(self.name, expected, "more than these")
+
+    def _goes_on(self) -> bool:
+        """Return whether there is more sound where libsndfile stopped, which it does not mention."""
+        if self._clip.format == "MP3":
+            return self._decoded == self._clip.frames and self._data.has_frames()
+        if self._clip.format != "FLAC" or self.announced is None:
+            return False
+        try:
+            return bool(len(self._clip.read(1, dtype="float32", always_2d=True)))
+        except soundfile.SoundFileError:  # tags, which some programs put at the end
+            return False
+
+
+@contextmanager
+def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
+    """Open a file for reading piece by piece, in memory that does not grow with its length.
+
+    Args:
+        source: as for `inspect`.
+        name: as for `inspect`.
+
+    Raises:
+        BadAudio: as `inspect`.
+    """
+    file, name = _open_file(source, name)
+    with file:
+        if not file.seek(0, io.SEEK_END):
+            raise BadAudio(name, "sound", "an empty file (0 bytes)")
+        flac = flac_samples(file)
+        data = _Data(file, flac[0] if flac else None)
+        file.seek(0)
+        try:
+            with QUIET.messages_off():  # whether it is an MP3 is known only afterwards
+                clip = _Decoder(data)
+        except soundfile.SoundFileError as error:
+            data.check(name)
+            raise BadAudio(name, A_FORMAT, f"no readable audio ({_reason(error)})") from error
+        with clip:
+            place = file.tell()
+            announced = flac[1] or None if flac else _announced(clip, file, name)
+            file.seek(place)
+            if not MIN_RATE <= clip.samplerate <= MAX_RATE:
+                raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
+            yield Sound(clip, data, name, announced)
+
+
+def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
     if isinstance(source, dict):
         path = source.get("path")
         if source.get("bytes") is None and path is None:
@@ -135,74 +309,33 @@ def _read_bytes(source: Source, name: str | None) -> tuple[bytes, str]:
             name or (path and Path(path).name),
         )
     if isinstance(source, bytes):
-        return source, name or "<bytes>"
+        return io.BytesIO(source), name or "<bytes>"
     path = Path(source)
     name = name or path.name
     try:
-        return path.read_bytes(), name
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for who writes into it
+            raise BadAudio(name, A_FILE, "a pipe, socket or device")
+        return path.open("rb"), name
     except FileNotFoundError as error:
-        raise BadAudio(name, "an audio file", f"no file at {path}") from error
+        raise BadAudio(name, A_FILE, f"no file at {path}") from error
     except OSError as error:
         raise BadAudio(name, "a readable audio file", f"an unreadable one ({error.strerror})") from error
 
 
-def _open(data: bytes, name: str) -> soundfile.SoundFile:
-    if not data:
-        raise BadAudio(name, "sound", "an empty file (0 bytes)")
-    try:
-        return soundfile.SoundFile(io.BytesIO(data))
-    except soundfile.SoundFileError as error:
-        expected = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
-        raise BadAudio(name, expected, f"no readable audio ({_reason(error)})") from error
-
-
-def _decode(clip: soundfile.SoundFile, name: str) -> np.ndarray:
-    """All samples, `(samples, channels)`."""
-    try:
-        # In one read: soundfile seeks after each, and an MP3 then continues with a gap.
-        return clip.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, ValueError, MemoryError) as error:  # a damaged header may announce terabytes
-        raise BadAudio(name, "sound that decodes to its end", f"damaged sound ({_reason(error)})") from error
+def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
+    """Samples per channel by the header of a file that is as long as its header says; None where that does not say."""
+    declared, present = sound_bytes(file)
+    if present < declared < STREAMING_SIZE:
+        raise BadAudio(name, f"the {declared} bytes of sound of its header", f"only {present} (truncated)")
+    if clip.format == "OGG" and (fault := ogg_fault(file)):
+        raise BadAudio(name, "the last page of one stream", fault)
+    if not clip.frames:
+        raise BadAudio(name, "at least one sample", "0 samples")
+    if clip.frames >= UNKNOWN or (clip.format == "MP3" and not mp3_announces(file)):
+        return None
+    return clip.frames
 
 
 def _reason(error: Exception) -> str:
     return str(error).rpartition(": ")[2].rstrip(". ").lower()
-
-
-def _info(clip: soundfile.SoundFile, data: bytes, name: str) -> ClipInfo:
-    declared, present = _sound_bytes(data)
-    if present < declared < STREAMING_SIZE:
-        raise BadAudio(name, f"the {declared} bytes of sound of its header", f"only {present} (truncated)")
-    if clip.frames == 0:
-        raise BadAudio(name, "at least one sample", "0 samples")
-    if not MIN_RATE <= clip.samplerate <= MAX_RATE:
-        raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
-    return ClipInfo(clip.frames, clip.samplerate, clip.channels)
-
-
-def _sound_bytes(data: bytes) -> tuple[int, int]:
-    """Bytes of sound that the header declares and bytes that are there; `(0, 0)` where the format does not
-    say.
-    """
-    magic = data[:4]
-    if magic in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-        return _chunk_bytes(data, ">" if magic in (b"RIFX", b"FORM") else "<")
-    if magic == b".snd" and len(data) >= 12:  # AU: offset and size of the sound
-        offset, declared = struct.unpack(">II", data[4:12])
-        return declared, len(data) - offset
-    if magic == b"riff" and len(data) >= 24:  # Sony Wave64: size of the whole file
-        return struct.unpack("<Q", data[16:24])[0], len(data)
-    return 0, 0
-
-
-def _chunk_bytes(data: bytes, order: str) -> tuple[int, int]:
-    position, long_size = 12, 0
-    while position + 8 <= len(data):
-        identifier, size = struct.unpack(f"{order}4sI", data[position : position + 8])
-        position += 8
-        if identifier in (b"data", b"SSND"):
-            return long_size or size, len(data) - position
-        if identifier == b"ds64" and position + 16 <= len(data):  # RF64 keeps the 64-bit size of `data` here
-            long_size = struct.unpack("<Q", data[position + 8 : position + 16])[0]
-        position += size + size % 2
-    return 0, 0

@@ -1,14 +1,19 @@
 """One door for sound: what goes in as a file comes out as mono float32, or as a sentence."""
 
+import contextlib
 import io
+import os
 import pickle
+import socket
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from hf_vivae.audio import BadAudio, inspect, load, resample
+from hf_vivae import audio
+from hf_vivae.audio import BadAudio, inspect, load, open_sound, resample
 
 RATE = 44100
 TONE = (0.5 * np.sin(2 * np.pi * 441 * np.arange(RATE) / RATE)).astype(np.float32)
@@ -81,13 +86,96 @@ def test_a_cut_mp3_is_told_in_samples():
     assert "expected the 44100 samples of its header, found only" in sentence(data[: len(data) // 2])
 
 
-def test_an_mp3_of_unknown_length_is_read():
+OGGS = [("OGG", "VORBIS"), ("OGG", "OPUS")]
+
+
+@pytest.mark.parametrize("read", [load, inspect])
+@pytest.mark.parametrize(("format", "subtype"), OGGS)
+def test_an_ogg_without_its_last_page_is_refused(format, subtype, read):
+    """The decoder takes the length from whichever page is the last one."""
+    data = encode(np.tile(TONE, 8), 48000, format, subtype)
+    last = data.rindex(b"OggS")
+    assert last > len(data) // 2
+    for end in (len(data) // 2, last, last + 20, len(data) - 1):
+        assert "expected the last page of one stream, found none within" in sentence(data[:end], read)
+    np.testing.assert_array_equal(load(data + bytes(1000))[0], load(data)[0])
+
+
+@pytest.mark.parametrize(("format", "subtype"), OGGS)
+def test_a_second_stream_in_an_ogg_is_not_dropped_in_silence(format, subtype):
+    data = encode(rate=48000, format=format, subtype=subtype)
+    assert "the last page of one stream, found several streams one after another" in sentence(data + data)
+
+
+def set_samples(data: bytes, samples: int, start: int = 0) -> bytes:
+    """A FLAC whose header announces another number of samples."""
+    field = slice(start + 18, start + 26)
+    value = int.from_bytes(data[field], "big") >> 36 << 36 | samples
+    return data[: start + 18] + value.to_bytes(8, "big") + data[start + 26 :]
+
+
+@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\1\2" + bytes(130)])
+def test_a_flac_of_unknown_length_is_read(tag):
+    """Programs that write to a pipe announce no samples."""
+    whole = encode(format="FLAC", subtype="PCM_16")
+    data = set_samples(tag + whole, 0, len(tag))
+    np.testing.assert_array_equal(load(data)[0], load(whole)[0])
+    assert inspect(data) == inspect(whole)
+    assert sentence(whole[:4] + b"\x80" + whole[5:42]).startswith("a.wav: expected ")  # the header alone
+
+
+def test_a_flac_with_another_number_of_samples_than_announced_is_refused():
+    data = encode(format="FLAC", subtype="PCM_16")
+    assert "the 1000 samples of its header, found more than these" in sentence(set_samples(data, 1000))
+    assert "the 44101 samples of its header, found only 44100 samples" in sentence(set_samples(data, RATE + 1))
+    np.testing.assert_array_equal(load(data + b"TAG" + bytes(125))[0], load(data)[0])
+
+
+def encode_mp3(samples: np.ndarray, mode: str, announce: bool = True) -> bytes:
     file = io.BytesIO()
-    noise = 0.3 * np.random.default_rng(0).standard_normal(90000)
-    soundfile.write(file, noise, RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
+    soundfile.write(file, samples, RATE, format="MP3", bitrate_mode=mode, compression_level=0.3)
     data = file.getvalue()
-    without_header = data[data.index(data[:2], data.index(b"Info")) :]
-    assert len(load(without_header)[0]) < inspect(without_header).samples
+    tag = b"Info" if mode == "CONSTANT" else b"Xing"
+    return data if announce else data[data.index(data[:2], data.index(tag)) :]
+
+
+LOUD_FIRST = 0.3 * np.random.default_rng(0).standard_normal(4 * RATE) * np.repeat([1, 0], 2 * RATE)
+
+
+@pytest.mark.parametrize(
+    ("samples", "mode"), [(LOUD_FIRST, "CONSTANT"), (LOUD_FIRST[::-1], "CONSTANT"), (LOUD_FIRST[::-1], "VARIABLE")]
+)
+def test_an_mp3_that_does_not_announce_its_length_is_read_to_its_end(samples, mode):
+    """The decoder estimates it by the first bit rate, up to four times too high."""
+    data = encode_mp3(samples, mode, announce=False)
+    decoded = load(data)[0]
+    assert len(samples) <= len(decoded) < len(samples) + 3 * 1152
+    assert inspect(data).samples == len(decoded)
+
+
+def test_an_mp3_whose_length_is_estimated_too_low_is_refused():
+    noise = 0.2 * np.random.default_rng(0).standard_normal((4 * RATE, 2))
+    assert len(load(encode_mp3(noise, "VARIABLE"))[0]) == 4 * RATE
+    cut = encode_mp3(noise, "VARIABLE", announce=False)
+    assert sentence(cut).endswith("found none; let ffmpeg write the file again.")
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_a_second_mp3_in_the_same_file_is_not_dropped_in_silence(mode):
+    data = encode_mp3(LOUD_FIRST, mode)
+    assert "the 176400 samples of its header, found more than these" in sentence(data + data)
+    for tag in (b"TAG" + bytes(125), b"APETAGEX" + bytes(9000)):
+        assert len(load(data + tag)[0]) == len(LOUD_FIRST)
+
+
+@pytest.mark.parametrize(("format", "subtype", "tolerance"), FORMATS)
+def test_pieces_are_the_whole(format, subtype, tolerance):
+    """After each read the library would seek, after which an MP3 has a gap."""
+    data = encode(np.stack([TONE, TONE[::-1]], axis=1), format=format, subtype=subtype)
+    with open_sound(data) as sound:
+        pieces = [sound.read(9999) for _ in range(6)]
+    assert [len(piece) for piece in pieces] == [9999, 9999, 9999, 9999, 4104, 0]
+    np.testing.assert_array_equal(np.concatenate(pieces), load(data)[0])
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF])
@@ -125,6 +213,52 @@ def test_what_is_no_sound_is_named(read, tmp_path):
     assert sentence(unreadable, read) == (
         f"a.wav: expected a readable audio file, found an unreadable one (Is a directory); {REMEDY}"
     )
+
+
+@pytest.mark.parametrize("read", [load, inspect])
+def test_pipes_sockets_and_devices_are_refused_unopened(read, tmp_path, monkeypatch):
+    """A pipe would be waited for, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "device.wav").symlink_to("/dev/null")
+    monkeypatch.chdir(tmp_path)  # paths of sockets must be short
+    monkeypatch.setattr(Path, "open", lambda *_, **__: pytest.fail("opened"))
+    with socket.socket(socket.AF_UNIX) as open_socket:
+        open_socket.bind("socket.wav")
+        for kind in ("pipe", "device", "socket"):
+            found = f"a.wav: expected an audio file, found a pipe, socket or device; {REMEDY}"
+            assert sentence(f"{kind}.wav", read) == found
+
+
+def test_the_bytes_decide_the_format_not_the_name(tmp_path):
+    (tmp_path / "a.raw").write_bytes(encode())
+    np.testing.assert_array_equal(load(tmp_path / "a.raw")[0], load(encode())[0])
+    (tmp_path / "b.raw").write_bytes(bytes(1000))
+    assert "no readable audio" in sentence(tmp_path / "b.raw")
+
+
+@pytest.mark.parametrize("samples", [0, 300])
+@pytest.mark.parametrize(("format", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16")])
+def test_clips_that_would_fill_the_memory_are_refused(format, subtype, samples, monkeypatch):
+    """Seconds alone are no limit: a minute can have 8 channels at 655,350 Hz."""
+    data = encode(np.zeros((300, 8)), 1000, format, subtype)
+    if format == "FLAC":
+        data = set_samples(data, samples)
+    monkeypatch.setattr(audio, "MAX_DECODED", 4 * 8 * 300)
+    assert len(load(data)[0]) == 300
+    monkeypatch.setattr(audio, "MAX_DECODED", 4 * 8 * 300 - 1)
+    assert "expected a clip of at most 0 s at 8 x 1000 Hz, found" in sentence(data)
+
+
+def test_an_error_of_the_disk_is_no_truncated_file(monkeypatch):
+    class Failing(io.BytesIO):
+        def readinto(self, buffer):
+            if self.tell() > 1000:
+                raise OSError(5, "Input/output error")
+            return super().readinto(buffer)
+
+    monkeypatch.setattr(audio, "_open_file", lambda source, name: (Failing(source), name))
+    found = f"a.wav: expected a readable audio file, found an unreadable one (Input/output error); {REMEDY}"
+    assert sentence(encode()) == found
 
 
 @pytest.mark.parametrize("rate", [8, 999, 768_001])
@@ -199,7 +333,7 @@ def test_resampling_to_its_own_rate_changes_nothing():
     assert resample(TONE, 16000, 16000) is TONE
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # soundfile's callbacks cannot raise
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # tracebacks from callbacks of C
 @pytest.mark.parametrize("format", sorted({format for format, *_ in FORMATS}))
 def test_damage_gives_sound_or_a_sentence(format):
     rng = np.random.default_rng(0)
@@ -219,7 +353,62 @@ def test_damage_gives_sound_or_a_sentence(format):
 def test_a_header_that_announces_terabytes_is_refused():
     data = bytearray(encode(format="FLAC", subtype="PCM_16"))
     data[21:26] = bytes([data[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])
-    assert sentence(bytes(data)).startswith("a.wav: expected sound that decodes to its end, found damaged sound (")
+    assert sentence(bytes(data)).startswith("a.wav: expected a clip of at most 1521 s at 1 x 44100 Hz, found one of ")
+
+
+def damaged_mp3() -> bytes:
+    """An MP3 for whose damage libsndfile's decoder prints lines."""
+    data = bytearray(encode(format="MP3"))
+    data[2000:2100] = bytes(100)
+    data[5000:6000] = b"x" * 1000
+    return bytes(data)
+
+
+def test_messages_of_the_mp3_decoder_do_not_reach_the_terminal(capfd):
+    data = damaged_mp3()
+    with contextlib.suppress(soundfile.SoundFileError):
+        soundfile.read(io.BytesIO(data))
+    assert "Note: " in capfd.readouterr().err, "the test would pass whatever is done"
+    with contextlib.suppress(BadAudio):
+        load(data)
+    with contextlib.suppress(BadAudio):
+        inspect(data[:3000] + data[3100:])
+    assert capfd.readouterr().err == ""
+    with contextlib.suppress(soundfile.SoundFileError):
+        soundfile.read(io.BytesIO(data))
+    assert "Note: " in capfd.readouterr().err, "only while a clip is read here"
+
+
+def test_other_messages_reach_the_terminal_while_an_mp3_is_decoded(capfd):
+    with audio.QUIET.messages_off():
+        os.write(2, b"a warning of another thread")
+    assert capfd.readouterr().err == "a warning of another thread"
+
+
+def test_messages_return_with_the_last_of_several_threads(capfd):
+    def decode() -> str:
+        with contextlib.suppress(soundfile.SoundFileError):
+            soundfile.read(io.BytesIO(damaged_mp3()))
+        return capfd.readouterr().err
+
+    with contextlib.ExitStack() as first:
+        with contextlib.ExitStack() as second:
+            first.enter_context(audio.QUIET.messages_off())
+            second.enter_context(audio.QUIET.messages_off())
+        assert decode() == ""
+    assert decode()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_made_during_decoding_has_its_messages(capfd):
+    with audio.QUIET.messages_off():
+        pid = os.fork()
+        if not pid:
+            with contextlib.suppress(soundfile.SoundFileError):
+                soundfile.read(io.BytesIO(damaged_mp3()))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert "Note: " in capfd.readouterr().err
 
 
 def test_errors_cross_processes():

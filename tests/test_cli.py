@@ -159,7 +159,7 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
         (["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output with a suffix of .csv"),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--hop", "3"],
-            "expected --hop of more than 0 and at most",
+            "expected --hop of at least 0.01 and at most",
         ),
         (["timeline", "CHECKPOINT", "CLIPS/none.wav"], "found no file at"),
         (["explain", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output as x.png or x.npz"),

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+import os
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -50,6 +53,34 @@ def test_blocks_are_the_whole_recording_without_seams(rate, target, seconds, tmp
     blocks = list(write(tmp_path / "x.wav", samples, rate).blocks(target))
     assert max(map(len, blocks)) <= 2 * target
     np.testing.assert_allclose(np.concatenate(blocks), audio.resample(samples, rate, target), atol=1e-6)
+
+
+def test_blocks_of_an_mp3_have_no_gaps(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "BLOCK_SECONDS", 2)
+    seconds = np.arange(7 * RATE) / RATE
+    recording = write(tmp_path / "x.mp3", 0.3 * np.sin(2 * np.pi * (50 + 400 * seconds) * seconds))
+    np.testing.assert_array_equal(np.concatenate(list(recording.blocks(RATE))), audio.load(recording.path)[0])
+
+
+@pytest.mark.parametrize("suffix", ["wav", "rf64", "w64", "aiff", "au", "caf", "flac", "ogg", "mp3"])
+def test_a_truncated_recording_is_refused(suffix, tmp_path, monkeypatch):
+    """The part that is left would be a timeline of the whole, or of a shorter recording."""
+    monkeypatch.setattr(recordings, "BLOCK_SECONDS", 1)
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, noise(4), RATE)
+    assert len(list(Recording.open(path).blocks(RATE))) == 4
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    with pytest.raises(audio.BadAudio, match=rf"^x\.{suffix}: expected "):
+        list(Recording.open(path).blocks(RATE))
+
+
+def test_a_flac_that_does_not_announce_its_length_is_measured(tmp_path):
+    recording = write(tmp_path / "x.flac", noise(3.5))
+    data = bytearray(recording.path.read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    recording.path.write_bytes(data)
+    assert Recording.open(recording.path) == recording
+    assert sum(map(len, recording.blocks(16000))) == 56000
 
 
 def test_each_step_is_the_mean_of_the_clips_that_it_lies_in(scorer, checkpoint, tmp_path, monkeypatch):
@@ -132,7 +163,9 @@ def test_all_formats_say_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("window", "hop", "gate", "sentence"),
     [
-        (1.0, 0.0, 40.0, "--hop of more than 0"),
+        (1.0, 0.0, 40.0, "--hop of at least 0.01 and"),
+        (1.0, 1e-7, 40.0, "found 1e-07"),
+        (1.0, math.nan, 40.0, "found nan"),
         (1.0, 1.5, 40.0, "at most --window 1 s, found 1.5"),
         (1.0, 0.5, 0.0, "--gate_db"),
     ],
@@ -142,19 +175,36 @@ def test_impossible_windows_are_refused(window, hop, gate, sentence):
         Windows(window, hop, gate)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"text", b"RIFF"])
-def test_what_is_no_recording_is_named(content, tmp_path):
-    if content is not None:
-        (tmp_path / "x.wav").write_bytes(content)
-    cure = "check the path" if content is None else r"where it is a film .*: ffmpeg -i x\.wav sound\.wav"
-    with pytest.raises(audio.BadAudio, match=rf"x\.wav: expected WAV, FLAC.*; {cure}\.$"):
-        Recording.open(tmp_path / "x.wav")
+def test_windows_that_are_too_short_for_the_model_are_refused(scorer, tmp_path):
+    with pytest.raises(ValueError, match=r"expected .*25 ms"):
+        make_timeline(scorer, write(tmp_path / "x.wav", noise(0.5)), Windows(0.02, 0.02))
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.raw"])
+@pytest.mark.parametrize("content", [b"text", b"RIFF", bytes(5000)])
+def test_what_is_no_recording_is_named(content, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    sentence = rf"^{name}: expected WAV, FLAC.*; where it is a film .*: ffmpeg -i {name} sound\.wav\.$"
+    with pytest.raises(audio.BadAudio, match=sentence):
+        Recording.open(tmp_path / name)
+
+
+def test_a_recording_that_is_absent_empty_or_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "x.wav")
+    for sentence in (
+        "expected an audio file, found a pipe, socket or device; check the path.",
+        f"expected an audio file, found no file at {tmp_path / 'x.wav'}; check the path.",
+        "expected sound, found an empty file (0 bytes); replace the file.",
+    ):
+        with pytest.raises(audio.BadAudio, match=re.escape(f"x.wav: {sentence}")):
+            Recording.open(tmp_path / "x.wav")
+        (tmp_path / "x.wav").unlink() if "pipe" in sentence else (tmp_path / "x.wav").touch()
 
 
 def test_nan_in_a_recording_is_named_with_its_place(tmp_path):
     samples = noise(2)
     samples[RATE] = np.nan
-    with pytest.raises(audio.BadAudio, match=r"NaN or infinite samples before second 2; replace the file\.$"):
+    with pytest.raises(audio.BadAudio, match=r"NaN or infinite samples from second 1\.00 on; replace the file\.$"):
         list(write(tmp_path / "x.wav", samples).blocks(RATE))
 
 

@@ -111,7 +111,11 @@ def build_dataset(
 
 
 def walk_files(root: Path) -> Iterator[Path]:
-    """Files under a folder in sorted order, links followed once; leaves out hidden ones and `__MACOSX`."""
+    """Files under a folder in sorted order, links followed once; leaves out hidden ones and `__MACOSX`.
+
+    Pipes, sockets and devices are no files: reading one may never end. A link to nothing is kept for whoever reads it
+    to name.
+    """
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
@@ -119,7 +123,8 @@ def walk_files(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not is_clutter(name))
-        yield from (Path(folder, name) for name in sorted(names) if not is_clutter(name))
+        files = (os.path.join(folder, name) for name in sorted(names) if not is_clutter(name))
+        yield from (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
 
 
 def is_clutter(name: str) -> bool:

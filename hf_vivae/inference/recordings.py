@@ -1,16 +1,15 @@
 """Long recordings, read a minute at a time: resampled without seams, in memory that does not grow with them."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from ..audio import MAX_RATE, MIN_RATE, BadAudio, resample
+from ..audio import A_FILE, A_FORMAT, CURE, BadAudio, inspect, open_sound, resample
 
 BLOCK_SECONDS = 60  # a whole number, so that blocks begin at whole samples of both rates
-REPLACE = "replace the file"
 CONTEXT_SECONDS = 1  # of sound on both sides of a block, which the resampling filter reaches into
 
 
@@ -30,56 +29,51 @@ class Recording:
 
     @classmethod
     def open(cls, path: Path) -> "Recording":
-        """What the header of a file says.
+        """Read the header of a file; it is decoded only where that does not say the length.
 
         Raises:
-            BadAudio: for files that are absent, no audio, without samples or with an absurd rate.
+            BadAudio: as `audio.inspect`.
         """
-        try:
-            info = soundfile.info(path)
-        except soundfile.SoundFileError as error:
-            expected = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
-            if not path.is_file():
-                raise BadAudio(path.name, expected, f"no file at {path}", "check the path") from error
-            found = f"no readable audio ({error.error_string.rstrip('.').lower()})"
-            cure = f"where it is a film or of another format: ffmpeg -i {path.name} sound.wav"
-            raise BadAudio(path.name, expected, found, cure) from error
-        if not info.frames:
-            raise BadAudio(path.name, "at least one sample", "0 samples", REPLACE)
-        if not MIN_RATE <= info.samplerate <= MAX_RATE:
-            raise BadAudio(
-                path.name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{info.samplerate} Hz", REPLACE
-            )
-        return cls(path, info.frames / info.samplerate, info.samplerate)
+        with _cures(path):
+            info = inspect(path)
+        return cls(path, info.duration, info.sampling_rate)
 
     def blocks(self, rate: int) -> Iterator[np.ndarray]:
         """The whole recording at a rate in Hz, mono float32 `(samples,)`, `BLOCK_SECONDS` at a time.
 
         Raises:
-            BadAudio: for sound that does not decode to its end, and for NaN or infinite samples.
+            BadAudio: for sound that does not decode to its end, is shorter or longer than its header says, or holds
+                NaN or infinite samples; blocks before the damage have come by then.
         """
         size, context = BLOCK_SECONDS * self.sampling_rate, CONTEXT_SECONDS * self.sampling_rate
-        buffer, before = np.zeros(0, np.float32), 0  # its first samples come before the block
-        with soundfile.SoundFile(self.path) as file:
+        buffer, before, read = np.zeros(0, np.float32), 0, 0  # the buffer's first samples come before the block
+        with _cures(self.path), open_sound(self.path) as sound:
             while True:
-                buffer = np.concatenate((buffer, self._read(file, before + size + context - len(buffer))))
+                samples = sound.read(before + size + context - len(buffer))
+                finite = np.isfinite(samples)
+                if not finite.all():
+                    at = (read + finite.argmin()) / self.sampling_rate
+                    found = f"NaN or infinite samples from second {at:.2f} on"
+                    raise BadAudio(self.path.name, "finite samples", found)
+                buffer, read = np.concatenate((buffer, samples)), read + len(samples)
                 block = min(size, len(buffer) - before)
                 if block <= 0:
                     return
-                heard = resample(buffer, self.sampling_rate, rate)
+                resampled = resample(buffer, self.sampling_rate, rate)
                 first = rate * CONTEXT_SECONDS if before else 0
-                yield heard[first : first + rate * BLOCK_SECONDS] if block == size else heard[first:]
+                yield resampled[first : first + rate * BLOCK_SECONDS] if block == size else resampled[first:]
                 buffer, before = buffer[before + block - context if block == size else len(buffer) :], context
 
-    def _read(self, file: soundfile.SoundFile, samples: int) -> np.ndarray:
-        try:
-            channels = file.read(samples, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            raise BadAudio(
-                self.path.name, "sound that decodes to its end", f"damaged sound ({error})", REPLACE
-            ) from error
-        if not np.isfinite(channels).all():
-            at = file.tell() / self.sampling_rate
-            found = f"NaN or infinite samples before second {at:.0f}"
-            raise BadAudio(self.path.name, "finite samples", found, REPLACE)
-        return channels.mean(axis=1)
+
+@contextmanager
+def _cures(path: Path) -> Iterator[None]:
+    """Give errors the cure of a recording, which nobody leaves out of a corpus."""
+    try:
+        yield
+    except BadAudio as error:
+        cures = {
+            A_FILE: "check the path",
+            A_FORMAT: f"where it is a film or of another format: ffmpeg -i {path.name} sound.wav",
+        }
+        cure = cures.get(error.expected, "replace the file") if error.cure == CURE else error.cure
+        raise BadAudio(error.name, error.expected, error.found, cure) from error

@@ -11,6 +11,7 @@ from ..validation import UserError
 from .recordings import Recording
 from .scorer import Scorer
 
+SMALLEST_HOP = 0.01  # seconds from one frame of the models' features to the next
 QUIETEST_DB = -90.0  # below full scale: what is under it is silence in any recording
 
 
@@ -26,7 +27,7 @@ class Windows:
             speech models pass over screams and laughs.
 
     Raises:
-        ValueError: for lengths that are not positive, a hop beyond the window, or a gate that is not positive.
+        ValueError: for a hop beyond the window or under 0.01 s, or a gate that is not positive.
     """
 
     seconds: float = 1.0
@@ -34,10 +35,10 @@ class Windows:
     gate_db: float = 40.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.hop <= self.seconds:
+        if not SMALLEST_HOP <= self.hop <= self.seconds:
             raise UserError(
-                f"expected --hop of more than 0 and at most --window {self.seconds:g} s, found {self.hop:g}; 0.25 is "
-                "usual."
+                f"expected --hop of at least {SMALLEST_HOP:g} and at most --window {self.seconds:g} s, found "
+                f"{self.hop:g}; 0.25 is usual."
             )
         if self.gate_db <= 0:
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
@@ -79,7 +80,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
 
     Raises:
         BadAudio: for sound that does not decode.
-        ValueError: for a recording that is silence throughout.
+        ValueError: for a recording that is silence throughout, and where the model can score no window.
     """
     rate = scorer.sampling_rate
     levels = np.concatenate(list(_levels(recording, rate, windows.hop)))
@@ -108,14 +109,23 @@ def _levels(recording: Recording, rate: int, hop: float) -> Iterator[np.ndarray]
 def _score(
     scorer: Scorer, recording: Recording, windows: Windows, loud: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Steps at which windows start, and their probabilities `(labels,)`; windows of silence are passed over."""
+    """Steps at which windows start, and their probabilities `(labels,)`; windows of silence are passed over.
+
+    So are the last ones where they are too short for the model. Where all are, the reason is raised.
+    """
     length = math.ceil(windows.seconds / windows.hop)
+    refusal, scored = None, False
     for pieces in _pieces(recording, scorer.sampling_rate, windows.hop, windows.seconds):
         heard = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
         clips = [{"array": samples, "sampling_rate": scorer.sampling_rate} for _, samples in heard]
         for (step, _), scores in zip(heard, scorer.score(clips), strict=True):
-            if isinstance(scores, np.ndarray):
-                yield step, scores
+            if isinstance(scores, ValueError):
+                refusal = scores
+                continue
+            scored = True
+            yield step, scores
+    if refusal and not scored:
+        raise refusal
 
 
 def _pieces(recording: Recording, rate: int, hop: float, seconds: float) -> Iterator[list[tuple[int, np.ndarray]]]:

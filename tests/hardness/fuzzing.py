@@ -1,15 +1,16 @@
-"""Damages sound files by a numbered generator each and reads them; `fuzzing.py AUDIO COUNT [FIRST]`.
+"""Damages sound files by a numbered generator each and reads them; `fuzzing.py PACKAGE COUNT [FIRST]`.
 
-`audio.py` is loaded alone, since torch would take more address space than it is limited to. The number of the file
-under way is printed first: `fuzzing.py AUDIO 1 NUMBER` repeats one.
+`audio.py` is loaded without the rest of its package, since torch would take more address space than it is limited to.
+The number of the file under way is printed first: `fuzzing.py PACKAGE 1 NUMBER` repeats one.
 """
 
-import importlib.util
+import importlib
 import io
 import re
 import resource
 import struct
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,10 @@ def damage(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
-def main(audio_file: str, count: str, first: str = "0") -> None:
-    spec = importlib.util.spec_from_file_location("audio", Path(audio_file))
-    audio = sys.modules["audio"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(audio)
-    # libsndfile calls back for each read, and what is raised there cannot reach anybody
-    sys.unraisablehook = lambda _: None
+def main(package: str, count: str, first: str = "0") -> None:
+    sys.modules["hf_vivae"] = types.ModuleType("hf_vivae")
+    sys.modules["hf_vivae"].__path__ = [package]
+    audio = importlib.import_module("hf_vivae.audio")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + GIGABYTE, used + GIGABYTE))
     seeds, decoded, refused = make_seeds(), 0, 0
@@ -106,6 +105,9 @@ def main(audio_file: str, count: str, first: str = "0") -> None:
             assert samples.dtype == np.float32
             assert np.isfinite(samples).all()
             assert audio.MIN_RATE <= rate <= audio.MAX_RATE
+            with audio.open_sound(data) as sound:
+                pieces = list(iter(lambda: tuple(sound.read(1000)), ()))
+            assert sum(pieces, ()) == tuple(samples), "in pieces as in one"
             decoded += 1
     assert decoded + refused == int(count), "each refusal names the clip"
     # of this program alone: `ru_maxrss` would begin with what its parent had
