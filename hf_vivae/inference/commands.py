@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ..text import printable
 from ..validation import UserError
 from .clips import Shard
-from .limits import LARGEST_FILE
+from .limits import read_whole
 from .outputs import WRITERS, errors_file
 from .predict import Outcome, Share, predict, score_clips
 from .scorer import Scorer
@@ -40,7 +40,7 @@ def run_predict(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
 
-    sent = sys.stdin.buffer.read(LARGEST_FILE + 1) if STANDARD_INPUT in inputs else b""
+    sent = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
     streamed = StreamedDataset(dataset, split) if dataset else None
 
     def shards() -> Iterable[Shard]:

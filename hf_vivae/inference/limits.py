@@ -1,31 +1,41 @@
-"""Limits on what is decoded as a clip, by what a file and its header say."""
+"""Limits on what is decoded as a clip, by what its header says."""
 
-import io
-import os
-import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import soundfile
-
+from ..audio import BadAudio, open_sound
 from ..validation import UserError
 
 LONGEST_CLIP = 60.0  # seconds; what lasts longer is a recording
-MOST_SAMPLES = 2**25  # of all channels together: 128 MiB as they are decoded, a minute of 8 channels at 48 kHz
-LARGEST_FILE = 2**28  # bytes: as many samples as double precision takes, uncompressed
-UNKNOWN = 2**63 - 1  # frames of a stream whose header leaves them out
-RECORDING = "use hf-vivae timeline, which takes recordings of any length"
+LARGEST_FILE = 2**28  # bytes of what is read whole: standard input, and files of the Hub and of archives
 
 
-def check_size(sound: Any) -> None:
-    """Refuse what is too much for a clip before it is read and decoded, which several threads do at once.
+def read_whole(stream: BinaryIO, name: str) -> bytes:
+    """All bytes of a stream, whose end nobody knows.
+
+    Args:
+        stream: as it was opened.
+        name: in errors.
+
+    Raises:
+        UserError: for more than `LARGEST_FILE`.
+    """
+    content = stream.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise UserError(
+            f"{name}: expected a clip of up to {LARGEST_FILE // 2**20} MiB, found more; save it as a file."
+        )
+    return content
+
+
+def check_length(sound: Any) -> None:
+    """Refuse a recording before hours of sound are decoded into memory.
 
     Args:
         sound: in any form that the pipeline of `load_classifier` takes; arrays are in memory already and pass.
 
     Raises:
-        ValueError: for pipes and devices, and for what exceeds `LONGEST_CLIP`, `MOST_SAMPLES` or `LARGEST_FILE`. What
-            is no sound passes: whoever decodes it says so.
+        UserError: for what lasts longer than `LONGEST_CLIP`. What cannot be read passes: whoever decodes it says so.
     """
     if isinstance(sound, dict) and "audio" in sound:
         sound = sound["audio"]
@@ -33,40 +43,15 @@ def check_size(sound: Any) -> None:
         if any(sound.get(name) is not None for name in ("array", "raw")):
             return
         sound = sound.get("path") if sound.get("bytes") is None else sound["bytes"]
-    if isinstance(sound, bytes):
-        _check_header(io.BytesIO(sound), len(sound), "<bytes>")
-    elif isinstance(sound, (str, Path)):
-        _check_file(Path(sound))
-
-
-def _check_file(path: Path) -> None:
-    try:
-        kind = os.stat(path).st_mode
-        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-            raise UserError(
-                f"{path.name}: expected a file, found a pipe, a socket or a device; copy its sound into a file, or "
-                "send that to standard input."
-            )
-        with open(path, "rb") as file:
-            # by its number: by its name, soundfile takes x.raw for samples without a header
-            _check_header(file.fileno(), os.fstat(file.fileno()).st_size, path.name)
-    except OSError:
+    if not isinstance(sound, (str, Path, bytes)):
         return
-
-
-def _check_header(source: io.BytesIO | int, size: int, name: str) -> None:
     try:
-        with soundfile.SoundFile(source, closefd=False) as file:
-            frames, samples, seconds = file.frames, file.frames * file.channels, file.frames / file.samplerate
-    except soundfile.SoundFileError:
-        frames = samples = seconds = 0
-    if frames != UNKNOWN and seconds > LONGEST_CLIP:
-        raise UserError(f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {seconds:.0f} s; {RECORDING}.")
-    if frames != UNKNOWN and samples > MOST_SAMPLES:
+        with open_sound(sound) as opened:
+            name, seconds = opened.name, (opened.announced or 0) / opened.sampling_rate
+    except BadAudio:
+        return
+    if seconds > LONGEST_CLIP:
         raise UserError(
-            f"{name}: expected a clip of up to {MOST_SAMPLES} samples in all channels, found {samples}; resample it."
-        )
-    if size > LARGEST_FILE:
-        raise UserError(
-            f"{name}: expected a clip of up to {LARGEST_FILE // 2**20} MiB, found {size // 2**20} MiB; {RECORDING}."
+            f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {seconds:.0f} s; use hf-vivae timeline, "
+            "which takes recordings of any length."
         )

@@ -9,7 +9,7 @@ from typing import Any
 import fsspec
 
 from ..validation import UserError
-from .limits import LARGEST_FILE
+from .limits import read_whole
 
 ZIP = "zip://"  # as datasets writes the address of a file in an archive: zip://a/b.wav::/data/clips.zip
 
@@ -38,7 +38,7 @@ def read_reference(path: str, root: str) -> str | dict[str, Any]:
     if "://" not in root and not inner:
         return outer
     with fsspec.open(f"{inner}::{outer}" if inner else outer, "rb") as stream:
-        return {"bytes": stream.read(LARGEST_FILE + 1), "path": Path(path).name}
+        return {"bytes": read_whole(stream, Path(path).name), "path": Path(path).name}
 
 
 def relative_name(path: str, root: str) -> str:

@@ -29,7 +29,7 @@ from ..models.silence import SilenceTrimmingMixin
 from ..runs import CORPUS_FIELD, read_json
 from ..validation import UserError
 from .limits import LONGEST_CLIP as LONGEST_CLIP  # which the page takes from here
-from .limits import check_size
+from .limits import check_length
 
 CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
 BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and are shared more evenly
@@ -162,7 +162,7 @@ class Scorer:
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
             sound = sound() if callable(sound) else sound
-            check_size(sound)
+            check_length(sound)
             samples, name = self._pipeline.read(sound)
             clip = self._pipeline.cut(samples, name)
         except UserError as error:
