@@ -321,6 +321,7 @@ class TestChecksum:
         "anna:hunter2@127.0.0.1:{}/VIVAE.zip?key=hunter2",
         "http://anna:hunter2@[127.0.0.1:{}/VIVAE.zip?key=hunter2",
         "http://anna:hunter2@127.0.0.1:99{}/VIVAE.zip?key=hunter2",
+        "http://anna:hunter2/hunter2@127.0.0.1:{}/VIVAE.zip",
     ],
 )
 def test_passwords_and_signatures_are_in_no_message(serve, tmp_path, caplog, capsys, url):

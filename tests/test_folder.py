@@ -326,6 +326,15 @@ class TestMetadata:
             "in no row of the metadata file: laugh/link.wav",
         )
 
+    def test_rows_with_what_no_name_can_hold_are_named_like_others(self, tmp_path):
+        fill(tmp_path, {"a.wav": CLIP})
+        names = ["a\0.wav", "x/../\0", "a\udce9.wav", "x" * 300]
+        write(tmp_path / "metadata.jsonl", [{"file": name, "label": "\ud800"} for name in (*names, "a.wav")])
+        with pytest.raises(CorpusError) as error:
+            read_folder(tmp_path)
+        absent = ["a\0.wav", "\0", r"a\udce9.wav", "x" * 300]
+        assert error.value.problems == tuple(f"absent: {name}" for name in absent)
+
     @pytest.mark.parametrize(("written", "kept"), [("NFC", "NFD"), ("NFD", "NFC")])
     def test_rows_find_files_in_the_other_unicode_form(self, tmp_path, written, kept):
         names = ["x/\u00e9.wav", "b.wav"]

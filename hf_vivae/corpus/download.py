@@ -48,13 +48,15 @@ class NetworkError(OSError, UserError):
 
 def bare_address(url: str) -> str:
     """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
+    plain = re.split("[?#]", url)[0]
     try:
-        parts = urlsplit(url)
-    except ValueError:  # brackets that hold no address
-        return url.partition("?")[0].rpartition("@")[2]
-    if not parts.netloc:  # the scheme was left out, and a name stands for it
-        return urlunsplit(("", "", url.partition("?")[0].rpartition("@")[2], "", ""))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        parts = urlsplit(plain)
+        host, _ = parts.netloc, parts.port
+    except ValueError:  # no address, and what stands for the port may be a password
+        return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
+    if not host:  # the scheme was left out, and a name stands for it
+        return plain.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path, "", ""))
 
 
 class _Interrupted(Exception):
@@ -174,8 +176,8 @@ def _refuse_offline(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
-    except ValueError as error:  # brackets without an address in them, a port that is no number
-        raise NetworkError(url, f"no address ({error})") from error
+    except ValueError as error:
+        raise NetworkError(url, "no address: its host is in one bracket, or its port is no number") from error
     if parts.scheme not in ("http", "https") or not host:
         raise NetworkError(url, "no address that begins with http:// or https://")
     if constants.HF_HUB_OFFLINE:

@@ -62,10 +62,17 @@ class Listing:
         """A name as `paths` has it, however it is written."""
         parts = Path(name)
         if parts.is_absolute() or ".." in parts.parts:
-            parts = Path(os.path.relpath(os.path.realpath(self.root / name), self._homes[0]))
+            parts = Path(os.path.relpath(self._end_of(self.root / name), self._homes[0]))
         return normalize(parts.as_posix())
 
     def leads_out(self, path: Path) -> Path | None:
         """Where a path ends, if that is not below the root."""
-        real = Path(os.path.realpath(path))
+        real = self._end_of(path)
         return None if any(real.is_relative_to(home) for home in self._homes) else real
+
+    @staticmethod
+    def _end_of(path: Path) -> Path:
+        try:
+            return Path(os.path.realpath(path))
+        except ValueError:  # a zero byte, with which there is no file
+            return path.absolute()

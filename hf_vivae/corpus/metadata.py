@@ -153,7 +153,8 @@ def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
 
 
 def _text(row: dict[str, Any]) -> dict[str, str | None]:
-    texts = {key: str(value).strip() for key, value in row.items()}
+    # JSON may hold halves of characters, which no table takes
+    texts = {key: str(value).strip().encode("utf-8", "backslashreplace").decode() for key, value in row.items()}
     return {key: None if text in ABSENT else text for key, text in texts.items()}
 
 
