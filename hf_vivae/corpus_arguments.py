@@ -1,8 +1,8 @@
 """Which clips: the arguments that all scripts with a corpus share."""
 
 import logging
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from .corpus import load_corpus
@@ -37,10 +37,10 @@ class CorpusArguments:
 
     def __post_init__(self) -> None:
         if self.data_dir:
-            self.data_dir = str(Path(self.data_dir).resolve())  # the run may be repeated from elsewhere
+            self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
 
     def load(self) -> Corpus:
-        """The corpus; what is missing or left out of it goes to the log as one warning.
+        """The corpus; what is missing, left out or not as expected goes to the log as one warning.
 
         Raises:
             ValueError: for an unknown source, an option that it does not have, and whatever its reader raises.
@@ -58,5 +58,5 @@ class CorpusArguments:
         if corpus.problems:
             shown = "; ".join(corpus.problems[:5])
             more = f"; and {len(corpus.problems) - 5} more" if len(corpus.problems) > 5 else ""
-            logger.warning("%d files are left out or missing: %s%s", len(corpus.problems), shown, more)
+            logger.warning("%d files are left out, missing or unexpected: %s%s", len(corpus.problems), shown, more)
         return corpus

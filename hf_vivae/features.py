@@ -6,6 +6,7 @@ Caches are keyed by what the clips and the extractor are, so that a changed file
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from . import audio
-from .corpus.download import cache_folder
+from .corpus.download import cache_folder, make_folder
 from .corpus.schema import Corpus
 from .disk import CACHE_CURE, writing
 from .extractors import batch_features, extract_features, hears_own_length
@@ -26,6 +27,7 @@ from .models.probe import ProbeForAudioClassification
 from .validation import UserError
 from .version import __version__
 
+logger = logging.getLogger(__name__)
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
 
 
@@ -180,6 +182,9 @@ def cached_map(
 ) -> datasets.Dataset:
     """What a function makes of each clip, in the rows' order; computed once and kept.
 
+    A kept file that is damaged is computed again, and takes the place of the old one in one step: other processes that
+    read or write it at the same time have a whole one.
+
     Args:
         dataset: a corpus.
         function: of a batch of rows, to a list of arrays for each new column.
@@ -192,20 +197,36 @@ def cached_map(
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
-    features = None if file.exists() else _features_of(function(dataset[:1]), own_length)
+    kept = _is_whole(file, len(dataset))
+    features = None if kept else _features_of(function(dataset[:1]), own_length)
+    make_folder(file.parent)
     with writing(file.parent, CACHE_CURE):
-        file.parent.mkdir(parents=True, exist_ok=True)
         return dataset.map(
             function,
             batched=True,
             batch_size=BATCH,
             remove_columns=dataset.column_names,
             features=features,
-            load_from_cache_file=True,
+            load_from_cache_file=kept,
             cache_file_name=str(file),
             new_fingerprint=digest,
             desc=desc,
         )
+
+
+def _is_whole(file: Path, rows: int) -> bool:
+    """Whether a file of the cache is there, with so many rows; one that is damaged goes to the log."""
+    if not file.exists():
+        return False
+    try:
+        # a file that was cut between two batches is a smaller one to Arrow, and no error
+        present = len(datasets.Dataset.from_file(str(file)))
+        damage = "" if present == rows else f"{present} of {rows} rows"
+    except Exception as error:  # of Arrow for a cut file, and of JSON, keys or types where bytes of its schema differ
+        damage = str(error) or type(error).__name__
+    if damage:
+        logger.warning("%s is damaged (%s): it is computed again.", file, damage)
+    return not damage
 
 
 def _features_of(batch: dict, own_length: bool) -> datasets.Features:

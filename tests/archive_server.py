@@ -23,7 +23,8 @@ class Server(ThreadingHTTPServer):
     """Answers each request by the next of `script`, and goes on with its last entry.
 
     An entry is a status, or "ok", or "cut" (half of what was asked for, then nothing), or "elsewhere" (not the bytes
-    that were asked for). `requests` keeps the Range of each request.
+    that were asked for). `requests` keeps the Range of each request. `record` is what Zenodo says of its record 1, as
+    JSON or a status; `url_of_record` is the address of its file.
     """
 
     daemon_threads = True
@@ -33,10 +34,15 @@ class Server(ThreadingHTTPServer):
         self.script, self.body, self.ranges, self.requests = script, body, ranges, []
         self.declared: int | None = None
         self.delay = 0.0
+        self.record: bytes | int = 404
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/VIVAE.zip"
+
+    @property
+    def url_of_record(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/api/records/1/files/VIVAE.zip/content"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -44,6 +50,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
+        if self.path == "/api/records/1":
+            known = isinstance(server.record, bytes)
+            return self.answer(*((200, server.record) if known else (server.record, b"no")))
         step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         wanted = self.headers.get("Range")
         server.requests.append(wanted)

@@ -85,6 +85,15 @@ def whole_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def short_vivae(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published lengths of VIVAE's clips are those of `whole_vivae` during a test."""
+    from hf_vivae.corpus import manifest
+
+    for name in ("SHORTEST", "MEDIAN", "MEAN", "LONGEST"):
+        monkeypatch.setattr(manifest, name, 2205)
+
+
+@pytest.fixture
 def broken_vivae(whole_vivae: Path, tmp_path: Path) -> Path:
     """All 1085 names that a test may spoil: the same files by hard links."""
     shutil.copytree(whole_vivae, tmp_path / "VIVAE", copy_function=lambda a, b: Path(b).hardlink_to(a))

@@ -1,14 +1,14 @@
 """Corpora and the dataset repositories that are written from them, for tests of both."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from hf_vivae.corpus import Corpus, read_folder, read_vivae, task_labels
+from hf_vivae.corpus import Corpus, read_folder, task_labels
+from hf_vivae.corpus.schema import Problems, build_dataset
 from hf_vivae.corpus.synthetic import synthesize_clip
-from hf_vivae.corpus.vivae import read_manifest
+from hf_vivae.corpus.vivae import read_manifest, read_rows
 from hf_vivae.dataset_repo import write_dataset_repo
 from hf_vivae.splits import make_folds
 
@@ -32,7 +32,7 @@ def synthetic(root: Path) -> Corpus:
     for (speaker, _), names in taken.items():
         for name in names[:2] if speaker <= "S06" else []:
             soundfile.write(root / "full_set" / name, synthesize_clip(name), 44100, subtype="PCM_16")
-    return dataclasses.replace(read_vivae(root, allow_partial=True), name="synthetic", problems=())
+    return Corpus("synthetic", build_dataset(read_rows(root, "full", Problems())[1]))
 
 
 def folder(root: Path) -> Corpus:

@@ -153,8 +153,12 @@ def test_names_of_clips_that_lead_out_of_their_folder_are_refused(tmp_path):
         soundfile.write(tmp_path / f"{take}.wav", 0.1 * rng.standard_normal(1600), 16000)
         lines.append(f"{tmp_path / f'{take}.wav' if take else '0.wav'},{'ab'[take % 2]}")
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    corpus = read_folder(tmp_path)
+    assert set(corpus.dataset["file"]) == {f"{take}.wav" for take in range(12)}, "no folder of this machine"
+    names = [f"{tmp_path}/{name}" if name != "0.wav" else name for name in corpus.dataset["file"]]
+    other = Corpus("folder", corpus.dataset.remove_columns("file").add_column("file", names))
     with pytest.raises(ValueError, match=r"expected names of clips below their folder, found 11 that lead elsewhere"):
-        write(read_folder(tmp_path), tmp_path / "repo", "random-80-20")
+        write(other, tmp_path / "repo", "random-80-20")
     assert not (tmp_path / "repo").exists()
 
 

@@ -1,24 +1,28 @@
 """Downloads from a server on loopback that drops, lies and refuses: whole, or not at all."""
 
+import hashlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import requests
 from archive_server import ARCHIVE, Server, archive_of
+from vivae_copies import archived
 
 from hf_vivae.corpus import download as module
 from hf_vivae.corpus import load_vivae
-from hf_vivae.corpus.download import NetworkError, cache_folder, download
+from hf_vivae.corpus.download import NetworkError, cache_folder, download, is_verified
 from hf_vivae.corpus.vivae import ZENODO_URL, archive_path
 
 ALTERNATIVES = (
@@ -193,6 +197,140 @@ def test_a_page_is_no_archive(serve, tmp_path):
 def test_a_damaged_member_is_no_archive(serve, tmp_path):
     server = serve(["ok"], body=ARCHIVE[:1000] + b"?" + ARCHIVE[1001:])
     assert "found a damaged zip archive (noise.bin);" in error_of(server.url, tmp_path / "a.zip")
+
+
+def compressed(method: int) -> bytes:
+    """An archive of one member, in the middle of which bytes can be damaged."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("noise.bin", np.random.default_rng(0).integers(0, 20, 40_000).astype(np.uint8).tobytes())
+    return file.getvalue()
+
+
+def damaged(data: bytes, places: Sequence[int]) -> bytes:
+    changed = bytearray(data)
+    for place in places:
+        changed[place] ^= 0xFF
+    return bytes(changed)
+
+
+WHOLE = compressed(zipfile.ZIP_DEFLATED)
+DAMAGED = {
+    "stream": damaged(WHOLE, range(5000, 5100)),
+    "bzip2": damaged(compressed(zipfile.ZIP_BZIP2), range(5000, 5100)),
+    "lzma": damaged(compressed(zipfile.ZIP_LZMA), range(5000, 5100)),
+    "place": damaged(WHOLE, [WHOLE.index(b"PK\1\2") + 45]),
+    "version": damaged(WHOLE, [WHOLE.index(b"PK\1\2") + 6]),
+    "name": damaged(WHOLE, [WHOLE.index(b"PK\1\2") + 9, WHOLE.index(b"PK\1\2") + 46]),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_of_any_kind_is_dropped_and_the_next_start_begins_at_zero(serve, tmp_path, kind):
+    server = serve(["ok"], body=DAMAGED[kind])
+    assert "found a damaged zip archive (" in error_of(server.url, tmp_path / "a.zip")
+    assert not list(tmp_path.glob("*.part"))
+    server.body = WHOLE
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == WHOLE
+    assert server.requests == [None, None]
+
+
+@pytest.mark.parametrize("kind", ["stream", "place", "version", "name"])
+def test_a_damaged_part_that_is_as_long_as_the_file_is_fetched_again_at_once(serve, tmp_path, kind):
+    (tmp_path / "a.zip.part").write_bytes(DAMAGED[kind])
+    server = serve(["ok"], body=WHOLE)
+    assert download(server.url, tmp_path / "a.zip").read_bytes() == WHOLE
+    assert server.requests == [f"bytes={len(WHOLE)}-", None]
+
+
+class TestChecksum:
+    """What Zenodo's record says of a file, where the file comes from Zenodo."""
+
+    MD5 = hashlib.md5(ARCHIVE).hexdigest()
+
+    @pytest.fixture
+    def zenodo(self, serve, monkeypatch) -> Server:
+        monkeypatch.setattr(module, "ZENODO_HOST", "127.0.0.1")
+        server = serve(["ok"])
+        server.record = self.record(self.MD5)
+        return server
+
+    @staticmethod
+    def record(md5: str) -> bytes:
+        files = [{"key": "other.txt", "checksum": "md5:0"}, {"key": "VIVAE.zip", "checksum": f"md5:{md5}"}]
+        return json.dumps({"id": 1, "files": files}).encode()
+
+    @pytest.mark.parametrize(
+        "address", ["api/records/1/files/VIVAE.zip/content", "records/1/files/VIVAE.zip?download=1"]
+    )
+    def test_a_file_with_it_is_known_as_verified(self, zenodo, tmp_path, address):
+        url = f"{zenodo.url.removesuffix('VIVAE.zip')}{address}"
+        path = download(url, tmp_path / "a.zip")
+        assert is_verified(path)
+        path.write_bytes(archive_of(seed=1))
+        assert not is_verified(path), "another file has taken its place"
+
+    def test_a_file_without_it_is_refused_and_dropped(self, zenodo, tmp_path):
+        zenodo.body = archive_of(seed=1)
+        message = error_of(zenodo.url_of_record, tmp_path / "a.zip")
+        assert "found an archive with another MD5 than its record on Zenodo gives;" in message
+        assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+        zenodo.body = ARCHIVE
+        assert download(zenodo.url_of_record, tmp_path / "a.zip").read_bytes() == ARCHIVE
+        assert zenodo.requests == [None, None]
+
+    def test_a_part_of_another_version_is_fetched_again(self, zenodo, tmp_path):
+        (tmp_path / "a.zip.part").write_bytes(archive_of(seed=1))
+        assert download(zenodo.url_of_record, tmp_path / "a.zip").read_bytes() == ARCHIVE
+
+    @pytest.mark.parametrize(
+        ("record", "reason"),
+        [
+            (503, "HTTPError"),
+            (b"<html>", "JSONDecodeError"),
+            (b'{"files": []}', "KeyError"),
+            (b"[]", "TypeError"),
+            (b'{"files": [{"key": "VIVAE.zip", "checksum": "sha1:12"}]}', "TypeError"),
+        ],
+    )
+    def test_where_there_is_none_the_log_says_so(self, zenodo, tmp_path, caplog, record, reason):
+        (tmp_path / "a.zip.md5").write_text(f"{self.MD5}  a.zip\n")
+        zenodo.record = record
+        path = download(zenodo.url_of_record, tmp_path / "a.zip")
+        assert caplog.messages == [
+            f"http://127.0.0.1:{zenodo.server_port}/api/records/1 gives no MD5 of VIVAE.zip ({reason}): "
+            "names and lengths of the clips have to tell what it is."
+        ]
+        assert not is_verified(path), "an earlier file had it"
+
+    def test_nobody_else_is_asked(self, serve, tmp_path, caplog):
+        assert not is_verified(download(serve(["ok"]).url_of_record, tmp_path / "a.zip"))
+        assert caplog.messages == []
+
+    def test_it_counts_more_than_the_lengths_of_the_clips(self, zenodo, whole_vivae, tmp_path):
+        """Lengths were published by users of the corpus, the checksum with the corpus."""
+        zenodo.body = archived(tmp_path / "sent.zip", whole_vivae).read_bytes()
+        zenodo.record = self.record(hashlib.md5(zenodo.body).hexdigest())
+        assert len(load_vivae(url=zenodo.url_of_record, cache_dir=tmp_path)) == 1085
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://anna:hunter2@127.0.0.1:{}/VIVAE.zip?X-Amz-Signature=hunter2#hunter2",
+        "anna:hunter2@127.0.0.1:{}/VIVAE.zip?key=hunter2",
+        "http://anna:hunter2@[127.0.0.1:{}/VIVAE.zip?key=hunter2",
+        "http://anna:hunter2@127.0.0.1:99{}/VIVAE.zip?key=hunter2",
+        "http://anna:hunter2/hunter2@127.0.0.1:{}/VIVAE.zip",
+    ],
+)
+def test_passwords_and_signatures_are_in_no_message(serve, tmp_path, caplog, capsys, url):
+    server = serve([503])
+    with pytest.raises(NetworkError) as error:
+        download(url.format(server.server_port), tmp_path / "a.zip", attempts=2)
+    assert "127.0.0.1" in str(error.value)
+    shown = [str(error.value), repr(error.value), error.value.url, caplog.text, *capsys.readouterr()]
+    assert not [text for text in shown if "hunter2" in text]
 
 
 def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """Anybody's clips: class folders and metadata files give the columns of every corpus, or name what is wrong."""
 
+import errno
 import io
 import json
 import logging
+import os
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from datasets import Audio
 from hf_vivae.audio import load
 from hf_vivae.corpus import CorpusError, load_folder
 from hf_vivae.corpus.folder import read_folder
+from hf_vivae.features import corpus_key
 
 REAL = Path(__file__).parents[2] / "shared" / "real" / "nonverbal_vocalization" / "dataset"
 
@@ -99,14 +103,61 @@ class TestClassFolders:
         assert read.problems == tuple(f"bad audio: {line}" for line in lines)
         assert read.dataset["file"] == list(TWO)
 
-    def test_links_are_followed_and_circles_are_not(self, tmp_path):
-        fill(tmp_path / "elsewhere", TWO)
-        root = tmp_path / "root"
-        root.mkdir()
-        for label in ("cry", "laugh"):
-            (root / label).symlink_to(tmp_path / "elsewhere" / label)
-        (tmp_path / "elsewhere" / "cry" / "again").symlink_to(tmp_path / "elsewhere" / "cry")
-        assert load_folder(root)["file"] == ["cry/a_1.wav", "laugh/b_1.wav"]
+    def test_links_within_the_folder_are_followed_and_circles_are_not(self, tmp_path):
+        root = fill(tmp_path, {"cry/a_1.wav": CLIP, ".annex/laugh/b_1.wav": CLIP, ".annex/c": CLIP})
+        (root / "laugh").symlink_to(root / ".annex" / "laugh")
+        (root / "cry" / "c_1.wav").symlink_to(root / ".annex" / "c")
+        (root / "cry" / "again").symlink_to(root / "cry")
+        assert load_folder(root)["file"] == ["cry/a_1.wav", "cry/c_1.wav", "laugh/b_1.wav"]
+
+    def test_nothing_outside_the_folder_is_read(self, tmp_path):
+        """A stranger's archive may hold links to any place of the machine that unpacks it."""
+        root = fill(tmp_path / "root", TWO)
+        fill(tmp_path / "elsewhere", {"far/a.wav": CLIP, "far/b.wav": CLIP, "c.wav": CLIP})
+        (root / "sob").symlink_to(tmp_path / "elsewhere" / "far")
+        (root / "cry" / "c.wav").symlink_to(tmp_path / "elsewhere" / "c.wav")
+        refused(
+            root,
+            f"expected only usable clips in {root}, found 2 outside the folder "
+            f"(cry/c.wav, a link to {tmp_path}/elsewhere/c.wav, sob, a link to {tmp_path}/elsewhere/far); "
+            "copy what lies elsewhere into the folder, mend them or take them out.",
+            on_bad_audio="skip",
+        )
+
+    def test_a_snapshot_in_the_cache_of_the_hub_is_read(self, tmp_path):
+        blobs = fill(tmp_path / "datasets--a--b" / "blobs", {"1234": CLIP, "5678": CLIP})
+        snapshot = tmp_path / "datasets--a--b" / "snapshots" / "main"
+        for label, blob in (("cry", "1234"), ("laugh", "5678")):
+            (snapshot / label).mkdir(parents=True)
+            (snapshot / label / "a.wav").symlink_to(blobs / blob)
+        assert load_folder(snapshot)["file"] == ["cry/a.wav", "laugh/a.wav"]
+
+    def test_names_are_the_same_in_both_unicode_forms(self, tmp_path):
+        """The disk of a Mac keeps other names than the archive that was unpacked on it."""
+        names = ["p\u00e9/z_1.wav", "p\u00e9/\u00e4_1.wav", "pz/e\u0301_2.wav"]
+        composed, apart = (
+            load_folder(fill(tmp_path / form, {unicodedata.normalize(form, name): CLIP for name in names}))
+            for form in ("NFC", "NFD")
+        )
+        assert apart.remove_columns("audio").to_list() == composed.remove_columns("audio").to_list()
+        assert apart.features["emotion"].names == ["pz", "p\u00e9"]
+        assert corpus_key(apart) == corpus_key(composed)
+        assert all(Path(audio["path"]).is_file() for audio in apart["audio"])
+
+    def test_labels_that_differ_by_their_unicode_form_are_one_class(self, tmp_path):
+        fill(tmp_path, {"p\u00e9/a.wav": CLIP, "pe\u0301/b.wav": CLIP, "cry/c.wav": CLIP})
+        dataset = load_folder(tmp_path)
+        assert dataset.features["emotion"].names == ["cry", "p\u00e9"]
+        assert dataset["emotion"] == [0, 1, 1]
+        fill(tmp_path, {"pe\u0301/a.wav": CLIP})
+        with pytest.raises(CorpusError, match=r"found 1 named twice \(p\u00e9/a\.wav, in two Unicode forms\)"):
+            load_folder(tmp_path)
+
+    def test_a_name_that_is_not_utf_8_is_told(self, tmp_path):
+        fill(tmp_path, TWO)
+        (tmp_path / "cry" / os.fsdecode(b"p\xe9.wav")).write_bytes(CLIP)
+        with pytest.raises(CorpusError, match=r"1 with a name that is not UTF-8 \(cry/p\\xe9\.wav\)"):
+            load_folder(tmp_path)
 
     def test_sound_outside_the_class_folders_is_named(self, tmp_path):
         fill(tmp_path, {**TWO, "c_1.wav": CLIP})
@@ -126,6 +177,8 @@ class TestClassFolders:
         refused(tmp_path, f"{wanted}only cry; correct --data_dir.")
         nowhere = tmp_path / "nowhere"
         refused(nowhere, f"expected a folder of labelled clips at {nowhere}, found none; correct --data_dir.")
+        long = tmp_path / ("x" * 300)
+        refused(long, f"expected a folder of labelled clips at {long}, found File name too long; correct --data_dir.")
 
     def test_bad_sound_is_named_or_skipped(self, tmp_path, caplog):
         bad = {
@@ -188,6 +241,16 @@ class TestSpeakers:
             speaker_pattern="(",
         )
 
+    def test_a_pattern_without_an_end_is_stopped(self, tmp_path):
+        name = "cry/" + "a" * 60 + ".b.wav"
+        fill(tmp_path, {**TWO, name: CLIP})
+        refused(
+            tmp_path,
+            r"expected a quick regular expression in --speaker_pattern, found that '^(?:(a|a)*)\\.wav' takes "
+            f"more than a second at {name}; write it without a repetition inside a repetition.",
+            speaker_pattern=r"^(?:(a|a)*)\.wav",
+        )
+
 
 ROWS = [
     {"file": "x/a.wav", "label": "yawn", "speaker": "7", "intensity": "peak", "item": "03"},
@@ -212,8 +275,9 @@ class TestMetadata:
         fill(tmp_path, {"x/a.wav": CLIP, "b.wav": CLIP, "x/not_named.wav": b""})
         renamed = dict(zip(("file", "label"), columns, strict=True))
         write(tmp_path / name, [{renamed.get(key, key): value for key, value in row.items()} for row in ROWS])
-        dataset = load_folder(tmp_path)
-        assert dataset.remove_columns(["audio", "duration"]).to_list() == [
+        read = read_folder(tmp_path)
+        assert read.problems == ("in no row of the metadata file: x/not_named.wav",)
+        assert read.dataset.remove_columns(["audio", "duration"]).to_list() == [
             {"file": "b.wav", "speaker": None, "emotion": 0, "intensity": None, "item": "b", "core": None},
             {"file": "x/a.wav", "speaker": "7", "emotion": 1, "intensity": 3, "item": "03", "core": None},
         ]
@@ -244,6 +308,43 @@ class TestMetadata:
             "absent: c.wav",
             "with an intensity other than low, moderate, strong, peak: a.wav: huge",
         )
+
+    def test_rows_name_files_of_the_folder_and_each_once(self, tmp_path):
+        root = fill(tmp_path / "root", {"cry/a.wav": CLIP, "laugh/b.wav": CLIP})
+        fill(tmp_path, {"c.wav": CLIP})
+        (root / "laugh" / "link.wav").symlink_to(tmp_path / "c.wav")
+        (root / "laugh" / "same.wav").symlink_to(root / "laugh" / "b.wav")
+        files = ["cry/a.wav", "cry/../cry/a.wav", "laugh/b.wav", "laugh/same.wav"]
+        outside = ["../c.wav", str(tmp_path / "c.wav"), "../gone.wav", "laugh/link.wav"]
+        write(root / "metadata.jsonl", [{"file": file, "label": "cry"} for file in (*files, *outside)])
+        with pytest.raises(CorpusError) as error:
+            read_folder(root, on_bad_audio="skip")
+        assert error.value.problems == (
+            *(f"outside the folder: {file}" for file in outside),
+            "named twice: cry/a.wav",
+            "named twice: laugh/b.wav, as laugh/same.wav",
+            "in no row of the metadata file: laugh/link.wav",
+        )
+
+    def test_rows_with_what_no_name_can_hold_are_named_like_others(self, tmp_path):
+        fill(tmp_path, {"a.wav": CLIP})
+        names = ["a\0.wav", "x/../\0", "a\udce9.wav", "x" * 300]
+        write(tmp_path / "metadata.jsonl", [{"file": name, "label": "\ud800"} for name in (*names, "a.wav")])
+        with pytest.raises(CorpusError) as error:
+            read_folder(tmp_path)
+        absent = ["a\0.wav", "\0", r"a\udce9.wav", "x" * 300]
+        assert error.value.problems == tuple(f"absent: {name}" for name in absent)
+
+    @pytest.mark.parametrize(("written", "kept"), [("NFC", "NFD"), ("NFD", "NFC")])
+    def test_rows_find_files_in_the_other_unicode_form(self, tmp_path, written, kept):
+        names = ["x/\u00e9.wav", "b.wav"]
+        fill(tmp_path, {unicodedata.normalize(kept, name): CLIP for name in names})
+        texts = [unicodedata.normalize(written, text) for text in (*names, "p\u00e9")]
+        write(tmp_path / "metadata.jsonl", [{"file": texts[0], "label": texts[2]}, {"file": texts[1], "label": "cry"}])
+        read = read_folder(tmp_path)
+        assert (read.problems, read.dataset["file"]) == ((), ["b.wav", "x/\u00e9.wav"])
+        assert read.dataset.features["emotion"].names == ["cry", "p\u00e9"]
+        assert all(Path(audio["path"]).is_file() for audio in read.dataset["audio"])
 
     @pytest.mark.parametrize(
         ("name", "label"),
@@ -336,12 +437,33 @@ class TestMetadata:
                 b"file,label\n\xff.wav,cry\n",
                 "expected text in UTF-8 in {}, found invalid start byte; save it anew.",
             ),
+            (
+                "metadata.jsonl",
+                b"[" * 100_000,
+                "expected one JSON object per line in {}, found '" + "[" * 40 + "' in line 1; mend it.",
+            ),
+            (
+                "metadata.csv",
+                b"file,label\n" + b"a" * 200_000,
+                "expected a CSV table at {}, found another file (field larger than field limit (131072)); mend it.",
+            ),
             ("metadata.parquet", b"no table", "expected a parquet table at {}, found another file; write it anew."),
         ],
     )
     def test_damaged_tables(self, tmp_path, name, content, message):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path, message.format(tmp_path / name))
+
+    def test_a_table_that_cannot_be_read(self, tmp_path, monkeypatch):
+        """Without permission, which root does not lack, or on a disk that fails."""
+        path = tmp_path / "metadata.csv"
+        write(path, ROWS)
+
+        def deny(*arguments, **options) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "open", deny)
+        refused(tmp_path, f"expected a table that can be read at {path}, found Permission denied; write it anew.")
 
 
 @pytest.mark.real

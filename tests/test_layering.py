@@ -50,7 +50,7 @@ MAY_IMPORT = {
         "training",
     },
     "search": {
-        "arguments", "checkpoints", "corpus_arguments", "evaluation", "fitting", "flags", "habits", "models",
+        "arguments", "checkpoints", "corpus", "corpus_arguments", "evaluation", "fitting", "flags", "habits", "models",
         "parsing", "prepared", "runs", "setups", "splits", "trainer",
     },
     "augmentation": set(),

@@ -142,6 +142,13 @@ def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path, monk
     assert parse_run(shlex.split(command)[2:], RECIPES) == (run, args)
 
 
+def test_a_password_of_an_address_is_not_in_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(RECIPES.parent)
+    run, args = parse_run(["--model", "some/where", "--data_url", "https://anna:hunter2@host.org/a.zip?k=2"], RECIPES)
+    command = Winner(run, args, {}, None).command(tmp_path / "recipe.yaml", RECIPES)
+    assert "--data_url=https://host.org/a.zip" in shlex.split(command)
+
+
 def test_training_clips_that_no_trial_could_have_are_refused_before_the_first(argv, tmp_path):
     file = tmp_path / "bad.yaml"
     file.write_text("augment.mel_masks: {low: 0, high: 2}\n")

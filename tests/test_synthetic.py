@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from forks import Fork
 
-from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_synthetic, synthetic
+from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_synthetic, load_vivae, synthetic
 from hf_vivae.corpus.synthetic import synthesize_clip, synthesize_corpus
 from hf_vivae.corpus.vivae import read_manifest
 from hf_vivae.corpus.voice import SAMPLING_RATE, Utterance, sing
@@ -128,6 +128,12 @@ def test_it_is_read_as_vivae_is(corpus: Path):
     assert dataset["file"] == sorted(NAMES)
     assert dataset.features["emotion"].names == list(EMOTIONS)
     assert min(dataset["duration"]) == 17_619 / 44_100
+
+
+def test_it_is_never_read_as_vivae_itself(corpus: Path):
+    message = re.escape(f"expected the recordings of VIVAE in {corpus}, found clips that --data synthetic makes; use ")
+    with pytest.raises(ValueError, match=f"^{message}"):
+        load_vivae(corpus)
 
 
 def test_the_stand_in_core_set_has_the_shape_of_vivaes():

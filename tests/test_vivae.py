@@ -14,6 +14,8 @@ from hf_vivae.audio import load
 from hf_vivae.corpus import load_vivae
 from hf_vivae.corpus.vivae import read_manifest, read_vivae
 
+pytestmark = pytest.mark.usefixtures("short_vivae")
+
 
 def columns(dataset, *names: str) -> list:
     return [dataset[name] for name in names or ("file", "speaker", "emotion", "intensity", "item", "duration")]

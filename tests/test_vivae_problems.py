@@ -1,6 +1,7 @@
 """What is wrong with a copy of VIVAE is told in one error, and nothing is taken for good that is not."""
 
 import logging
+import os
 import pickle
 import re
 import struct
@@ -12,6 +13,8 @@ from vivae_copies import CLIP, NAMES, archived, error_of, spoil, wave, zip_of
 
 from hf_vivae.corpus import CorpusError, archive, load_vivae
 from hf_vivae.corpus.vivae import read_vivae
+
+pytestmark = pytest.mark.usefixtures("short_vivae")
 
 CURE = (
     "get VIVAE.zip again from https://doi.org/10.5281/zenodo.4066235, "
@@ -136,6 +139,17 @@ class TestRefusals:
             f"(File is not a zip file); {cure}",
             path=text,
         )
+
+    def test_a_place_that_cannot_be_read(self, tmp_path):
+        """Such as one without permission, which root does not lack; or a pipe, which nobody writes to."""
+        long, pipe = tmp_path / ("x" * 300), tmp_path / "VIVAE.zip"
+        os.mkfifo(pipe)
+        for path, reason in ((long, "File name too long"), (pipe, "nothing")):
+            refused(
+                f"expected a folder that holds full_set/ or a VIVAE.zip at {path}, found {reason}; "
+                "correct --data_dir, or leave it out to download VIVAE.",
+                path=path,
+            )
 
     def test_two_full_sets(self, tmp_path):
         for name in ("a", "b"):

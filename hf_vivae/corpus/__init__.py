@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..validation import UserError
 from .folder import load_folder, read_folder
-from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, check_choice, first_names
+from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, check_choice, first_names
 from .tasks import TASKS, task_labels
-from .vivae import ZENODO_URL, load_vivae, read_vivae
+from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -110,18 +109,21 @@ def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
 def _read_generated(name: str, folder: Path) -> Corpus:
     from .generated import stand_in_core
 
+    problems = Problems()
     try:
-        read = read_vivae(folder)
-    except UserError as error:  # no CorpusError where the folder has none or several full_set
-        problems = error.problems if isinstance(error, CorpusError) else ("not one full_set with clips",)
+        _, rows = read_rows(folder, "full", problems)
+        lines = problems.lines()
+    except UserError:  # the folder has none or several full_set
+        lines = ("not one full_set with clips",)
+    if lines:
         raise CorpusError(
             f"expected the {name} clips in {folder} as they were made, found them damaged "
-            f"({first_names(problems)}); delete that folder to have them made again.",
-            problems,
-        ) from error
-    core = stand_in_core(read.dataset["file"][:])
-    dataset = read.dataset.remove_columns("core").add_column("core", core)
-    return dataclasses.replace(read, name=name, dataset=dataset)
+            f"({first_names(lines)}); delete that folder to have them made again.",
+            lines,
+        )
+    core = stand_in_core([row["file"] for row in rows])
+    rows = [row | {"core": chosen} for row, chosen in zip(rows, core, strict=True)]
+    return Corpus(name, build_dataset(rows))
 
 
 def _refuse_unused(

@@ -7,12 +7,18 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ..validation import UserError
 from .schema import first_names, is_clutter
 
 # VIVAE's longest clip lasts 2 s (176 kB) and all of it takes some 90 MB: more than this is a trap.
 MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 64 * 2**20, 2 * 2**30
+# What zipfile raises for archives with damaged bytes (48,000 were tried): a bad sum, a stream that does not decode or
+# ends too early, sizes and places that cannot be, names that are no text, an unknown version or method, a password.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
+# Of all others, zipfile unpacks a piece of the archive at once, however much comes out of it.
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,22 @@ def list_members(source: Path) -> list[PurePosixPath]:
         return [path for _, path in _members(archive)]
 
 
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    """A member as a file that gives no more bytes than the archive's directory says.
+
+    Raises:
+        NotImplementedError: for a compression that unpacks without a limit.
+        Exception: one of `DAMAGE`, as reading from it does.
+    """
+    if info.compress_type not in METHODS:
+        raise NotImplementedError(f"compression method {info.compress_type}, not stored or deflated")
+    return archive.open(info)
+
+
 def _open(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"expected a folder or a whole zip archive at {source}, found a file that is neither ({error}); "
             "correct --data_dir, or leave it out to download VIVAE."
@@ -80,9 +98,8 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
     try:
-        with archive.open(info) as file:
+        with open_member(archive, info) as file:
             # no more: where the directory lies about the size, zipfile would unpack gigabytes and then drop them
             return Member(path, file.read(info.file_size))
-    # what zipfile raises for a bad CRC, a damaged stream, a cut one, and (NotImplementedError) an unknown compression
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
+    except DAMAGE as error:
         return Member(path, None, f"a damaged member of the archive ({error})")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
+import re
 import socket
 import threading
 import time
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..validation import UserError
+from .archive import DAMAGE, open_member
 
 if TYPE_CHECKING:
     import requests
@@ -26,6 +28,8 @@ REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
 BACKOFF_SECONDS = 1.0
 CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
 MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb holds takes hours
+ZENODO_HOST = "zenodo.org"
+FILE_OF_RECORD = re.compile(r"/(?:api/)?records?/(\d+)/files/([^/]+)(?:/content)?")
 
 logger = logging.getLogger(__name__)
 
@@ -35,17 +39,24 @@ class NetworkError(OSError, UserError):
     """A file that could not be downloaded; the message says what else can be done."""
 
     def __init__(self, url: str, found: str) -> None:
-        super().__init__(url, found)
-        self.url, self.found = url, found
+        super().__init__(bare_address(url), found)
+        self.url, self.found = self.args
 
     def __str__(self) -> str:
-        return f"expected a download from {bare_address(self.url)}, found {self.found}; {ALTERNATIVES}."
+        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
 
 
 def bare_address(url: str) -> str:
     """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    plain = re.split("[?#]", url)[0]
+    try:
+        parts = urlsplit(plain)
+        host, _ = parts.netloc, parts.port
+    except ValueError:  # no address, and what stands for the port may be a password
+        return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
+    if not host:  # the scheme was left out, and a name stands for it
+        return plain.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path, "", ""))
 
 
 class _Interrupted(Exception):
@@ -63,11 +74,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae")).expanduser()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache, and those above it.
+
+    Raises:
+        DiskError: where one of them cannot be made.
+    """
+    from ..disk import CACHE_CURE, DiskError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DiskError(f"expected a folder to write to, found {folder} ({error.strerror}); {CACHE_CURE}.") from error
+
+
 def download(url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6) -> Path:
     """Fetch a zip archive once; a file that is already there is returned as it is.
 
     The bytes gather in `<destination>.part`, which later calls continue, and two processes take turns by a
-    lock. A host that does not answer at all is an error within 5 s.
+    lock. A host that does not answer at all is an error within 5 s. Where the address is one of Zenodo, the file must
+    have the MD5 that its record gives, which is kept in `<destination>.md5`.
 
     Args:
         url: an http or https address.
@@ -85,6 +111,7 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
     _refuse_offline(url)
     from ..disk import CACHE_CURE, writing
 
+    make_folder(destination.parent)
     with writing(destination.parent, CACHE_CURE):
         return _download_once(url, destination, timeout, attempts)
 
@@ -92,20 +119,66 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
 def _download_once(url: str, destination: Path, timeout: float, attempts: int) -> Path:
     from filelock import FileLock
 
-    destination.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{destination}.lock"):
         if not destination.exists():
             part = destination.with_name(f"{destination.name}.part")
             check_reachable(url)
-            _transfer(url, part, timeout, attempts)
+            md5 = _published_md5(url, timeout)
+            _transfer(url, part, md5, timeout, attempts)
+            if md5:
+                _md5_file(destination).write_text(f"{md5}  {destination.name}\n")
+            else:  # of an earlier download, which somebody has deleted
+                _md5_file(destination).unlink(missing_ok=True)
             os.replace(part, destination)
     return destination
+
+
+def is_verified(destination: Path) -> bool:
+    """Whether a downloaded file has the MD5 that Zenodo published when it was downloaded."""
+    file = _md5_file(destination)
+    return file.is_file() and file.read_text().split()[:1] == [_md5(destination)]
+
+
+def _md5_file(destination: Path) -> Path:
+    return destination.with_name(f"{destination.name}.md5")
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _published_md5(url: str, timeout: float) -> str | None:
+    """MD5 that Zenodo's record gives for a file; None for other addresses, and, with a warning, where it has none."""
+    import requests
+
+    parts = urlsplit(url)
+    file = FILE_OF_RECORD.fullmatch(parts.path)
+    if parts.hostname != ZENODO_HOST or not file:
+        return None
+    record = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api/records/{file[1]}"
+    try:
+        with requests.get(record, timeout=(REACH_SECONDS, timeout)) as response:
+            response.raise_for_status()
+            checksums = {entry["key"]: entry["checksum"] for entry in response.json()["files"]}
+        return re.fullmatch("md5:([0-9a-f]{32})", checksums[unquote(file[2])])[1]
+    except (requests.RequestException, KeyError, TypeError) as error:  # TypeError: JSON of another shape, another sum
+        logger.warning(
+            "%s gives no MD5 of %s (%s): names and lengths of the clips have to tell what it is.",
+            record, unquote(file[2]), type(error).__name__,
+        )  # fmt: skip
+        return None
 
 
 def _refuse_offline(url: str) -> None:
     from huggingface_hub import constants
 
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise NetworkError(url, "no address: its host is in one bracket, or its port is no number") from error
+    if parts.scheme not in ("http", "https") or not host:
         raise NetworkError(url, "no address that begins with http:// or https://")
     if constants.HF_HUB_OFFLINE:
         raise NetworkError(url, "HF_HUB_OFFLINE=1, which forbids it")
@@ -137,13 +210,13 @@ def check_reachable(url: str) -> None:
         raise NetworkError(url, f"no connection to {address[0]} ({failure[0]})")
 
 
-def _transfer(url: str, part: Path, timeout: float, attempts: int) -> None:
+def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: int) -> None:
     failures, most, answered = 0, _size(part), False
     while True:
         resumed = _size(part) > 0
         try:
             _fetch(url, part, timeout)
-            _check_archive(part, resumed, url)
+            _check_archive(part, md5, resumed, url)
             return
         except _Interrupted as error:
             failures = 1 if _size(part) > most else failures + 1
@@ -235,32 +308,33 @@ def _find_damage(part: Path) -> str | None:
             for info in members:
                 if not info.flag_bits & 1 and not _is_sound(archive, info):  # encrypted ones are refused when read
                     return info.filename
-    except zipfile.BadZipFile:
+    except DAMAGE:
         return "its directory"
     return None
 
 
 def _is_sound(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
     try:
-        with archive.open(info) as member:
+        with open_member(archive, info) as member:
             while member.read(CHUNK_BYTES):  # to its end, where the sum is compared
                 pass
-    # what zipfile raises for a bad sum, a damaged stream, a cut one, and (NotImplementedError) unknown compression
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+    except DAMAGE:
         return False
     return True
 
 
-def _check_archive(part: Path, resumed: bool, url: str) -> None:
-    """Refuse what is no whole zip archive; one that was put together from two versions is fetched anew."""
+def _check_archive(part: Path, md5: str | None, resumed: bool, url: str) -> None:
+    """Refuse what is no whole zip archive, or another one; a mixture of two versions is fetched again."""
     damaged = _find_damage(part)
-    if damaged is None:
+    if damaged is None and md5 in (None, _md5(part)):
         return
     with part.open("rb") as file:
         start = file.read(16)
     part.unlink()
     if resumed:
         raise _Interrupted("parts that do not fit together")
+    if damaged is None:
+        raise NetworkError(url, "an archive with another MD5 than its record on Zenodo gives")
     if start.startswith(b"PK"):
         raise NetworkError(url, f"a damaged zip archive ({damaged})")
     raise NetworkError(url, f"no zip archive (it begins with {start!r})")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect, load
 from ..validation import UserError
-from .metadata import NO_LABEL, Clip, metadata_file, read_metadata
+from .listing import Listing, printable
+from .metadata import NO_LABEL, NOT_LISTED, OUTSIDE, TWICE, Clip, metadata_file, read_metadata
 from .schema import (
     BAD_AUDIO,
     ON_BAD_AUDIO,
@@ -20,11 +22,11 @@ from .schema import (
     build_dataset,
     check_choice,
     first_names,
-    walk_files,
 )
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from regex import Pattern
 
 # What lies beside clips and is none, in lower case: suffixes, and names that have none. Any other file counts as a
 # clip, so that sound in a format that nobody thought of is read or named as unreadable, not passed over.
@@ -57,40 +59,56 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     `file` (or `file_name`) and `label` (or `emotion`), and where known `speaker`, `intensity`, `item`. Else each
     subfolder is a class, and every file below it is a clip of that class, except hidden files and those of
     `NOT_CLIPS` (texts, tables, pictures, annotations, archives). Labels become the names of the emotion column,
-    sorted.
+    sorted. Names and labels are in Unicode's NFC, whichever form they have on the disk. Nothing outside the folder is
+    read: links may lead to other places in it, and to the blobs beside a snapshot in the Hub's cache.
 
     Args:
         path: the folder.
         speaker_pattern: regular expression that is searched in each file's name, without its folders; its one
             group, or its group named `speaker`, is the speaker.
-        on_bad_audio: "skip" leaves out clips whose sound cannot be used, and lists them in `Corpus.problems`.
+        on_bad_audio: "skip" leaves out clips whose sound cannot be used, and lists them in `Corpus.problems`, where
+            clips that the metadata file does not name are listed, too.
 
     Raises:
         CorpusError: where files or rows are not usable; its `problems` names all of them.
-        ValueError: where there is no such folder, no clip or only one class, or the pattern has no one group.
+        ValueError: where there is no such folder, no clip or only one class, or the pattern has no one group or is too
+            slow.
     """
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
     root = Path(path)
-    if not root.is_dir():
-        raise UserError(f"expected a folder of labelled clips at {root}, found none; correct --data_dir.")
     problems = Problems()
+    listing = Listing(root, may_be_clip)
     metadata = metadata_file(root)
-    clips = read_metadata(metadata, problems) if metadata else _from_classes(root, problems)
+    clips = read_metadata(metadata, listing, problems) if metadata else _from_classes(listing, problems)
+    problems.note(
+        "with a name that is not UTF-8", [clip.file for clip in clips if printable(str(clip.path)) != str(clip.path)]
+    )
     if speaker_pattern is not None:
         clips = _with_speakers(clips, speaker_pattern, problems)
     clips = sorted(clips, key=lambda clip: clip.file)
-    rows = [row for clip in clips if (row := _row(root, clip, problems))]
-    if problems.keys() - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
+    rows = [row for clip in clips if (row := _row(clip, problems))]
+    if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
         raise _error(root, problems)
     rates = {row.pop("sampling_rate") for row in rows}
     rate = rates.pop() if len(rates) == 1 else None
     return Corpus("folder", build_dataset(rows, _labels(root, rows), sampling_rate=rate), problems.lines())
 
 
-def _from_classes(root: Path, problems: Problems) -> list[Clip]:
-    files = [file.relative_to(root) for file in walk_files(root) if may_be_clip(file)]
-    problems.note("outside the class folders", [file.name for file in files if len(file.parts) == 1])
-    return [Clip(file.as_posix(), file.parts[0]) for file in files if len(file.parts) > 1]
+def _from_classes(listing: Listing, problems: Problems) -> list[Clip]:
+    problems.note("outside the class folders", [name for name in listing.paths if "/" not in name])
+    paths = [(name, path) for name, paths in listing.paths.items() for path in paths if "/" in name]
+    problems.note(OUTSIDE, dict.fromkeys(link for _, path in paths if (link := _link_outside(listing, path))))
+    problems.note(TWICE, [f"{name}, in two Unicode forms" for name, paths in listing.paths.items() if len(paths) > 1])
+    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if not listing.leads_out(path)]
+
+
+def _link_outside(listing: Listing, path: Path) -> str | None:
+    """The first link on the way to a file that leads out of the folder, and where to."""
+    way = path.relative_to(listing.root)
+    for step in (*reversed(way.parents), way):
+        if elsewhere := listing.leads_out(listing.root / step):
+            return printable(f"{step}, a link to {elsewhere}")
+    return None
 
 
 def may_be_clip(file: Path) -> bool:
@@ -104,18 +122,36 @@ def _with_speakers(clips: list[Clip], pattern: str, problems: Problems) -> list[
         raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
-    matches = [expression.search(Path(clip.file).name) for clip in clips]
-    speakers = [match[group] if match else None for match in matches]
+    speakers = _search(expression, group, [clip.file for clip in clips])
     unknown = [clip.file for clip, speaker in zip(clips, speakers, strict=True) if not speaker]
     problems.note(f"without a speaker by {pattern!r}", unknown)
     return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
 
 
-def _compile(pattern: str) -> tuple[re.Pattern[str], int | str]:
+def _search(expression: Pattern[str], group: int | str, files: list[str]) -> list[str | None]:
+    """The group in the name of each file, within the time of a second and a millisecond for each."""
+    speakers: list[str | None] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
+    for file in files:
+        try:
+            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
+        except TimeoutError as error:
+            raise UserError(
+                f"expected a quick regular expression in --speaker_pattern, found that {expression.pattern!r} takes "
+                f"more than a second at {file}; write it without a repetition inside a repetition."
+            ) from error
+        speakers.append(match[group] if match else None)
+    return speakers
+
+
+def _compile(pattern: str) -> tuple[Pattern[str], int | str]:
+    import regex  # reads what `re` does, but its searches can be ended
+
     remedy = "write for example '^([^_]+)_' for names that begin with the speaker and an underscore."
     try:
-        expression = re.compile(pattern)
-    except re.error as error:
+        re.compile(pattern)
+        expression = regex.compile(pattern)
+    except (re.error, regex.error) as error:
         raise UserError(
             f"expected a regular expression in --speaker_pattern, found {pattern!r} ({error}); {remedy}"
         ) from error
@@ -129,8 +165,8 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], int | str]:
     return expression, 1
 
 
-def _row(root: Path, clip: Clip, problems: Problems) -> dict[str, Any] | None:
-    path = (root / clip.file).absolute()
+def _row(clip: Clip, problems: Problems) -> dict[str, Any] | None:
+    path = clip.path.absolute()
     try:
         info = inspect(path, clip.file)
         load(path, name=clip.file)  # damage and NaN show only when the sound is decoded
@@ -143,7 +179,7 @@ def _row(root: Path, clip: Clip, problems: Problems) -> dict[str, Any] | None:
         "speaker": clip.speaker,
         "emotion": clip.label,
         "intensity": clip.intensity,
-        "item": clip.item or path.stem,
+        "item": clip.item or Path(clip.file).stem,
         "duration": info.duration,
         "sampling_rate": info.sampling_rate,
     }
@@ -151,6 +187,8 @@ def _row(root: Path, clip: Clip, problems: Problems) -> dict[str, Any] | None:
 
 def _error(root: Path, problems: Problems) -> CorpusError:
     remedy = "mend them or take them out"
+    if OUTSIDE in problems:
+        remedy = "copy what lies elsewhere into the folder, " + remedy
     if NO_LABEL in problems:
         remedy = "give a label to each clip that has none, " + remedy
     if BAD_AUDIO in problems:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -19,13 +20,13 @@ from tqdm.auto import tqdm
 
 from ..disk import CACHE_CURE, writing
 from ..validation import UserError
-from .download import cache_folder
-from .vivae import SAMPLING_RATE
+from .download import cache_folder, make_folder
+from .manifest import LONGEST, SAMPLING_RATE, SHORTEST, read_manifest
 
 # Durations: a log-normal distribution cut at VIVAE's shortest and longest clip, its two parameters chosen so
-# that median (35,732) and mean (39,819 samples) are VIVAE's. VIVAE's standard deviation is not published.
-SHORTEST, LONGEST = 17_619, 88_200  # samples
+# that median and mean are VIVAE's. VIVAE's standard deviation is not published.
 LOG_DURATION_MEAN, LOG_DURATION_SD = np.log(32_918), 0.6375
+FEWEST = 10  # clips that tell who made them: fewer may agree with ours by chance
 
 
 def generate_corpus(
@@ -52,12 +53,11 @@ def generate_corpus(
     check_seed(seed)
     folder = Path(cache_dir or cache_folder(), kind, f"seed-{seed}-{version}")
     if not folder.exists():
-        with writing(folder.parent, CACHE_CURE):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not folder.exists():  # another process may have made it while this one waited
-                    clips = ((name, make_clip(name, seed)) for name in names)
-                    _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))
+        make_folder(folder.parent)
+        with writing(folder.parent, CACHE_CURE), FileLock(f"{folder}.lock"):
+            if not folder.exists():  # another process may have made it while this one waited
+                clips = ((name, make_clip(name, seed)) for name in names)
+                _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))
     return folder
 
 
@@ -82,6 +82,26 @@ def typical_samples(shares: float | np.ndarray) -> np.ndarray:
     shortest, longest = ndtr((np.log([SHORTEST, LONGEST]) - LOG_DURATION_MEAN) / LOG_DURATION_SD)
     scores = ndtri(shortest + (longest - shortest) * shares)
     return np.rint(np.exp(LOG_DURATION_MEAN + LOG_DURATION_SD * scores)).astype(int)
+
+
+def find_maker(samples: Sequence[int], deviations: Sequence[float], steps: Sequence[float]) -> str | None:
+    """Name of the corpus of this package that clips under VIVAE's names are from; None for those of others.
+
+    Every seed of `synthetic` deals out the same 1085 lengths, and each clip of `noise` is white: copies and parts are
+    known wherever they lie, whatever their seed, and with nothing beside them that says so.
+
+    Args:
+        samples: length of each clip at 44.1 kHz.
+        deviations: standard deviation of each clip's samples.
+        steps: standard deviation of the differences between each clip's neighbouring samples.
+    """
+    if len(samples) < FEWEST:
+        return None
+    if not Counter(samples) - Counter(typical_samples(np.linspace(0.0, 1.0, len(read_manifest()))).tolist()):
+        return "synthetic"
+    # of white sound, the ratio is the root of 2; within 3 %, the shortest clip is at 8 standard errors
+    white = min(deviations) > 0 and np.allclose(steps, np.sqrt(2) * np.array(deviations), rtol=0.03, atol=0)
+    return "noise" if white else None
 
 
 def stand_in_core(names: Sequence[str]) -> list[bool]:

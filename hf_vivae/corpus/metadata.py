@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..validation import UserError
+from .listing import Listing, normalize
 from .schema import INTENSITIES, Problems
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 NO_LABEL = "without a label"  # the kind of problem of such rows
+OUTSIDE = "outside the folder"  # of files that lie elsewhere
+TWICE = "named twice"  # of files with several names, or of one name
+NOT_LISTED = "in no row of the metadata file"  # of clips that are left out
 # How Python and pandas write an absent value; a label of that name would be a class of clips that have none.
 ABSENT = frozenset({"", "nan", "NaN", "None", "<NA>"})
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A labelled file: its path below the root with slashes, and what is known of it."""
+    """A labelled file: its name below the root with slashes, where it lies, and what is known of it."""
 
     file: str
+    path: Path
     label: str
     speaker: str | None = None
     intensity: str | None = None
@@ -44,10 +49,15 @@ def metadata_file(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_metadata(metadata: Path, problems: Problems) -> list[Clip]:
-    """Clips of the rows that name a file; rows that cannot be used are added to the problems.
+def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[Clip]:
+    """Clips of the rows that name a file of the folder; all other rows and files are added to the problems.
 
     Columns are `file` (or `file_name`), `label` (or `emotion`), and where known `speaker`, `intensity`, `item`.
+
+    Args:
+        metadata: the file.
+        listing: the files of its folder.
+        problems: where rows that cannot be used are added, and files that no row names.
 
     Raises:
         ValueError: where the file is not such a table.
@@ -56,31 +66,41 @@ def read_metadata(metadata: Path, problems: Problems) -> list[Clip]:
     file = _column(metadata, rows, "file", "file_name")
     label = _column(metadata, rows, "label", "emotion")
     problems.note("without a file", [f"row {number}" for number, row in enumerate(rows, 1) if not row.get(file)])
-    unlabelled = [(number, row[file]) for number, row in enumerate(rows, 1) if row.get(file) and not row.get(label)]
-    problems.note(NO_LABEL, [f"{name} in row {number}" for number, name in unlabelled])
+    rows = [(number, row) for number, row in enumerate(rows, 1) if row.get(file)]
+    problems.note(NO_LABEL, [f"{row[file]} in row {number}" for number, row in rows if not row.get(label)])
+    places = [listing.find(row[file]) for _, row in rows]
+    outside = [listing.leads_out(place) for place in places]
+    problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
     clips = [
         Clip(
-            file=Path(row[file]).as_posix(),
-            label=row.get(label) or "",
-            speaker=row.get("speaker"),
+            file=listing.name_of(row[file]),
+            path=place,
+            label=normalize(row.get(label) or ""),
+            speaker=row.get("speaker") and normalize(row["speaker"]),
             intensity=row.get("intensity"),
-            item=row.get("item"),
+            item=row.get("item") and normalize(row["item"]),
         )
-        for row in rows
-        if row.get(file)
+        for (_, row), place, elsewhere in zip(rows, places, outside, strict=True)
+        if not elsewhere
     ]
-    _check(metadata.parent, clips, problems)
-    return [clip for clip in clips if (metadata.parent / clip.file).is_file()]
+    return _check(clips, listing, problems)
 
 
-def _check(root: Path, clips: list[Clip], problems: Problems) -> None:
-    counts = Counter(clip.file for clip in clips)
-    problems.note("named twice", [file for file, count in counts.items() if count > 1])
-    problems.note("absent", [clip.file for clip in clips if not (root / clip.file).is_file()])
+def _check(clips: list[Clip], listing: Listing, problems: Problems) -> list[Clip]:
+    present = [clip for clip in clips if os.path.isfile(clip.path)]
+    names: dict[str, dict[str, int]] = {}  # of each file, with the number of rows that give it
+    for clip in present:
+        counts = names.setdefault(os.path.realpath(clip.path), {})
+        counts[clip.file] = counts.get(clip.file, 0) + 1
+    problems.note(TWICE, [", as ".join(counts) for counts in names.values() if sum(counts.values()) > 1])
+    problems.note("absent", [clip.file for clip in clips if not os.path.isfile(clip.path)])
     problems.note(
         f"with an intensity other than {', '.join(INTENSITIES)}",
         [f"{clip.file}: {clip.intensity}" for clip in clips if clip.intensity not in (None, *INTENSITIES)],
     )
+    files = sorted((name, path) for name, paths in listing.paths.items() for path in paths)
+    problems.note(NOT_LISTED, [name for name, path in files if os.path.realpath(path) not in names])
+    return present
 
 
 def _read_rows(metadata: Path) -> list[dict[str, Any]]:
@@ -89,11 +109,18 @@ def _read_rows(metadata: Path) -> list[dict[str, Any]]:
         return read(metadata)
     except UnicodeDecodeError as error:
         raise UserError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it anew.") from error
+    except OSError as error:  # of a disk, or of pyarrow for damaged pages
+        raise UserError(
+            f"expected a table that can be read at {metadata}, found {error.strerror or error}; write it anew."
+        ) from error
 
 
 def _read_csv(metadata: Path) -> list[dict[str, Any]]:
     with metadata.open(newline="", encoding="utf-8-sig") as lines:
-        rows = list(csv.DictReader(lines))
+        try:
+            rows = list(csv.DictReader(lines))
+        except csv.Error as error:
+            raise UserError(f"expected a CSV table at {metadata}, found another file ({error}); mend it.") from error
     for number, row in enumerate(rows, 1):
         if None in row:  # where DictReader keeps the fields that have no column
             raise UserError(f"expected as many fields as columns in {metadata}, found more in row {number}; mend it.")
@@ -105,7 +132,7 @@ def _read_jsonl(metadata: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(metadata.read_text("utf-8-sig").split("\n"), 1):
         try:
             row = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or numbers and nesting beyond all reason
             row = line
         if isinstance(row, dict):
             rows.append(row)
@@ -126,7 +153,8 @@ def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
 
 
 def _text(row: dict[str, Any]) -> dict[str, str | None]:
-    texts = {key: str(value).strip() for key, value in row.items()}
+    # JSON may hold halves of characters, which no table takes
+    texts = {key: str(value).strip().encode("utf-8", "backslashreplace").decode() for key, value in row.items()}
     return {key: None if text in ABSENT else text for key, text in texts.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .generated import generate_corpus, random_stream, typical_samples
-from .vivae import read_manifest
+from .manifest import read_manifest
 
 VERSION = "v1"  # of the noise; another one needs another cache folder
 STANDARD_DEVIATION = 0.1  # of full scale, -20 dB: ten of them below clipping

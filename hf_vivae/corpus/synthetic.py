@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from ..validation import UserError
 from .generated import check_seed, generate_corpus, random_stream, typical_samples
-from .vivae import read_manifest
+from .manifest import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
 
 VERSION = "v1"  # of the voice; a clip that sounds different needs a new one, and so a new cache folder

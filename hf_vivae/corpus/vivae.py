@@ -1,13 +1,13 @@
 """VIVAE: 1085 non-verbal vocalisations of 11 speakers, six emotions at four intensities.
 
 Source: Holz, Larrouy-Maestri and Poeppel, https://doi.org/10.5281/zenodo.4066235, CC BY-NC 4.0.
-Every file is compared with the shipped list of names, and every sound is decoded once; what is not as it
-should be is named in one error, or in `Corpus.problems` where the caller accepts it.
+Every file is compared with the shipped list of names, and every sound is decoded once. Names alone prove nothing: the
+archive has to have the checksum that Zenodo publishes, or the clips to be as long as VIVAE's. What is not as it should
+be is named in one error, or in `Corpus.problems` where the caller accepts it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import re
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, ClipInfo, inspect, load
-from .download import cache_folder, download
+from ..validation import UserError
+from .download import cache_folder, download, is_verified
+from .manifest import SAMPLING_RATE, compare_lengths, read_manifest
 from .schema import (
     BAD_AUDIO,
     EMOTIONS,
@@ -31,10 +33,10 @@ from .schema import (
 from .vivae_files import File, find_files, find_names
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
 ZENODO_URL = "https://zenodo.org/api/records/4066235/files/VIVAE.zip/content"
-SAMPLING_RATE = 44100
 SUBSETS = {"full": "full_set", "core": "core_set"}
 CORE_CLIPS = 480
 FILE_NAME = re.compile(rf"(S[0-9]{{2}})_({'|'.join(EMOTIONS)})_({'|'.join(INTENSITIES)})_([0-9]{{1,3}})\.wav")
@@ -72,9 +74,10 @@ def read_vivae(
             `VIVAE.zip`; by default the archive is downloaded once to the cache. An archive is read in place,
             never unpacked.
         subset: "full", compared with the shipped list of 1085 names; or "core", whose list is not published
-            with this package, so that only the form of the names and their number (480) are checked. In the
-            full set, the column `core` says whether `core_set/` of the same folder or archive has that name,
-            too; it is None where there is no `core_set/`, or one with other names.
+            with this package, so that only the form of the names and their number (480) are checked. A full set
+            whose clips are not as long as VIVAE's has that as a problem, unless it is the archive of Zenodo, whose
+            checksum was compared. In the full set, the column `core` says whether `core_set/` of the same folder or
+            archive has that name, too; it is None where there is no `core_set/`, or one with other names.
         allow_partial: use the clips that are good, and list everything else in `Corpus.problems`.
         on_bad_audio: "skip" leaves out clips whose sound cannot be used; missing and unknown files stay
             errors.
@@ -84,13 +87,37 @@ def read_vivae(
 
     Raises:
         CorpusError: where the files are not those of VIVAE; its `problems` names all of them.
-        ValueError: where there is no such folder or archive, or the archive is not to be trusted.
+        ValueError: where there is no such folder or archive, the archive is not to be trusted, or the clips are those
+            that `synthetic` or `noise` make, wherever they lie.
         NetworkError: where the archive has to be downloaded and cannot be.
     """
     check_choice("--subset", subset, SUBSETS)
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
     source = Path(path) if path is not None else download(url, archive_path(url, cache_dir))
     problems = Problems()
+    source, rows = read_rows(source, subset, problems)
+    if path is not None or not is_verified(source):
+        _check_recorded(source, subset, rows, problems)
+    accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
+    if not rows or problems.keys() - accepted:
+        raise _error(source, subset, problems)
+    return Corpus("vivae" if subset == "full" else "vivae-core", build_dataset(rows), problems.lines())
+
+
+def read_rows(source: Path, subset: str, problems: Problems) -> tuple[Path, list[dict[str, Any]]]:
+    """Clips under VIVAE's names that can be used, whoever made them, and the folder or archive that holds them.
+
+    Rows are those of `build_dataset`, with the standard deviation of the samples as `deviation`, and that of the
+    differences between neighbours as `step`.
+
+    Args:
+        source: a folder or an archive.
+        subset: "full" or "core".
+        problems: where everything else is added.
+
+    Raises:
+        ValueError: see `find_files`.
+    """
     source, found = find_files(source, SUBSETS[subset])
     files = _by_name(found, problems)
     if subset == "core":
@@ -99,17 +126,7 @@ def read_vivae(
     else:
         files = _check_full(files, problems)
         core = _find_core(source)
-    rows = [row for name in sorted(files) if (row := _row(files[name], core, problems))]
-    accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
-    if not rows or problems.keys() - accepted:
-        raise _error(source, subset, problems)
-    return Corpus("vivae" if subset == "full" else "vivae-core", build_dataset(rows), problems.lines())
-
-
-def read_manifest() -> list[dict[str, str]]:
-    """Rows (file_name, speaker, emotion, intensity, item) of the shipped list of `full_set`, by file name."""
-    with Path(__file__).with_name("manifest.csv").open(newline="", encoding="utf-8") as lines:
-        return sorted(csv.DictReader(lines), key=lambda row: row["file_name"])
+    return source, [row for name in sorted(files) if (row := _row(files[name], core, problems))]
 
 
 def archive_path(url: str = ZENODO_URL, cache_dir: str | Path | None = None) -> Path:
@@ -155,19 +172,36 @@ def _find_core(source: Path) -> set[str] | None:
     return core if core and not strange else None
 
 
+def _check_recorded(source: Path, subset: str, rows: list[dict[str, Any]], problems: Problems) -> None:
+    """Refuse clips that this package has made, and note it where a full set is not as long as VIVAE's."""
+    from .generated import find_maker
+
+    lengths = [round(row["duration"] * SAMPLING_RATE) for row in rows]
+    if maker := find_maker(lengths, *([row[key] for row in rows] for key in ("deviation", "step"))):
+        raise UserError(
+            f"expected the recordings of VIVAE in {source}, found clips that --data {maker} makes; "
+            f"use --data {maker}, or give the folder or archive of VIVAE with --data_dir."
+        )
+    whole = subset == "full" and len(rows) == len(read_manifest())
+    if whole and (difference := compare_lengths(lengths)):
+        problems.note("with other lengths than VIVAE", [difference])
+
+
 def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any] | None:
     try:
-        info = _check_sound(file)
+        info, samples = _check_sound(file)
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{file.name}: expected {error.expected}, found {error.found}"])
         return None
     speaker, emotion, intensity, item = FILE_NAME.fullmatch(file.name).groups()
     labels = {"speaker": speaker, "emotion": emotion, "intensity": intensity, "item": item}
     in_core = None if core is None else file.name in core
-    return {"audio": file.audio, "file": file.name, "duration": info.duration, "core": in_core} | labels
+    steps = samples[1:] - samples[:-1] if len(samples) > 1 else samples
+    measured = {"duration": info.duration, "deviation": float(samples.std()), "step": float(steps.std())}
+    return {"audio": file.audio, "file": file.name, "core": in_core} | measured | labels
 
 
-def _check_sound(file: File) -> ClipInfo:
+def _check_sound(file: File) -> tuple[ClipInfo, np.ndarray]:
     if file.fault:
         raise BadAudio(file.name, "a whole file", file.fault)
     info = inspect(file.audio, file.name)
@@ -175,8 +209,7 @@ def _check_sound(file: File) -> ClipInfo:
         raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
     if info.sampling_rate != SAMPLING_RATE:
         raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
-    load(file.audio, name=file.name)  # damage and NaN show only when the sound is decoded
-    return info
+    return info, load(file.audio, name=file.name)[0]  # damage and NaN show only when the sound is decoded
 
 
 def _error(source: Path, subset: str, problems: Problems) -> CorpusError:

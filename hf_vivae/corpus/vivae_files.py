@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -40,12 +41,18 @@ def find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
     Raises:
         ValueError: where there are none, or several folders of that name, or the archive is not to be trusted.
     """
-    if not source.exists():
+    try:
+        if is_folder := source.is_dir():
+            os.scandir(source).close()
+        elif not stat.S_ISREG(source.stat().st_mode):  # a pipe has no end, and a device may have none
+            raise FileNotFoundError
+    except OSError as error:
+        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
         raise UserError(
-            f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found nothing; "
-            "correct --data_dir, or leave it out to download VIVAE."
-        )
-    if source.is_dir():
+            f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found "
+            f"{'nothing' if absent else error.strerror}; correct --data_dir, or leave it out to download VIVAE."
+        ) from error
+    if is_folder:
         files = _folder_files(source, folder)
         if not files and (source / "VIVAE.zip").is_file():
             return find_files(source / "VIVAE.zip", folder)

@@ -11,6 +11,7 @@ import yaml
 
 from .. import runs
 from ..arguments import RunArguments, VivaeTrainingArguments
+from ..corpus.download import bare_address
 from ..corpus_arguments import CorpusArguments
 from ..habits import UNSELECTED
 from ..models import short_name, split_name
@@ -82,6 +83,7 @@ class Winner:
         changed = self._changed()
         said = {name: value for name, value in self._all().items() if name in ALWAYS_SAID or name in changed & {*SAID}}
         said |= {} if self.fold is None else {"folds": [self.fold]}
+        said |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
         script = os.path.relpath(recipes / "train.py")
         if self.run.recipe == "none":
             train = as_flags({"model": self.run.model, **said, **self.recipe()})

@@ -93,6 +93,21 @@ def test_a_directory_that_lies_about_a_size_unpacks_no_more_than_it_says(tmp_pat
     assert int(megabytes) < 50
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_unpacks_without_a_limit_is_not_unpacked(method, serve, tmp_path):
+    """A directory that says 1000 bytes, and a first piece of the archive that holds 60 million."""
+    data = patched(zip_of({NAME: bytes(60_000_000)}, method), {LOCAL: 22, DIRECTORY: 24}, struct.pack("<I", 1000))
+    path = tmp_path / "VIVAE.zip"
+    path.write_bytes(data)
+    reset_peak_memory()
+    before = peak_memory_mb()
+    [member] = read_members(path, lambda path: True)
+    assert member.fault == (f"a damaged member of the archive (compression method {method}, not stored or deflated)")
+    with pytest.raises(NetworkError, match=rf"found a damaged zip archive \({NAME}\); give a"):
+        download(serve(["ok"], body=data).url, tmp_path / "sent.zip")
+    assert peak_memory_mb() - before < 30
+
+
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.1, 0.01])
 def test_an_archive_that_was_cut_is_refused_as_a_whole(kept, tmp_path):
     data = zip_of({f"full_set/{number}.wav": bytes(100) for number in range(50)})
