@@ -97,18 +97,18 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 def _from_classes(listing: Listing, problems: Problems) -> list[Clip]:
     problems.note("outside the class folders", [name for name in listing.paths if "/" not in name])
     paths = [(name, path) for name, paths in listing.paths.items() for path in paths if "/" in name]
-    problems.note(OUTSIDE, dict.fromkeys(link for _, path in paths if (link := _link_outside(listing, path))))
-    problems.note(TWICE, [f"{name}, in two Unicode forms" for name, paths in listing.paths.items() if len(paths) > 1])
-    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if not listing.leads_out(path)]
+    outside = {path for _, path in paths if listing.leads_out(path)}
+    problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
+    twice = [name for name, places in listing.paths.items() if len(places) > 1]
+    problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
+    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if path not in outside]
 
 
-def _link_outside(listing: Listing, path: Path) -> str | None:
-    """The first link on the way to a file that leads out of the folder, and where to."""
-    way = path.relative_to(listing.root)
-    for step in (*reversed(way.parents), way):
-        if elsewhere := listing.leads_out(listing.root / step):
-            return printable(f"{step}, a link to {elsewhere}")
-    return None
+def _link_outside(listing: Listing, path: Path) -> str:
+    """The first link on the way to a file outside, and where to."""
+    steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
+    step = next(step for step in steps if listing.leads_out(listing.root / step))
+    return printable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
 
 
 def may_be_clip(file: Path) -> bool:
