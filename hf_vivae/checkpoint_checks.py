@@ -127,10 +127,16 @@ def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtr
     with building(f"the feature extractor of {folder}"):
         try:
             return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        except ValueError as error:
-            if "trust_remote_code" not in str(error):  # the library has no class for what it refuses so
+        except ValueError as error:  # the library has no class of its own for what it refuses
+            if "trust_remote_code" in str(error):
+                raise _code_without_consent(folder) from error
+            if "Unrecognized feature extractor" not in str(error):
                 raise
-            raise _code_without_consent(folder) from error
+            kind = read_json(folder / "preprocessor_config.json").get("feature_extractor_type")
+            raise UserError(
+                f"expected a feature_extractor_type that transformers or hf_vivae knows in {folder}, found {kind!r}; "
+                "give another checkpoint, or install the release of transformers that has it."
+            ) from error
 
 
 def _code_without_consent(folder: Path) -> UserError:

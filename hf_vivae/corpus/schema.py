@@ -115,9 +115,12 @@ def walk_files(root: Path) -> Iterator[Path]:
 
     Pipes, sockets and devices are no files: reading one may never end. A link to nothing is kept for whoever reads it
     to name.
+
+    Raises:
+        UserError: for a folder that cannot be read.
     """
     seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()
             continue
@@ -125,6 +128,13 @@ def walk_files(root: Path) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if not is_clutter(name))
         files = (os.path.join(folder, name) for name in sorted(names) if not is_clutter(name))
         yield from (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(
+        f"expected a folder that can be read at {error.filename}, found one that cannot ({error.strerror}); change "
+        "its permissions, or take it out."
+    ) from error
 
 
 def is_clutter(name: str) -> bool:

@@ -134,7 +134,7 @@ MISTAKES = {
         Mistake("a recording with NaN", "timeline ../good ../nan.wav", "NaN"),
         Mistake("a recording without a header", "timeline ../good ../noise.raw", "noise.raw"),
         Mistake("a folder as a recording", "timeline ../good ../corpus", "corpus: expected"),
-        Mistake("a hop of 0", "timeline ../good ../clip.wav --hop 0", "--hop of more than 0"),
+        Mistake("a hop of 0", "timeline ../good ../clip.wav --hop 0", "--hop of at least 0.01"),
         Mistake("a window that is no number", "timeline ../good ../clip.wav --window soon", "--window"),
         Mistake("a timeline as .doc", "timeline ../good ../clip.wav --output x.doc", "x.doc"),
         Mistake("a clip of 10 ms", "explain ../good ../short.wav", "found 10 ms"),
@@ -148,13 +148,13 @@ MISTAKES = {
         Mistake("an argument of doctor", "doctor now", "(now)"),
     ),
     "train": (
-        Mistake("--config with a list as run", f"{TRAIN} --config ../settings.json", "found list"),
+        Mistake("--config with a list as run", f"{TRAIN} --config ../settings.json", "'run': ['mlp']"),
         Mistake("--config of a binary file", f"{TRAIN} --config ../noise.raw", "noise.raw"),
         Mistake("hidden_sizes that are no numbers",
                 f"""{TRAIN} --model mlp --model_config '{{"hidden_sizes": "x"}}'""", "hidden_sizes"),
         Mistake("no attention heads",
                 f"""{TRAIN} --model vit-32-30 --model_config '{{"num_attention_heads": 0}}'""", "num_attention_heads"),
-        Mistake("BERT by its Hub id", f"{TRAIN} --model someone/letters", "preprocessor_config.json"),
+        Mistake("BERT by its Hub id", f"{TRAIN} --model someone/letters", "found a bert"),
         Mistake("BERT by its folder", f"{TRAIN} --model ../letters", "bert"),
         Mistake("config.json cut", f"{TRAIN} --model ../cut", "/config.json"),
         Mistake("model.safetensors cut", f"{TRAIN} --model ../half", "expected whole weights"),
@@ -327,7 +327,9 @@ def _make_runs(root: Path) -> None:
     (torn,) = write_run(root / "torn", folds=[0])
     (torn / "results.json").write_text('{"fold": ')
     shutil.copytree(root / "good", root / "unpredicted")
-    shutil.copy(root / "runs" / "1-of-3" / "run.json", root / "unpredicted")
+    record = json.loads((root / "runs" / "1-of-3" / "run.json").read_text())
+    record["run"] |= {"select_on": "validation", "resample": True}
+    (root / "unpredicted" / "run.json").write_text(json.dumps(record))
 
 
 @dataclass(frozen=True)
