@@ -61,11 +61,12 @@ def read_json(path: Path) -> dict:
 
 
 @contextmanager
-def building(what: str) -> Iterator[None]:
+def building(what: str, cure: str = "correct them") -> Iterator[None]:
     """Turn what classes raise for values that they cannot be built with into one sentence.
 
     Args:
         what: whose values they are.
+        cure: what to do.
 
     Raises:
         UserError: naming it, with the library's reason.
@@ -75,10 +76,11 @@ def building(what: str) -> Iterator[None]:
     except UserError:
         raise
     except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        reason = kind + " ".join(str(error).split())
         raise UserError(
             f"expected values that {what} can be built with, found some that it cannot ({reason[:300].rstrip('.')}); "
-            "correct them."
+            f"{cure}."
         ) from error
 
 

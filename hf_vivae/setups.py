@@ -118,9 +118,8 @@ def _load(
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
-    with building(
-        f"{run.model} with --model_config {json.dumps(run.model_config)}" if run.model_config else run.model
-    ):
+    cure = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
+    with building(run.model, cure):
         if run.model in MODELS:
             return load_named(run.model, labels, run.model_config, checkpoint)
         if run.model.startswith(PROBE):

@@ -306,7 +306,7 @@ def test_a_checkpoint_with_a_pickle_is_neither_pushed_nor_loaded(hub, folders, t
     )
     done = run_forked([folder], code=program, env=hub.environment(hub.home, WRITE_TOKEN))
     assert re.search(
-        r"ValueError: expected weights of .* as safetensors, found .*\(pickles are not read\)", done.stderr
+        r"UserError: expected weights of .* as safetensors, found .*\(pickles are not read\)", done.stderr
     )
 
 

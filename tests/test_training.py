@@ -268,10 +268,10 @@ def test_weights_of_another_network_are_refused(finished, tiny_vivae, tmp_path):
 
 
 def test_silence_is_said_to_be_silence(tiny_vivae, tmp_path):
-    for path in (tiny_vivae / "full_set").iterdir():
+    for number, path in enumerate((tiny_vivae / "full_set").iterdir()):
         target = tmp_path / "clips" / path.name.split("_")[1] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(target, np.zeros(8000), 16000)
+        soundfile.write(target, np.zeros(8000 + number), 16000)  # no two are copies
     argv = ["--model", "mlp", "--data", "folder", "--data_dir", str(tmp_path / "clips"), "--speaker_pattern", "(S..)",
             "--output_dir", str(tmp_path / "out")]  # fmt: skip
     with pytest.raises(ValueError, match="expected sound in the training clips, found nothing but zeros"):
