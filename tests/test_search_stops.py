@@ -162,7 +162,7 @@ def test_a_name_that_the_library_does_not_know_is_refused_before_any_trial(tiny_
     file.write_text("model_config.hidden_act: {choices: [gelu, nosuch]}\n")
     argv = [*flags(tiny_vivae, tmp_path / "out", "wav2vec2"), "--space", str(file)]
     with pytest.raises(
-        ValueError, match=r"lets model_config.hidden_act be 'nosuch', which is refused: .* KeyError: 'nosuch'"
+        ValueError, match=r"lets model_config.hidden_act be 'nosuch', which is refused: .*KeyError: 'nosuch'"
     ):
         search(argv, RECIPES)
 
