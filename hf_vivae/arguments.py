@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -96,6 +97,8 @@ class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArgum
         self.augment = json_object(self.augment or {}, "--augment")
         parse_augmentation(self.augment)
         self.recipe = self.recipe or usual_recipe(self.model) or "none"
+        if Path(self.recipe).name != self.recipe:  # of a run.json; it is a part of the run folder's path
+            raise UserError(f"expected the name of a recipe, found {self.recipe!r}; give one of recipes/.")
         self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
         check_choice("--protocol", self.protocol, PROTOCOLS)
         check_num_groups(self.protocol, self.num_groups)

@@ -41,6 +41,11 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
         return None
     if isinstance(trainer.model, ProbeForAudioClassification):
         return _choose(trainer, folder)
+    if trainer.args.save_only_model and _checkpoints(folder):
+        raise UserError(
+            f"expected checkpoints that a run can go on from in {folder}, found those of --save_only_model; remove "
+            "them to train from the start."
+        )
     if trainer.args.should_save:
         _drop_unfinished_checkpoints(folder, trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
     trainer.accelerator.wait_for_everyone()
@@ -104,13 +109,18 @@ class _BestCheckpoint(TrainerCallback):
         state.best_model_checkpoint = str(best)
 
 
-def drop_checkpoints_but_best(folder: Path) -> None:
-    """Remove the checkpoints of a run folder that only served to resume it; the selected one or the last stays."""
+def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
+    """Remove the checkpoints of a run folder that only served to resume it.
+
+    Args:
+        folder: of the run.
+        selects: whether the best stays, rather than the last.
+    """
     checkpoints = _checkpoints(folder)
     selected = [
         checkpoint
         for checkpoint in checkpoints
-        if _read_state(checkpoint).get("best_global_step") == _step(checkpoint)
+        if selects and _read_state(checkpoint).get("best_global_step") == _step(checkpoint)
     ]
     for checkpoint in checkpoints:
         if checkpoint != (selected or checkpoints)[-1]:
@@ -126,19 +136,28 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
-    """Remove checkpoints that a killed process has not written to their end, or has begun to delete.
+    """Remove checkpoints behind the last one that can be resumed.
+
+    A killed process has not written them to their end, or has begun to delete them. Earlier ones stay: the best needs
+    no more than its weights.
 
     Args:
         folder: of the run.
         sharded: whether weights and optimizer lie elsewhere, as FSDP and DeepSpeed keep them.
     """
     needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")))
+    whole, unfinished = [], []
     for checkpoint in _checkpoints(folder):
         missing = [pattern for pattern in needed if not any(checkpoint.glob(pattern))]
         if not _read_state(checkpoint):
             missing.append(TRAINER_STATE_NAME)
         if missing:
-            logger.warning("%s has no whole %s and is removed.", checkpoint, missing[0])
+            unfinished.append((checkpoint, missing[0]))
+        else:
+            whole.append(checkpoint)
+    for checkpoint, name in unfinished:
+        if not whole or _step(checkpoint) > _step(whole[-1]):
+            logger.warning("%s has no whole %s and is removed.", checkpoint, name)
             shutil.rmtree(checkpoint)
 
 

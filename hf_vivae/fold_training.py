@@ -15,7 +15,7 @@ from . import machine, runs
 from .adapting import ADAPTER
 from .arguments import RunArguments, VivaeTrainingArguments
 from .calibration import keep_temperature
-from .fitting import drop_checkpoints_but_best, fit
+from .fitting import drop_checkpoints_but_one, fit
 from .habits import marks
 from .models.probe import ProbeForAudioClassification
 from .prepared import Prepared, fold_parts, fold_record, identity, run_record
@@ -72,7 +72,7 @@ def train_fold(
         else:
             results = _train(run, args, prepared, fold, folder, checkpoint, record, publisher)
         if keeps_one and args.should_save:
-            drop_checkpoints_but_best(folder)
+            drop_checkpoints_but_one(folder, args.load_best_model_at_end)
         return results
 
 

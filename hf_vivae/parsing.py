@@ -58,8 +58,6 @@ def parse_run(
     refuse_unknown([*unknown, *(f"--{name}" for name in absent if name not in known)], known)
     for name in absent:
         setattr(given, name, parser.get_default(name))
-    # a file travels with its run folder, and a list in it can hold any flag
-    given.trust_remote_code = bool(on_command_line.trust_remote_code)
     given.model_config = {**model_config, **json_object(given.model_config or {}, "--model_config")}
     run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
     settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
@@ -93,10 +91,16 @@ def default_output_dir(run: RunArguments, seed: int) -> str:
 
 
 def as_flags(values: dict[str, Any]) -> list[str]:
-    """Settings as the command line that gives them; those that are None or empty are left out."""
+    """Settings as the command line that gives them; those that are None or empty are left out.
+
+    Raises:
+        UserError: for a list with a flag in it, by which a file of a stranger could say anything.
+    """
     flags = []
     for key, value in values.items():
         if isinstance(value, list):
+            if smuggled := next((entry for entry in value if str(entry).startswith("--")), None):
+                raise UserError(f"expected values of {key} in a list, found the flag {smuggled!r}; take it out.")
             flags += [f"--{key}", *map(str, value)] if value else []
         elif value is not None:
             text = value if isinstance(value, str) else json.dumps(value)

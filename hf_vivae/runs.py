@@ -28,6 +28,9 @@ VOLATILE = (
 )  # fmt: skip
 
 
+# what an argument was to runs that are older than it
+BEFORE = {"duplicates": "error"}
+
 RUN_FILES = (
     "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",
 )  # fmt: skip
@@ -144,6 +147,7 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
             "give another --output_dir."
         )
     before, now = read_json(file), _finite(json.loads(json.dumps(record)))
+    before["run"] = BEFORE | before.get("run", {})
     differing = [
         f"{name} (was {old.get(name)!r}, is {new.get(name)!r})"
         for old, new in ((before.get(part, {}), now[part]) for part in ("run", "training", "corpus"))

@@ -8,6 +8,7 @@ the rows.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = ["NUM_GROUPS", "PARTS", "PROTOCOLS", "Fold", "Protocol", "make_folds"]
+
+logger = logging.getLogger(__name__)
 
 NUM_GROUPS = 5
 KEEP_TOGETHER = "keep_together"
@@ -143,12 +146,16 @@ def _join_speakers(dataset: Dataset, copies: list[list[int]]) -> Dataset:
     first, second = zip(*((codes[rows[0]], codes[row]) for rows in copies for row in rows), strict=True)
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     _, component = connected_components(links, directed=False)
-    joined = {number: names[component == number][0] for number in set(component.tolist())}
-    renamed = [str(joined[component[code]]) for code in codes]
+    joined = [names[component == number] for number in range(component.max() + 1)]
+    if shared := [" = ".join(group) for group in joined if len(group) > 1]:
+        logger.warning("Speakers who share a clip count as one: %s.", "; ".join(shared))
+    renamed = [str(joined[component[code]][0]) for code in codes]
     return dataset.remove_columns("speaker").add_column("speaker", renamed)
 
 
 def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str]) -> None:
+    cure = "remove the copies, or keep them in one part with --duplicates keep_together"
+    tested: dict[str, tuple[str, int]] = {}
     for fold in folds:
         parts = {row: part for part in PARTS for row in getattr(fold, part)}
         first: dict[str, int] = {}
@@ -161,9 +168,15 @@ def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str
             more = f"; and {len(pairs) - 10} more" if len(pairs) > 10 else ""
             raise UserError(
                 f"fold {fold.name!r}: expected no clip in two parts, found {len(pairs)} with a copy in another "
-                f"({'; '.join(pairs[:10])}{more}): remove the copies, or keep them in one part with --duplicates "
-                "keep_together"
+                f"({'; '.join(pairs[:10])}{more}): {cure}"
             )
+        for row in fold.test:
+            name, other = tested.setdefault(digests[row], (fold.name, row))
+            if name != fold.name:
+                raise UserError(
+                    f"expected each clip in the test part of one fold, found {files[other]} in that of {name} and its "
+                    f"copy {files[row]} in that of {fold.name}: {cure}"
+                )
 
 
 def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:

@@ -238,7 +238,10 @@ class TestConsentToExecuteCode:
         file = tmp_path / "run.json"
         smuggled = {"as_coded": [], "report_to": ["none", "--trust_remote_code"]}
         file.write_text(json.dumps({"run": {"model": "evil"}, "training": smuggled}))
-        assert not parse("--config", str(file))[0].trust_remote_code
+        with pytest.raises(
+            UserError, match=r"expected values of report_to in a list, found the flag '--trust_remote_"
+        ):
+            parse("--config", str(file))
 
     def test_is_not_taken_from_a_recipe(self, tmp_path):
         (tmp_path / "mine").mkdir()

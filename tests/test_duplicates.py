@@ -74,6 +74,17 @@ def test_copies_in_one_part_are_no_leak():
     assert make_folds(CLIPS, "leave-one-speaker-out", LABELS, digests=digests)
 
 
+def test_a_copy_in_the_test_part_of_another_fold_is_refused():
+    """Under core-to-full, clips outside the core set are in no other part than the one that tests them."""
+    digests = [str(row) for row in range(168)]
+    outside = [row for row in range(168) if not CLIPS[row]["core"]]
+    digests[outside[1]] = digests[outside[0]]  # of S01 and S02
+    with pytest.raises(
+        UserError, match=r"expected each clip in the test part of one fold, found clip_0000\.wav in that"
+    ):
+        make_folds(CLIPS, "core-to-full", LABELS, num_groups=14, digests=digests)
+
+
 @pytest.fixture
 def copied(tiny_vivae, tmp_path):
     """A folder in which each clip of S01 is there once more, as one of S05."""

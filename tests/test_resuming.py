@@ -135,3 +135,14 @@ def test_a_run_is_not_resumed_by_another_number_of_processes(killed, tiny_vivae)
     with pytest.raises(UserError, match=r"expected 2 processes, which .* was written by, found 1"):
         run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
     assert checkpoint.is_dir(), "nothing is lost"
+
+
+def test_the_best_checkpoint_needs_no_more_than_its_weights(killed, whole, tiny_vivae):
+    (killed / "S01" / "checkpoint-6" / "optimizer.pt").unlink()
+    run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
+    assert weights_agree(killed, whole["patience"])
+
+
+def test_where_nothing_selects_the_last_checkpoint_stays(tiny_vivae, tmp_path):
+    run(flags(tiny_vivae, tmp_path, "mlp", *ENDS["patience"][2:4], "--load_best_model_at_end", "false"))
+    assert [path.name for path in (tmp_path / "S01").glob("checkpoint-*")] == ["checkpoint-27"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runs import OTHER_CLIPS, SCORED, VOLATILE, read_json
+from ..runs import BEFORE, OTHER_CLIPS, SCORED, VOLATILE, read_json
 from ..validation import UserError
 from .predictions import read_part, read_sounds
 
@@ -169,7 +169,7 @@ def _say_twice(first: FoldFolder, file: str, second: FoldFolder, again: str) -> 
         )
     return (
         f"expected folds that test different clips, found {file} of {first.fold} in {second.fold} ({second.path}) as "
-        f"{again}; remove the copies from the corpus and train the run again"
+        f"{again}; remove the copies from the corpus or give --duplicates keep_together, and train the run again"
     )
 
 
@@ -217,7 +217,7 @@ def _check_keys(content: dict[str, Any], keys: Iterable[str], file: str) -> None
 def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) -> FoldFolder:
     corpus, run, training = record["corpus"], record["run"], record["training"]
     ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
-    kept = {name: value for name, value in {**run, **training}.items() if name not in ignored}
+    kept = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
     kept["hf_vivae"] = record["environment"]["hf_vivae"]
     return FoldFolder(
         path=path,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from ..corpus_arguments import CorpusArguments
-from ..runs import VOLATILE
+from ..runs import BEFORE, VOLATILE
 from ..validation import UserError
 from .trials import Trials
 
@@ -43,7 +43,7 @@ def check_same_question(study: "optuna.Study", settings: dict[str, Any]) -> None
     if study.trials and not remembered:
         raise UserError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
     for before in remembered:
-        if differing := _differences(before, settings):
+        if differing := _differences(BEFORE | before, settings):
             more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
             raise UserError(
                 f"study {study.study_name!r} is another search, which differs in {', '.join(differing[:MOST_NAMED])}"

@@ -21,7 +21,9 @@ from ..runs import VOLATILE
 FOUND = "found"  # the recipe that the command uses
 # which clips, and how they are split: what the command line says, and not a recipe
 ALWAYS_SAID = ("data", "protocol")
-SAID = (*(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed")
+SAID = (
+    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
+)  # fmt: skip
 NOT_OF_A_RECIPE = {*ALWAYS_SAID, *SAID, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
 
 
