@@ -197,9 +197,9 @@ def cached_map(
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
+    make_folder(file.parent)
     kept = _is_whole(file, len(dataset))
     features = None if kept else _features_of(function(dataset[:1]), own_length)
-    make_folder(file.parent)
     with writing(file.parent, CACHE_CURE):
         return dataset.map(
             function,

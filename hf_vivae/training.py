@@ -4,6 +4,7 @@ The folds of a protocol may be shared between processes that write to one folder
 claims it first, and each pools the scores of all that are finished when it has nothing left to do.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ from .splits import PARTS, Fold
 from .validation import UserError
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 200  # letters of a fold's folder
 
 
 def train(
@@ -143,7 +146,9 @@ def _folder_name(fold: Fold) -> str:
     name = quote(fold.name, safe=" ").replace("..", "%2E%2E")
     # else the run's own folder, one that evaluations take for a half-written copy, or a file of the run
     taken = name.startswith(".") or name.lower() in runs.RUN_FILES
-    return name.replace(".", "%2E") if taken else name
+    name = name.replace(".", "%2E") if taken else name
+    # a letter of another script takes nine, and file systems 255 in all
+    return name if len(name) <= LONGEST_NAME else f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
-        if self.path == "/api/records/1":
+        if re.fullmatch(r"/api/records/\d+", self.path):
             known = isinstance(server.record, bytes)
             return self.answer(*((200, server.record) if known else (server.record, b"no")))
         step = server.script.pop(0) if len(server.script) > 1 else server.script[0]

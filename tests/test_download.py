@@ -20,10 +20,11 @@ import requests
 from archive_server import ARCHIVE, Server, archive_of
 from vivae_copies import archived
 
+from hf_vivae.corpus import CorpusError, load_vivae
 from hf_vivae.corpus import download as module
-from hf_vivae.corpus import load_vivae
 from hf_vivae.corpus.download import NetworkError, cache_folder, download, is_verified
 from hf_vivae.corpus.vivae import ZENODO_URL, archive_path
+from hf_vivae.validation import UserError
 
 ALTERNATIVES = (
     "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
@@ -311,7 +312,16 @@ class TestChecksum:
         """Lengths were published by users of the corpus, the checksum with the corpus."""
         zenodo.body = archived(tmp_path / "sent.zip", whole_vivae).read_bytes()
         zenodo.record = self.record(hashlib.md5(zenodo.body).hexdigest())
-        assert len(load_vivae(url=zenodo.url_of_record, cache_dir=tmp_path)) == 1085
+        url = zenodo.url_of_record
+        with pytest.raises(CorpusError, match="found 1 with other lengths than VIVAE"):  # record 1 is not VIVAE's
+            load_vivae(url=url, cache_dir=tmp_path)
+        assert len(load_vivae(url=url.replace("records/1/", "records/4066235/"), cache_dir=tmp_path)) == 1085
+
+
+def test_a_cache_of_a_user_who_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("HF_VIVAE_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(UserError, match="expected a folder in HF_VIVAE_CACHE, found ~nobody-of-this-name/cache"):
+        cache_folder()
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,17 @@ def test_a_run_with_more_test_clips_than_its_corpus_has_is_left_out(tmp_path):
     found, (sentence,) = find_folders([tmp_path])
     assert {fold.path.parent for fold in found} == {tmp_path / "good"}
     assert sentence == (
-        f"{folder} and all folds of its run are left out: expected at most the 72 clips of the corpus in all test "
+        f"{folder} and all folds of its run are left out: expected the 72 clips of the corpus in all test "
         "parts, found 75; train the run again."
     )
+
+
+def test_a_run_of_all_folds_that_lacks_test_clips_is_left_out(tmp_path):
+    write_run(tmp_path / "good", "vit-32-30")
+    write_run(tmp_path / "run", rows=clips(60), corpus={"clips": 72, "digest": f"{72:016x}"})
+    found, (sentence,) = find_folders([tmp_path])
+    assert {fold.path.parent for fold in found} == {tmp_path / "good"}
+    assert "expected the 72 clips of the corpus in all test parts, found 60; train the run again." in sentence
 
 
 def test_what_an_evaluation_has_scored_is_no_run_unless_it_is_given(tmp_path):

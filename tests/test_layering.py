@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "splits": {"folds", "protocols"},
     "metrics": set(),
     "models": set(),
-    "corpus": {"audio", "disk"},
+    "corpus": {"audio", "disk", "text"},
     "evaluation": {
         "audio", "calibration", "corpus", "habits", "metrics", "models", "runs", "splits", "text",
         "trimming", "version",

@@ -55,6 +55,12 @@ def test_ordinary_speakers_keep_their_folders(speaker, folder):
     assert training._folder_name(Fold(speaker, (0,), (1,), (2,))) == folder
 
 
+def test_long_names_of_speakers_fit_a_file_system():
+    names = {training._folder_name(Fold(40 * "\u5f20" + end, (0,), (1,), (2,))) for end in "ab"}
+    assert {len(name) <= 200 for name in names} == {True}
+    assert len(names) == 2
+
+
 def test_labels_that_no_training_clip_has_are_named_before_and_after_the_training(
     tiny_vivae, tmp_path, caplog, monkeypatch
 ):

@@ -56,7 +56,7 @@ def bare_address(url: str) -> str:
         return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
     if not host:  # the scheme was left out, and a name stands for it
         return plain.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path, "", ""))
+    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path.partition(";")[0], "", ""))
 
 
 class _Interrupted(Exception):
@@ -68,10 +68,18 @@ class _Interrupted(Exception):
 
 
 def cache_folder() -> Path:
-    """Folder of what the package downloads or makes: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`."""
+    """Folder of what the package downloads or makes: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`.
+
+    Raises:
+        UserError: for `~name` of a user who is not there.
+    """
     from huggingface_hub import constants
 
-    return Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae")).expanduser()
+    folder = Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae"))
+    try:
+        return folder.expanduser()
+    except RuntimeError as error:
+        raise UserError(f"expected a folder in HF_VIVAE_CACHE, found {folder} ({error}); set another.") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -148,24 +156,31 @@ def _md5(file: Path) -> str:
         return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def zenodo_file(url: str) -> tuple[str, str] | None:
+    """Number of the record and name of the file of an address at Zenodo; None for all others."""
+    parts = urlsplit(url)
+    file = FILE_OF_RECORD.fullmatch(parts.path)
+    return (file[1], unquote(file[2])) if file and parts.hostname == ZENODO_HOST else None
+
+
 def _published_md5(url: str, timeout: float) -> str | None:
     """MD5 that Zenodo's record gives for a file; None for other addresses, and, with a warning, where it has none."""
     import requests
 
-    parts = urlsplit(url)
-    file = FILE_OF_RECORD.fullmatch(parts.path)
-    if parts.hostname != ZENODO_HOST or not file:
+    file = zenodo_file(url)
+    if file is None:
         return None
-    record = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api/records/{file[1]}"
+    parts = urlsplit(url)
+    record = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/api/records/{file[0]}"
     try:
         with requests.get(record, timeout=(REACH_SECONDS, timeout)) as response:
             response.raise_for_status()
             checksums = {entry["key"]: entry["checksum"] for entry in response.json()["files"]}
-        return re.fullmatch("md5:([0-9a-f]{32})", checksums[unquote(file[2])])[1]
+        return re.fullmatch("md5:([0-9a-f]{32})", checksums[file[1]])[1]
     except (requests.RequestException, KeyError, TypeError) as error:  # TypeError: JSON of another shape, another sum
         logger.warning(
             "%s gives no MD5 of %s (%s): names and lengths of the clips have to tell what it is.",
-            record, unquote(file[2]), type(error).__name__,
+            record, file[1], type(error).__name__,
         )  # fmt: skip
         return None
 

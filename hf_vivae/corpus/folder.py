@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect, load
+from ..text import readable
 from ..validation import UserError
-from .listing import Listing, printable
+from .listing import Listing
 from .metadata import NO_LABEL, NOT_LISTED, OUTSIDE, TWICE, Clip, metadata_file, read_metadata
 from .schema import (
     BAD_AUDIO,
@@ -81,7 +82,7 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     metadata = metadata_file(root)
     clips = read_metadata(metadata, listing, problems) if metadata else _from_classes(listing, problems)
     problems.note(
-        "with a name that is not UTF-8", [clip.file for clip in clips if printable(str(clip.path)) != str(clip.path)]
+        "with a name that is not UTF-8", [clip.file for clip in clips if readable(str(clip.path)) != str(clip.path)]
     )
     if speaker_pattern is not None:
         clips = _with_speakers(clips, speaker_pattern, problems)
@@ -95,20 +96,21 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 
 
 def _from_classes(listing: Listing, problems: Problems) -> list[Clip]:
-    problems.note("outside the class folders", [name for name in listing.paths if "/" not in name])
-    paths = [(name, path) for name, paths in listing.paths.items() for path in paths if "/" in name]
+    paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
     outside = {path for _, path in paths if listing.leads_out(path)}
+    unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
+    problems.note("outside the class folders", unlabelled)
     problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
     twice = [name for name, places in listing.paths.items() if len(places) > 1]
     problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
-    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if path not in outside]
+    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside]
 
 
 def _link_outside(listing: Listing, path: Path) -> str:
     """The first link on the way to a file outside, and where to."""
     steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
     step = next(step for step in steps if listing.leads_out(listing.root / step))
-    return printable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
+    return readable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
 
 
 def may_be_clip(file: Path) -> bool:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+from ..text import readable
 from ..validation import UserError
 from .schema import walk_files
 
@@ -14,11 +15,6 @@ from .schema import walk_files
 def normalize(text: str) -> str:
     """The text in NFC: macOS writes an accent as a character of its own, and others do not."""
     return unicodedata.normalize("NFC", text)
-
-
-def printable(name: str) -> str:
-    """The name of a file with bytes that are no UTF-8 as escapes, which tables and messages can hold."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 class Listing:
@@ -50,8 +46,8 @@ class Listing:
         blobs = [parent.parent / "blobs" for parent in real.parents if parent.name == "snapshots"]
         self._homes = (real, *blobs)
         self.paths: dict[str, list[Path]] = {}
-        for path in filter(wanted, walk_files(root)):
-            self.paths.setdefault(normalize(printable(path.relative_to(root).as_posix())), []).append(path)
+        for path in filter(wanted, walk_files(root, lambda folder: not self.leads_out(folder))):
+            self.paths.setdefault(normalize(readable(path.relative_to(root).as_posix())), []).append(path)
 
     def find(self, name: str) -> Path:
         """Path of a file below the root, whichever Unicode form its name has; as written where there is none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,11 +110,15 @@ def build_dataset(
     return Dataset(pyarrow.Table.from_pylist(coded, schema=schema))
 
 
-def walk_files(root: Path) -> Iterator[Path]:
+def walk_files(root: Path, enters: Callable[[Path], bool] = lambda folder: True) -> Iterator[Path]:
     """Files under a folder in sorted order, links followed once; leaves out hidden ones and `__MACOSX`.
 
     Pipes, sockets and devices are no files: reading one may never end. A link to nothing is kept for whoever reads it
     to name.
+
+    Args:
+        root: the folder.
+        enters: whether a subfolder is walked; one that is not is kept as if it were a file, to be named.
 
     Raises:
         UserError: for a folder that cannot be read.
@@ -125,9 +129,13 @@ def walk_files(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not is_clutter(name))
-        files = (os.path.join(folder, name) for name in sorted(names) if not is_clutter(name))
-        yield from (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
+        inner = sorted(name for name in subfolders if not is_clutter(name))
+        subfolders[:] = [name for name in inner if enters(Path(folder, name))]
+        closed = {*inner} - {*subfolders}
+        for name in sorted(name for name in (*names, *closed) if not is_clutter(name)):
+            file = os.path.join(folder, name)
+            if name in closed or os.path.isfile(file) or not os.path.exists(file):
+                yield Path(file)
 
 
 def _refuse_folder(error: OSError) -> None:

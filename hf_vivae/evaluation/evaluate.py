@@ -84,7 +84,8 @@ def _remove_earlier(output: Path, files: Sequence[str]) -> None:
         files: that this one wrote, relative to it.
     """
     results = output / "results.json"
-    earlier = set(map(str, read_json(results).get("files", ()))) if results.is_file() else set()
+    listed = read_json(results).get("files") if results.is_file() else None
+    earlier = {str(name) for name in listed} if isinstance(listed, list) else set()
     # by what lies in the two folders, since results.json may be anybody's and name files elsewhere
     for path in (*output.glob("tables/**/*"), *output.glob("figures/**/*")):
         name = path.relative_to(output).as_posix()

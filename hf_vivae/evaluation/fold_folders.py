@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs import BEFORE, OTHER_CLIPS, SCORED, VOLATILE, read_json
+from ..splits import PROTOCOLS
 from ..validation import UserError
 from .predictions import read_part, read_sounds
 
@@ -154,10 +155,13 @@ def _check_tests(folds: Sequence[FoldFolder]) -> None:
                     raise UserError(_say_twice(*tested[key], fold, file))
         tested |= {key: (fold, file) for file, sound in clips for key in (file, sound) if key}
         count += len(clips)
-    if count > folds[0].clips.clips:
+    clips = folds[0].clips
+    is_whole = (
+        clips.protocol in PROTOCOLS and PROTOCOLS[clips.protocol].tests_every_clip and len(folds) == clips.of_folds
+    )
+    if count > clips.clips or (is_whole and count < clips.clips):
         raise UserError(
-            f"expected at most the {folds[0].clips.clips} clips of the corpus in all test parts, found {count}; train "
-            "the run again"
+            f"expected the {clips.clips} clips of the corpus in all test parts, found {count}; train the run again"
         )
 
 
