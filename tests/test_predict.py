@@ -1,6 +1,7 @@
 """Labels of many clips: each clip once, whatever it comes from, whoever is killed, however many share the work."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -225,6 +226,23 @@ def test_what_is_read_whole_is_limited():
         UserError, match=r"^<stdin>: expected a clip of up to 256 MiB, found more; save it as a file\.$"
     ):
         read_whole(open("/dev/zero", "rb"), "<stdin>")  # noqa: SIM115
+
+
+@pytest.mark.parametrize("format", ["FLAC", "MP3"])
+def test_a_recording_whose_header_gives_no_length_is_refused_as_any_other(format, scorer):
+    """A FLAC that was written to a pipe, and an MP3 of constant bit rate without its Info frame."""
+
+    def clip(seconds: int) -> bytes:
+        file = io.BytesIO()
+        soundfile.write(file, np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * seconds), 8000, format=format)
+        data = file.getvalue()
+        if format == "MP3":
+            return data[data.index(data[:2], data.index(b"Info")) :]
+        return data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:]
+
+    short, long = scorer.score_clips([clip(59), clip(61)])
+    assert short.duration == pytest.approx(59, abs=0.3)
+    assert str(long).startswith("<bytes>: expected a clip of up to 60 s, found more; use hf-vivae timeline, which")
 
 
 def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer, clips, tmp_path, monkeypatch):
