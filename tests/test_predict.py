@@ -233,11 +233,13 @@ def test_a_recording_whose_header_gives_no_length_is_refused_as_any_other(format
     """A FLAC that was written to a pipe, and an MP3 of constant bit rate without its Info frame."""
 
     def clip(seconds: int) -> bytes:
-        file = io.BytesIO()
-        soundfile.write(file, np.random.default_rng(0).uniform(-0.1, 0.1, 8000 * seconds), 8000, format=format)
-        data = file.getvalue()
+        file, rate, noise = io.BytesIO(), 16000, np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * seconds)
         if format == "MP3":
+            soundfile.write(file, noise, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
+            data = file.getvalue()
             return data[data.index(data[:2], data.index(b"Info")) :]
+        soundfile.write(file, noise, rate, format="FLAC")
+        data = file.getvalue()
         return data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:]
 
     short, long = scorer.score_clips([clip(59), clip(61)])

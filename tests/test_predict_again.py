@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -145,6 +146,47 @@ def test_a_table_that_was_rewritten_is_scored_again(kind, scorer, tmp_path):
     assert after.keys() == {"0", "1", "2"}
     assert after["0"] != before["0"]
     assert after["1"] == pytest.approx(before["1"])
+
+
+def write_references(folder: Path, kind: str) -> None:
+    """A table whose rows name `a.wav`, and `b.wav` in an archive."""
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        archive.writestr("b.wav", sound(1, seconds=0.5))
+    (folder / "a.wav").write_bytes(sound(0, seconds=0.5)[:-1000])
+    sounds = [{"bytes": None, "path": path} for path in ("a.wav", "zip://b.wav::b.zip")]
+    dataset = Dataset(pa.table({"audio": pa.array(sounds, Audio().pa_type)})).cast_column("audio", Audio(decode=False))
+    if kind == "arrow":
+        with pa.ipc.new_stream(folder / "x.arrow", dataset.data.table.schema) as stream:
+            stream.write_table(dataset.data.table)
+        return
+    pq.write_table(dataset.data.table, folder / "x.parquet")
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: x.parquet\n---\n")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "dataset"])
+def test_a_table_is_scored_again_when_a_file_has_changed_that_its_rows_name(kind, scorer, tmp_path, scored):
+    folder, output = tmp_path / "set", tmp_path / "out"
+    folder.mkdir()
+    write_references(folder, kind)
+
+    def repeat() -> Outcome | None:
+        dataset = kind == "dataset"
+        shards = StreamedDataset(str(folder), "train").shards() if dataset else find_shards([f"{folder}/x.{kind}"])
+        return work(scorer, shards, output)
+
+    assert repeat() == Outcome(1, 1), "a.wav is cut"
+    (folder / "a.wav").write_bytes(sound(0, seconds=0.5))
+    assert repeat() == Outcome(2, 0)
+    before = {row["file"]: row["p_anger"] for row in rows(output)}
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        archive.writestr("b.wav", sound(2, seconds=0.6))
+    repeat()
+    after = {row["file"]: row["p_anger"] for row in rows(output)}
+    assert [name for name in before if before[name] != after[name]] == ["zip://b.wav::b.zip"]
+
+    scored.clear()
+    repeat()
+    assert scored == []
 
 
 def test_a_table_is_told_by_its_footer_where_size_and_time_are_the_same(tmp_path):

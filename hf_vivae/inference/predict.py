@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..disk import writing
 from ..text import readable
 from ..validation import UserError
-from .clips import Clip, Shard
+from .clips import Clip, Shard, file_state
 from .outputs import WRITERS, write_output
 from .parts import KEPT, Parts
 from .scorer import ClipScores, Scorer
@@ -144,7 +144,9 @@ def predict(
             if parts.is_done(*done[-1]) and not parts.is_worth_retrying(number):
                 bar.update(parts.rows(number))
             else:
-                parts.write(*done[-1], list(score_clips(scorer, shard.read(), bar)))
+                named: dict[str, str] = {}
+                scores = list(score_clips(scorer, _note_files(shard.read(), named), bar))
+                parts.write(*done[-1], scores, named)
     with lock:
         if not folder.is_dir():
             return None
@@ -175,6 +177,14 @@ def _make_parent(folder: Path) -> None:
         raise UserError(
             f"expected a folder to write --output to, found {folder} ({error.strerror}); give another place."
         ) from error
+
+
+def _note_files(clips: Iterable[Clip], states: dict[str, str]) -> Iterator[Clip]:
+    """Pass clips on; note the state of files that their rows name before they are decoded."""
+    for clip in clips:
+        if clip.named is not None:
+            states[clip.named] = file_state(clip.named)
+        yield clip
 
 
 @contextmanager

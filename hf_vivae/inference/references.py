@@ -3,6 +3,7 @@
 Whoever wrote a table chose these names, so that only files below the table's own folder are read.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def read_reference(path: str, root: str) -> str | dict[str, Any]:
         return outer
     with fsspec.open(f"{inner}::{outer}" if inner else outer, "rb") as stream:
         return {"bytes": read_whole(stream, Path(path).name), "path": Path(path).name}
+
+
+def named_file(path: str, root: str) -> str | None:
+    """The file that a row names, or the archive that it is in; None on the Hub, where a commit does not change.
+
+    Args:
+        path: as for `read_reference`.
+        root: as for `read_reference`.
+    """
+    return None if "://" in root else os.path.join(root, path.rpartition("::")[2])
 
 
 def relative_name(path: str, root: str) -> str:
