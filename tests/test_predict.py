@@ -70,11 +70,11 @@ def test_each_clip_has_the_scores_of_the_pipeline_or_a_reason(suffix, scorer, ch
         assert row["label"] == max(expected, key=expected.get)
         assert {label: float(row[f"p_{label}"]) for label in expected} == pytest.approx(expected, abs=1e-6)
         assert float(row["probability"]) == pytest.approx(max(expected.values()), abs=1e-6)
-    (failed,) = rows(tmp_path / "new" / "x.errors.csv")
+    (failed,) = rows(tmp_path / "new" / f"x.{suffix}.errors.csv")
     assert failed["file"].endswith("b/05.wav")
     assert "no readable audio" in failed["error"]
     seen = {file.name for file in output.parent.iterdir() if not file.name.startswith(".")}
-    assert seen == {output.name, "x.errors.csv"}
+    assert seen == {output.name, f"{output.name}.errors.csv"}
 
 
 def test_a_start_that_was_killed_goes_on_where_it_was(scorer, clips, tmp_path, monkeypatch):
@@ -257,7 +257,7 @@ def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer
 
     monkeypatch.setattr(audio, "load", fails_once)
     assert work(scorer, find_shards([str(clips / "a")]), tmp_path / "x.csv") == Outcome(5, 1)
-    (failed,) = rows(tmp_path / "x.errors.csv")
+    (failed,) = rows(tmp_path / "x.csv.errors.csv")
     assert failed == {"file": str(clips / "a" / "02.wav"), "error": "RuntimeError: the decoder has given up"}
 
 
@@ -272,7 +272,7 @@ def test_names_of_any_bytes_are_written_readably(scorer, tmp_path):
             f"{folder}/lach\\xe9.wav",
             f"{folder}/ü.wav",
         ]
-        (failed,) = rows(tmp_path / "x.errors.csv")
+        (failed,) = rows(tmp_path / f"x.{suffix}.errors.csv")
         assert failed["file"] == f"{folder}/still\\xff.wav"
         assert failed["error"].startswith("still\\xff.wav: expected sound, found an empty file")
 
@@ -286,7 +286,7 @@ def test_spreadsheets_take_no_name_for_a_formula(scorer, tmp_path, monkeypatch):
     found = rows(tmp_path / "x.csv")
     assert [row["file"] for row in found] == ["'=HYPERLINK(1).wav", "'-5.wav"]
     assert all(0 <= float(row["probability"]) <= 1 for row in found)
-    assert rows(tmp_path / "x.errors.csv")[0]["file"] == "'@SUM(1).wav"
+    assert rows(tmp_path / "x.csv.errors.csv")[0]["file"] == "'@SUM(1).wav"
     work(scorer, find_shards(names), tmp_path / "x.jsonl")
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == ["=HYPERLINK(1).wav", "-5.wav"]
 

@@ -182,7 +182,7 @@ def test_rows_name_files_below_their_table_alone(kind, scorer, stranger, tmp_pat
     shards = StreamedDataset(str(folder), "train").shards() if kind == "dataset" else find_shards([str(file)])
     assert work(scorer, shards, tmp_path / "x.jsonl") == Outcome(2, 6)
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == [name for name, text in wrong.items() if not text]
-    for row in rows(tmp_path / "x.errors.csv"):
+    for row in rows(tmp_path / "x.jsonl.errors.csv"):
         assert wrong[row["file"]] in row["error"]
 
 

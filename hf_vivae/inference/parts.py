@@ -142,12 +142,15 @@ class Parts:
             "duration_used": result.duration_used,
         }
 
-    def remove_beyond(self, count: int) -> None:
-        """Remove parts of an earlier start that had more shards."""
+    def remove_beyond(self, count: int) -> int:
+        """Remove parts of an earlier start that had more shards; return how many."""
+        removed = 0
         for file in self.folder.glob("part-*.parquet"):
             number = file.stem.removeprefix("part-")
             if number.isdecimal() and int(number) >= count:
                 file.unlink()
+                removed += 1
+        return removed
 
     def read(self, number: int) -> pa.Table:
         """The scores of a shard that is done."""
