@@ -1,7 +1,6 @@
 """Clips of datasets that are streamed: of the Hub, or of a folder that `datasets` loads."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -12,21 +11,12 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
 from ..corpus.download import NetworkError, check_reachable
+from ..stored_audio import StoredAudio
 from ..text import readable
 from ..validation import UserError
 from .clips import Clip, Shard, digest, file_state
 from .references import read_reference, relative_name
 from .tables import NAMES, ROWS_PER_SHARD, row_clip
-
-
-@dataclass
-class _StoredAudio(Audio):
-    """Files as they are, without torchcodec, which `Audio` asks for even where it only passes a path on."""
-
-    decode: bool = False
-
-    def encode_example(self, value: str | dict[str, Any]) -> dict[str, Any]:
-        return {"bytes": None, "path": value} if isinstance(value, str) else value
 
 
 class StreamedDataset:
@@ -69,7 +59,7 @@ class StreamedDataset:
             )
         self._names = next((key for key in NAMES if key in features), None)
         columns = [self._column, self._names] if self._names else [self._column]
-        self._dataset: IterableDataset = dataset.select_columns(columns).cast_column(self._column, _StoredAudio())
+        self._dataset: IterableDataset = dataset.select_columns(columns).cast_column(self._column, StoredAudio())
         is_local = builder.repo_id is None
         self._root = str(Path(builder.base_path).expanduser().resolve()) if is_local else builder.base_path
         self._lists_files = builder.name == "audiofolder"
