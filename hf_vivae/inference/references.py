@@ -9,6 +9,7 @@ from typing import Any
 
 import fsspec
 
+from ..corpus.listing import real_folders
 from ..validation import UserError
 from .limits import read_whole
 
@@ -23,14 +24,15 @@ def read_reference(path: str, root: str) -> str | dict[str, Any]:
         root: folder of the table or the dataset, or `hf://datasets/<id>@<commit>`.
 
     Raises:
-        ValueError: for files that, once links are followed, lie elsewhere.
+        ValueError: for files that, once links are followed, lie elsewhere; blobs beside a snapshot of the Hub's cache
+            are its own.
     """
     inner, _, outer = path.rpartition("::")
     if "://" in root:
         is_below = outer.startswith(f"{root}/") and ".." not in outer.split("/")
     else:
         file = Path(root, outer).resolve()
-        is_below, outer = file.is_relative_to(Path(root).resolve()), str(file)
+        is_below, outer = any(file.is_relative_to(home) for home in real_folders(Path(root))), str(file)
     if not is_below or (inner and (not inner.startswith(ZIP) or "::" in inner)):  # a chain may lead anywhere
         raise UserError(
             f"{Path(path).name}: expected a file below {root}, found {path}; give a table that holds the bytes of its "
