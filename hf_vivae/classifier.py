@@ -51,7 +51,7 @@ def load_classifier(
         UserError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
             need code of their own; and for a device that is not there.
     """
-    if isinstance(device, str):
+    if isinstance(device, (str, torch.device)):
         _check_device(device)
     model, extractor = load_trained(resolve_checkpoint(str(id_or_folder), revision=revision))
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
@@ -61,13 +61,13 @@ def load_classifier(
     )
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str | torch.device) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()  # from the device meta nothing comes back
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
         raise UserError(
-            f"expected a device that is here, such as cpu or cuda:0, found {device!r} ({str(error).splitlines()[0]}); "
-            "leave it out to take a GPU if there is one."
+            f"expected a device that is here, such as cpu or cuda:0, found {str(device)!r} "
+            f"({str(error).splitlines()[0]}); leave it out to take a GPU if there is one."
         ) from error
 
 

@@ -309,6 +309,12 @@ def test_foreign_code_is_refused_and_not_run(file, kind, auto_class, trained, tm
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize("device", ["meta", torch.device("meta"), "warp"])
+def test_a_device_that_gives_no_scores_is_refused(device, trained):
+    with pytest.raises(ValueError, match=rf"^expected a device that is here, .*, found '{device}' \(.*\); leave"):
+        load_classifier(trained["mlp"], device=device)
+
+
 def test_a_revision_of_a_folder_is_refused(trained):
     with pytest.raises(ValueError, match=r"^expected a Hub id \(owner/name\) beside revision 'v1', found the folder"):
         load_classifier(trained["mlp"], revision="v1")

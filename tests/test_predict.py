@@ -141,7 +141,7 @@ def test_scores_of_another_checkpoint_or_of_other_clips_are_not_mixed(scorer, cl
         ("nowhere.wav", r"expected a file, a folder or a pattern of files at .*nowhere\.wav, found none"),
         ("*.flac", r"expected a file, a folder or a pattern of files at .*\*\.flac, found none"),
         ("empty", "expected clips in the folder .*empty, found none"),
-        ("none.parquet", r"expected a table of parquet at .*none\.parquet, found none"),
+        ("none.parquet", r"expected a file, a folder or a pattern of files at .*none\.parquet, found none"),
         ("silent.parquet", r"expected a column of audio files' bytes in .*silent\.parquet, found a, b; write"),
         ("damaged.parquet", r"expected a table of parquet at .*damaged\.parquet, found none"),
     ],
@@ -159,6 +159,17 @@ def test_patterns_and_folders_leave_out_what_is_no_clip(clips):
     assert [len(shard) for shard in names] == [4, 4, 4, 4, 4, 2][: len(names)]
     assert not any("notes" in name for shard in names for name in shard)
     assert len({name for shard in names for name in shard}) == 12
+
+
+def test_patterns_name_tables_which_folders_leave_out(tmp_path):
+    (tmp_path / "0.wav").touch()
+    for name in ("1.parquet", "2.parquet", "3.PARQUET"):
+        pq.write_table(pa.table({"audio": [b"0000"]}), tmp_path / name)
+    with pa.ipc.new_stream(tmp_path / "4.arrow", pa.schema({"audio": pa.binary()})) as stream:
+        stream.write_table(pa.table({"audio": [b"0000"]}))
+    shards = [*find_shards([str(tmp_path / "*"), "-", str(tmp_path)])]
+    names = [Path(clip.file).name for shard in shards for clip in shard.read()]
+    assert names == ["0.wav", "1.parquet:0", "2.parquet:0", "3.PARQUET:0", "4.arrow:0", "<stdin>", "0.wav"]
 
 
 def long_wave(file: Path, seconds: float, rate: int = 44100, channels: int = 1) -> Path:
