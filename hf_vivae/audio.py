@@ -2,7 +2,9 @@
 float32.
 
 soundfile does the decoding (WAV of 8 to 32 bits and float, FLAC, OGG, MP3, ...), so neither FFmpeg nor
-torchcodec is needed. libsndfile reads truncated files without a word; all that reads sound here refuses them.
+torchcodec is needed. libsndfile reads most truncated files without a word. Here truncated WAV, RF64, W64, AIFF,
+AU, NIST SPHERE, CAF, FLAC, OGG and MP3 are refused, except an MP3 whose header does not say how long it is; a
+truncated file of a rarer format (VOC, AVR, IRCAM, SVX, MAT, PVF) is taken for a shorter one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from .containers import flac_samples, mp3_announces, ogg_fault, sound_bytes
+from .containers import flac_samples, has_second_flac, mp3_announces, ogg_fault, skip_tags, sound_bytes
 from .quiet import QuietC
 from .validation import UserError
 
@@ -188,8 +190,13 @@ class _Data:
 
     def has_frames(self) -> bool:
         """Return whether frames of an MP3 follow after what was read; one or two may be padding, and do not count."""
+        skip_tags(self._file)
         rest = self._file.read(PADDING + 1)
         return len(rest) > PADDING and rest[0] == 0xFF and rest[1] >= 0xE0
+
+    def has_second_flac(self) -> bool:
+        """Return whether a FLAC is followed by another in the same file; called at its end, as `has_frames` is."""
+        return has_second_flac(self._file)
 
 
 class Sound:
@@ -261,9 +268,10 @@ class Sound:
         if self._clip.format != "FLAC" or self.announced is None:
             return False
         try:
-            return bool(len(self._clip.read(1, dtype="float32", always_2d=True)))
+            beyond = len(self._clip.read(1, dtype="float32", always_2d=True))
         except soundfile.SoundFileError:  # tags, which some programs put at the end
-            return False
+            beyond = 0
+        return bool(beyond) or self._data.has_second_flac()
 
 
 @contextmanager

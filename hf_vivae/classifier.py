@@ -51,7 +51,7 @@ def load_classifier(
         UserError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
             need code of their own; and for a device that is not there.
     """
-    if isinstance(device, str):
+    if isinstance(device, (str, torch.device)):
         _check_device(device)
     model, extractor = load_trained(resolve_checkpoint(str(id_or_folder), revision=revision))
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
@@ -61,13 +61,13 @@ def load_classifier(
     )
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str | torch.device) -> None:
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()  # from the device meta nothing comes back
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
         raise UserError(
-            f"expected a device that is here, such as cpu or cuda:0, found {device!r} ({str(error).splitlines()[0]}); "
-            "leave it out to take a GPU if there is one."
+            f"expected a device that is here, such as cpu or cuda:0, found {str(device)!r} "
+            f"({str(error).splitlines()[0]}); leave it out to take a GPU if there is one."
         ) from error
 
 
@@ -155,9 +155,25 @@ class VocalisationPipeline(AudioClassificationPipeline):
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
     from datasets import Audio
 
-    if isinstance((dataset.features or {}).get("audio"), Audio):  # as files: its own decoder needs FFmpeg
-        dataset = dataset.select_columns(["audio"]).cast_column("audio", Audio(decode=False))
-    return (row for row in dataset)
+    from .stored_audio import StoredAudio
+
+    features = dataset.features or {}
+    columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
+    column = "audio" if "audio" in features or not columns else columns[0]  # WebDataset names it by the files' suffix
+    if column not in columns:
+        return (row for row in dataset)
+    dataset = dataset.select_columns([column]).cast_column(column, StoredAudio())
+    return ({"audio": _with_bytes(row[column])} for row in dataset)
+
+
+def _with_bytes(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An audio cell, with its bytes where `datasets` streams it from an archive or the Hub instead of a local file."""
+    if stored is None or stored["bytes"] is not None or not str(stored["path"]).startswith(("zip://", "hf://")):
+        return stored
+    import fsspec
+
+    with fsspec.open(stored["path"], "rb") as file:
+        return {"bytes": file.read(), "path": stored["path"]}
 
 
 def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:

@@ -1,18 +1,25 @@
 """Lengths that sound files announce, read from their bytes: libsndfile takes truncated files without a word.
 
-All functions take an open file, whose place they leave anywhere, and read headers only.
+All functions take an open file, whose place they leave anywhere unless they say where.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 from typing import BinaryIO
 
 OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
+NIST_FIELD = re.compile(rb"^(\w+) -i (\d{1,18})", re.MULTILINE)
+NIST_FACTORS = (b"sample_count", b"channel_count", b"sample_n_bytes")
+FLAC_START = b"fLaC\0\0\0\x22"  # the marker, and the head of the first block, of 34 bytes
+ID3V1_BYTES, APE_BYTES = 128, 32
+PIECE = 2**20  # bytes
 
 
 def sound_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return bytes of sound that the header of a WAV, RF64, AIFF, AU or W64 declares, and bytes that are there.
+    """Return bytes of sound that the header of a WAV, RF64, AIFF, AU, W64 or NIST SPHERE declares, and bytes there.
 
     Both are 0 where the format, or this file, does not say.
     """
@@ -26,6 +33,10 @@ def sound_bytes(file: BinaryIO) -> tuple[int, int]:
         return declared, size - offset
     if magic == b"riff" and len(head) == 24:  # Sony Wave64: size of the whole file
         return struct.unpack("<Q", head[16:])[0], size
+    if head[:8] == b"NIST_1A\n" and head[8:16].strip().isdigit():  # lines of text up to where the sound begins
+        start = int(head[8:16])
+        fields = dict(NIST_FIELD.findall(_read(file, 16, start)))
+        return math.prod(int(fields.get(name, 0)) for name in NIST_FACTORS), size - start
     return 0, 0
 
 
@@ -73,6 +84,17 @@ def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
     return start + 21, int.from_bytes(head[21:], "big") & 0xFFFFFFFFF
 
 
+def has_second_flac(file: BinaryIO) -> bool:
+    """Return whether a FLAC file holds another one, of which libsndfile does not decode a sample."""
+    file.seek(_id3_bytes(file) + len(FLAC_START))
+    rest = b""
+    while piece := file.read(PIECE):
+        if FLAC_START in (rest := rest + piece):
+            return True
+        rest = rest[1 - len(FLAC_START) :]
+    return False
+
+
 def mp3_announces(file: BinaryIO) -> bool:
     """Return whether the first frame of an MP3 announces how many follow (a Xing or Info frame)."""
     head = _read(file, _id3_bytes(file), 64)
@@ -82,9 +104,23 @@ def mp3_announces(file: BinaryIO) -> bool:
     return False
 
 
-def _id3_bytes(file: BinaryIO) -> int:
-    """Length of a tag of ID3v2 before the sound, which FLAC and MP3 may have."""
-    head = _read(file, 0, 10)
+def skip_tags(file: BinaryIO) -> None:
+    """Move on behind tags of ID3v1, ID3v2 and APE at the place of a file, of which any number may come in a row."""
+    while True:
+        place = file.tell()
+        length, head = _id3_bytes(file, place), _read(file, place, 16)
+        if head[:3] == b"TAG":
+            length = ID3V1_BYTES
+        elif head[:8] == b"APETAGEX" and len(head) == 16:
+            length = APE_BYTES + int.from_bytes(head[12:], "little")
+        file.seek(place + length)
+        if not length:
+            return
+
+
+def _id3_bytes(file: BinaryIO, place: int = 0) -> int:
+    """Length of a tag of ID3v2 at a place of a file, which FLAC and MP3 may have before the sound."""
+    head = _read(file, place, 10)
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     length = 0

@@ -5,6 +5,7 @@ import unicodedata
 from typing import Any
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name that is no UTF-8
+JOINERS = "\u200c\u200d"  # without width: Persian and emoji are spelt with them, and they do nothing else
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -15,10 +16,11 @@ def readable(text: str) -> str:
 
 def printable(text: str) -> str:
     r"""Text as one line that does nothing to a terminal: control characters as `\x1b`, which is also `readable`."""
-    return "".join(
-        character if character.isprintable() or unicodedata.category(character) == "Zs" else _escape(character)
-        for character in text
-    )
+    return "".join(character if _is_shown(character) else _escape(character) for character in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
 
 
 def _escape(character: str) -> str:

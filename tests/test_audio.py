@@ -17,6 +17,7 @@ from hf_vivae.audio import BadAudio, inspect, load, open_sound, resample
 
 RATE = 44100
 TONE = (0.5 * np.sin(2 * np.pi * 441 * np.arange(RATE) / RATE)).astype(np.float32)
+ID3V2 = b"ID3\x04\0\0\0\0\1\2" + bytes(130)
 REMEDY = "replace the file, or leave out bad clips with --on_bad_audio skip."
 
 
@@ -45,6 +46,7 @@ FORMATS = [
     ("AIFF", "PCM_16", 1e-4),
     ("AU", "PCM_16", 1e-4),
     ("CAF", "PCM_16", 1e-4),
+    ("NIST", "PCM_16", 1e-4),
     ("FLAC", "PCM_16", 1e-4),
     ("OGG", "VORBIS", 0.1),
     ("MP3", "MPEG_LAYER_III", 0.1),
@@ -68,7 +70,7 @@ def test_truncated_files_are_refused(format, subtype, tolerance):
         load(data[: len(data) * 6 // 10], name="a.wav")
 
 
-@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"])
+@pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "NIST"])
 def test_a_truncated_header_format_is_seen_without_decoding(format):
     data = encode(format=format, subtype="PCM_16")
     assert sentence(data[:-2], inspect).endswith(f"(truncated); {REMEDY}")
@@ -114,7 +116,7 @@ def set_samples(data: bytes, samples: int, start: int = 0) -> bytes:
     return data[: start + 18] + value.to_bytes(8, "big") + data[start + 26 :]
 
 
-@pytest.mark.parametrize("tag", [b"", b"ID3\x04\0\0\0\0\1\2" + bytes(130)])
+@pytest.mark.parametrize("tag", [b"", ID3V2])
 def test_a_flac_of_unknown_length_is_read(tag):
     """Programs that write to a pipe announce no samples."""
     whole = encode(format="FLAC", subtype="PCM_16")
@@ -128,7 +130,16 @@ def test_a_flac_with_another_number_of_samples_than_announced_is_refused():
     data = encode(format="FLAC", subtype="PCM_16")
     assert "the 1000 samples of its header, found more than these" in sentence(set_samples(data, 1000))
     assert "the 44101 samples of its header, found only 44100 samples" in sentence(set_samples(data, RATE + 1))
-    np.testing.assert_array_equal(load(data + b"TAG" + bytes(125))[0], load(data)[0])
+    for tag in (b"TAG" + bytes(125), ID3V2, bytes(5000)):
+        np.testing.assert_array_equal(load(data + tag)[0], load(data)[0])
+
+
+@pytest.mark.parametrize("between", [b"", ID3V2])
+def test_a_second_flac_in_the_same_file_is_not_dropped_in_silence(between):
+    data = encode(format="FLAC", subtype="PCM_16")
+    for first in (data, ID3V2 + data):
+        assert "the 44100 samples of its header, found more than these" in sentence(first + between + data)
+    assert "found damaged sound" in sentence(set_samples(data, 0) + between + data)
 
 
 def encode_mp3(samples: np.ndarray, mode: str, announce: bool = True) -> bytes:
@@ -163,9 +174,12 @@ def test_an_mp3_whose_length_is_estimated_too_low_is_refused():
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 def test_a_second_mp3_in_the_same_file_is_not_dropped_in_silence(mode):
     data = encode_mp3(LOUD_FIRST, mode)
-    assert "the 176400 samples of its header, found more than these" in sentence(data + data)
-    for tag in (b"TAG" + bytes(125), b"APETAGEX" + bytes(9000)):
-        assert len(load(data + tag)[0]) == len(LOUD_FIRST)
+    ape = b"APETAGEX" + struct.pack("<II", 2000, 5000) + bytes(5016)
+    id3v1 = b"TAG" + bytes(125)
+    for tags in (b"", ID3V2, ID3V2 * 2, id3v1, id3v1 + ID3V2, ape + id3v1 + ID3V2):
+        assert "the 176400 samples of its header, found more than these" in sentence(data + tags + data)
+        assert len(load(data + tags)[0]) == len(LOUD_FIRST)
+    assert len(load(data + b"APETAGEX" + bytes(9000))[0]) == len(LOUD_FIRST)
 
 
 @pytest.mark.parametrize(("format", "subtype", "tolerance"), FORMATS)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from datasets import Audio, Dataset, DatasetDict
+from datasets import Audio, Dataset, DatasetDict, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runner import flags, run
@@ -137,6 +137,17 @@ def test_rows_of_a_dataset_are_files_whatever_decodes_them(mel, tmp_path):
         mel(DatasetDict(train=plain))
     with pytest.raises(ValueError, match=r"^expected a clip, found a dictionary of label; give a path"):
         list(mel(plain.remove_columns("audio")))
+
+
+@pytest.mark.parametrize("kind", ["loose", "zip", "tar"])
+def test_a_folder_that_is_streamed_needs_no_torchcodec(kind, mel, tmp_path):
+    clips = tmp_path / "loose"
+    clips.mkdir()
+    (clips / "0.wav").write_bytes(encode(sound(0.4, 16000), 16000))
+    if kind != "loose":
+        shutil.make_archive(str(tmp_path / kind / "x"), kind, clips, "0.wav")
+    dataset = load_dataset(str(tmp_path / kind), split="train", streaming=True)
+    assert list(mel(dataset)) == [mel(clips / "0.wav")]
 
 
 def test_all_labels_are_given_unless_fewer_are_asked_for(mel):
@@ -296,6 +307,12 @@ def test_foreign_code_is_refused_and_not_run(file, kind, auto_class, trained, tm
     with pytest.raises(ValueError, match=sentence):
         load_classifier(folder)
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("device", ["meta", torch.device("meta"), "warp"])
+def test_a_device_that_gives_no_scores_is_refused(device, trained):
+    with pytest.raises(ValueError, match=rf"^expected a device that is here, .*, found '{device}' \(.*\); leave"):
+        load_classifier(trained["mlp"], device=device)
 
 
 def test_a_revision_of_a_folder_is_refused(trained):

@@ -94,7 +94,7 @@ def test_clips_are_labelled_and_the_exit_code_says_that_one_was_not(checkpoint, 
     done = hf_vivae("predict", str(checkpoint), "clips", "--output", "new/x.csv")
     assert done.exit_code == 3
     assert done.stdout == "2 clips scored: new/x.csv\n"
-    assert "1 clips not, with the reason: new/x.errors.csv" in done.stderr
+    assert "1 clips not, with the reason: new/x.csv.errors.csv" in done.stderr
     again = hf_vivae("predict", str(checkpoint), "clips", "--output", "new/x.csv")
     assert again.exit_code == 1
     assert again.stderr.startswith("error: expected a new file as --output, found new/x.csv")

@@ -70,7 +70,8 @@ MAY_IMPORT = {
     "checkpoints": {"backbones", "converted", "corpus", "models"},
     "converted": {"corpus"},
     "extractors": {"models"},
-    "classifier": {"audio", "checkpoints", "models", "trained"},
+    "classifier": {"audio", "checkpoints", "models", "stored_audio", "trained"},
+    "stored_audio": set(),
     "loading": {"checkpoint_checks", "extractors", "models"},
     "collator": {"extractors", "models"},
     "logistic": {"models"},
@@ -115,7 +116,7 @@ MAY_IMPORT = {
     "calibration": set(),
     "inference": {
         "adapting", "audio", "calibration", "checkpoint_checks", "checkpoints", "classifier", "collator", "corpus",
-        "cpu", "disk", "evaluation", "extractors", "loading", "models", "runs", "text",
+        "cpu", "disk", "evaluation", "extractors", "loading", "models", "runs", "stored_audio", "text",
     },
     "space": {"hub"},
 }  # fmt: skip

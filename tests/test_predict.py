@@ -1,6 +1,7 @@
 """Labels of many clips: each clip once, whatever it comes from, whoever is killed, however many share the work."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -69,11 +70,11 @@ def test_each_clip_has_the_scores_of_the_pipeline_or_a_reason(suffix, scorer, ch
         assert row["label"] == max(expected, key=expected.get)
         assert {label: float(row[f"p_{label}"]) for label in expected} == pytest.approx(expected, abs=1e-6)
         assert float(row["probability"]) == pytest.approx(max(expected.values()), abs=1e-6)
-    (failed,) = rows(tmp_path / "new" / "x.errors.csv")
+    (failed,) = rows(tmp_path / "new" / f"x.{suffix}.errors.csv")
     assert failed["file"].endswith("b/05.wav")
     assert "no readable audio" in failed["error"]
     seen = {file.name for file in output.parent.iterdir() if not file.name.startswith(".")}
-    assert seen == {output.name, "x.errors.csv"}
+    assert seen == {output.name, f"{output.name}.errors.csv"}
 
 
 def test_a_start_that_was_killed_goes_on_where_it_was(scorer, clips, tmp_path, monkeypatch):
@@ -140,7 +141,7 @@ def test_scores_of_another_checkpoint_or_of_other_clips_are_not_mixed(scorer, cl
         ("nowhere.wav", r"expected a file, a folder or a pattern of files at .*nowhere\.wav, found none"),
         ("*.flac", r"expected a file, a folder or a pattern of files at .*\*\.flac, found none"),
         ("empty", "expected clips in the folder .*empty, found none"),
-        ("none.parquet", r"expected a table of parquet at .*none\.parquet, found none"),
+        ("none.parquet", r"expected a file, a folder or a pattern of files at .*none\.parquet, found none"),
         ("silent.parquet", r"expected a column of audio files' bytes in .*silent\.parquet, found a, b; write"),
         ("damaged.parquet", r"expected a table of parquet at .*damaged\.parquet, found none"),
     ],
@@ -158,6 +159,17 @@ def test_patterns_and_folders_leave_out_what_is_no_clip(clips):
     assert [len(shard) for shard in names] == [4, 4, 4, 4, 4, 2][: len(names)]
     assert not any("notes" in name for shard in names for name in shard)
     assert len({name for shard in names for name in shard}) == 12
+
+
+def test_patterns_name_tables_which_folders_leave_out(tmp_path):
+    (tmp_path / "0.wav").touch()
+    for name in ("1.parquet", "2.parquet", "3.PARQUET"):
+        pq.write_table(pa.table({"audio": [b"0000"]}), tmp_path / name)
+    with pa.ipc.new_stream(tmp_path / "4.arrow", pa.schema({"audio": pa.binary()})) as stream:
+        stream.write_table(pa.table({"audio": [b"0000"]}))
+    shards = [*find_shards([str(tmp_path / "*"), "-", str(tmp_path)])]
+    names = [Path(clip.file).name for shard in shards for clip in shard.read()]
+    assert names == ["0.wav", "1.parquet:0", "2.parquet:0", "3.PARQUET:0", "4.arrow:0", "<stdin>", "0.wav"]
 
 
 def long_wave(file: Path, seconds: float, rate: int = 44100, channels: int = 1) -> Path:
@@ -227,6 +239,25 @@ def test_what_is_read_whole_is_limited():
         read_whole(open("/dev/zero", "rb"), "<stdin>")  # noqa: SIM115
 
 
+@pytest.mark.parametrize("format", ["FLAC", "MP3"])
+def test_a_recording_whose_header_gives_no_length_is_refused_as_any_other(format, scorer):
+    """A FLAC that was written to a pipe, and an MP3 of constant bit rate without its Info frame."""
+
+    def clip(seconds: int) -> bytes:
+        file, rate, noise = io.BytesIO(), 16000, np.random.default_rng(0).uniform(-0.1, 0.1, 16000 * seconds)
+        if format == "MP3":
+            soundfile.write(file, noise, rate, format="MP3", bitrate_mode="CONSTANT", compression_level=0.5)
+            data = file.getvalue()
+            return data[data.index(data[:2], data.index(b"Info")) :]
+        soundfile.write(file, noise, rate, format="FLAC")
+        data = file.getvalue()
+        return data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:]
+
+    short, long = scorer.score_clips([clip(59), clip(61)])
+    assert short.duration == pytest.approx(59, abs=0.3)
+    assert str(long).startswith("<bytes>: expected a clip of up to 60 s, found more; use hf-vivae timeline, which")
+
+
 def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer, clips, tmp_path, monkeypatch):
     load = audio.load
 
@@ -237,7 +268,7 @@ def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer
 
     monkeypatch.setattr(audio, "load", fails_once)
     assert work(scorer, find_shards([str(clips / "a")]), tmp_path / "x.csv") == Outcome(5, 1)
-    (failed,) = rows(tmp_path / "x.errors.csv")
+    (failed,) = rows(tmp_path / "x.csv.errors.csv")
     assert failed == {"file": str(clips / "a" / "02.wav"), "error": "RuntimeError: the decoder has given up"}
 
 
@@ -252,7 +283,7 @@ def test_names_of_any_bytes_are_written_readably(scorer, tmp_path):
             f"{folder}/lach\\xe9.wav",
             f"{folder}/ü.wav",
         ]
-        (failed,) = rows(tmp_path / "x.errors.csv")
+        (failed,) = rows(tmp_path / f"x.{suffix}.errors.csv")
         assert failed["file"] == f"{folder}/still\\xff.wav"
         assert failed["error"].startswith("still\\xff.wav: expected sound, found an empty file")
 
@@ -266,7 +297,7 @@ def test_spreadsheets_take_no_name_for_a_formula(scorer, tmp_path, monkeypatch):
     found = rows(tmp_path / "x.csv")
     assert [row["file"] for row in found] == ["'=HYPERLINK(1).wav", "'-5.wav"]
     assert all(0 <= float(row["probability"]) <= 1 for row in found)
-    assert rows(tmp_path / "x.errors.csv")[0]["file"] == "'@SUM(1).wav"
+    assert rows(tmp_path / "x.csv.errors.csv")[0]["file"] == "'@SUM(1).wav"
     work(scorer, find_shards(names), tmp_path / "x.jsonl")
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == ["=HYPERLINK(1).wav", "-5.wav"]
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -113,12 +114,30 @@ def test_a_clip_that_could_not_be_read_is_tried_again_and_one_that_was_refused_i
     assert scored == [2]
 
 
-def test_parts_of_clips_that_are_no_longer_asked_for_are_removed(scorer, clips, tmp_path):
+def test_parts_of_clips_that_are_no_longer_asked_for_are_removed(scorer, clips, tmp_path, capsys):
     output = tmp_path / "out"
     names = [str(clips / f"{number}.wav") for number in (0, 1, 2, 4, 5)]
     assert work(scorer, find_shards(names), output) == Outcome(5, 0)
     assert work(scorer, find_shards(names[:2]), output) == Outcome(2, 0)
     assert pq.read_table(output).num_rows == 2
+    assert "2 parts of an earlier start, whose clips are no longer asked for, were removed." in capsys.readouterr().err
+
+
+def test_each_output_has_a_list_of_errors_of_its_own_that_replaces_no_other_file(scorer, clips, tmp_path):
+    bad, good = str(clips / "3.wav"), str(clips / "0.wav")
+    assert work(scorer, find_shards([bad]), tmp_path / "x.csv") == Outcome(0, 1)
+    lists = tmp_path / "x.csv.errors.csv"
+    assert work(scorer, find_shards([good]), tmp_path / "x.jsonl") == Outcome(1, 0)
+    assert [row["file"] for row in rows(lists)] == [bad], "that of another output stays"
+    (tmp_path / "x.csv").unlink()
+    assert work(scorer, find_shards([good]), tmp_path / "x.csv") == Outcome(1, 0)
+    assert not lists.exists(), "that of an earlier start goes"
+    (tmp_path / "x.csv").unlink()
+    lists.write_text("precious")
+    with pytest.raises(ValueError, match=r"^expected no file at .*x\.csv\.errors\.csv, where .*; remove it, or give"):
+        work(scorer, find_shards([good]), tmp_path / "x.csv")
+    assert lists.read_text() == "precious"
+    assert not (tmp_path / ".x.csv.parts").exists()
 
 
 def write_table(file: Path, seeds: list[int]) -> None:
@@ -145,6 +164,47 @@ def test_a_table_that_was_rewritten_is_scored_again(kind, scorer, tmp_path):
     assert after.keys() == {"0", "1", "2"}
     assert after["0"] != before["0"]
     assert after["1"] == pytest.approx(before["1"])
+
+
+def write_references(folder: Path, kind: str) -> None:
+    """A table whose rows name `a.wav`, and `b.wav` in an archive."""
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        archive.writestr("b.wav", sound(1, seconds=0.5))
+    (folder / "a.wav").write_bytes(sound(0, seconds=0.5)[:-1000])
+    sounds = [{"bytes": None, "path": path} for path in ("a.wav", "zip://b.wav::b.zip")]
+    dataset = Dataset(pa.table({"audio": pa.array(sounds, Audio().pa_type)})).cast_column("audio", Audio(decode=False))
+    if kind == "arrow":
+        with pa.ipc.new_stream(folder / "x.arrow", dataset.data.table.schema) as stream:
+            stream.write_table(dataset.data.table)
+        return
+    pq.write_table(dataset.data.table, folder / "x.parquet")
+    (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: x.parquet\n---\n")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "dataset"])
+def test_a_table_is_scored_again_when_a_file_has_changed_that_its_rows_name(kind, scorer, tmp_path, scored):
+    folder, output = tmp_path / "set", tmp_path / "out"
+    folder.mkdir()
+    write_references(folder, kind)
+
+    def repeat() -> Outcome | None:
+        dataset = kind == "dataset"
+        shards = StreamedDataset(str(folder), "train").shards() if dataset else find_shards([f"{folder}/x.{kind}"])
+        return work(scorer, shards, output)
+
+    assert repeat() == Outcome(1, 1), "a.wav is cut"
+    (folder / "a.wav").write_bytes(sound(0, seconds=0.5))
+    assert repeat() == Outcome(2, 0)
+    before = {row["file"]: row["p_anger"] for row in rows(output)}
+    with zipfile.ZipFile(folder / "b.zip", "w") as archive:
+        archive.writestr("b.wav", sound(2, seconds=0.6))
+    repeat()
+    after = {row["file"]: row["p_anger"] for row in rows(output)}
+    assert [name for name in before if before[name] != after[name]] == ["zip://b.wav::b.zip"]
+
+    scored.clear()
+    repeat()
+    assert scored == []
 
 
 def test_a_table_is_told_by_its_footer_where_size_and_time_are_the_same(tmp_path):
@@ -258,19 +318,34 @@ def test_scores_of_another_temperature_are_not_mixed(checkpoint, clips, tmp_path
 @pytest.mark.parametrize("name", ["/proc/x.csv", "/proc/x", "FILE/x.csv", "FILE/x"])
 def test_a_place_that_cannot_be_written_to_is_refused_at_once(name, scorer, clips, tmp_path):
     output = Path(name.replace("FILE", str(clips / "0.wav")))
-    with pytest.raises(ValueError, match=rf"^expected a folder to write --output to, found {output.parent} \("):
+    with pytest.raises(
+        ValueError, match=rf"^expected a folder to write to, found {output.parent} \(.*\); give another"
+    ):
         work(scorer, find_shards([str(clips)]), output)
 
 
 def test_a_disk_without_room_for_a_first_file_is_said_to_be_full(scorer, clips, tmp_path, monkeypatch):
-    def full(**_):
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(predicting.tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(Path, "touch", full)
     with pytest.raises(
         DiskError, match=r"^expected a folder to write to, found .* \(No space left on device\); free some"
     ):
         work(scorer, find_shards([str(clips)]), tmp_path / "x.csv")
+
+
+def test_an_output_may_be_the_folder_that_the_command_is_in_and_no_root(scorer, clips, tmp_path, monkeypatch):
+    for name in (".", "../here"):
+        folder = tmp_path / "here"
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert work(scorer, find_shards([str(clips)]), Path(name)) == Outcome(5, 1)
+        assert pq.read_table(folder).num_rows == 6
+    with pytest.raises(ValueError, match="expected an empty or new folder, found other files in"):
+        work(scorer, find_shards([str(clips)]), Path(".."))
+    with pytest.raises(ValueError, match=r"^expected --output as a file or a new folder, found /; give another place"):
+        work(scorer, find_shards([str(clips)]), Path("/"))
 
 
 def test_a_folder_does_not_take_the_place_of_a_file(scorer, clips, tmp_path):

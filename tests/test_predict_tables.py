@@ -182,7 +182,7 @@ def test_rows_name_files_below_their_table_alone(kind, scorer, stranger, tmp_pat
     shards = StreamedDataset(str(folder), "train").shards() if kind == "dataset" else find_shards([str(file)])
     assert work(scorer, shards, tmp_path / "x.jsonl") == Outcome(2, 6)
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == [name for name, text in wrong.items() if not text]
-    for row in rows(tmp_path / "x.errors.csv"):
+    for row in rows(tmp_path / "x.jsonl.errors.csv"):
         assert wrong[row["file"]] in row["error"]
 
 
@@ -238,3 +238,62 @@ def test_a_dataset_that_is_not_there_is_one_sentence(name, split, sentence, clip
     with pytest.raises(ValueError, match=sentence) as caught:
         StreamedDataset(name, split)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("set.py", b"", "RuntimeError: Dataset scripts are no longer supported"),
+        ("x.zip", b"PK\3\4junk", "BadZipFile: File is not a zip file"),
+        ("x.tar", b"junk" * 999, "ReadError: "),
+        ("README.md", b"---\na: [\n---\n", "ParserError: "),
+    ],
+)
+def test_whatever_a_library_raises_on_a_dataset_is_one_sentence(file, content, reason, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / file).write_bytes(content)
+    if file != "x.tar":
+        (folder / "a.wav").write_bytes(sound(0))
+    with pytest.raises(ValueError, match=rf"at .*/set, found none that loads \({reason}.*\); correct") as caught:
+        StreamedDataset(str(folder), "train")
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_that_cannot_be_read_are_one_sentence(tmp_path):
+    sounds = [{"bytes": sound(seed, seconds=0.5), "path": None} for seed in range(4)]
+    dataset = Dataset.from_dict({"audio": sounds}).cast_column("audio", Audio(decode=False))
+    file = tmp_path / "set" / "x.parquet"
+    file.parent.mkdir()
+    dataset.to_parquet(file)
+    data = bytearray(file.read_bytes())
+    data[4:20000] = bytes(19996)
+    file.write_bytes(data)
+    (shard,) = StreamedDataset(str(file.parent), "train").shards()
+    sentence = r"^expected rows of the dataset .*/set, split train, found one that cannot be read \(\w+: .*\); replace"
+    with pytest.raises(ValueError, match=sentence) as caught:
+        list(shard.read())
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_links_are_those_of_their_dataset(scorer, clips, expected, tmp_path):
+    """As in a snapshot of the Hub's cache, of git-annex and of DVC."""
+    blobs, snapshot = tmp_path / "repository" / "blobs", tmp_path / "repository" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    for number, name in enumerate(expected):
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clips / name, blobs / str(number))
+        (snapshot / name).symlink_to(f"../../../blobs/{number}")
+    annex = Path(shutil.copytree(snapshot, tmp_path / "annex" / "a" / "b", symlinks=True))
+    for name in expected:
+        (annex / name).unlink()
+        (annex / name).symlink_to(clips / name)
+    sounds = pa.array([{"bytes": None, "path": name} for name in expected], Audio().pa_type)
+    for name, shards in {
+        "annex": StreamedDataset(str(annex), "train").shards(),
+        "snapshot": StreamedDataset(str(snapshot), "train").shards(),
+    }.items():
+        assert work(scorer, list(shards), tmp_path / f"{name}.parquet") == Outcome(6, 0), name
+        assert found(tmp_path / f"{name}.parquet") == pytest.approx(expected, abs=1e-6)
+    pq.write_table(pa.table({"audio": sounds}), snapshot / "x.parquet")
+    assert work(scorer, find_shards([str(snapshot / "x.parquet")]), tmp_path / "table.parquet") == Outcome(6, 0)

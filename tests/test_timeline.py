@@ -152,6 +152,8 @@ def test_all_formats_say_the_same(tmp_path):
     assert (tmp_path / "x.vtt").read_text() == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:00.500\na 80%\n\n01:01:00.500 --> 01:01:01.200\nb&lt; 76%\n"
     )
+    write_timeline(tmp_path / "y.json", timeline_of([0], 1.0, Path(os.fsdecode(b"lach\xe9.wav"))), [])
+    assert json.loads((tmp_path / "y.json").read_text())["file"] == "lach\\xe9.wav"
     content = json.loads((tmp_path / "x.json").read_text())
     assert content["segments"][1] == {"start": 3660.5, "end": 3661.2, "label": "b<", "score": 0.76}
     assert content["probabilities"][2:4] == [[0.1, 0.8, 0.1], None]
@@ -167,7 +169,10 @@ def test_all_formats_say_the_same(tmp_path):
         (1.0, 1e-7, 40.0, "found 1e-07"),
         (1.0, math.nan, 40.0, "found nan"),
         (1.0, 1.5, 40.0, "at most --window 1 s, found 1.5"),
+        (math.inf, 0.25, 40.0, "expected --window in seconds, found inf; 1 is usual"),
+        (math.nan, 0.25, 40.0, "--window nan s"),
         (1.0, 0.5, 0.0, "--gate_db"),
+        (1.0, 0.5, math.nan, "--gate_db above 0, found nan"),
     ],
 )
 def test_impossible_windows_are_refused(window, hop, gate, sentence):
@@ -176,7 +181,7 @@ def test_impossible_windows_are_refused(window, hop, gate, sentence):
 
 
 def test_windows_that_are_too_short_for_the_model_are_refused(scorer, tmp_path):
-    with pytest.raises(ValueError, match=r"expected .*25 ms"):
+    with pytest.raises(ValueError, match=r"^x\.wav: expected .*25 ms"):
         make_timeline(scorer, write(tmp_path / "x.wav", noise(0.5)), Windows(0.02, 0.02))
 
 

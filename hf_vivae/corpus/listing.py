@@ -17,6 +17,14 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def real_folders(root: Path) -> tuple[Path, ...]:
+    """Where files of a folder may lie once links are followed: in the folder itself, and if it is a snapshot in the
+    Hub's cache, in the blobs of its repository.
+    """
+    real = Path(os.path.realpath(root))
+    return real, *(parent.parent / "blobs" for parent in real.parents if parent.name == "snapshots")
+
+
 class Listing:
     """Files below a folder by their names in NFC, so that the same clips have the same order and digest everywhere.
 
@@ -41,10 +49,7 @@ class Listing:
                 "correct --data_dir."
             ) from error
         self.root = root
-        real = Path(os.path.realpath(root))
-        # files of a snapshot in the Hub's cache are links to the blobs of its repository
-        blobs = [parent.parent / "blobs" for parent in real.parents if parent.name == "snapshots"]
-        self._homes = (real, *blobs)
+        self._homes = real_folders(root)
         self.paths: dict[str, list[Path]] = {}
         for path in filter(wanted, walk_files(root, lambda folder: not self.leads_out(folder))):
             self.paths.setdefault(normalize(readable(path.relative_to(root).as_posix())), []).append(path)

@@ -15,10 +15,12 @@ class Clip:
     Args:
         file: what its user calls it: a path, the name in a table, or the number of a row.
         sound: in a form that `Scorer.score` takes.
+        named: the file on this machine that a row names instead of holding its bytes, or the archive that it is in.
     """
 
     file: str
     sound: Any
+    named: str | None = None
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Shard:
 
     Args:
         key: digest of the names of its clips, or of its place in a table; tells it from other shards.
-        version: digest of what says whether these clips have changed.
+        version: digest of what says whether these clips have changed; files that are `named` count besides.
         read: gives its clips, again at each call.
         clips: how many there are; None where only reading them tells.
     """
@@ -47,6 +49,6 @@ def file_state(path: str | Path) -> str:
     """Size and time of the last change of a file; nothing where it cannot be looked at, which its reader reports."""
     try:
         state = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter for names that no file can have
         return ""
     return f"{state.st_size} {state.st_mtime_ns}"

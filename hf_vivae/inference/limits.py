@@ -1,4 +1,4 @@
-"""Limits on what is decoded as a clip, by what its header says."""
+"""Limits on what is decoded as a clip."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,7 +35,8 @@ def check_length(sound: Any) -> None:
         sound: in any form that the pipeline of `load_classifier` takes; arrays are in memory already and pass.
 
     Raises:
-        UserError: for what lasts longer than `LONGEST_CLIP`. What cannot be read passes: whoever decodes it says so.
+        UserError: for what lasts longer than `LONGEST_CLIP` by its header or, where that does not say, once so much
+            has been decoded. What cannot be read passes: whoever decodes it says so.
     """
     if isinstance(sound, dict) and "audio" in sound:
         sound = sound["audio"]
@@ -47,11 +48,15 @@ def check_length(sound: Any) -> None:
         return
     try:
         with open_sound(sound) as opened:
-            name, seconds = opened.name, (opened.announced or 0) / opened.sampling_rate
+            name, rate, samples = opened.name, opened.sampling_rate, opened.announced or 0
+            if opened.announced is None:
+                while samples <= LONGEST_CLIP * rate and (piece := len(opened.read(rate))):
+                    samples += piece
+            found = "more" if opened.announced is None else f"{samples / rate:.0f} s"
     except BadAudio:
         return
-    if seconds > LONGEST_CLIP:
+    if samples > LONGEST_CLIP * rate:
         raise UserError(
-            f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {seconds:.0f} s; use hf-vivae timeline, "
-            "which takes recordings of any length."
+            f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {found}; use hf-vivae timeline, which takes "
+            "recordings of any length."
         )

@@ -3,8 +3,9 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from pyarrow.csv import CSVWriter
 
 from ..disk import whole_file
 from ..text import csv_cell
+from ..validation import UserError
 from .parts import DURATION, ERROR, KEPT
 
 
@@ -40,9 +42,30 @@ class LineWriter:
 WRITERS = {".csv": CSVWriter, ".jsonl": LineWriter, ".parquet": pq.ParquetWriter}
 
 
+LISTED = ("file", ERROR)  # columns of clips without scores
+
+
 def errors_file(output: Path) -> Path:
-    """Where clips without scores are listed: `<name>.errors.csv` beside a file, or `_errors.csv` in a folder."""
-    return output.with_name(f"{output.stem}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
+    """Where clips without scores are listed: `x.csv.errors.csv` beside `x.csv`, or `_errors.csv` in a folder."""
+    return output.with_name(f"{output.name}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
+
+
+def check_errors_file(output: Path) -> None:
+    """Refuse to replace a file that has the name of an output's `errors_file`, and is none.
+
+    Raises:
+        UserError: where there is one; a list that an earlier start has left passes.
+    """
+    errors = errors_file(output)
+    if not os.path.lexists(errors):
+        return
+    with suppress(OSError), open(errors, "rb") as file:
+        if file.readline().rstrip() == ",".join(LISTED).encode():
+            return
+    raise UserError(
+        f"expected no file at {errors}, where clips without scores are listed, found one; remove it, or give another "
+        "--output."
+    )
 
 
 def write_output(
@@ -75,13 +98,13 @@ def write_output(
         open(errors_part, "w", newline="", encoding="utf-8") as stream,
     ):
         lines = csv.writer(stream)
-        lines.writerow(("file", ERROR))
+        lines.writerow(LISTED)
         for table in tables:
             whole = pc.is_null(table[ERROR])
             good, bad = table.filter(whole).select(names), table.filter(pc.invert(whole))
             if writer:
                 writer.write((_neutral(good) if output.suffix == ".csv" else good).replace_schema_metadata(None))
-            lines.writerows(zip(*(map(csv_cell, bad[name].to_pylist()) for name in ("file", ERROR)), strict=True))
+            lines.writerows(zip(*(map(csv_cell, bad[name].to_pylist()) for name in LISTED), strict=True))
             scored, failed = scored + len(good), failed + len(bad)
             longer += sum(duration > longest for duration in good[DURATION].to_pylist())
     if not failed:

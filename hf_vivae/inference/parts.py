@@ -1,6 +1,7 @@
 """Scores of an archive on the disk: a file for each shard, whole or not there, so that a killed run can go on."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..disk import whole_file
 from ..runs import read_json, write_json
 from ..text import readable
 from ..validation import UserError
+from .clips import file_state
 from .scorer import ClipScores
 
 RECORD = "_predict.json"  # readers of a folder of Parquet pass over what begins so
@@ -71,7 +73,7 @@ class Parts:
         return self.folder / f"part-{number:06}.parquet"
 
     def is_done(self, number: int, key: str, version: str) -> bool:
-        """Whether a shard has been scored as it is now.
+        """Whether a shard, and the files that its rows name, have been scored as they are now.
 
         Args:
             number: its place among all.
@@ -90,22 +92,35 @@ class Parts:
                 f"expected the clips of an earlier start, found others in their place at {file.name}; give another "
                 f"--output, or remove {self.folder}."
             )
-        return found.get(b"version") == version.encode()
+        named = json.loads(found.get(b"files", b"{}"))
+        return found.get(b"version") == version.encode() and all(file_state(name) == named[name] for name in named)
 
     def is_worth_retrying(self, number: int) -> bool:
         """Whether clips of a shard that is done have failed for reasons that need not be their own."""
         return b"retry" in pq.read_schema(self.path(number)).metadata
 
     def write(
-        self, number: int, key: str, version: str, scores: Sequence[tuple[str, ClipScores | ValueError]]
+        self,
+        number: int,
+        key: str,
+        version: str,
+        scores: Sequence[tuple[str, ClipScores | ValueError]],
+        named: Mapping[str, str],
     ) -> None:
         """Write a shard in one step: of each clip its name, and its scores or why it has none.
+
+        Args:
+            number: as for `is_done`.
+            key: as for `is_done`.
+            version: as for `is_done`.
+            scores: of the clips, in their order.
+            named: `file_state` of files that its rows name, before they were read.
 
         Raises:
             DiskError: where it cannot be written, saying what is kept.
         """
         rows = [self._row(file, result) for file, result in scores]
-        metadata = {"shard": key, "version": version}
+        metadata = {"shard": key, "version": version, "files": json.dumps(named)}
         if any(isinstance(result, ValueError) and not _is_refusal(result) for _, result in scores):
             metadata["retry"] = ""
         table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata(metadata)
@@ -127,12 +142,15 @@ class Parts:
             "duration_used": result.duration_used,
         }
 
-    def remove_beyond(self, count: int) -> None:
-        """Remove parts of an earlier start that had more shards."""
+    def remove_beyond(self, count: int) -> int:
+        """Remove parts of an earlier start that had more shards; return how many."""
+        removed = 0
         for file in self.folder.glob("part-*.parquet"):
             number = file.stem.removeprefix("part-")
             if number.isdecimal() and int(number) >= count:
                 file.unlink()
+                removed += 1
+        return removed
 
     def read(self, number: int) -> pa.Table:
         """The scores of a shard that is done."""

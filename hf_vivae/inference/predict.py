@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +14,11 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..disk import writing
+from ..disk import check_place, writing
 from ..text import readable
 from ..validation import UserError
-from .clips import Clip, Shard
-from .outputs import WRITERS, write_output
+from .clips import Clip, Shard, file_state
+from .outputs import WRITERS, check_errors_file, write_output
 from .parts import KEPT, Parts
 from .scorer import ClipScores, Scorer
 
@@ -121,9 +120,13 @@ def predict(
     """
     if (name := readable(str(output))) != str(output):  # which Arrow does not open
         raise UserError(f"expected --output with a name in UTF-8, found {name}; give another name.")
+    if output.name in ("", ".."):
+        output = Path(os.path.abspath(output))
+    if not output.name:
+        raise UserError(f"expected --output as a file or a new folder, found {output}; give another place.")
     is_file = output.suffix in WRITERS
     folder = output.with_name(f".{output.name}.parts") if is_file else output
-    _make_parent(folder.parent)
+    check_place(output)  # a lock waits for ever where it cannot be made
     lock, *claims = (
         FileLock(folder.with_name(f".{folder.name.lstrip('.')}{rank}.lock"))
         for rank in ("", *(f".{rank}" for rank in range(share.processes)))
@@ -134,6 +137,7 @@ def predict(
             if share.rank:
                 return None
             raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
+        check_errors_file(output)
         with lock, writing(folder.parent, KEPT):
             parts = Parts(folder, settings, scorer.labels)
         done = []
@@ -144,11 +148,17 @@ def predict(
             if parts.is_done(*done[-1]) and not parts.is_worth_retrying(number):
                 bar.update(parts.rows(number))
             else:
-                parts.write(*done[-1], list(score_clips(scorer, shard.read(), bar)))
+                named: dict[str, str] = {}
+                scores = list(score_clips(scorer, _note_files(shard.read(), named), bar))
+                parts.write(*done[-1], scores, named)
     with lock:
         if not folder.is_dir():
             return None
-        parts.remove_beyond(len(done))
+        if removed := parts.remove_beyond(len(done)):
+            bar.write(
+                f"{removed} parts of an earlier start, whose clips are no longer asked for, were removed.",
+                file=sys.stderr,
+            )
         missing = sum(not parts.is_done(*shard) for shard in done)
         if missing:
             bar.write(
@@ -165,16 +175,12 @@ def predict(
     return outcome
 
 
-def _make_parent(folder: Path) -> None:
-    """Make a folder to write to; a lock waits for ever where it cannot be."""
-    try:
-        with writing(folder, KEPT):
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise UserError(
-            f"expected a folder to write --output to, found {folder} ({error.strerror}); give another place."
-        ) from error
+def _note_files(clips: Iterable[Clip], states: dict[str, str]) -> Iterator[Clip]:
+    """Pass clips on; note the state of files that their rows name before they are decoded."""
+    for clip in clips:
+        if clip.named is not None:
+            states[clip.named] = file_state(clip.named)
+        yield clip
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import glob
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from ..corpus.folder import may_be_clip
@@ -21,8 +21,8 @@ STANDARD_INPUT = "-"
 def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
     """Shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in a fixed order.
 
-    Folders are walked through to their last subfolder; hidden files and those of `corpus.folder.NOT_CLIPS` are passed
-    over. Tables are files of Parquet or Arrow with a column of sound.
+    Folders are walked through to their last subfolder; hidden files, tables and those of `corpus.folder.NOT_CLIPS` are
+    passed over. Tables are files of Parquet or Arrow with a column of sound, by name or pattern.
 
     Args:
         inputs: names as a command line gives them.
@@ -31,20 +31,20 @@ def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
     Raises:
         ValueError: for what is not there, for folders and patterns without clips, and for tables without sound.
     """
-    files: list[str] = []
-    for name in inputs:
-        is_table = Path(name).suffix.lower() in TABLES
-        if name != STANDARD_INPUT and not is_table:
-            files.append(name)
+    places = (place for name in inputs for place in ([name] if name == STANDARD_INPUT else _expand(name)))
+    for is_clip, some in groupby(places, lambda place: isinstance(place, Path) and not _is_table(place)):
+        if is_clip:
+            yield from _file_shards(some)
             continue
-        yield from _file_shards(files)
-        files = []
-        yield from table_shards(Path(name)) if is_table else [_standard_input(sent)]
-    yield from _file_shards(files)
+        for place in some:
+            yield from [_standard_input(sent)] if place == STANDARD_INPUT else table_shards(place)
 
 
-def _file_shards(names: Sequence[str]) -> Iterator[Shard]:
-    paths = (path for name in names for path in _expand(name))
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLES
+
+
+def _file_shards(paths: Iterator[Path]) -> Iterator[Shard]:
     while some := list(islice(paths, FILES_PER_SHARD)):
         clips = [Clip(readable(str(path)), path) for path in some]
         yield Shard(digest(*map(str, some)), digest(*map(file_state, some)), partial(iter, clips), len(clips))
@@ -53,7 +53,7 @@ def _file_shards(names: Sequence[str]) -> Iterator[Shard]:
 def _expand(name: str) -> Iterator[Path]:
     path = Path(name)
     if path.is_dir():
-        found = (file for file in walk_files(path) if may_be_clip(file))
+        found = (file for file in walk_files(path) if may_be_clip(file) and not _is_table(file))
     elif path.exists():
         found = iter([path])
     else:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from ..text import readable
 from ..validation import UserError
 from .clips import Clip, Shard, digest, file_state
-from .references import read_reference
+from .references import named_file, read_reference
 
 TABLES = (".parquet", ".arrow")
 ROWS_AT_ONCE = 32
@@ -148,8 +148,8 @@ def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: 
         otherwise: name of a clip that has none.
         root: below which files lie that a row may name, see `read_reference`.
     """
-    sound = row[column]
+    sound, named = row[column], None
     path = sound.get("path") if isinstance(sound, dict) else None
     if path is not None and all(sound.get(key) is None for key in ("bytes", "array")):
-        sound = partial(read_reference, path, root)
-    return Clip(readable(str((names and row[names]) or path or otherwise)), sound)
+        sound, named = partial(read_reference, path, root), named_file(path, root)
+    return Clip(readable(str((names and row[names]) or path or otherwise)), sound, named)

@@ -27,7 +27,7 @@ class Windows:
             speech models pass over screams and laughs.
 
     Raises:
-        ValueError: for a hop beyond the window or under 0.01 s, or a gate that is not positive.
+        ValueError: for an infinite window, a hop beyond it or under 0.01 s, or a gate that is not positive.
     """
 
     seconds: float = 1.0
@@ -35,12 +35,14 @@ class Windows:
     gate_db: float = 40.0
 
     def __post_init__(self) -> None:
+        if math.isinf(self.seconds):
+            raise UserError(f"expected --window in seconds, found {self.seconds:g}; 1 is usual.")
         if not SMALLEST_HOP <= self.hop <= self.seconds:
             raise UserError(
                 f"expected --hop of at least {SMALLEST_HOP:g} and at most --window {self.seconds:g} s, found "
                 f"{self.hop:g}; 0.25 is usual."
             )
-        if self.gate_db <= 0:
+        if not self.gate_db > 0:  # NaN is not
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
 
 
@@ -117,7 +119,8 @@ def _score(
     refusal, scored = None, False
     for pieces in _pieces(recording, scorer.sampling_rate, windows.hop, windows.seconds):
         heard = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
-        clips = [{"array": samples, "sampling_rate": scorer.sampling_rate} for _, samples in heard]
+        about = {"path": recording.path.name, "sampling_rate": scorer.sampling_rate}
+        clips = [about | {"array": samples} for _, samples in heard]
         for (step, _), scores in zip(heard, scorer.score(clips), strict=True):
             if isinstance(scores, ValueError):
                 refusal = scores

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runs import write_text
-from ..text import csv_cell, printable
+from ..text import csv_cell, printable, readable
 from ..validation import UserError
 from .timeline import Segment, Timeline
 
@@ -59,7 +59,7 @@ def _clock(seconds: float) -> str:
 def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
     rows = np.round(timeline.probabilities, 4).tolist()
     content = {
-        "file": timeline.recording.path.name,
+        "file": readable(timeline.recording.path.name),
         "seconds": timeline.recording.seconds,
         "step": timeline.hop,
         "labels": list(timeline.labels),
