@@ -98,7 +98,7 @@ def _check_output(output: Path) -> None:
     ours = os.path.isfile(card) and OF_OURS.search(card.read_text(encoding="utf-8", errors="replace"))
     if any(output.iterdir()) and not ours:
         raise UserError(
-            "expected a folder as --output_dir that is new, empty or of an earlier `push --dataset`, found other files "
+            "expected a folder as --output_dir that is new, empty or of an earlier push --dataset, found other files "
             f"in {output}; give another, or remove it."
         )
 

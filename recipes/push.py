@@ -91,6 +91,8 @@ def check(places: Sequence[str], arguments: Push) -> None:
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
+    if not 0 <= arguments.seed < 2**32:
+        raise UserError(f"expected --seed of 0 to {2**32 - 1}, found {arguments.seed}; 42 is usual.")
     if arguments.dataset + arguments.all + arguments.space > 1:
         raise UserError("--dataset, --all and --space exclude each other; push them one after the other.")
     if arguments.space and not places:

@@ -68,7 +68,9 @@ MAY_IMPORT = {
         "splits", "trimming",
     },
     "switches": {"flags", "models"},
-    "parsing": {"arguments", "backbones", "disk", "flags", "habits", "models", "refusals", "runs", "splits", "switches"},
+    "parsing": {
+        "arguments", "backbones", "disk", "flags", "habits", "models", "refusals", "runs", "splits", "switches",
+    },
     "checkpoints": {"backbones", "converted", "corpus", "models"},
     "converted": {"corpus"},
     "extractors": {"models"},
