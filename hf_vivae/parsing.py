@@ -16,7 +16,7 @@ from .disk import read_text
 from .flags import FlagParser, did_you_mean, json_object, refuse_unknown
 from .habits import UNSELECTED
 from .models import MODELS, PROBE, short_name
-from .refusals import check_together
+from .refusals import check_together, try_out
 from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
@@ -68,10 +68,12 @@ def parse_run(
         settings |= UNSELECTED
     try:
         args = VivaeTrainingArguments(**settings)
+        try_out(args)
     except UserError:
         raise
-    # the library's own checks, such as a strategy that does not fit another, a file or a package that is not there
-    except (ValueError, OSError, ImportError) as error:
+    # the library's own checks, such as a strategy that does not fit another, a file or a package that is not there, or
+    # a name in JSON that a function of the library does not take
+    except (ValueError, OSError, ImportError, TypeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"expected arguments that transformers can train with, found some that it refuses ({reason}); correct "

@@ -174,12 +174,12 @@ def _choices(values: Any, where: str) -> Choices:
 
 def _range(low: Any, high: Any, log: Any, where: str) -> Range:
     for end in (low, high):
-        if isinstance(end, bool) or not (isinstance(end, int | float) and math.isfinite(end)):
-            raise UserError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
         if isinstance(end, int) and abs(end) > LARGEST:  # of which Optuna would never come to an end
             raise UserError(
-                f"expected whole numbers up to 2**53 as low and high of {where}, found {end}; write {end:.1e}."
+                f"expected whole numbers up to 2**53 as low and high of {where}, found {end}; write them as 1e+20."
             )
+        if isinstance(end, bool) or not (isinstance(end, int | float) and math.isfinite(end)):
+            raise UserError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
     if not isinstance(log, bool):
         raise UserError(f"expected true or false as log of {where}, found {log!r}; correct it.")
     if not low < high:
