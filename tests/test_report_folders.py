@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from runner import ROOT, script
 
-from hf_vivae.evaluation.exploration import explore
 from hf_vivae.runs import read_json
 from hf_vivae.validation import UserError
 
@@ -75,12 +74,6 @@ def test_a_name_that_is_too_long_for_a_folder_is_the_users_mistake(command, tmp_
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError):
         start(command, tmp_path / ("a" * 300))
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc takes no folder, from root neither")
-def test_a_folder_that_cannot_be_made_is_named_before_clips_are_read():
-    with pytest.raises(UserError, match=r"^expected a folder to write to as --output_dir, found /proc/x \("):
-        explore(None, Path("/proc/x"))
 
 
 def test_a_file_of_a_run_that_may_not_be_read_is_named(tmp_path, monkeypatch):

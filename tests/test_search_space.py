@@ -65,7 +65,7 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ),
         (
             "a: {low: 1, high: 99999999999999999999999}",
-            r"whole numbers up to 2\*\*53 .* of a .*; found 99999999999999999999999;",
+            r"whole numbers up to 2\*\*53 .* of a .*, found 99999999999999999999999;",
         ),
         ("a: {1: 2}", "unknown key 1"),
         ("a: {low: 1, high: 2, log: 10}", "expected true or false as log of a in .*, found 10"),

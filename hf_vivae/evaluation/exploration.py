@@ -44,9 +44,9 @@ def explore(
     Raises:
         ValueError: for a clip that the corpus has not, naming the nearest; and where the folder cannot be written to.
     """
-    make_folder(folder)
     clips = read_clips(corpus)
     row = _find(clips, clip)
+    make_folder(folder)
     example = Example(clips.name, clips.files[row], *load(corpus.dataset[row]["audio"], name=clips.files[row]))
     numbers = describe(clips) | {
         "example": {
