@@ -99,7 +99,7 @@ def _check_output(output: Path) -> None:
     if any(output.iterdir()) and not ours:
         raise UserError(
             "expected a folder as --output_dir that is new, empty or of an earlier push --dataset, found other files "
-            f"in {output}; give another, or remove it."
+            f"in {output}; give another."
         )
 
 

@@ -125,7 +125,8 @@ def leave_processes() -> None:
 def _end(sentence: str, error: BaseException, status: int) -> NoReturn:
     tqdm = sys.modules.get("tqdm")
     for bar in list(tqdm.tqdm._instances) if tqdm else []:
-        bar.close()  # else the sentence stands behind it, on its line
+        bar.leave = True  # which ends its line; else the sentence stands behind it
+        bar.close()
     rank = os.environ.get("RANK", "0")
     # every process says what is wrong, which may be so for it alone; signals come to all of them
     if rank == "0" or isinstance(error, UserError):

@@ -150,7 +150,7 @@ def test_every_process_says_what_is_wrong_on_a_line_of_its_own(rank, monkeypatch
 
     monkeypatch.setattr("sys.path", [*sys.path])
     monkeypatch.setenv("RANK", rank)
-    with tqdm(total=2) as bar, pytest.raises(SystemExit):
+    with tqdm(total=2), tqdm(total=2, leave=False) as bar, pytest.raises(SystemExit):
         run_script(main)
     speaker = "" if rank == "0" else f"process {rank}: "
     printed = capsys.readouterr().err
