@@ -140,7 +140,7 @@ def _check_names(files: Sequence[str]) -> None:
     if outside:
         raise UserError(
             f"expected names of clips below their folder, found {len(outside)} that lead elsewhere "
-            f"({first_names(outside, 3)}): move the clips and mend the metadata file, since names are published."
+            f"({first_names(outside, 3)}): move the clips and correct the metadata file, since names are published."
         )
 
 
@@ -158,7 +158,7 @@ def _sound_bytes(dataset: Dataset) -> list[int]:
     if missing:
         raise UserError(
             f"expected the sound of {len(dataset)} clips, found no file for {len(missing)} of them "
-            f"({first_names(missing, 3)}): put the files back, or read the corpus anew."
+            f"({first_names(missing, 3)}): put the files back, or read the corpus again."
         )
     return sizes
 

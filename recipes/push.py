@@ -47,7 +47,10 @@ class PushArguments(CorpusArguments, SplitArguments):
             "help": "Licence of the clips as the Hub names it, such as cc-by-nc-4.0; a dataset's is confirmed so."
         },
     )
-    output_dir: str = field(default="runs/dataset", metadata={"help": "Where the dataset's files are written."})
+    output_dir: str = field(
+        default="runs/dataset",
+        metadata={"help": "New or empty folder of the dataset's files, or that of an earlier push."},
+    )
 
 
 @dataclass
