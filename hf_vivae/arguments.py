@@ -10,6 +10,7 @@ from transformers import TrainingArguments, Wav2Vec2FeatureExtractor
 from transformers.integrations import get_available_reporting_integrations
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
+from transformers.training_args import ParallelMode
 
 from .adapting import AdaptingArguments
 from .augmentation import parse_augmentation
@@ -24,6 +25,17 @@ from .splits import NUM_GROUPS, PROTOCOLS, SplitArguments, check_num_groups
 from .trimming import TrimArguments
 from .validation import UserError
 
+LARGEST = 2**31  # of a number of clips; Python's own iterators take no more than 2**63
+# arguments of the library that mean nothing here -> why
+MEANINGLESS = {
+    "use_liger_kernel": "its kernels are those of language models",
+    "neftune_noise_alpha": "it is noise on the embeddings of words, and sound has none; see --augment",
+    "prediction_loss_only": "the scores need the logits of all clips",
+    "batch_eval_metrics": "the scores need the logits of all clips at once",
+    "label_names": "the labels are those of --task",
+    "bf16_full_eval": "features are 32-bit floats, which its weights do not take; --bf16 is for scoring, too",
+    "fp16_full_eval": "features are 32-bit floats, which its weights do not take; --fp16 is for scoring, too",
+}
 SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
@@ -202,11 +214,15 @@ class VivaeTrainingArguments(TrainingArguments):
         self._check_combinations()
 
     def _check_numbers(self) -> None:
-        if not self.num_train_epochs > 0 and self.max_steps <= 0:
+        if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:
             raise UserError(
-                f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step at least."
+                f"expected --num_train_epochs above 0, found {self.num_train_epochs:g}; a model needs a step, "
+                "and an end."
             )
-        usual = {"learning_rate": "usual ones lie between 1e-6 and 1e-2", "head_learning_rate": "1e-3 is usual"}
+        usual = {
+            "learning_rate": "usual ones lie between 1e-6 and 1e-2", "head_learning_rate": "1e-3 is usual",
+            "lr_decay_factor": "0.98 is usual",
+        }  # fmt: skip
         for name, cure in usual.items():
             if (rate := getattr(self, name)) is not None and not (math.isfinite(rate) and rate > 0):
                 raise UserError(f"expected --{name} above 0, found {rate}; {cure}.")
@@ -218,19 +234,27 @@ class VivaeTrainingArguments(TrainingArguments):
                 raise UserError(f"expected --{name} of 0 or more and below 1, found {beta:g}; leave it out.")
         for name in (
             "lr_decay_epochs", "lr_decay_steps", "early_stopping_patience", "weight_decay", "adam_epsilon",
-            "dataloader_num_workers",
+            "dataloader_num_workers", "max_grad_norm",
         ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise UserError(f"expected --{name} of 0 or more, found {getattr(self, name)}; 0 turns it off.")
+            if not 0 <= (number := getattr(self, name)) < math.inf:
+                raise UserError(f"expected --{name} of 0 or more, found {number}; 0 turns it off.")
         usual = {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 8, "gradient_accumulation_steps": 1}
         for name, number in usual.items():
-            if getattr(self, name) < 1:
-                raise UserError(f"expected --{name} of 1 or more, found {getattr(self, name)}; {number} is usual.")
+            if not 1 <= getattr(self, name) <= LARGEST:
+                raise UserError(
+                    f"expected --{name} of 1 to {LARGEST}, found {getattr(self, name)}; {number} is usual."
+                )
+        for name in ("eval_accumulation_steps", "dataloader_prefetch_factor"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise UserError(f"expected --{name} of 1 or more, found {number}; leave it out.")
         if not 0 <= (share := self.label_smoothing_factor) <= 1:
             raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
     def _check_libraries(self) -> None:
         """Refuse names that the libraries look up after the clips have been read, or in the first step."""
+        for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+            if value := getattr(self, name, None):  # the library reads what begins with {, and keeps other text
+                json_object(value, f"--{name}")
         for name in self.report_to:
             check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
             if name not in get_available_reporting_integrations():
@@ -241,7 +265,24 @@ class VivaeTrainingArguments(TrainingArguments):
             known = torch.compiler.list_backends(exclude_tags=())
             check_choice("--torch_compile_backend", self.torch_compile_backend, known)
 
+        if self.torch_compile_mode:
+            modes = ("default", *torch._inductor.list_mode_options())
+            check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
+
     def _check_combinations(self) -> None:
+        for name, reason in MEANINGLESS.items():
+            if getattr(self, name):
+                raise UserError(f"expected no --{name}, since {reason}; leave it out.")
+        if self.dataloader_persistent_workers and not self.dataloader_num_workers:
+            raise UserError(
+                "expected --dataloader_num_workers beside --dataloader_persistent_workers, found 0; add one, or leave "
+                "it out."
+            )
+        if self.fsdp and self.parallel_mode != ParallelMode.DISTRIBUTED:
+            raise UserError(
+                "expected several processes beside --fsdp, found one; start with torchrun or accelerate launch, or "
+                "leave it out."
+            )
         if self.adam_l2 and self.optim != "adamw_torch_fused":
             raise UserError(
                 f"--adam_l2 and --optim {self.optim.value} exclude each other; add --adam_l2 false to use the latter."
@@ -249,9 +290,11 @@ class VivaeTrainingArguments(TrainingArguments):
         if self.lr_decay_epochs and self.lr_decay_steps:
             raise UserError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
         for name in ("lr_decay_epochs", "lr_decay_steps"):
-            if getattr(self, name) and (self.lr_scheduler_type != "linear" or self.warmup_steps):
+            others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
+            if getattr(self, name) and others:
                 raise UserError(
-                    f"--{name} takes the place of --lr_scheduler_type and --warmup_steps; add --{name} 0 to use those."
+                    f"--{name} takes the place of --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
+                    f"--{name} 0 to use those."
                 )
         for flag, given in (("label_smoothing_factor", self.label_smoothing_factor), ("class_weights balanced",
                             self.class_weights == "balanced")):  # fmt: skip
@@ -268,8 +311,6 @@ class VivaeTrainingArguments(TrainingArguments):
                 "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "
                 "states, and these are pickles; a run resumes from its own folder."
             )
-        if self.batch_eval_metrics:
-            raise UserError("the scores need the logits of all clips at once; leave out --batch_eval_metrics.")
 
 
 def usual_recipe(model: str) -> str | None:

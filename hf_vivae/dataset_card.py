@@ -39,6 +39,7 @@ TAGS = {
 SIZES = {
     0: "n<1K", 1_000: "1K<n<10K", 10_000: "10K<n<100K", 100_000: "100K<n<1M", 1_000_000: "1M<n<10M",
 }  # fmt: skip
+OF_OURS = re.compile(r"the protocol `[^`]+` of hf_vivae ")  # stands in every card of `dataset.md`
 ABSOLUTE_PATH = re.compile(r"(?<![\w.)])/\S.*")
 
 

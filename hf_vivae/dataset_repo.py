@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from .corpus.schema import Corpus, first_names
 from .corpus.tasks import task_labels
-from .dataset_card import REST, Division, render_dataset_card
+from .dataset_card import OF_OURS, REST, Division, render_dataset_card
+from .disk import make_folder
 from .features import clip_digests
 from .licenses import confirm_license
-from .runs import write_text
+from .runs import check_report_folder, write_text
 from .splits import PARTS, make_folds
 from .validation import UserError
 
@@ -57,15 +58,15 @@ def write_dataset_repo(
         cards: folder with the card's template, `dataset.md`.
         repo: id that the card loads the dataset from.
         license: as confirmed by the person who publishes, see `confirm_license`.
-        output: folder; files of the same names in it are replaced.
+        output: folder, new or empty or with an earlier dataset repository, whose files of the same names are replaced.
         duplicates: as for `make_folds`.
 
     Returns:
         The written files.
 
     Raises:
-        ValueError: the licence is not the corpus's, the protocol cannot divide it, a file is missing, or a clip's name
-            is an absolute path.
+        ValueError: the licence is not the corpus's, the protocol cannot divide it, a file is missing, a clip's name
+            is an absolute path, or the folder cannot be written to or has other files.
     """
     license = confirm_license(corpus.name, license)
     dataset = corpus.dataset
@@ -73,7 +74,8 @@ def write_dataset_repo(
     sizes = _sound_bytes(dataset)  # first, since it names every file that is missing
     division = divide(corpus, protocol, seed, duplicates)
     features = _features(dataset)
-    (output / "data").mkdir(parents=True, exist_ok=True)
+    _check_output(output)
+    make_folder(output / "data")
     files, num_bytes = {}, {}
     for split, rows in division.rows.items():
         shards = _cut(rows, sizes, SHARD_BYTES)
@@ -86,6 +88,19 @@ def write_dataset_repo(
     info = _info(features, division, num_bytes, sum(path.stat().st_size for path in paths))
     write_text(output / "README.md", render_dataset_card(cards, repo, license, corpus, division, info, files))
     return [*paths, output / "README.md"]
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a folder with somebody's files, whose names are usual: README.md, data/train-00000-of-00001.parquet."""
+    make_folder(output)
+    check_report_folder(output)
+    card = output / "README.md"
+    ours = os.path.isfile(card) and OF_OURS.search(card.read_text(encoding="utf-8", errors="replace"))
+    if any(output.iterdir()) and not ours:
+        raise UserError(
+            "expected a folder as --output_dir that is new, empty or of an earlier push --dataset, found other files "
+            f"in {output}; give another."
+        )
 
 
 def divide(corpus: Corpus, protocol: str, seed: int, duplicates: str) -> Division:
@@ -125,7 +140,7 @@ def _check_names(files: Sequence[str]) -> None:
     if outside:
         raise UserError(
             f"expected names of clips below their folder, found {len(outside)} that lead elsewhere "
-            f"({first_names(outside, 3)}): move the clips and mend the metadata file, since names are published."
+            f"({first_names(outside, 3)}): move the clips and correct the metadata file, since names are published."
         )
 
 
@@ -143,7 +158,7 @@ def _sound_bytes(dataset: Dataset) -> list[int]:
     if missing:
         raise UserError(
             f"expected the sound of {len(dataset)} clips, found no file for {len(missing)} of them "
-            f"({first_names(missing, 3)}): put the files back, or read the corpus anew."
+            f"({first_names(missing, 3)}): put the files back, or read the corpus again."
         )
     return sizes
 

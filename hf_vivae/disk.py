@@ -80,8 +80,12 @@ def check_new(path: Path) -> None:
     check_place(path)
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, flag: str = "") -> None:
     """Make a file's folder, and refuse one in which the file could not be written.
+
+    Args:
+        path: of the file.
+        flag: that names it, for the sentence.
 
     Raises:
         DiskError: for whatever the system says against it, such as a file in place of a folder.
@@ -90,11 +94,39 @@ def check_place(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.touch()
-        part.unlink()
+        part.unlink(missing_ok=True)  # a process of another machine may have the same number
     except OSError as error:
         found = "a file" if os.path.isfile(path.parent) else error.strerror
         cure = OUTPUT_CURE if error.errno in OF_THE_DISK else PLACE_CURE
-        raise DiskError(f"expected a folder to write to, found {path.parent} ({found}); {cure}.") from error
+        named = f" as {flag}" if flag else ""
+        raise DiskError(f"expected a folder to write to{named}, found {path.parent} ({found}); {cure}.") from error
+
+
+def make_folder(folder: Path, flag: str = "--output_dir") -> None:
+    """Make a folder where there is none, and refuse one in which no file could be written.
+
+    Raises:
+        DiskError: see `check_place`.
+    """
+    check_place(folder / "probe", flag)  # os.access says yes to root, and of disks that are read-only
+
+
+def read_text(file: Path, cure: str) -> str:
+    """The text of a file that a user has named.
+
+    Args:
+        file: that is there.
+        cure: what to do where it cannot be read.
+
+    Raises:
+        UserError: for a file without permission to read it, and one that is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"expected a file to read, found {file} ({error.strerror}); {cure}.") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"expected text in UTF-8, found none in {file} ({error.reason}); {cure}.") from error
 
 
 def _part(path: Path) -> Path:

@@ -17,7 +17,7 @@ Arguments = TypeVar("Arguments")
 
 
 class Terminated(BaseException):
-    """SIGTERM has come. As `KeyboardInterrupt`, it is no error, and nobody who mends errors shall catch it."""
+    """SIGTERM has come. As `KeyboardInterrupt`, it is no error, and nobody who handles errors shall catch it."""
 
 
 class FlagParser(HfArgumentParser):
@@ -71,15 +71,19 @@ def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
     """A dictionary, as it is or from JSON text.
 
     Raises:
-        ValueError: for text that is no JSON object, saying where it stands.
+        ValueError: for text that is no JSON object, naming its source; NaN and Infinity are no JSON.
     """
+
+    def refuse(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number of JSON")
+
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise UserError(f"expected JSON in {source}, found {value[:40]!r} ({error}); mend it.") from error
+            value = json.loads(value, parse_constant=refuse)
+        except (ValueError, RecursionError) as error:  # of brackets in brackets
+            raise UserError(f"expected JSON in {source}, found {value[:40]!r} ({error}); correct it.") from error
     if not isinstance(value, dict):
-        raise UserError(f"expected a JSON object in {source}, found {type(value).__name__}; mend it.")
+        raise UserError(f"expected a JSON object in {source}, found {type(value).__name__}; correct it.")
     return value
 
 
@@ -100,6 +104,9 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         _end(str(error), error, 143)
     except UserError as error:
         _end(f"error: {error}", error, 1)
+    except EOFError:  # typer would say "Aborted!" alone, as if a terminal had been closed
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
 
 
 def leave_processes() -> None:
@@ -115,7 +122,14 @@ def leave_processes() -> None:
         distributed.destroy_process_group()
 
 
-def _end(said: str, error: BaseException, status: int) -> NoReturn:
-    if os.environ.get("RANK", "0") == "0":
-        print(said, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+def _end(sentence: str, error: BaseException, status: int) -> NoReturn:
+    tqdm = sys.modules.get("tqdm")
+    for bar in list(tqdm.tqdm._instances) if tqdm else []:
+        bar.leave = True  # which ends its line; else the sentence stands behind it
+        bar.close()
+    rank = os.environ.get("RANK", "0")
+    # every process says what is wrong, which may be so for it alone; signals come to all of them
+    if rank == "0" or isinstance(error, UserError):
+        speaker = "" if rank == "0" else f"process {rank}: "
+        print(f"{speaker}{sentence}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
     sys.exit(status)

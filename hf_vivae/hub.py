@@ -227,11 +227,11 @@ def _refusal(error: HfHubHTTPError, repo: str) -> str:
     if status == 401:
         return (
             "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
-            "`hf auth login`, or mend HF_TOKEN."
+            "`hf auth login`, or correct HF_TOKEN."
         )
     if status in (403, 404):
         return (
             f"expected a token that may write to {repo}, found one that may not; give it that right, or another name."
         )
     reason = (error.server_message or str(error)).strip().splitlines()[0]
-    return f"expected the Hub to take {repo}, found a refusal ({status}: {reason}); mend what it names."
+    return f"expected the Hub to take {repo}, found a refusal ({status}: {reason}); correct what it names."

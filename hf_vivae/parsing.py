@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,10 +12,11 @@ import yaml
 
 from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 from .backbones import BACKBONES, is_encoder
+from .disk import read_text
 from .flags import FlagParser, did_you_mean, json_object, refuse_unknown
 from .habits import UNSELECTED
 from .models import MODELS, PROBE, short_name
-from .refusals import check_together
+from .refusals import check_together, try_out
 from .runs import VOLATILE
 from .splits import NUM_GROUPS
 from .switches import choose_switches, read_switches, turn_on
@@ -66,10 +68,12 @@ def parse_run(
         settings |= UNSELECTED
     try:
         args = VivaeTrainingArguments(**settings)
+        try_out(args)
     except UserError:
         raise
-    # the library's own checks, such as a strategy that does not fit another, a file or a package that is not there
-    except (ValueError, OSError, ImportError) as error:
+    # the library's own checks, such as a strategy that does not fit another, a file or a package that is not there, or
+    # a name in JSON that a function of the library does not take
+    except (ValueError, OSError, ImportError, TypeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
             f"expected arguments that transformers can train with, found some that it refuses ({reason}); correct "
@@ -80,7 +84,7 @@ def parse_run(
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:
-    """Run folder that tells what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
+    """Run folder that is named after what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
 
     A number of groups that is not the usual one stands behind the protocol.
     """
@@ -161,26 +165,21 @@ def _as_coded(
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = yaml.safe_load(read_text(file, "correct it"))
     except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it.") from error
     if not isinstance(values, dict):
-        raise UserError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; mend it.")
+        raise UserError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; correct it.")
     return values
 
 
 def _read_run(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"expected the run.json of a run, found no file {file}; check --config.")
-    try:
-        content = json_object(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"expected the run.json of a run in {file}, found no text ({error.reason}); use one."
-        ) from error
+    content = json_object(read_text(file, "give the run.json of a run as --config"), str(file))
     if not all(isinstance(content.get(part), dict) for part in ("run", "training")):
         raise UserError(
             f"expected the objects 'run' and 'training' in {file}, found {str(content)[:60]}; use a run.json."

@@ -162,6 +162,8 @@ class _Planner:
 
 def _parse_patch(text: str) -> Sequence[int]:
     sizes = text.split(",")
-    if len(sizes) != 2 or not all(size.isdecimal() for size in sizes):
-        raise UserError(f"expected --patches such as 32,30 16,69 (mel bins, frames), found {text!r}; correct it.")
+    if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(
+            f"expected --patches such as 32,30 16,69 (mel bins, frames; above 0), found {text!r}; correct it."
+        )
     return [int(size) for size in sizes]

@@ -4,6 +4,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import fields
 
+import torch
+from transformers import Trainer, get_scheduler
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
 from .arguments import RunArguments, VivaeTrainingArguments
@@ -60,6 +62,20 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, given: Names
             "--loss ctc takes one label for each clip, found mixup in --augment beside it; leave out one of the two."
         )
     _check_push(run, args)
+
+
+def try_out(args: VivaeTrainingArguments) -> None:
+    """Make the optimizer and the scheduler once, as `Trainer` does after all clips have been read.
+
+    Raises:
+        Exception: whatever the library raises for packages that are absent, and for arguments that they do not take.
+    """
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, 1, 1, bias=False)  # draws no random numbers
+    made, settings = Trainer.get_optimizer_cls_and_kwargs(args, layer)
+    # some need the whole model, and others are functions that make one
+    plain = isinstance(made, type) and issubclass(made, torch.optim.Optimizer) and "model" not in settings
+    optimizer = made(layer.parameters(), **settings) if plain else torch.optim.SGD(layer.parameters())
+    get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
 
 
 def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:

@@ -18,6 +18,7 @@ from . import machine, runs
 from .collator import ClipCollator
 from .corpus.schema import Corpus
 from .corpus.tasks import task_labels
+from .disk import make_folder
 from .evaluation.predictions import read_sounds
 from .features import build_features, by_length, corpus_digest, describe_clips
 from .habits import UNRESAMPLED
@@ -67,7 +68,7 @@ def score_checkpoint(
         digest = hashlib.sha256(json.dumps([digest, names]).encode()).hexdigest()[:16]
     place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
     folder = output / f"{short_name(checkpoint).replace(':', '-')}-{place}-{digest}"
-    runs.make_folder(folder)
+    make_folder(folder)
     (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring: else this one, killed, looks whole
     runs.write_predictions(folder, predictions)
     clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}

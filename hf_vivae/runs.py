@@ -4,7 +4,6 @@
 last, so that a folder with it is finished.
 """
 
-import errno
 import json
 import math
 import os
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from .disk import make_folder, read_text
 from .validation import UserError
 
 # may differ between two starts of one run: where it runs, how it is watched and published, and how many of its folds
@@ -96,11 +96,11 @@ def read_json(file: Path, cure: str = "remove its folder to train the run again"
     """The content of a file of a run folder.
 
     Raises:
-        ValueError: where it is damaged, naming it and the cure.
+        ValueError: where it is damaged or cannot be read, naming it and the cure.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(read_text(file, cure))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"expected JSON in {file}, found a damaged file ({error}); {cure}.") from error
     if not isinstance(content, dict):
         raise UserError(f"expected a JSON object in {file}, found {type(content).__name__}; {cure}.")
@@ -173,12 +173,12 @@ def check_report_folder(folder: Path, key: str | None = None) -> None:
     Raises:
         ValueError: naming the file that would be written over or beside.
     """
-    if (folder / "run.json").is_file():
+    if os.path.isfile(folder / "run.json"):  # Path.is_file raises where the folder is closed or its name too long
         raise UserError(
             f"expected a folder for a report as --output_dir, found the run.json of a run in {folder}; give another."
         )
     file = folder / "results.json"
-    if key and file.is_file() and key not in read_json(file, "give another --output_dir"):
+    if key and os.path.isfile(file) and key not in read_json(file, "give another --output_dir"):
         raise UserError(f"expected no results of another command in --output_dir, found {file}; give another.")
 
 
@@ -208,22 +208,6 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder to write to, where there is none.
-
-    Raises:
-        ValueError: where it cannot be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise UserError(
-            f"expected a folder to write to as --output_dir, found {folder} ({error.strerror}); give another."
-        ) from error
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The folder of a study and the run folders in it: whole, of this version and of one kind."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def check_version(folder: Path) -> None:
         ValueError: naming folder and version; and for a damaged `run.json`.
     """
     file = folder / "run.json"
-    if not file.is_file():
+    if not os.path.isfile(file):  # Path.is_file raises where a name is too long
         return
     version = runs.read_json(file).get("environment", {}).get("hf_vivae")
     if version != __version__:

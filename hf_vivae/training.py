@@ -20,7 +20,7 @@ from . import runs
 from .arguments import RunArguments, VivaeTrainingArguments
 from .checkpoints import find_checkpoint
 from .corpus.schema import Corpus
-from .disk import RUN_CURE, writing
+from .disk import RUN_CURE, make_folder, writing
 from .fold_training import train_fold
 from .prepared import Prepared, fold_record, identity, prepare, run_record, untrained_labels
 from .publishing import Publisher
@@ -76,7 +76,7 @@ def _train_folds(
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
         return train_fold(run, args, prepared, chosen[0], output, checkpoint, publisher), [output]
-    runs.make_folder(output)
+    make_folder(output)
     record = run_record(run, args, prepared)
     runs.check_same_run(output, record)
     if args.should_save:

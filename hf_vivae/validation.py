@@ -1,4 +1,4 @@
-"""A user's mistake, told apart from a defect of this package."""
+"""The exception of a user's mistakes; every other is a defect of this package."""
 
 
 class UserError(ValueError):

@@ -119,8 +119,14 @@ def find_cache() -> Iterator[Finding]:
     from hf_vivae.corpus.vivae import ZENODO_URL, archive_path
     from hf_vivae.licenses import VIVAE_LICENSE
 
-    folder = cache_folder()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    writable = "set HF_VIVAE_CACHE to a folder that you may write to"
+    try:
+        folder = cache_folder()
+    except (RuntimeError, ValueError) as error:  # such as ~nobody/cache
+        yield Finding("cache", f"HF_VIVAE_CACHE is no folder ({error})", writable, needed=True)
+        return
+    # os.path, since a Path raises where a folder above it is closed
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free / GIGA
     cure = None if free >= FREE_GB else f"free some, or set HF_VIVAE_CACHE to a folder with more than {FREE_GB} GB"
     yield Finding("cache", f"{folder}, {free:.0f} GB free", cure)
@@ -128,10 +134,9 @@ def find_cache() -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        cure = "set HF_VIVAE_CACHE to a folder that you may write to"
-        yield Finding("cache", f"{there} cannot be written to ({error.strerror})", cure, needed=True)
+        yield Finding("cache", f"{there} cannot be written to ({error.strerror})", writable, needed=True)
     archive = archive_path(ZENODO_URL)
-    state = f"in {archive}" if archive.is_file() else "not downloaded (or give --data_dir)"
+    state = f"in {archive}" if os.path.isfile(archive) else "not downloaded (or give --data_dir)"
     yield Finding("VIVAE", f"{state}; licence {VIVAE_LICENSE[0]}, as are models trained on it: no commercial use")
 
 

@@ -82,12 +82,14 @@ def refuse_without_data(arguments: EvaluateArguments) -> None:
 def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) -> list[Path]:
     """The folders with the checkpoints' predictions of the corpus."""
     from hf_vivae.checkpoints import resolve_checkpoint
+    from hf_vivae.disk import make_folder
     from hf_vivae.rescoring import score_checkpoint
     from hf_vivae.runs import SCORED
 
     trust = arguments.trust_remote_code
     # first, since it fails at once; the corpus may take a minute
     sources = {name: resolve_checkpoint(name, code=trust) for name in checkpoints}
+    make_folder(output)
     corpus = arguments.load()
     return [
         score_checkpoint(name, source, corpus, arguments.task, output / SCORED, trust)

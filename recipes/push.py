@@ -47,7 +47,10 @@ class PushArguments(CorpusArguments, SplitArguments):
             "help": "Licence of the clips as the Hub names it, such as cc-by-nc-4.0; a dataset's is confirmed so."
         },
     )
-    output_dir: str = field(default="runs/dataset", metadata={"help": "Where the dataset's files are written."})
+    output_dir: str = field(
+        default="runs/dataset",
+        metadata={"help": "New or empty folder of the dataset's files, or that of an earlier push."},
+    )
 
 
 @dataclass
@@ -91,6 +94,8 @@ def check(places: Sequence[str], arguments: Push) -> None:
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
+    if not 0 <= arguments.seed < 2**32:
+        raise UserError(f"expected --seed of 0 to {2**32 - 1}, found {arguments.seed}; 42 is usual.")
     if arguments.dataset + arguments.all + arguments.space > 1:
         raise UserError("--dataset, --all and --space exclude each other; push them one after the other.")
     if arguments.space and not places:

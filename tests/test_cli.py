@@ -19,6 +19,7 @@ from test_documented_commands import parsers
 from typer.testing import CliRunner
 
 from hf_vivae_cli import app
+from hf_vivae_cli.doctor import _guarded, find_cache
 from hf_vivae_cli.main import RECIPES, recipes_folder
 
 COMMAND = typer.main.get_command(app)
@@ -212,3 +213,33 @@ def test_a_wheel_has_all_that_the_recipes_read():
     assert named >= wanted
     assert all(Path(target) == Path("share/hf_vivae", patterns[0]).parent for target, patterns in shipped.items())
     assert ROOT / "constraints.txt" in named
+
+
+def test_the_end_of_a_damaged_file_is_not_taken_for_that_of_the_terminal(monkeypatch):
+    def load(*_, **__):
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr("hf_vivae.parsing.parse_run", load)
+    done = hf_vivae("train", "--model", "mlp")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("\nEOFError: Ran out of input\n")
+    assert "Aborted" not in done.stderr
+
+
+@pytest.mark.parametrize("cache", ["~nobody-of-this-name/x", "/proc/x/y"])
+def test_the_doctor_names_the_variable_of_a_cache_that_cannot_be(cache, monkeypatch):
+    monkeypatch.setenv("HF_VIVAE_CACHE", cache)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write anywhere
+    (finding,) = (finding for finding in _guarded("cache", find_cache) if finding.needed)
+    assert finding.cure == "set HF_VIVAE_CACHE to a folder that you may write to"
+
+
+def refuse(**_):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_the_doctor_says_so_of_a_cache_in_a_closed_folder(tmp_path, monkeypatch):
+    """Whose files cannot even be looked for."""
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / ("a" * 300)))  # which os.stat refuses for root, too
+    findings = list(_guarded("cache", find_cache))
+    assert "install" not in "".join(finding.cure or "" for finding in findings)

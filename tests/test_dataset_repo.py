@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hf_vivae import dataset_repo
 from hf_vivae.corpus import Corpus, read_folder, read_vivae
 from hf_vivae.splits import PARTS
+from hf_vivae.validation import UserError
 
 COLUMNS = ["audio", "file", "speaker", "emotion", "intensity", "item", "duration", "core", "fold"]
 
@@ -244,3 +245,27 @@ def test_a_file_is_there_whole_or_not_at_all(vivae, tmp_path, monkeypatch):
     whole = files_of(tmp_path)
     assert [file.name for file in whole] == ["train-00000-of-00001.parquet", "validation-00000-of-00001.parquet"]
     assert all(pq.read_table(file).num_rows for file in whole)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["README.md"], "found other files in"),
+        (["data/train-00000-of-00001.parquet"], "found other files in"),
+        (["run.json"], "found the run.json of a run in"),
+    ],
+)
+def test_files_of_somebody_else_are_not_written_over(files, words, vivae, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine, of hf_vivae")
+    with pytest.raises(UserError, match=rf"^expected a folder .*--output_dir.*, {words} {tmp_path}; give another"):
+        write(vivae, tmp_path)
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == {*files}
+    assert [(tmp_path / name).read_text() for name in files] == ["mine, of hf_vivae"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc takes no folder, from root neither")
+def test_a_folder_that_cannot_be_made_is_one_sentence(vivae):
+    with pytest.raises(UserError, match=r"^expected a folder to write to as --output_dir, found /proc/x \("):
+        write(vivae, Path("/proc/x"))

@@ -114,7 +114,7 @@ def test_pages_of_other_origins_are_refused(page, tmp_path):
     for headers in ({}, {"Origin": f"http://127.0.0.1:{port}"}):
         assert page.upload(clip, **headers).status_code == 200
     others = "https://example.org", "null", f"http://127.0.0.1:{port + 1}", f"http://127.0.0.1.example.org:{port}"
-    for origin in others:
+    for origin in (*others, "http://["):
         answer = page.upload(clip, Origin=origin)
         assert (answer.status_code, answer.text) == (403, "Requests of other pages are refused")
 

@@ -17,6 +17,7 @@ from hf_vivae.corpus.schema import Corpus
 from hf_vivae.evaluation import exploration_figures as figures
 from hf_vivae.evaluation.exploration import describe, explore
 from hf_vivae.evaluation.exploration_clips import read_clips
+from hf_vivae.validation import UserError
 
 EXPLORE = ROOT / "recipes" / "explore.py"
 
@@ -202,9 +203,11 @@ class TestScript:
         ):
             script(EXPLORE).main(["--subset", "ful"])
 
-    def test_a_file_in_the_place_of_the_folder_is_named(self, tiny_vivae, tmp_path):
-        (tmp_path / "out").write_text("")
-        sentence = f"expected a folder for the pictures, found that {tmp_path / 'out'} is a file; give another."
-        argv = ["--data_dir", str(tiny_vivae), "--allow_partial", "--output_dir", str(tmp_path / "out")]
-        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+    @pytest.mark.parametrize("output", ["file", "/proc/x"])  # in which root neither can write
+    def test_a_place_that_is_no_folder_is_named(self, output, tiny_vivae, tmp_path):
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / output
+        argv = ["--data_dir", str(tiny_vivae), "--allow_partial", "--output_dir", str(folder)]
+        sentence = rf"^expected a folder to write to as --output_dir, found {folder} \(.*\); give another place"
+        with pytest.raises(UserError, match=sentence):
             script(EXPLORE).main(argv)

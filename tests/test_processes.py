@@ -16,8 +16,10 @@ from encoders import write_encoder
 from forks import Fork, run_forked
 from runner import TRAIN, encoder_flags, flags, run
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from hf_vivae.flags import run_script
+from hf_vivae.validation import UserError
 
 LAUNCHERS = {
     "accelerate": [sys.executable, "-m", "accelerate.commands.launch"],
@@ -136,3 +138,21 @@ def test_a_users_mistake_ends_in_one_sentence(argv, sentence, tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(sentence)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("rank", ["0", "1", "x"])
+def test_every_process_says_what_is_wrong_on_a_line_of_its_own(rank, monkeypatch, capsys):
+    """Behind no progress bar; and a mistake may be that of one process alone, such as a disk that is full."""
+
+    def main(argv):
+        bar.update()
+        raise UserError("expected room, found none; free some.")
+
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setenv("RANK", rank)
+    with tqdm(total=2), tqdm(total=2, leave=False) as bar, pytest.raises(SystemExit):
+        run_script(main)
+    speaker = "" if rank == "0" else f"process {rank}: "
+    printed = capsys.readouterr().err
+    assert "1/2" in printed
+    assert printed.splitlines()[-1] == f"{speaker}error: expected room, found none; free some."

@@ -364,6 +364,7 @@ def test_what_an_evaluation_has_scored_is_not_pushed_with_its_study(folders, tmp
         (["one", "two", "--repo", "a/b"], r"expected one run folder, found 2"),
         (["runs", "--repo", "a/b", "--data", "noise"], r"expected --dataset beside --data, found none"),
         (["runs", "--repo", "a/b", "--licence", "mit"], r"unknown argument '--licence' \(did you mean --license\?\)"),
+        (["--repo", "a/b", "--dataset", "--seed", "-1"], r"expected --seed of 0 to 4294967295, found -1; 42 is usual"),
         (["nowhere", "--repo", "a/b"], r"expected a folder with runs, found no folder nowhere"),
     ],
 )

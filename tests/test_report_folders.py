@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from runner import ROOT, script
 
+from hf_vivae.runs import read_json
+from hf_vivae.validation import UserError
+
 CLIPS = ["--data", "folder", "--data_dir", "nowhere"]
 COMMANDS = {
     "evaluate": ["nowhere"],
@@ -64,3 +67,20 @@ def test_results_of_another_command_are_not_written_over(command, tmp_path, monk
     file.write_text(json.dumps(OF_REPORTS[command]))
     with pytest.raises(ValueError, match=r"nowhere|no/checkpoint"):  # its own results are no reason to refuse
         start(command, tmp_path)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_name_that_is_too_long_for_a_folder_is_the_users_mistake(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        start(command, tmp_path / ("a" * 300))
+
+
+def test_a_file_of_a_run_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refuse(self, **_):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    file = tmp_path / "run.json"
+    monkeypatch.setattr(Path, "read_text", refuse)  # root may read what has no permission
+    with pytest.raises(UserError, match=rf"^expected a file to read, found {file} \(Permission denied\); remove its"):
+        read_json(file)

@@ -204,6 +204,8 @@ def test_a_configuration_that_the_model_refuses_is_refused_before_any_trial(argv
         (["--resources_per_trial", '{"cpu": 1}'], "--resources_per_trial is Ray's, found it without --backend ray"),
         (["--storage", "nothing"], "found one of 'nothing' that cannot be opened"),
         (["--storage", "nosuch://user:secret@host/db"], "found one of 'nosuch' that cannot be opened"),
+        (["--storage", "sqlite:////proc/x.db"], r"a folder to write to as --storage, found /proc \("),
+        (["--storage", "/proc/x.journal"], r"a folder to write to as --storage, found /proc \("),
         (["--folds", "9"], "expected --folds between 0 and 3, found 9"),
         (["--folds", "0", "2"], "expected one number as --folds of a search, found 0 2; give the fold whose valid"),
         (["--learning_rat", "3"], r"unknown argument '--learning_rat' .did you mean --learning_rate"),

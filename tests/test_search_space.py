@@ -1,4 +1,4 @@
-"""Search spaces: read, refused with the line to mend, and turned into what Optuna and Ray choose out of."""
+"""Search spaces: read, refused with the line to correct, and turned into what Optuna and Ray choose out of."""
 
 import json
 
@@ -14,6 +14,7 @@ from hf_vivae.parsing import parse_run
 from hf_vivae.search.arguments import around_tuned
 from hf_vivae.search.candidates import Candidates, reason
 from hf_vivae.search.space import Choices, Range, find_space, read_space
+from hf_vivae.validation import UserError
 from hf_vivae.wrapping import load_probe
 
 RECIPES = ROOT / "recipes"
@@ -49,9 +50,9 @@ def test_a_line_is_a_range_or_choices(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("a: 3", "expected a in .* to be written as .*, found 3; mend it"),
+        ("a: 3", "expected a in .* to be written as .*, found 3; correct it"),
         ("a: {lo: 1, high: 2}", r"unknown key 'lo' \(did you mean low\?\); correct or remove it"),
-        ("a: {low: 1}", "to have either low and high or choices, found low; mend it"),
+        ("a: {low: 1}", "to have either low and high or choices, found low; correct it"),
         ("a: {low: 1, high: 2, choices: [1, 2]}", "either low and high or choices"),
         ("a: {low: one, high: 2}", "expected numbers as low and high of a in .*, found 'one'; list others as choices"),
         ("a: {low: true, high: 2}", "expected numbers .* found True"),
@@ -62,6 +63,11 @@ def test_a_line_is_a_range_or_choices(tmp_path):
             "a: {low: 0, high: 1}",
             "a in .* goes from 0 to 1, and whole ends .*; write 0.0 and 1.0 for all numbers betw",
         ),
+        (
+            "a: {low: 1, high: 99999999999999999999999}",
+            r"whole numbers up to 2\*\*53 .* of a .*, found 99999999999999999999999;",
+        ),
+        ("a: {1: 2}", "unknown key 1"),
         ("a: {low: 1, high: 2, log: 10}", "expected true or false as log of a in .*, found 10"),
         ("a: {choices: [1]}", r"expected a in .* to list two choices at least, found \[1\]"),
         ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
@@ -75,6 +81,14 @@ def test_a_line_is_a_range_or_choices(tmp_path):
 def test_a_line_that_says_nothing_is_refused(tmp_path, line, sentence):
     with pytest.raises(ValueError, match=sentence):
         space(tmp_path, line)
+
+
+def test_a_space_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(
+        UserError, match=r"^expected text in UTF-8, found none in .*space\.yaml .*; give another --space"
+    ):
+        read_space(tmp_path / "space.yaml")
 
 
 @given(low=st.floats(1e-9, 1e3), factor=st.floats(1.01, 1e6), log=st.booleans(), seed=st.integers(0, 2**32 - 1))

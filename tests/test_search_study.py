@@ -15,6 +15,7 @@ from hf_vivae.search import trials
 from hf_vivae.search.search import search
 from hf_vivae.search.storage import fail_dead_trials, open_storage
 from hf_vivae.search.study import importance, seeded_sampler
+from hf_vivae.validation import UserError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -165,3 +166,10 @@ def test_ray_searches_on_one_machine(argv, tmp_path):
     assert report.recipe.is_file()
     with pytest.raises(ValueError, match="holds a search with Ray, which cannot be continued; give another --output"):
         search([*argv, "--backend", "ray"], RECIPES)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe bad\n", b"no json\nnone\n"])
+def test_a_journal_that_is_none_is_refused(content, tmp_path):
+    (tmp_path / "x.journal").write_bytes(content)
+    with pytest.raises(UserError, match=r"^expected --storage such as .* that cannot be opened \("):
+        open_storage(str(tmp_path / "x.journal"))

@@ -303,7 +303,11 @@ def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp
             r"expected --variants to be one of paper, as_coded, tuned, found 'papper' \(did you",
         ),
         (["--models", "mlpp"], r"expected --models to be one of .* found 'mlpp' \(did you mean mlp\?\)"),
-        (["--patches", "32x30"], "expected --patches such as 32,30 16,69 .mel bins, frames., found '32x30'; correct"),
+        (
+            ["--patches", "32x30"],
+            "expected --patches such as 32,30 16,69 .mel bins, frames; above 0., found '32x30'; correct",
+        ),
+        (["--patches", "0,0"], "expected --patches such as .*; above 0., found '0,0'; correct"),
         (["--patches", "30,30"], r"patch_size \(30, 30\) must divide the spectrogram"),
         (["--seed", "1"], r"unknown argument '--seed' \(did you mean --seeds\?\)"),
     ],

@@ -256,7 +256,7 @@ def test_two_at_once_in_one_folder_are_one_too_many(tiny_vivae, tmp_path):
         pytest.raises(ValueError, match=r"another process is training in .*; wait for its end"),
     ):
         run(argv)
-    with pytest.raises(ValueError, match=r"a folder to write to as --output_dir, found .*File exists.; give another"):
+    with pytest.raises(ValueError, match=r"a folder to write to as --output_dir, found .*\(a file\); give another"):
         run([*argv, "--output_dir", str(file)])
 
 

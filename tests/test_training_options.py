@@ -1,6 +1,7 @@
 """Ways of training beside the report's: rates, weights of labels, mixed labels, like lengths, no selection."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from torch.nn.functional import cross_entropy, one_hot
 from hf_vivae.arguments import VivaeTrainingArguments
 from hf_vivae.models import build_model
 from hf_vivae.parsing import parse_run
+from hf_vivae.refusals import CHECKPOINTING
 from hf_vivae.runs import read_predictions
 from hf_vivae.splits import make_folds
 from hf_vivae.trainer import VivaeTrainer
+from hf_vivae.validation import UserError
 from hf_vivae.wrapping import load_encoder
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -199,9 +202,12 @@ def test_a_trainer_trains_twice(tmp_path):
         (["mlp", "--label_smoothing_factor", "1.5"], "expected --label_smoothing_factor of 0 to 1, found 1.5; 0.1 is"),
         (
             ["mlp", "--per_device_train_batch_size", "0"],
-            "expected --per_device_train_batch_size of 1 or more, found 0",
+            "expected --per_device_train_batch_size of 1 to 2147483648, found 0",
         ),
-        (["mlp", "--per_device_eval_batch_size", "0"], "expected --per_device_eval_batch_size of 1 or more, found 0;"),
+        (
+            ["mlp", "--per_device_eval_batch_size", "0"],
+            "expected --per_device_eval_batch_size of 1 to .*, found 0;",
+        ),
         (["mlp", "--weight_decay", "-0.1"], "expected --weight_decay of 0 or more, found -0.1; 0 turns it off"),
         (["whisper-base", "--lr_decay_factor", "0.9"], "expected --lr_decay_epochs or --lr_decay_steps beside --lr_d"),
         (["whisper-base", "--scale", "full_scale"], "found it beside --model whisper-base; leave it out"),
@@ -247,3 +253,59 @@ def test_group_k_fold_is_scikit_learns(tiny_vivae):
     folds = make_folds(clips, "group-k-fold", clips["emotion"][:], seed=3, num_groups=3)
     expected = [test.tolist() for _, test in GroupKFold(3).split(clips["file"][:], groups=clips["speaker"][:])]
     assert [list(fold.test) for fold in folds] == expected
+
+
+REFUSED = {
+    "--optim galore_adamw": "galore_torch",
+    "--optim adamw_bnb_8bit": "bitsandbytes",
+    "--optim stable_adamw": "torch-optimi",
+    "--optim adamw_torch --optim_args x": "not enough values to unpack",
+    "--optim rmsprop --optim_args alpha=x": "could not convert string to float: 'x'",
+    "--optim adamw_torch --weight_decay nan": "expected --weight_decay of 0 or more, found nan",
+    "--adam_epsilon nan": "expected --adam_epsilon of 0 or more, found nan",
+    "--max_grad_norm nan": "expected --max_grad_norm of 0 or more, found nan",
+    "--lr_decay_epochs 2 --lr_decay_factor nan": "expected --lr_decay_factor above 0, found nan",
+    "--lr_decay_epochs 2 --lr_decay_factor 0": "expected --lr_decay_factor above 0, found 0",
+    "--lr_scheduler_kwargs x": "expected JSON in --lr_scheduler_kwargs, found 'x'",
+    "--lr_scheduler_kwargs [1]": "expected a JSON object in --lr_scheduler_kwargs, found list",
+    f"--{CHECKPOINTING} --{CHECKPOINTING}_kwargs x": f"expected JSON in --{CHECKPOINTING}_kwargs, found 'x'",
+    '--lr_scheduler_type cosine --lr_scheduler_kwargs {"foo":1}': "unexpected keyword argument 'foo'",
+    "--lr_scheduler_type warmup_stable_decay": "num_decay_steps",
+    "--lr_scheduler_type cosine_with_min_lr": "min_lr",
+    '--lr_decay_epochs 2 --lr_scheduler_kwargs {"foo":1}': "takes the place of --lr_scheduler_type, --lr_sch",
+    '--accelerator_config {"foo":1}': "unexpected keyword argument 'foo'",
+    "--fsdp full_shard": "expected several processes beside --fsdp, found one",
+    "--use_liger_kernel": "kernels are those of language models",
+    "--neftune_noise_alpha 5": "embeddings of words",
+    "--prediction_loss_only": "need the logits",
+    "--label_names x": "those of --task",
+    "--bf16_full_eval": "--bf16 is for scoring, too",
+    "--torch_compile_mode nosuch": "'nosuch'",
+    "--num_train_epochs inf": "expected --num_train_epochs above 0, found inf",
+    "--per_device_train_batch_size 99999999999999999999": "of 1 to 2147483648, found 99999999999999999999",
+    "--eval_accumulation_steps 0": "expected --eval_accumulation_steps of 1 or more, found 0",
+    "--dataloader_persistent_workers": "expected --dataloader_num_workers beside",
+    "--dataloader_num_workers 1 --dataloader_prefetch_factor -1": "expected --dataloader_prefetch_factor of 1 or more",
+}
+
+
+@pytest.mark.parametrize("more", REFUSED)
+def test_what_no_training_can_take_is_refused_before_clips_are_read(more):
+    argv = ["--model", "mlp", "--adam_l2", "false", "--lr_decay_epochs", "0", *more.split()]
+    with pytest.raises(UserError, match=re.escape(REFUSED[more])):
+        parse_run(argv, ROOT / "recipes")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "--optim adafactor",
+        "--optim adamw_torch --optim_args foo=1",
+        "--optim sgd --lr_scheduler_type reduce_lr_on_plateau",
+        '--lr_scheduler_type cosine_with_min_lr --lr_scheduler_kwargs {"min_lr":0}',
+        "--torch_compile_mode reduce-overhead",
+        "--max_grad_norm 0",
+    ],
+)
+def test_what_the_library_offers_is_not_refused(more):
+    parse_run(["--model", "mlp", "--adam_l2", "false", "--lr_decay_epochs", "0", *more.split()], ROOT / "recipes")

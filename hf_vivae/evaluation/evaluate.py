@@ -6,7 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 
-from ..runs import make_folder, read_json, write_json, write_text
+from ..disk import make_folder
+from ..runs import read_json, write_json, write_text
 from ..validation import UserError
 from .ensemble import add_ensembles
 from .evaluated import Group, join

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..audio import load
 from ..corpus.schema import Corpus
+from ..disk import make_folder
 from ..runs import write_json
 from ..trimming import measure_cuts
 from ..validation import UserError
@@ -41,10 +42,11 @@ def explore(
         trim: of `TrimArguments.trim`; what it would cut goes under "trimming" and into pictures of its own.
 
     Raises:
-        ValueError: for a clip that the corpus has not, naming the nearest; and where no folder can be made.
+        ValueError: for a clip that the corpus has not, naming the nearest; and where the folder cannot be written to.
     """
     clips = read_clips(corpus)
     row = _find(clips, clip)
+    make_folder(folder)
     example = Example(clips.name, clips.files[row], *load(corpus.dataset[row]["audio"], name=clips.files[row]))
     numbers = describe(clips) | {
         "example": {
@@ -59,7 +61,6 @@ def explore(
     cuts = measure_cuts(corpus.dataset, trim) if trim else None
     if cuts:
         numbers["trimming"] = describe_trimming(clips, cuts, trim)
-    _make_folder(folder)
     write_json(folder / "exploration.json", numbers)
     seconds = {
         by: {name: clips.seconds[rows] for name, rows in clips.members(by).items()}
@@ -165,13 +166,6 @@ def _find(clips: Clips, name: str | None) -> int:
             "give a name of the column file."
         )
     return clips.files.index(name)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"expected a folder for the pictures, found that {folder} is a file; give another.") from error
 
 
 def _lengths(clips: Clips, rows: np.ndarray) -> dict[str, dict[str, float]]:

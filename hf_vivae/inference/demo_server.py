@@ -49,7 +49,11 @@ class SameOriginMiddleware:
         if scope["type"] in ("http", "websocket"):
             headers = Headers(scope=scope)
             origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            try:
+                own = origin is None or urlsplit(origin).netloc == headers.get("host")
+            except ValueError:  # no address at all, such as http://[
+                own = False
+            if not own:
                 app = PlainTextResponse("Requests of other pages are refused", status_code=403)
         await app(scope, receive, send)
 

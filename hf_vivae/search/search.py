@@ -7,6 +7,7 @@ from filelock import FileLock
 
 from .. import runs
 from ..checkpoints import find_checkpoint
+from ..disk import make_folder
 from ..parsing import parse_run
 from ..prepared import Prepared, prepare
 from ..splits import Fold
@@ -44,7 +45,7 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     source = Path(given.space) if given.space else find_space(run.model, recipes)
     space, candidates = read_space(source), Candidates(rest, recipes, run, args)
     candidates.check(space, source)
-    runs.make_folder(folder)
+    make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
     prepared = prepare(run, args.seed, run.load())
     fold = searched_fold(prepared, run.folds)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..disk import read_text
 from ..flags import did_you_mean
 from ..models import MODELS, PROBE
 from ..validation import UserError
@@ -16,6 +18,7 @@ from ..validation import UserError
 if TYPE_CHECKING:
     import optuna
 
+LARGEST = 2**53  # up to which floats hold every whole number
 EXAMPLE = "`learning_rate: {low: 1e-6, high: 1e-3, log: true}` or `weight_decay: {choices: [0, 0.01]}`"
 
 
@@ -116,13 +119,13 @@ def read_space(file: Path) -> Space:
     Raises:
         ValueError: for what is no such file, naming the line.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"expected a search space in {file}, found no file; check --space.")
     try:
         # _Loader is a SafeLoader
-        lines = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # nosec B506
+        lines = yaml.load(read_text(file, "give another --space"), Loader=_Loader)  # nosec B506
     except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it.") from error
     if not (isinstance(lines, dict) and lines):
         raise UserError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
     return {str(key): _dimension(line, f"{key} in {file}") for key, line in lines.items()}
@@ -145,7 +148,7 @@ _Loader.add_implicit_resolver(
 
 def _dimension(line: Any, where: str) -> Range | Choices:
     if not isinstance(line, dict):
-        raise UserError(f"expected {where} to be written as {EXAMPLE}, found {line!r}; mend it.")
+        raise UserError(f"expected {where} to be written as {EXAMPLE}, found {line!r}; correct it.")
     for key in line:
         if key not in ("low", "high", "log", "choices"):
             near = did_you_mean(str(key), ("low", "high", "log", "choices"))
@@ -153,7 +156,9 @@ def _dimension(line: Any, where: str) -> Range | Choices:
     if line.keys() == {"choices"}:
         return _choices(line["choices"], where)
     if not {"low", "high"} <= line.keys() or "choices" in line:
-        raise UserError(f"expected {where} to have either low and high or choices, found {', '.join(line)}; mend it.")
+        raise UserError(
+            f"expected {where} to have either low and high or choices, found {', '.join(map(str, line))}; correct it."
+        )
     return _range(line["low"], line["high"], line.get("log", False), where)
 
 
@@ -169,10 +174,14 @@ def _choices(values: Any, where: str) -> Choices:
 
 def _range(low: Any, high: Any, log: Any, where: str) -> Range:
     for end in (low, high):
+        if isinstance(end, int) and abs(end) > LARGEST:  # of which Optuna would never come to an end
+            raise UserError(
+                f"expected whole numbers up to 2**53 as low and high of {where}, found {end}; write them as 1e+20."
+            )
         if isinstance(end, bool) or not (isinstance(end, int | float) and math.isfinite(end)):
             raise UserError(f"expected numbers as low and high of {where}, found {end!r}; list others as choices.")
     if not isinstance(log, bool):
-        raise UserError(f"expected true or false as log of {where}, found {log!r}; mend it.")
+        raise UserError(f"expected true or false as log of {where}, found {log!r}; correct it.")
     if not low < high:
         raise UserError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
     if log and low <= 0:

@@ -1,5 +1,6 @@
 """Where a study is kept, and which of its trials are still being trained."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from .. import runs
+from ..disk import check_place, make_folder
 from ..validation import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
         if storage.startswith("sqlite:///"):
             return _open_sqlite(storage, Path(storage.removeprefix("sqlite:///")))
         return _open_database(storage)
-    except (SQLAlchemyError, ImportError, OSError) as error:
+    # of a journal's own, too, which is JSON
+    except (SQLAlchemyError, ImportError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         kind = storage.split(":")[0]  # the whole may hold a password
         raise UserError(
             "expected --storage such as sqlite:///runs/search.db, a database's URL or a file NAME.journal, found one "
@@ -44,12 +46,12 @@ def _open_journal(file: Path) -> "optuna.storages.BaseStorage":
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_place(file, "--storage")
     return JournalStorage(JournalFileBackend(str(file)))
 
 
 def _open_sqlite(url: str, file: Path) -> "optuna.storages.BaseStorage":
-    file.parent.mkdir(parents=True, exist_ok=True)
+    check_place(file, "--storage")  # where no lock can be made, FileLock would try for ever
     with FileLock(file.with_name(f".{file.name}.lock")):  # two at once would both create its tables
         return _open_database(url, engine_kwargs={"connect_args": {"timeout": SILENCE}})  # else 5 s for another writer
 
@@ -65,7 +67,7 @@ def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":
 @contextmanager
 def sign_of_life(folder: Path) -> Iterator[Path]:
     """A lock in a folder that this process holds as long as it lives; trials name it."""
-    runs.make_folder(folder)
+    make_folder(folder)
     file = folder / f"{uuid4().hex}.lock"
     try:
         with FileLock(file):

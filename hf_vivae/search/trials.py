@@ -9,8 +9,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
-from .. import runs
 from ..arguments import RunArguments, VivaeTrainingArguments
+from ..disk import make_folder
 from ..fitting import fit
 from ..prepared import Prepared
 from ..setups import Setup, make_trainer, set_up, training_clips
@@ -99,7 +99,7 @@ class Trials:
         """
         run, args = self.scored_run(values)
         folder = self.folder / "trials" / name
-        runs.make_folder(folder)
+        make_folder(folder)
         args = for_trial(args, folder)
         trainer = make_trainer(run, args, self.prepared, self.parts, self.set_up(run, args))
         kept = KeptScore(args, self.candidates.args.load_best_model_at_end, report)
