@@ -43,7 +43,7 @@ def check_same_question(study: "optuna.Study", settings: dict[str, Any]) -> None
     if study.trials and not remembered:
         raise UserError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
     for before in remembered:
-        if differing := _differences(BEFORE | before, settings):
+        if differing := _differences(BEFORE | before, BEFORE | settings):
             more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
             raise UserError(
                 f"study {study.study_name!r} is another search, which differs in {', '.join(differing[:MOST_NAMED])}"
