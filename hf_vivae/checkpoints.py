@@ -77,10 +77,10 @@ def resolve_checkpoint(
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is a folder of this name.
+    """Tell whether there is a folder of this name.
 
     Raises:
-        ValueError: where the system does not say so.
+        UserError: where the system does not say, as below a folder that may not be read.
     """
     try:
         return Path(path).is_dir()

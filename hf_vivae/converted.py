@@ -81,7 +81,7 @@ def remembered(repo: str) -> str | None:
     except OSError as error:
         raise UserError(
             f"expected a cache folder that can be read, found {_note(repo)} ({error.strerror}); change its "
-            "permissions, or name another in HF_HOME."
+            "permissions, or set HF_VIVAE_CACHE to another folder."
         ) from error
 
 

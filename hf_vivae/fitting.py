@@ -195,7 +195,7 @@ def _find_damaged(checkpoint: Path, needed: tuple[str, ...]) -> str | None:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a file of a checkpoint has its end; what `torch.save` writes is a zip, whose table of contents is last.
+    """Tell whether a file of a checkpoint has its end: the zip that `torch.save` writes has its contents' table there.
 
     Raises:
         OSError: for a file that may not be read.
