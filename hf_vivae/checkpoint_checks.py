@@ -2,11 +2,14 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -15,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -25,23 +29,33 @@ from .validation import UserError
 
 MAX_JSON_BYTES = 8 * 2**20  # names of 100,000 labels
 MAX_LABELS = 100_000  # the library makes names for all of them, which takes hours for more
+KINDS = {"model_type": str, "auto_map": dict}  # of fields that the library looks up without a look at their type
+
+
+class UnfitError(UserError):
+    """Weights that are not those of the network which they were loaded into."""
 
 
 def read_json(path: Path) -> dict:
     """The content of a file of a checkpoint.
 
     Raises:
-        ValueError: where there is none, and for one that is damaged or beyond all measure.
+        ValueError: where there is none, and for one that may not be read, is damaged or beyond all measure.
     """
-    if not path.is_file():
-        raise UserError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise UserError(
-            f"expected at most {MAX_JSON_BYTES // 2**20} MiB in {path}, found {path.stat().st_size / 2**20:.0f}; get "
-            "the checkpoint again from its source."
-        )
     try:
+        if not path.is_file():
+            raise UserError(f"expected a checkpoint with {path.name}, found none in {path.parent}; check the folder.")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(
+                f"expected at most {MAX_JSON_BYTES // 2**20} MiB in {path}, found {path.stat().st_size / 2**20:.0f}; "
+                "get the checkpoint again from its source."
+            )
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"expected a checkpoint that can be read, found {path} ({error.strerror}); change its permissions, or "
+            "copy the checkpoint again."
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"expected JSON in {path}, found a damaged file ({error}); get the checkpoint again from its source."
@@ -51,6 +65,12 @@ def read_json(path: Path) -> dict:
             f"expected a JSON object in {path}, found {type(content).__name__}; get the checkpoint again from its "
             "source."
         )
+    for name, kind in KINDS.items():
+        if content.get(name) is not None and not isinstance(content[name], kind):
+            raise UserError(
+                f"expected {name} as {'text' if kind is str else 'an object'} in {path}, found {content[name]!r:.99}; "
+                "get the checkpoint again from its source."
+            )
     labels = content.get("num_labels")
     if isinstance(labels, int) and labels > MAX_LABELS:
         raise UserError(
@@ -75,7 +95,17 @@ def building(what: str, cure: str = "correct them") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+    except (
+        # what a library raises of values that it was not made for; NotImplementedError is a RuntimeError
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        StrictDataclassError,
+        TypeError,
+        ValueError,
+    ) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())
         raise UserError(
@@ -123,22 +153,33 @@ def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtr
         trust_remote_code: execute code of the folder.
 
     Raises:
-        UserError: where there is none that can be built, for an impossible rate, and for code without consent.
+        UserError: where there is none that can be built and makes finite features of a clip, for an impossible rate,
+            and for code without consent.
     """
     check_rate(folder)
     with building(f"the feature extractor of {folder}"):
-        try:
-            return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        except ValueError as error:  # the library has no class of its own for what it refuses
-            if "trust_remote_code" in str(error):
-                raise _code_without_consent(folder) from error
-            if "Unrecognized feature extractor" not in str(error):
-                raise
-            kind = read_json(folder / "preprocessor_config.json").get("feature_extractor_type")
-            raise UserError(
-                f"expected a feature_extractor_type that transformers or hf_vivae knows in {folder}, found {kind!r}; "
-                "give another checkpoint, or install the release of transformers that has it."
-            ) from error
+        extractor = _build_extractor(folder, trust_remote_code)
+        # most values are used with the first clip only
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, extractor.sampling_rate).astype(np.float32)
+        features = extractor(noise, sampling_rate=extractor.sampling_rate, return_tensors="np")
+        if not all(np.isfinite(values).all() for values in features.values()):
+            raise ValueError("its features of a second of noise are infinite or NaN")
+    return extractor
+
+
+def _build_extractor(folder: Path, trust_remote_code: bool) -> FeatureExtractionMixin:
+    try:
+        return AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except ValueError as error:  # the library has no class of its own for what it refuses
+        if "trust_remote_code" in str(error):
+            raise _code_without_consent(folder) from error
+        if "Unrecognized feature extractor" not in str(error):
+            raise
+        kind = read_json(folder / "preprocessor_config.json").get("feature_extractor_type")
+        raise UserError(
+            f"expected a feature_extractor_type that transformers or hf_vivae knows in {folder}, found {kind!r}; "
+            "give another checkpoint, or install the release of transformers that has it."
+        ) from error
 
 
 def _code_without_consent(folder: Path) -> UserError:
@@ -150,7 +191,7 @@ def _code_without_consent(folder: Path) -> UserError:
 
 
 def check_weights(folder: Path, otherwise: str = "start with --from_scratch") -> None:
-    """Refuse a checkpoint without safetensors.
+    """Refuse a checkpoint without safetensors, and one whose index of them is damaged.
 
     Raises:
         ValueError: saying what to do `otherwise`.
@@ -164,6 +205,48 @@ def check_weights(folder: Path, otherwise: str = "start with --from_scratch") ->
         raise UserError(
             f"expected weights as model.safetensors in {folder}, found none; convert them with safetensors (pickled "
             f"weights are not read), or {otherwise}."
+        )
+    for index in folder.glob("*.safetensors.index.json"):
+        read_json(index)
+
+
+def check_labels(config: PreTrainedConfig, folder: Path) -> None:
+    """Refuse labels that scores cannot be given by.
+
+    Raises:
+        ValueError: unless they are different names, numbered from 0 without a gap.
+    """
+    labels = config.id2label
+    names = list(labels.values())
+    if sorted(labels) != list(range(len(labels))):
+        problem = f"the numbers {', '.join(map(str, sorted(labels)))}"
+    elif odd := [name for name in names if not (isinstance(name, str) and name.strip())]:
+        problem = f"{odd[0]!r:.100}"
+    elif len(set(names)) < len(names):
+        problem = f"{Counter(names).most_common(1)[0][0]!r:.100} more than once"
+    else:
+        return
+    raise UserError(
+        f"expected different names of labels, numbered from 0 without a gap, as id2label in {folder / 'config.json'}, "
+        f"found {problem:.300}; correct them, or give another checkpoint."
+    )
+
+
+def check_finite(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse weights of which nothing but NaN would come.
+
+    Raises:
+        ValueError: naming one of them.
+    """
+    weights = {name: weight for name, weight in model.state_dict().items() if weight.is_floating_point()}
+    # both ends tell it in a tenth of the time that isfinite takes with all of a weight
+    names = [
+        name for name, weight in weights.items() if weight.numel() and not all(map(torch.isfinite, weight.aminmax()))
+    ]
+    if names:
+        raise UserError(
+            f"expected finite weights in {folder}, found NaN or infinity in {len(names)} of them (first: {names[0]}); "
+            "get the checkpoint again from its source, or train it again."
         )
 
 
@@ -204,7 +287,7 @@ def check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
         folder: of the checkpoint.
 
     Raises:
-        ValueError: for weights that are missing or do not fit, except those that are made anew.
+        UnfitError: for weights that are missing or do not fit, except those that are made anew.
     """
     # a head for other labels is made anew, Whisper's positions are cut, and masks and layer weights serve training
     # only; anything else would be another network
@@ -212,13 +295,13 @@ def check_fit(loaded: dict[str, Iterable], folder: Path) -> None:
     cure = "leave out --model_config, give other weights, or start with --from_scratch."
     names = sorted(key[0] for key in loaded["mismatched_keys"] if not made_anew.match(key[0]))
     if names:
-        raise UserError(
+        raise UnfitError(
             f"{len(names)} weights of {folder} do not fit the configuration that is asked for (first: {names[0]}); "
             f"{cure}"
         )
     missing = sorted(name for name in loaded["missing_keys"] if not made_anew.match(name))
     if missing:
-        raise UserError(
+        raise UnfitError(
             f"expected the weights of a whole network in {folder}, found none of {len(missing)} (first: "
             f"{missing[0]}); {cure}"
         )

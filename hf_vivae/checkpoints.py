@@ -62,7 +62,7 @@ def resolve_checkpoint(
             within seconds, and not after the library's retries, which take most of a minute. And where its weights
             are a pickle, and not converted.
     """
-    if Path(id_or_folder).is_dir():
+    if is_folder(id_or_folder):
         if revision is not None:
             raise UserError(
                 f"expected a Hub id (owner/name) beside revision {revision!r}, found the folder {id_or_folder}; leave "
@@ -74,6 +74,21 @@ def resolve_checkpoint(
             f"expected a checkpoint folder or a Hub id (owner/name), found {id_or_folder!r}; check the spelling."
         )
     return _fetch(id_or_folder, code, revision, weights)
+
+
+def is_folder(path: str) -> bool:
+    """Tell whether there is a folder of this name.
+
+    Raises:
+        UserError: where the system does not say, as below a folder that may not be read.
+    """
+    try:
+        return Path(path).is_dir()
+    except OSError as error:
+        raise UserError(
+            f"expected a checkpoint folder that can be read or a Hub id (owner/name), found {path!r} "
+            f"({error.strerror}); check the path and its permissions."
+        ) from error
 
 
 def _fetch(repo: str, code: bool, revision: str | None, weights: bool) -> Path:
@@ -221,7 +236,7 @@ def find_checkpoint(
             f"expected --model_name_or_path beside one of {', '.join((*MODELS, *BACKBONES))}, found it beside --model "
             f"{name}; give one of the two."
         )
-    if "/" not in place and place not in BACKBONES and not Path(place).is_dir():
+    if "/" not in place and place not in BACKBONES and not is_folder(place):
         close = get_close_matches(place, (*MODELS, *BACKBONES), 1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(

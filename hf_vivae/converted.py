@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, ModelInfo, constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from .corpus.download import cache_folder
+from .validation import UserError
 
 CONVERTER = "SFconvertbot"
 CONVERTER_PAGE = "https://huggingface.co/spaces/safetensors/convert"
@@ -68,8 +69,20 @@ def remember(repo: str, commit: str) -> None:
 
 
 def remembered(repo: str) -> str | None:
-    """The commit that was taken last; None where there was none."""
-    return _note(repo).read_text() if _note(repo).is_file() else None
+    """The commit that was taken last; None where there was none.
+
+    Raises:
+        UserError: for a cache that may not be read.
+    """
+    try:
+        return _note(repo).read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(
+            f"expected a cache folder that can be read, found {_note(repo)} ({error.strerror}); change its "
+            "permissions, or set HF_VIVAE_CACHE to another folder."
+        ) from error
 
 
 def _note(repo: str) -> Path:

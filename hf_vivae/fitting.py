@@ -2,10 +2,14 @@
 
 import json
 import logging
+import os
 import shutil
+import zipfile
+from fnmatch import filter as matching
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from transformers import TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
@@ -33,8 +37,8 @@ def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
 
     Raises:
         Terminated: where SIGTERM has ended the training; it is saved.
-        UserError: where the loss of a batch is not finite; and where a killed run had another number of processes, or
-            its best checkpoint is not there.
+        UserError: where the loss of a batch is not finite; and where a killed run had another number of processes,
+            its best checkpoint is damaged or not there, or a checkpoint may not be read.
     """
     if isinstance(trainer.model, LogisticRegressionForAudioClassification):
         _solve(trainer, folder)
@@ -106,6 +110,12 @@ class _BestCheckpoint(TrainerCallback):
                 f"expected {best}, the best checkpoint so far of the run that is resumed, found none; put it back, or "
                 "remove the other checkpoints there to train from the start."
             )
+        damaged = [file for file in best.glob("*.safetensors") if not _is_whole(file)]
+        if damaged:
+            raise UserError(
+                f"expected whole weights in {damaged[0]}, of the best checkpoint so far of the run that is resumed, "
+                "found damaged ones; put them back, or remove the checkpoints there to train from the start."
+            )
         state.best_model_checkpoint = str(best)
 
 
@@ -128,37 +138,80 @@ def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """The trainer's state, which is written last; empty where it is not whole."""
+    """The trainer's state, which is written last; empty where it is not whole, or does not know its best step."""
     try:
-        return json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
+    if not isinstance(state, dict):
+        return {}
+    best = state.get("best_global_step")
+    logged = {entry.get("step") for entry in state.get("log_history") or ()}
+    return state if not best or best in logged else {}
 
 
 def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
     """Remove checkpoints behind the last one that can be resumed.
 
-    A killed process has not written them to their end, or has begun to delete them. Earlier ones stay: the best needs
-    no more than its weights.
+    A killed process has not written them to their end, or has begun to delete them; a full disk or a power cut leaves
+    files cut or empty. Earlier ones stay: the best needs no more than its weights.
 
     Args:
         folder: of the run.
         sharded: whether weights and optimizer lie elsewhere, as FSDP and DeepSpeed keep them.
+
+    Raises:
+        UserError: for a file that may not be read, which may well be whole.
     """
-    needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")))
+    needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")), "*.json")
     whole, unfinished = [], []
     for checkpoint in _checkpoints(folder):
-        missing = [pattern for pattern in needed if not any(checkpoint.glob(pattern))]
-        if not _read_state(checkpoint):
-            missing.append(TRAINER_STATE_NAME)
-        if missing:
-            unfinished.append((checkpoint, missing[0]))
+        try:
+            name = _find_damaged(checkpoint, needed)
+        except OSError as error:
+            raise UserError(
+                f"expected a checkpoint that can be read, found {error.filename} ({error.strerror}); change its "
+                "permissions and repeat the command."
+            ) from error
+        if name:
+            unfinished.append((checkpoint, name))
         else:
             whole.append(checkpoint)
     for checkpoint, name in unfinished:
         if not whole or _step(checkpoint) > _step(whole[-1]):
             logger.warning("%s has no whole %s and is removed.", checkpoint, name)
             shutil.rmtree(checkpoint)
+
+
+def _find_damaged(checkpoint: Path, needed: tuple[str, ...]) -> str | None:
+    """The name, or the pattern of `needed`, of a file that is cut or not there; None where all are whole."""
+    names = os.listdir(checkpoint)  # glob would find nothing in a folder that may not be read
+    for pattern in needed:
+        files = matching(names, pattern)
+        damaged = [name for name in files if not _is_whole(checkpoint / name)]
+        if damaged or not files:
+            return damaged[0] if damaged else pattern
+    return None if _read_state(checkpoint) else TRAINER_STATE_NAME
+
+
+def _is_whole(file: Path) -> bool:
+    """Tell whether a file of a checkpoint has its end: the zip that `torch.save` writes has its contents' table there.
+
+    Raises:
+        OSError: for a file that may not be read.
+    """
+    with file.open("rb") as content:  # first, since safetensors says of a locked file that there is none
+        if file.suffix not in (".json", ".safetensors"):
+            return zipfile.is_zipfile(content)
+        try:
+            if file.suffix == ".json":
+                json.load(content)
+            else:
+                with safe_open(file, "pt"):
+                    pass
+        except (SafetensorError, ValueError):
+            return False
+    return True
 
 
 def _check_processes(checkpoint: Path, processes: int) -> None:

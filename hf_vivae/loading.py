@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from .checkpoint_checks import (
     check_encoder_fields,
+    check_finite,
     check_fit,
     check_masks,
     check_weights,
@@ -149,6 +150,7 @@ def _load_weights(model_class: type, folder: Path, **more) -> PreTrainedModel:
     check_fit(loaded, folder)
     if "layer_weights" in loaded["missing_keys"]:  # which the library leaves as the memory was that they took
         torch.nn.init.constant_(model.layer_weights, 1 / len(model.layer_weights))
+    check_finite(model, folder)
     return model
 
 

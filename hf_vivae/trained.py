@@ -3,12 +3,22 @@
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForAudioClassification, PreTrainedModel
+from transformers import AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .adapting import ADAPTER, load_adapter, weights_digest
-from .checkpoint_checks import building, check_weights, read_config, read_extractor, read_json, whole_weights
-from .checkpoints import resolve_checkpoint
+from .checkpoint_checks import (
+    UnfitError,
+    building,
+    check_finite,
+    check_labels,
+    check_weights,
+    read_config,
+    read_extractor,
+    read_json,
+    whole_weights,
+)
+from .checkpoints import is_folder, resolve_checkpoint
 from .loading import LONGEST_INPUT, hushed
 from .models.encoder import EncoderConfig
 from .models.padding import ignore_padding
@@ -21,14 +31,19 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
     """A checkpoint as it is, ready to predict, and its feature extractor.
 
     Raises:
-        ValueError: for folders without `config.json` or safetensors, and for weights that are missing, damaged or do
-            not fit.
+        ValueError: for folders without `config.json` or safetensors, for labels without a name of their own, and for
+            weights that are missing, damaged, not finite or do not fit.
     """
-    read_config(folder, trust_remote_code)
+    config = read_config(folder, trust_remote_code)
+    check_labels(config, folder)
     read_json(folder / "preprocessor_config.json")
     extractor = read_extractor(folder, trust_remote_code)
-    if (folder / ADAPTER).is_dir():
-        return _load_adapted(folder), extractor
+    model = _load_adapted(folder, config) if (folder / ADAPTER).is_dir() else _load_whole(folder, trust_remote_code)
+    check_finite(model, folder)
+    return model.eval(), extractor
+
+
+def _load_whole(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
     check_weights(folder, "train it again")
     with hushed(), building(f"the model of {folder}"), whole_weights(folder):
         model, loaded = AutoModelForAudioClassification.from_pretrained(
@@ -46,27 +61,45 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
         )
     if not isinstance(model, WrappedForAudioClassification):  # which does so by itself
         ignore_padding(model)
-    return model.eval(), extractor
+    return model
 
 
-def _load_adapted(folder: Path) -> PreTrainedModel:
+def _load_adapted(folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """The encoder that an adapter names, fetched if need be, with the adapter merged into it."""
-    config = EncoderConfig.from_pretrained(folder)
+    if not isinstance(config, EncoderConfig):
+        raise UserError(
+            f"expected the configuration of an adapted encoder beside the adapter in {folder}, found that of a "
+            f"{config.model_type}; put back the config.json that was written with it, or train the adapter again."
+        )
     head = {name: getattr(config, name) for name in ("pooling", "layer_weights", "head_dropout", "sampling_rate")}
     head["encoder"] = encoder_fields(config.encoder)
-    adapter = read_json(folder / ADAPTER / "adapter_config.json")
-    base = _find_base(adapter["base_model_name_or_path"], adapter["revision"])
-    model, _ = load_encoder(base, config.id2label, head, LONGEST_INPUT)
-    return load_adapter(model, folder / ADAPTER).eval()
+    file = folder / ADAPTER / "adapter_config.json"
+    fields = read_json(file)
+    for name in ("base_model_name_or_path", "revision"):
+        if not isinstance(fields.get(name), str):
+            raise UserError(
+                f"expected {name} as text in {file}, by which the adapter's encoder is found, found "
+                f"{fields.get(name)!r:.100}; correct it, or train the adapter again."
+            )
+    base = _find_base(fields["base_model_name_or_path"], fields["revision"])
+    try:
+        model, _ = load_encoder(base, config.id2label, head, LONGEST_INPUT)
+    except UnfitError as error:  # whose cure is for training
+        raise UserError(
+            f"expected in {folder / 'config.json'} the encoder that the adapter was trained on, found another than "
+            f"that of {base}; put back the config.json that was written with the adapter, or train the adapter again."
+        ) from error
+    with building(f"the adapter of {folder}", "copy it again, or train it again"), whole_weights(folder / ADAPTER):
+        return load_adapter(model, folder / ADAPTER)
 
 
 def _find_base(source: str, revision: str) -> Path:
     """The folder of the encoder that an adapter names, with the weights that it was trained on."""
-    if not Path(source).is_dir():
+    if not is_folder(source):
         return resolve_checkpoint(source, revision=revision)
     if weights_digest(Path(source)) != revision:
         raise UserError(
             f"expected in {source} the weights that the adapter was trained on, found others; put those back, or "
-            "train the adapter anew."
+            "train the adapter again."
         )
     return Path(source)

@@ -1,7 +1,9 @@
 """The library's Trainer with one loss for every model, the report's optimiser, and its accuracy while training."""
 
 import math
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from accelerate.utils import gather_object
@@ -175,6 +177,14 @@ class VivaeTrainer(Trainer):
         else:
             super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _states_of(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _states_of(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _reduced(self, tally: "Tally") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
@@ -248,6 +258,23 @@ class VivaeTrainer(Trainer):
     def _steps_per_epoch(self) -> int:
         batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
         return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+@contextmanager
+def _states_of(checkpoint: str | None) -> Iterator[None]:
+    """Say in one sentence that what lies beside the weights of a checkpoint is not what this run has written there.
+
+    Raises:
+        UserError: for a pickle of anything but tensors, which is not executed, and for the states of another network.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"expected the optimizer, scheduler and random states of this run in {checkpoint}, found others "
+            f"({reason}); remove that folder, and the run goes on from the checkpoint before."
+        ) from error
 
 
 class EarlyStopping(EarlyStoppingCallback):

@@ -21,6 +21,7 @@ from hf_vivae.models.hidden_states import bare_encoder
 from hf_vivae.parsing import parse_run
 from hf_vivae.runs import finished_results, read_predictions
 from hf_vivae.trained import load_trained
+from hf_vivae.validation import UserError
 from hf_vivae.wrapping import load_encoder
 
 LORA = ("--lora_rank", "2", "--num_train_epochs", "1")
@@ -231,7 +232,7 @@ def test_an_adapter_of_an_encoder_on_the_hub_keeps_and_asks_for_its_commit(adapt
     monkeypatch.setattr(
         "hf_vivae.trained.resolve_checkpoint", lambda source, revision: asked.append((source, revision)) or folder
     )
-    with pytest.raises(RuntimeError, match=r"size mismatch for .*classifier"):  # of three labels, not six
+    with pytest.raises(UserError, match=r"adapter of .*size mismatch for .*classifier"):  # of three labels, not six
         load_trained(tmp_path / "run")
     assert asked == [("some/encoder", commit)]
 
@@ -296,6 +297,51 @@ def test_an_adapter_that_is_a_pickle_or_lacks_weights_is_refused(adapted, change
         save_file({name: weight for name, weight in weights.items() if "layers.1" not in name}, file)
     with pytest.raises(ValueError, match=sentence):
         load_trained(tmp_path / "run")
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_matrices_that_are_cut_are_said(adapted, size, tmp_path):
+    folder = shutil.copytree(adapted["adapter"], tmp_path / "run")
+    file = folder / ADAPTER / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"^expected whole weights in .*adapter, found damaged ones"):
+        load_trained(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"base_model_name_or_path": None},
+            "expected base_model_name_or_path as text in .*json, .*, found None; corr",
+        ),
+        ({"revision": None}, "expected revision as text in .*adapter_config.json, by which .*, found None; correct"),
+        ({"r": 3}, "expected values that the adapter of .* can be built with, .*size mismatch"),
+        ({"r": "x"}, "expected values that the adapter of .* can be built with, .*TypeError"),
+        ({"peft_type": "X"}, "expected values that the adapter of .* can be built with, .*KeyError: 'X'"),
+        ({"target_modules": ["x"]}, "expected values that the adapter of .* can be built with, .*No modules"),
+    ],
+)
+def test_settings_that_no_adapter_has_are_one_sentence(adapted, changes, sentence, tmp_path):
+    folder = shutil.copytree(adapted["adapter"], tmp_path / "run")
+    file = folder / ADAPTER / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        load_trained(folder)
+
+
+def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted, encoders, tmp_path):
+    folder = shutil.copytree(adapted["adapter"], tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["encoder"]["d_model"] *= 2
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"^expected in .*/config.json the encoder that .*; put back the config.json"):
+        load_trained(folder)
+    shutil.copy(encoders["whisper"] / "config.json", folder)
+    with pytest.raises(
+        UserError, match=r"^expected the configuration of an adapted encoder .*, found that of a whisp"
+    ):
+        load_trained(folder)
 
 
 def test_an_adapter_is_not_pushed(adapted):

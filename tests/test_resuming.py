@@ -3,15 +3,19 @@
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+from locked import lock
 from runner import flags, run
 from safetensors.torch import load_file
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from hf_vivae import fold_training
+from hf_vivae.fitting import _BestCheckpoint, _drop_unfinished_checkpoints
 from hf_vivae.trainer import VivaeTrainer
 from hf_vivae.validation import UserError
 
@@ -112,6 +116,70 @@ def test_a_checkpoint_without_one_of_its_files_is_not_resumed(name, killed, whol
     run(flags(tiny_vivae, killed, "mlp", *ENDS["patience"]))
     assert re.search(r"checkpoint-12 has no whole \S+ and is removed", caplog.text)
     assert weights_agree(killed, whole["patience"])
+
+
+def drop_history(file: Path) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"log_history": []}))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+DAMAGES = {
+    **{f"{name} cut": (name, cut) for name in ("optimizer.pt", "rng_state.pth", "model.safetensors", "config.json")},
+    "scheduler.pt empty": ("scheduler.pt", lambda file: file.write_bytes(b"")),
+    "trainer_state.json not text": ("trainer_state.json", lambda file: file.write_bytes(b"\xff")),
+    "trainer_state.json a list": ("trainer_state.json", lambda file: file.write_text("[1]")),
+    "trainer_state.json without its log": ("trainer_state.json", drop_history),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_checkpoint_with_a_damaged_file_is_not_resumed(damage, saved, caplog):
+    """A full disk or a power cut leaves a file cut or empty, which stopped every further start of the run."""
+    name, harm = DAMAGES[damage]
+    harm(saved / "checkpoint-12" / name)
+    _drop_unfinished_checkpoints(saved, sharded=False)
+    assert f"checkpoint-12 has no whole {name} and is removed" in caplog.text
+    assert [path.name for path in saved.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tiny_vivae, tmp_path_factory) -> Path:
+    """The checkpoints of a run that was killed, `checkpoint-6` the best and `checkpoint-12` the last."""
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        run_and_kill(flags(tiny_vivae, folder, "mlp", *ENDS["patience"]), 12, patch)
+    return folder / "S01"
+
+
+@pytest.fixture
+def saved(two_checkpoints, tmp_path) -> Path:
+    """The same, to be harmed."""
+    return shutil.copytree(two_checkpoints, tmp_path / "S01")
+
+
+def test_whole_checkpoints_stay(saved):
+    _drop_unfinished_checkpoints(saved, sharded=False)
+    assert {path.name for path in saved.glob("checkpoint-*")} == {"checkpoint-6", "checkpoint-12"}
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "model.safetensors", "trainer_state.json"])
+def test_a_checkpoint_that_may_not_be_read_stays_and_is_named(name, saved, monkeypatch):
+    lock(saved / "checkpoint-12" / name, monkeypatch)
+    with pytest.raises(UserError, match=rf"found \S+checkpoint-12/{name} \(Permission denied\); change its perm"):
+        _drop_unfinished_checkpoints(saved, sharded=False)
+    assert (saved / "checkpoint-12").is_dir()
+
+
+def test_a_best_checkpoint_whose_weights_are_cut_is_said_before_the_training(saved):
+    """The library would say so with its last step."""
+    cut(saved / "checkpoint-6" / "model.safetensors")
+    args = TrainingArguments(saved, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch")
+    state = TrainerState(best_global_step=6)
+    with pytest.raises(UserError, match=r"^expected whole weights in .*checkpoint-6/model.safetensors, of the best"):
+        _BestCheckpoint(saved).on_train_begin(args, state, TrainerControl())
 
 
 def test_a_run_that_is_killed_while_it_is_scored_does_not_train_again(whole, tiny_vivae, tmp_path, monkeypatch):

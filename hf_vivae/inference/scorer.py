@@ -17,7 +17,6 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..adapting import ADAPTER
 from ..calibration import temperature_of
-from ..checkpoint_checks import whole_weights
 from ..checkpoints import resolve_checkpoint
 from ..classifier import load_classifier
 from ..collator import ClipCollator
@@ -209,8 +208,14 @@ def checkpoint_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(path for pattern in OF_SCORES for path in folder.glob(pattern)):
         digest.update(path.relative_to(folder).as_posix().encode())
-        with whole_weights(folder), path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise UserError(
+                f"expected a checkpoint that can be read, found {path} ({error.strerror}); change its permissions, or "
+                "copy it again."
+            ) from error
     return digest.hexdigest()
 
 
