@@ -92,7 +92,7 @@ def is_folder(path: str) -> bool:
 
 
 def _fetch(repo: str, code: bool, revision: str | None, weights: bool) -> Path:
-    # the last names the clips that trained a run, which `evaluate --data` leaves out
+    # predictions.parquet names the clips that trained a run, which `evaluate --data` leaves out
     patterns = ["*.json", "predictions.parquet", *(["*.safetensors"] if weights else []), *(["*.py"] if code else [])]
     files = {"allow_patterns": patterns, "ignore_patterns": ["*/*"]}
     cached = _cached(repo, revision, files)

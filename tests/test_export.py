@@ -42,7 +42,16 @@ def check(scorer: Scorer, folder: Path) -> None:
         np.testing.assert_allclose(found, np.stack(expected), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mlp", "logistic-regression", "vit-32-30", "vit-8-23", "vit-base", "wav2vec2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        "vit-32-30",
+        "vit-base",
+        "wav2vec2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("logistic-regression", "vit-8-23")),
+    ],
+)
 def test_models_of_this_package(name, tmp_path):
     scorer = Scorer(str(write_checkpoint(tmp_path / "checkpoint", name)), device="cpu")
     exported = export_onnx(scorer, tmp_path / "onnx")

@@ -84,6 +84,7 @@ def test_two_processes_give_the_scores_of_one(tiny_vivae, tmp_path):
     assert printed["torchrun"].count("leave-one-speaker-out, emotion") == 1, "one process prints"
 
 
+@pytest.mark.slow
 def test_two_processes_hear_the_augmented_clips_of_one(tiny_vivae, tmp_path):
     """Of unlike lengths and labels: without any one of these ways of training, scores differ by more than 0.5."""
     corpus = shutil.copytree(tiny_vivae, tmp_path / "corpus")

@@ -130,7 +130,9 @@ def test_a_killed_search_goes_on(argv, tmp_path):
     assert [row["state"] for row in rows(tmp_path / "out")] == ["complete", "failed", "complete", "complete"]
 
 
-@pytest.mark.parametrize("storage", ["sqlite:///{}/shared.db", "{}/shared.journal"])
+@pytest.mark.parametrize(
+    "storage", ["{}/shared.journal", pytest.param("sqlite:///{}/shared.db", marks=pytest.mark.slow)]
+)
 def test_two_processes_share_one_study(argv, tmp_path, storage):
     both = multiprocessing.get_context("fork").Barrier(2)
     argv = [*argv, "--storage", storage.format(tmp_path), "--trials", "4"]

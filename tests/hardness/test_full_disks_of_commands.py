@@ -48,7 +48,7 @@ def checkpoint(tmp_path_factory) -> str:
         (timeline, "said.png"),
         (explain, "why.png"),
         (explain, "why.npz"),
-        (export, "onnx"),
+        pytest.param(export, "onnx", marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_is_said_in_one_sentence_and_the_command_can_be_repeated(
