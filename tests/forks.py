@@ -8,6 +8,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 
 # runs what a line asks for in a fork and answers with its pid, or says how a fork has ended: null while it has not
 SERVER = """
-import atexit, gc, json, os, runpy, signal, sys, threading
+import atexit, gc, json, os, runpy, signal, sys, tempfile, threading
 import datasets, huggingface_hub.hf_api, matplotlib.figure, peft, sklearn.linear_model, timm, transformers.trainer
 import hf_vivae.card, hf_vivae.evaluation.tables, hf_vivae.parsing, hf_vivae.publishing, hf_vivae.training
 
@@ -43,6 +44,7 @@ if job is not None:
     os.environ.clear()
     os.environ.update(job["env"])
     sys.argv[:] = job["argv"]
+    tempfile.tempdir = None  # which some import may have looked up
     status = 1
     try:
         if job["code"] is None:
@@ -134,6 +136,18 @@ class Fork:
         self._server.stdin.write(json.dumps(question) + "\n")
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
+
+
+def fork_group(argv: Sequence[Any], processes: int, code: str | None = None) -> list[Fork]:
+    """Processes of one group, with the variables that `torchrun` gives them; see `Fork`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    group |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return [
+        Fork(argv, code, env=os.environ | group | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(processes)
+    ]
 
 
 def run_forked(argv: Sequence[Any], check: bool = False, **more: Any) -> subprocess.CompletedProcess:

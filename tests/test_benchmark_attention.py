@@ -39,6 +39,7 @@ def test_each_kind_of_attention_is_measured(benchmark, kind):
     assert cost["milliseconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_measurement_has_a_process_of_its_own(tmp_path, monkeypatch):
     shutil.copy(SCRIPT, tmp_path)  # not from recipes/, whose evaluate.py would hide the library of that name
     monkeypatch.syspath_prepend(tmp_path)

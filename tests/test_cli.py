@@ -14,6 +14,7 @@ import typer.main
 from checkpoints_of import write_checkpoint
 from click import Context
 from click.testing import Result
+from forks import fork_group
 from runner import ROOT
 from test_documented_commands import parsers
 from typer.testing import CliRunner
@@ -139,11 +140,12 @@ def test_standard_input_is_a_clip(checkpoint, clips):
 
 
 def test_processes_share_an_archive(checkpoint, clips, tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    command = [*launcher, "hf_vivae_cli", "predict", str(checkpoint), str(clips), "--output", str(tmp_path / "x.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert f"2 clips scored: {tmp_path / 'x.csv'}" in done.stdout
+    command = ["predict", checkpoint, clips, "--output", tmp_path / "x.csv"]
+    program = "import runpy; runpy.run_module('hf_vivae_cli', run_name='__main__')"
+    group = fork_group(command, processes=2, code=program)
+    outputs = [process.communicate() for process in group]
+    assert [process.returncode for process in group] == [0, 0], outputs
+    assert f"2 clips scored: {tmp_path / 'x.csv'}" in "".join(printed for printed, _ in outputs)
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 3
 
 

@@ -1,12 +1,11 @@
 """The last step of an epoch, which the clips may not fill: several processes learn from it what one does."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import fork_group
 from gradients import train_all
 from safetensors.torch import load_file
 
@@ -29,13 +28,11 @@ CASES += [
 def found(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """What one process gives, and what two do."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    argv = [str(HERE / "gradients.py"), json.dumps(CASES), str(two)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([*launcher, *argv], **pipes) as launched:
-        ours = train_all(CASES, one)
-        _, errors = launched.communicate()
-    assert launched.returncode == 0, errors
+    group = fork_group([HERE / "gradients.py", json.dumps(CASES), two], processes=2)
+    ours = train_all(CASES, one)
+    for process in group:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     return ours, load_file(two / "gradients.safetensors")
 
 

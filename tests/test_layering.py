@@ -181,6 +181,7 @@ def test_recipes_are_no_package():
     assert not list((ROOT / "recipes").rglob("__init__.py"))
 
 
+@pytest.mark.slow
 def test_every_dependency_imports_in_this_environment():
     """A torch outside the bounds of pyproject.toml breaks torchaudio, torchvision or Trainer on import."""
     names = (
