@@ -215,7 +215,7 @@ def cached_map(
 
 
 def _is_whole(file: Path, rows: int) -> bool:
-    """Whether a file of the cache is there, with so many rows; one that is damaged goes to the log."""
+    """Return whether a file of the cache is there, with so many rows; one that is damaged goes to the log."""
     if not file.exists():
         return False
     try:

@@ -82,7 +82,7 @@ def score_checkpoint(
 
 
 def _read_record(source: Path) -> dict[str, Any] | None:
-    """What `run.json` says of a checkpoint; None for one without it."""
+    """Return the content of a checkpoint's `run.json`; None for one without it."""
     file = source / "run.json"
     if not file.is_file():
         return None

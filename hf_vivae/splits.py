@@ -36,7 +36,7 @@ KEEP_TOGETHER = "keep_together"
 
 @dataclass
 class SplitArguments:
-    """What to do about copies where a corpus is split."""
+    """Copies of clips where a corpus is split."""
 
     duplicates: Literal["error", "keep_together"] = field(
         default="error",

@@ -1,4 +1,4 @@
-"""What tests of `predict` share: clips, a start of it in this process, and rows of what it wrote."""
+"""Helpers of the tests of `predict`: clips, a start of it in this process, and rows of its output."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""What is kept of clips is used again, and what is damaged of it is made again and told."""
+"""Cached features are used again, and damaged ones computed again with a warning."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What commands write: nothing that is there is replaced, and what cannot be written is refused before any loading."""
+"""Outputs of commands: nothing that is there is replaced, and what cannot be written is refused before any loading."""
 
 from pathlib import Path
 

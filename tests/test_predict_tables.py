@@ -65,7 +65,7 @@ def clips(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(scorer, clips) -> dict[str, float]:
-    """What the clips' files give, by their names below the folder."""
+    """Return what the clips' files give, by their names below the folder."""
     files = sorted(clips.rglob("*.wav"))
     place = scorer.labels.index("anger")
     scores = scorer.score(list(map(str, files)))

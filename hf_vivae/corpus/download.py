@@ -142,7 +142,7 @@ def _download_once(url: str, destination: Path, timeout: float, attempts: int) -
 
 
 def is_verified(destination: Path) -> bool:
-    """Whether a downloaded file has the MD5 that Zenodo published when it was downloaded."""
+    """Return whether a downloaded file has the MD5 that Zenodo published when it was downloaded."""
     file = _md5_file(destination)
     return file.is_file() and file.read_text().split()[:1] == [_md5(destination)]
 

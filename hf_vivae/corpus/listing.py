@@ -18,7 +18,7 @@ def normalize(text: str) -> str:
 
 
 def real_folders(root: Path) -> tuple[Path, ...]:
-    """Where files of a folder may lie once links are followed: in the folder itself, and if it is a snapshot in the
+    """Return where files of a folder may lie once links are followed: in the folder, and if it is a snapshot in the
     Hub's cache, in the blobs of its repository.
     """
     real = Path(os.path.realpath(root))
@@ -67,7 +67,7 @@ class Listing:
         return normalize(parts.as_posix())
 
     def leads_out(self, path: Path) -> Path | None:
-        """Where a path ends, if that is not below the root."""
+        """Return where a path ends, if that is not below the root."""
         real = self._end_of(path)
         return None if any(real.is_relative_to(home) for home in self._homes) else real
 

@@ -1,4 +1,4 @@
-"""What was published of VIVAE's full set: the names of its clips, and how long they are."""
+"""Names and lengths of the clips of VIVAE's full set, as they were published."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_exported(file: Path) -> bool:
-    """Whether a file is the `model.json` of an export."""
+    """Return whether a file is the `model.json` of an export."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not there, or no JSON

@@ -46,7 +46,7 @@ LISTED = ("file", ERROR)  # columns of clips without scores
 
 
 def errors_file(output: Path) -> Path:
-    """Where clips without scores are listed: `x.csv.errors.csv` beside `x.csv`, or `_errors.csv` in a folder."""
+    """Return the list of clips without scores: `x.csv.errors.csv` beside `x.csv`, or `_errors.csv` in a folder."""
     return output.with_name(f"{output.name}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
 
 

@@ -73,7 +73,7 @@ class Parts:
         return self.folder / f"part-{number:06}.parquet"
 
     def is_done(self, number: int, key: str, version: str) -> bool:
-        """Whether a shard, and the files that its rows name, have been scored as they are now.
+        """Return whether a shard, and the files that its rows name, have been scored as they are now.
 
         Args:
             number: its place among all.
@@ -96,7 +96,7 @@ class Parts:
         return found.get(b"version") == version.encode() and all(file_state(name) == named[name] for name in named)
 
     def is_worth_retrying(self, number: int) -> bool:
-        """Whether clips of a shard that is done have failed for reasons that need not be their own."""
+        """Return whether clips of a shard that is done have failed for reasons that need not be their own."""
         return b"retry" in pq.read_schema(self.path(number)).metadata
 
     def write(
@@ -162,7 +162,7 @@ class Parts:
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """Whether a clip is refused for what its file holds, and would be again; not so where the file was not read."""
+    """Return whether a clip is refused for what its file holds, and would be again; not where it was not read."""
     if not isinstance(error, UserError):
         return False
     while error is not None and not isinstance(error, OSError):

@@ -64,7 +64,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of all clips.
+    """Numbers of clips with scores and without.
 
     Args:
         scored: how many have scores.

@@ -41,7 +41,7 @@ OF_SCORES = (
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What a checkpoint makes of a clip.
+    """Scores of a clip.
 
     Args:
         probabilities: of each label, `(labels,)`.

@@ -345,7 +345,7 @@ class End:
     sentence: str
 
     def is_right(self, mistake: Mistake) -> bool:
-        """Whether a user is helped: as the mistake says."""
+        """Return whether a user is helped, as the mistake says."""
         return self.kind == mistake.ends and mistake.says in self.sentence
 
 
