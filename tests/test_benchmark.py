@@ -41,6 +41,7 @@ def benchmark(recipes: Path):
     return script(recipes / "benchmark.py")
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_in_a_process_of_its_own(benchmark, tmp_path, capsys):
     output = tmp_path / "figures.json"
     benchmark.main(["--models", "mlp", "--steps", "2", "--repeats", "1", "--output", str(output)])
