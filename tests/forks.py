@@ -7,12 +7,14 @@ libraries read from variables while they are imported is the first process's, so
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,8 +100,10 @@ class Fork:
         self.args, self.returncode = [str(word) for word in argv], None
         env = dict(os.environ if env is None else env)
         self._server = _server(env)
-        self._folder = tempfile.TemporaryDirectory(prefix="fork-")
-        self._streams = [Path(self._folder.name, name) for name in ("stdin", "stdout", "stderr")]
+        folder = tempfile.mkdtemp(prefix="fork-")
+        # silently, whenever the garbage is collected: in a test, the warning of TemporaryDirectory may be an error
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
         for stream, text in zip(self._streams, (input, "", ""), strict=True):
             stream.write_text(text)
         words = self.args if code is None else ["-c", *self.args]

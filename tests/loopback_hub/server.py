@@ -11,10 +11,12 @@ The clients run unpatched, in a process of their own that has the variables of `
 
 import os
 import re
+import shutil
 import socket
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,8 +64,9 @@ class HubServer:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="hub-home-")
-        self.home = Path(self._folder.name)
+        self.home = Path(tempfile.mkdtemp(prefix="hub-home-"))
+        # silently, whenever the garbage is collected: in a test, the warning of TemporaryDirectory may be an error
+        weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
         self.store = Store()
         self.faults: list[Fault] = []
         self.log: list[tuple[str, str, int | None]] = []
