@@ -60,6 +60,7 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
         Exception: one of `DAMAGE`, as reading from it does.
     """
     if info.compress_type not in METHODS:
+        # as zipfile raises for methods that it does not know, so that readers treat both alike (`DAMAGE`)
         raise NotImplementedError(f"compression method {info.compress_type}, not stored or deflated")
     return archive.open(info)
 
