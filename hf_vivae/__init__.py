@@ -6,10 +6,13 @@ Importing this package registers its models and feature extractors with the libr
 from .version import __version__, explained_imports
 
 with explained_imports():
-    from .classifier import load_classifier
     from .corpus import EMOTIONS, INTENSITIES, load_folder, load_synthetic, load_vivae
+    from .inference.pipeline import load_classifier
     from .models import MODELS, build_feature_extractor, build_model
-    from .splits import PROTOCOLS, Fold, make_folds
+    from .splits import make_folds
+    from .splits.folds import Fold
+    from .splits.protocols import PROTOCOLS
+
 
 __all__ = [
     "EMOTIONS",

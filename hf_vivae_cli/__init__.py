@@ -1,6 +1,5 @@
 """The command `hf-vivae`. A package of its own, since importing `hf_vivae` brings torch, which help does not need."""
 
-from . import checkpoint
-from .main import app
+from .app import app
 
-__all__ = ["app", "checkpoint"]
+__all__ = ["app"]

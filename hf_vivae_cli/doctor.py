@@ -106,7 +106,7 @@ def find_device() -> Iterator[Finding]:
 
 def find_package() -> Iterator[Finding]:
     """Whether the package itself can be imported, and where its recipes are."""
-    from .main import recipes_folder
+    from .app import recipes_folder
 
     package = importlib.import_module("hf_vivae")
     yield Finding("hf_vivae", f"{package.__version__} in {Path(package.__file__).parent}")
@@ -115,9 +115,9 @@ def find_package() -> Iterator[Finding]:
 
 def find_cache() -> Iterator[Finding]:
     """Where downloads and features are kept, whether there is room, and whether VIVAE is there."""
-    from hf_vivae.corpus.download import cache_folder
     from hf_vivae.corpus.vivae import ZENODO_URL, archive_path
-    from hf_vivae.licenses import VIVAE_LICENSE
+    from hf_vivae.files import cache_folder
+    from hf_vivae.hub.licenses import VIVAE_LICENSE
 
     writable = "set HF_VIVAE_CACHE to a folder that you may write to"
     try:
@@ -144,7 +144,7 @@ def find_hub() -> Iterator[Finding]:
     """Whether the Hub can be asked, and who is logged in; never the token."""
     from huggingface_hub import constants, get_token
 
-    from hf_vivae.corpus.download import NetworkError, check_reachable
+    from hf_vivae.network import NetworkError, check_reachable
 
     token = "a token is stored" if get_token() else "no token, which hf-vivae push needs: hf auth login"
     if constants.HF_HUB_OFFLINE:

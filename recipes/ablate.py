@@ -7,11 +7,11 @@ python recipes/ablate.py --model encoder:facebook/wav2vec2-base --data synthetic
 
 from pathlib import Path
 
-from hf_vivae.flags import run_script
+from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.ablation import ablate
+    from hf_vivae.ablation.run import ablate
 
     report = ablate(argv, recipes=Path(__file__).parent)
     if report.text:  # one process of several writes it

@@ -9,8 +9,8 @@ python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from hf_vivae.corpus_arguments import CorpusArguments
-from hf_vivae.flags import FlagParser, refuse_unknown, run_script
+from hf_vivae.cli_parser import FlagParser, refuse_unknown, run_script
+from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.validation import UserError
 
 
@@ -53,9 +53,8 @@ def make_parser() -> FlagParser:
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.evaluation.evaluate import evaluate
-    from hf_vivae.evaluation.evaluation_text import format_evaluation
-    from hf_vivae.runs import check_report_folder
+    from hf_vivae.evaluation.evaluate import evaluate, format_evaluation
+    from hf_vivae.run_folder import check_report_folder
 
     given, unknown = make_parser().parse_known_args(argv)
     refuse_unknown(unknown, vars(given))
@@ -81,10 +80,10 @@ def refuse_without_data(arguments: EvaluateArguments) -> None:
 
 def score(checkpoints: list[str], arguments: EvaluateArguments, output: Path) -> list[Path]:
     """The folders with the checkpoints' predictions of the corpus."""
-    from hf_vivae.checkpoints import resolve_checkpoint
-    from hf_vivae.disk import make_folder
-    from hf_vivae.rescoring import score_checkpoint
-    from hf_vivae.runs import SCORED
+    from hf_vivae.checkpoints.resolve import resolve_checkpoint
+    from hf_vivae.evaluation.rescore import score_checkpoint
+    from hf_vivae.files import make_folder
+    from hf_vivae.run_folder import SCORED
 
     trust = arguments.trust_remote_code
     # first, since it fails at once; the corpus may take a minute

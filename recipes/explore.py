@@ -8,9 +8,8 @@ python recipes/explore.py --data synthetic --trim_db 40
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_vivae.corpus_arguments import CorpusArguments
-from hf_vivae.flags import parse_flags, run_script
-from hf_vivae.trimming import TrimArguments
+from hf_vivae.cli_parser import parse_flags, run_script
+from hf_vivae.corpus.arguments import CorpusArguments, TrimArguments
 
 
 @dataclass
@@ -31,8 +30,8 @@ class ExploreArguments(CorpusArguments, TrimArguments):
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.evaluation.exploration import explore, format_exploration
-    from hf_vivae.runs import check_report_folder
+    from hf_vivae.exploration.describe import explore, format_exploration
+    from hf_vivae.run_folder import check_report_folder
 
     arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from hf_vivae.cli_parser import FlagParser, refuse_unknown, run_script
 from hf_vivae.corpus import SOURCES
-from hf_vivae.corpus.schema import check_choice
-from hf_vivae.corpus_arguments import CorpusArguments
-from hf_vivae.flags import FlagParser, refuse_unknown, run_script
-from hf_vivae.hub import check_name
+from hf_vivae.corpus.arguments import CorpusArguments
+from hf_vivae.hub.client import check_name
 from hf_vivae.splits import SplitArguments
-from hf_vivae.validation import UserError
+from hf_vivae.validation import UserError, check_choice
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 DEMO = Path(__file__).parents[1] / "demo"
@@ -116,10 +115,10 @@ def check(places: Sequence[str], arguments: Push) -> None:
 
 def push_models(place: Path, arguments: Push) -> None:
     """Show what would be pushed of one model, or of all below a folder; with `yes`, push it."""
-    from hf_vivae.card import Sibling
-    from hf_vivae.hub import check_access, push_collection
-    from hf_vivae.publication import find_publication, find_publications
-    from hf_vivae.publishing import model_files, name_repos
+    from hf_vivae.hub.client import check_access, push_collection
+    from hf_vivae.hub.model_card import Sibling
+    from hf_vivae.hub.publication import find_publication, find_publications
+    from hf_vivae.hub.push import model_files, name_repos
 
     if arguments.yes:
         check_access(arguments.repo)
@@ -138,8 +137,8 @@ def push_models(place: Path, arguments: Push) -> None:
 
 def push_space(checkpoints: Sequence[str], arguments: Push) -> None:
     """Show the files of a Space that serves these models, or push it."""
-    from hf_vivae.hub import check_access
-    from hf_vivae.space import space_files
+    from hf_vivae.hub.client import check_access
+    from hf_vivae.hub.push import space_files
 
     if arguments.yes:
         check_access(arguments.repo)
@@ -150,9 +149,9 @@ def push_space(checkpoints: Sequence[str], arguments: Push) -> None:
 
 def push_dataset(arguments: Push) -> None:
     """Write the corpus as Parquet with its card, and show what would be pushed; with `yes`, push it."""
-    from hf_vivae.dataset_repo import write_dataset_repo
-    from hf_vivae.hub import check_access
-    from hf_vivae.licenses import confirm_license, known_license
+    from hf_vivae.hub.client import check_access
+    from hf_vivae.hub.dataset import write_dataset_repo
+    from hf_vivae.hub.licenses import confirm_license, known_license
 
     if arguments.yes:
         check_access(arguments.repo)
@@ -188,7 +187,7 @@ def show(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) 
 
 def send(repo: str, kind: str, files: dict[str, Path | bytes], arguments: Push) -> None:
     """Push the files, or say how."""
-    from hf_vivae.hub import make_repo, push
+    from hf_vivae.hub.client import make_repo, push
 
     if not arguments.yes:
         print("Nothing was sent; add --yes to push.\n")

@@ -8,11 +8,11 @@ python recipes/reproduce.py --data synthetic --quick --models vit-32-30 --patche
 
 from pathlib import Path
 
-from hf_vivae.flags import run_script
+from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.study import reproduce
+    from hf_vivae.reproduction.study import reproduce
 
     report = reproduce(argv, recipes=Path(__file__).parent)
     if report.text:  # one process of several writes it

@@ -7,7 +7,7 @@ python recipes/search.py --model whisper-base --backend ray --resources_per_tria
 
 from pathlib import Path
 
-from hf_vivae.flags import run_script
+from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:

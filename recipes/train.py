@@ -7,14 +7,14 @@ torchrun --nproc_per_node 2 recipes/train.py --model mlp --data folder --data_di
 
 from pathlib import Path
 
-from hf_vivae.flags import run_script
+from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.evaluation.tables import format_results
-    from hf_vivae.parsing import parse_run
-    from hf_vivae.publishing import Publisher
-    from hf_vivae.training import train
+    from hf_vivae.hub.push import Publisher
+    from hf_vivae.training.recipes import parse_run
+    from hf_vivae.training.run import train
+    from hf_vivae.training.scoring import format_results
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
     cards = Path(__file__).parents[1] / "model_cards"

@@ -56,7 +56,7 @@ def tiny_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import soundfile
 
     from hf_vivae.corpus import EMOTIONS, INTENSITIES
-    from hf_vivae.corpus.vivae import read_manifest
+    from hf_vivae.corpus.manifest import read_manifest
 
     root = tmp_path_factory.mktemp("tiny_vivae")
     (root / "full_set").mkdir()
@@ -163,3 +163,29 @@ def hub() -> "Iterator[HubServer]":
 
     with HubServer() as server:
         yield server
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator:
+    """Start servers of archives on loopback; see `archive_server.Server` for the arguments."""
+    import threading
+
+    import huggingface_hub.constants
+    from archive_server import Server
+
+    from hf_vivae.corpus import download
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def start(*arguments, **options) -> Server:
+        servers.append(Server(*arguments, **options))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

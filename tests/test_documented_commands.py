@@ -12,9 +12,9 @@ from runner import ROOT, script
 
 RECIPES = ROOT / "recipes"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", RECIPES / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SCRIPTS = sorted(RECIPES.glob("*.py"))
+SCRIPTS = [*sorted(RECIPES.glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 YAMLS = sorted(RECIPES.rglob("*.yaml"))
-CALL = re.compile(r"(?:python|accelerate|torchrun)\b[^\n`]*?recipes/(\w+)\.py(?![\w.])([^\n`]*)")
+CALL = re.compile(r"(?:python|accelerate|torchrun)\b[^\n`]*?(?:recipes|benchmarks)/(\w+)\.py(?![\w.])([^\n`]*)")
 REST = "..."  # stands for flags that are shown elsewhere
 
 
@@ -49,23 +49,25 @@ COMMANDS = commands()
 
 def parsers() -> dict[str, Callable[[list[str]], object]]:
     """What each script makes of its flags before it does anything."""
-    from hf_vivae.ablation_plan import plan_ablation
-    from hf_vivae.flags import parse_flags, refuse_unknown
-    from hf_vivae.parsing import parse_run
-    from hf_vivae.plan import StudyArguments
-    from hf_vivae.search.arguments import check_searchable, parse_search
+    from hf_vivae.ablation.plan import plan_ablation
+    from hf_vivae.cli_parser import parse_flags, refuse_unknown
+    from hf_vivae.reproduction.plan import StudyArguments
+    from hf_vivae.search.search import check_searchable, parse_search
     from hf_vivae.search.space import find_space
+    from hf_vivae.training.recipes import parse_run
+
+    paths = {file.stem: file for file in SCRIPTS}
 
     def with_make_parser(name: str) -> Callable[[list[str]], object]:
         def parse(argv: list[str]) -> object:
-            given, unknown = script(RECIPES / f"{name}.py").make_parser().parse_known_args(argv)
+            given, unknown = script(paths[name]).make_parser().parse_known_args(argv)
             refuse_unknown(unknown, vars(given))
             return given
 
         return parse
 
     def of_class(name: str, arguments: str) -> Callable[[list[str]], object]:
-        return lambda argv: parse_flags(getattr(script(RECIPES / f"{name}.py"), arguments), argv, "")
+        return lambda argv: parse_flags(getattr(script(paths[name]), arguments), argv, "")
 
     def search(argv: list[str]) -> object:
         given, rest = parse_search(argv)
@@ -84,10 +86,10 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
         "evaluate": with_make_parser("evaluate"),
         "push": with_make_parser("push"),
-        "benchmark_export": with_make_parser("benchmark_export"),
+        "export": with_make_parser("export"),
         "explore": of_class("explore", "ExploreArguments"),
-        "benchmark": of_class("benchmark", "BenchmarkArguments"),
-        "benchmark_attention": of_class("benchmark_attention", "AttentionArguments"),
+        "training": of_class("training", "BenchmarkArguments"),
+        "attention": of_class("attention", "AttentionArguments"),
     }
 
 
@@ -106,7 +108,7 @@ def test_commands_are_understood(name, argv, place):
 
 
 def test_the_file_of_ingredients_that_shows_a_command_is_the_one_that_it_reads():
-    from hf_vivae.ingredients import ingredients_file
+    from hf_vivae.ablation.plan import ingredients_file
 
     for name, argv, place in COMMANDS:
         if place.startswith("recipes/ablation"):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
-HERE = Path(__file__).parent
+SCRIPT = Path(__file__).parent / "helpers" / "gradients.py"
 # clips that fill steps of 8 or leave every process, one process or none with clips of its own in the last one
 CASES = [{"clips": clips, "accumulated": 1} for clips in (1, 3, 8, 11, 12, 13, 15)]
 CASES += [{"clips": clips, "accumulated": 2} for clips in (2, 9, 11, 14, 21)]
@@ -28,7 +28,7 @@ CASES += [
 def found(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """What one process gives, and what two do."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    group = fork_group([HERE / "gradients.py", json.dumps(CASES), two], processes=2)
+    group = fork_group([SCRIPT, json.dumps(CASES), two], processes=2)
     ours = train_all(CASES, one)
     for process in group:
         _, errors = process.communicate()

@@ -18,7 +18,7 @@ from runner import TRAIN, encoder_flags, flags, run
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from hf_vivae.flags import run_script
+from hf_vivae.cli_parser import run_script
 from hf_vivae.validation import UserError
 
 LAUNCHERS = {

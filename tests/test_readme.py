@@ -11,8 +11,7 @@ from runner import ROOT, TRAIN, flags, run, script
 from typer.main import get_command
 
 from hf_vivae.models import MODELS
-from hf_vivae.parsing import parse_run
-from hf_vivae.switches import read_switches
+from hf_vivae.training.recipes import parse_run, read_switches
 from hf_vivae_cli import app
 
 README = (ROOT / "README.md").read_text()
@@ -70,7 +69,7 @@ def test_the_recipes_page_lists_every_script_recipe_and_switch():
 
 
 def test_every_key_of_an_augmentation_has_a_row_with_its_limit_and_default():
-    from hf_vivae.augmentation import LIMITS, Augmentation
+    from hf_vivae.features.augmentation import LIMITS, Augmentation
 
     lines = (RECIPES / "README.md").read_text().split("## Augmentation")[1].split("\n## ")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
@@ -83,7 +82,7 @@ def test_every_key_of_an_augmentation_has_a_row_with_its_limit_and_default():
 
 
 def test_readme_names_every_model_and_its_parameters():
-    from test_models import PARAMETERS
+    from tiny import PARAMETERS
 
     assert set(PARAMETERS) == set(MODELS)
     for name, count in PARAMETERS.items():
@@ -116,12 +115,12 @@ def test_every_flag_that_a_page_names_exists():
 def _known_flags() -> set[str]:
     from transformers import HfArgumentParser
 
-    from hf_vivae.ablation_plan import AblationArguments
-    from hf_vivae.arguments import RunArguments, VivaeTrainingArguments
-    from hf_vivae.plan import StudyArguments
-    from hf_vivae.search.arguments import SearchArguments
+    from hf_vivae.ablation.plan import AblationArguments
+    from hf_vivae.reproduction.plan import StudyArguments
+    from hf_vivae.search.search import SearchArguments
+    from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
 
-    attention = script(RECIPES / "benchmark_attention.py").AttentionArguments
+    attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
     classes = (StudyArguments, AblationArguments, SearchArguments, attention)
     scripts = [*(script(path).make_parser() for path in (EVALUATE, PUSH)), *map(HfArgumentParser, classes)]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 from loopback_hub.server import Fault
 
-from hf_vivae.checkpoints import resolve_checkpoint
+from hf_vivae.checkpoints.resolve import resolve_checkpoint
 
 
 def weights(found: dict) -> str:

@@ -10,11 +10,12 @@ import pytest
 from runner import flags, run
 from tiny import CONFIGS
 
-from hf_vivae import runs, training
-from hf_vivae.evaluation.evaluated import join
-from hf_vivae.evaluation.fold_folders import find_folders
-from hf_vivae.evaluation.tables import format_results
-from hf_vivae.splits import Fold
+from hf_vivae.evaluation.runs import find_folders
+from hf_vivae.evaluation.systems import join
+from hf_vivae.files import claim, write_json
+from hf_vivae.splits.folds import Fold
+from hf_vivae.training import run as training
+from hf_vivae.training.scoring import format_results
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -85,12 +86,12 @@ def test_results_of_another_command_in_a_run_are_named(tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1")
     run(argv)
     file = tmp_path / "S01" / "results.json"
-    runs.write_json(file, {"groups": [], "left_out": []})
+    write_json(file, {"groups": [], "left_out": []})
     with pytest.raises(ValueError, match=rf"^expected the scores of a run in {file}, found no model, .*; remove its"):
         run(argv)
 
 
 def test_a_run_of_one_fold_is_trained_by_one_process(tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1", "--protocol", "random-80-20")
-    with runs.claim(tmp_path), pytest.raises(ValueError, match=rf"^another process is training in {tmp_path}; wait"):
+    with claim(tmp_path), pytest.raises(ValueError, match=rf"^another process is training in {tmp_path}; wait"):
         run(argv)

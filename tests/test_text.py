@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_vivae.evaluation.tables import Table
-from hf_vivae.inference.recordings import Recording
-from hf_vivae.inference.timeline import Segment, Timeline
-from hf_vivae.inference.timeline_formats import write_timeline
-from hf_vivae.text import JOINERS, csv_cell, printable, readable
+from hf_vivae.inference.timeline import Recording, Segment, Timeline, write_timeline
+from hf_vivae.reporting.tables import Table, csv_cell
+from hf_vivae.validation import JOINERS, printable, readable
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 

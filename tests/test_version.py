@@ -10,7 +10,7 @@ import pytest
 from runner import ROOT, TRAIN
 
 from hf_vivae.version import explained_imports
-from hf_vivae_cli.main import RECIPES
+from hf_vivae_cli.app import RECIPES
 
 COMMANDS = ("predict", "timeline", "explain", "export", "demo")
 # package -> what its import raised in environments that were met, with its first words

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..validation import UserError
+from ..validation import UserError, check_choice
 from .folder import load_folder, read_folder
-from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, check_choice, first_names
+from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
 
 __all__ = [
     "EMOTIONS",
@@ -101,7 +102,7 @@ def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
         CorpusError: where clips in the cache are no longer whole; its `problems` names all of them.
         ValueError: for a seed below 0.
     """
-    from .noise import make_noise_corpus
+    from .generated import make_noise_corpus
 
     return _read_generated("noise", make_noise_corpus(seed, cache_dir))
 

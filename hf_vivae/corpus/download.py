@@ -6,25 +6,19 @@ import hashlib
 import logging
 import os
 import re
-import socket
-import threading
 import time
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
-from ..validation import UserError
+from ..network import REACH_SECONDS, NetworkError, bare_address, check_reachable
 from .archive import DAMAGE, open_member
 
 if TYPE_CHECKING:
     import requests
 
-ALTERNATIVES = (
-    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
-    "or use the embedded stand-in with --data synthetic"
-)
-REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
+
 BACKOFF_SECONDS = 1.0
 CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
 MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb holds takes hours
@@ -32,31 +26,6 @@ ZENODO_HOST = "zenodo.org"
 FILE_OF_RECORD = re.compile(r"/(?:api/)?records?/(\d+)/files/([^/]+)(?:/content)?")
 
 logger = logging.getLogger(__name__)
-
-
-# Both, as io.UnsupportedOperation is: what users read are UserErrors, what networks do are OSErrors.
-class NetworkError(OSError, UserError):
-    """A file that could not be downloaded; the message says what else can be done."""
-
-    def __init__(self, url: str, found: str) -> None:
-        super().__init__(bare_address(url), found)
-        self.url, self.found = self.args
-
-    def __str__(self) -> str:
-        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
-
-
-def bare_address(url: str) -> str:
-    """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
-    plain = re.split("[?#]", url)[0]
-    try:
-        parts = urlsplit(plain)
-        host, _ = parts.netloc, parts.port
-    except ValueError:  # no address, and what stands for the port may be a password
-        return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
-    if not host:  # the scheme was left out, and a name stands for it
-        return plain.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path.partition(";")[0], "", ""))
 
 
 class _Interrupted(Exception):
@@ -67,28 +36,13 @@ class _Interrupted(Exception):
         self.answered = answered
 
 
-def cache_folder() -> Path:
-    """Folder of what the package downloads or makes: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`.
-
-    Raises:
-        UserError: for `~name` of a user who is not there.
-    """
-    from huggingface_hub import constants
-
-    folder = Path(os.environ.get("HF_VIVAE_CACHE") or Path(constants.HF_HOME, "hf_vivae"))
-    try:
-        return folder.expanduser()
-    except RuntimeError as error:
-        raise UserError(f"expected a folder in HF_VIVAE_CACHE, found {folder} ({error}); set another.") from error
-
-
 def make_folder(folder: Path) -> None:
     """Make a folder of the cache, and those above it.
 
     Raises:
         DiskError: where one of them cannot be made.
     """
-    from ..disk import CACHE_CURE, DiskError
+    from ..files import CACHE_CURE, DiskError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +71,7 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
     if destination.exists():
         return destination
     _refuse_offline(url)
-    from ..disk import CACHE_CURE, writing
+    from ..files import CACHE_CURE, writing
 
     make_folder(destination.parent)
     with writing(destination.parent, CACHE_CURE):
@@ -197,32 +151,6 @@ def _refuse_offline(url: str) -> None:
         raise NetworkError(url, "no address that begins with http:// or https://")
     if constants.HF_HUB_OFFLINE:
         raise NetworkError(url, "HF_HUB_OFFLINE=1, which forbids it")
-
-
-def check_reachable(url: str) -> None:
-    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`.
-
-    Raises:
-        NetworkError: after `REACH_SECONDS` at most.
-    """
-    from requests.utils import get_environ_proxies, select_proxy
-
-    target = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
-    address = target.hostname, target.port or (443 if target.scheme == "https" else 80)
-    failure: list[str] = ["no answer"]
-
-    def connect() -> None:
-        try:
-            socket.create_connection(address, timeout=REACH_SECONDS).close()
-            failure.clear()
-        except (OSError, UnicodeError) as error:  # UnicodeError: no possible host name
-            failure[:] = [getattr(error, "strerror", None) or str(error)]
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(REACH_SECONDS)
-    if failure:
-        raise NetworkError(url, f"no connection to {address[0]} ({failure[0]})")
 
 
 def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: int) -> None:

@@ -1,7 +1,4 @@
-"""Corpora that a program makes under VIVAE's names: written once into the cache, whole or not at all.
-
-What a clip sounds like is up to `synthetic.py` and `noise.py`.
-"""
+"""Cache of generated corpora, and the corpus of white noise."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ from filelock import FileLock
 from scipy.special import ndtr, ndtri
 from tqdm.auto import tqdm
 
-from ..disk import CACHE_CURE, writing
+from ..files import CACHE_CURE, cache_folder, writing
 from ..validation import UserError
-from .download import cache_folder, make_folder
+from .download import make_folder
 from .manifest import LONGEST, SAMPLING_RATE, SHORTEST, read_manifest
 
 # Durations: a log-normal distribution cut at VIVAE's shortest and longest clip, its two parameters chosen so
@@ -126,3 +123,27 @@ def _build(folder: Path, clips: Iterable[tuple[str, np.ndarray]]) -> None:
         pcm = np.rint(clip * 32767).astype(np.int16)
         soundfile.write(partial / "full_set" / name, pcm, SAMPLING_RATE, subtype="PCM_16")
     os.replace(partial, folder)
+
+
+VERSION = "v1"  # of the noise; another one needs another cache folder
+STANDARD_DEVIATION = 0.1  # of full scale, -20 dB: ten of them below clipping
+
+
+def make_noise_corpus(seed: int = 0, cache_dir: str | Path | None = None) -> Path:
+    """The folder that holds `full_set/` with all 1085 clips; made on the first call, afterwards found in the cache.
+
+    Args:
+        seed: another seed, of at least 0, gives other noise and other lengths.
+        cache_dir: by default that of `hf_vivae.corpus.download.cache_folder`.
+
+    Raises:
+        ValueError: for a seed below 0.
+    """
+    names = [row["file_name"] for row in read_manifest()]
+    return generate_corpus("noise", VERSION, seed, cache_dir, names, noise_clip)
+
+
+def noise_clip(name: str, seed: int = 0) -> np.ndarray:
+    """The noise of that name, `(samples,)` at 44.1 kHz, of a length drawn from about VIVAE's distribution."""
+    rng = random_stream(seed, "noise", name)
+    return STANDARD_DEVIATION * rng.standard_normal(typical_samples(rng.random()))

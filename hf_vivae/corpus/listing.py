@@ -7,8 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from ..text import readable
-from ..validation import UserError
+from ..validation import UserError, readable
 from .schema import walk_files
 
 

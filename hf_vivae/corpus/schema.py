@@ -6,17 +6,22 @@ The audio column is stored with `decode=False`: a row holds the bytes or the pat
 
 from __future__ import annotations
 
-import difflib
+import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
+
 from ..validation import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
+
 
 EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 INTENSITIES = ("low", "moderate", "strong", "peak")
@@ -156,14 +161,36 @@ def first_names(names: Sequence[str], limit: int = 10) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a name that is not among the choices.
+def corpus_key(dataset: datasets.Dataset) -> str:
+    """Digest of names and content of all clips, the same wherever they lie."""
+    digest = hashlib.sha256()
+    for name, content in zip(dataset["file"][:], clip_digests(dataset), strict=True):
+        digest.update(hashlib.sha256(name.encode()).digest() + bytes.fromhex(content))
+    return digest.hexdigest()
 
-    Raises:
-        ValueError: naming the nearest choice, where one is near, and all of them.
-    """
-    choices = list(choices)
-    if value not in choices:
-        near = difflib.get_close_matches(value, choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"expected {what} to be one of {', '.join(choices)}, found {value!r}{hint}.")
+
+# every cache and fold of a run asks for those of its corpus, and all bytes are read for them
+@functools.lru_cache(maxsize=1)
+def clip_digests(dataset: datasets.Dataset) -> tuple[str, ...]:
+    """SHA-256 of the file of each clip, as it is stored."""
+    return tuple(
+        hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
+        for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
+        for source in batch["audio"]
+    )
+
+
+def describe_clips(dataset: datasets.Dataset) -> list[dict[str, Any]]:
+    """File, digest, speaker, intensity and duration of each clip, as `runs.write_predictions` wants them."""
+    described = dataset.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
+    intensities = dataset.features["intensity"].names
+    for row, digest in zip(described, clip_digests(dataset), strict=True):
+        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
+        row["digest"] = digest[:16]
+    return described
+
+
+def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
+    """What tells two corpora apart: content and names of all clips, their speakers and labels."""
+    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

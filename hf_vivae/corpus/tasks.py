@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..validation import UserError
-from .schema import EMOTIONS, INTENSITIES, check_choice
+from ..validation import UserError, check_choice
+from .schema import EMOTIONS, INTENSITIES
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
 
 TASKS = ("emotion", "intensity", "emotion_intensity", "valence")
 VALENCES = ("negative", "positive")

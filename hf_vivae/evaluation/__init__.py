@@ -1,1 +1,1 @@
-"""Run folders to tables, figures and reports; nothing here trains."""
+"""Comparison of finished runs, opened by `recipes/evaluate.py`."""

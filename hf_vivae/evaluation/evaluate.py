@@ -1,28 +1,35 @@
-"""Run folders to tables, figures, `results.json` and a report: systems scored and compared, like with like."""
+"""Evaluation of finished runs: scores, tables, figures and the report."""
 
+import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-from ..disk import make_folder
-from ..runs import read_json, write_json, write_text
+from ..corpus.vivae import VIVAE_CLIPS
+from ..files import make_folder, read_json, write_json, write_text
+from ..reporting.tables import Table, make_table
 from ..validation import UserError
-from .ensemble import add_ensembles
-from .evaluated import Group, join
-from .evaluation_detail_tables import detail_tables
-from .evaluation_report import report_evaluation
-from .evaluation_results import evaluation_results
-from .evaluation_rows import starred
-from .evaluation_tables import overview, score_tables
-from .fold_folders import find_folders
-from .group_scores import GroupScores, score_group
+from .bootstrap import Bounds
+from .comparison import GroupScores, Pair, score_group
 from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
-from .study_report import VIVAE_CLIPS
-from .study_rows import make_table
-from .system_scores import SystemScores
-from .tables import Table
+from .report import report_evaluation
+from .runs import find_folders
+from .scores import SystemScores
+from .systems import Group, System, add_ensembles, join
+from .tables import (
+    detail_tables,
+    explain_ensembles,
+    explain_stars,
+    mean_majority,
+    overview,
+    score_tables,
+    starred,
+    where,
+)
 
 
 @dataclass(frozen=True)
@@ -159,3 +166,122 @@ def _ours(group: GroupScores, scores: SystemScores) -> list[OurScore]:
             for averaging, value, ends in values
         ]  # fmt: skip
     return found
+
+
+def evaluation_results(groups: Sequence[GroupScores], left_out: Sequence[str]) -> dict[str, Any]:
+    """Names and unrounded numbers of each group, its systems and their comparisons.
+
+    Args:
+        groups: in their order.
+        left_out: a sentence for each run folder that is not evaluated.
+    """
+    return {"groups": [_group(group) for group in groups], "left_out": list(left_out)}
+
+
+def _group(group: GroupScores) -> dict[str, Any]:
+    labels = group.group.labels
+    chance = {"accuracy": 1 / len(labels), "uar": 1 / len(labels), "macro_auc": 0.5, "loss": math.log(len(labels))}
+    return {
+        **asdict(group.group.clips),
+        "labels": labels,
+        "chance": chance,
+        "majority": mean_majority(group),
+        "systems": [_system(scores) for scores in group.systems],
+        "comparisons": [_pair(pair) for pair in group.pairs],
+        "not_compared": group.not_compared,
+    }
+
+
+def _system(scores: SystemScores) -> dict[str, Any]:
+    system, calibration = scores.system, scores.calibration
+    return {
+        "name": system.name,
+        "marked": system.habits,
+        "selection": system.selection,
+        "folds": system.covered,
+        **_made_of(system),
+        "clips": scores.clips,
+        "scores": {name: asdict(estimate) for name, estimate in scores.estimates.items()},
+        "wilson": scores.wilson,
+        "majority": scores.majority,
+        "by_seed": scores.by_seed,
+        "by_fold": scores.by_fold,
+        **{f"by_{name}": [asdict(found) for found in groups] for name, groups in scores.groups.items()},
+        "calibration": {
+            **calibration.scores,
+            "temperatures": calibration.temperatures,
+            "at_bound": calibration.at_bound,
+            "reliability": calibration.plain.bins,
+            "reliability_scaled": calibration.scaled and calibration.scaled.bins,
+        },
+        "confusion_matrix": scores.confusion.tolist(),
+    }
+
+
+def _made_of(system: System) -> dict[str, Any]:
+    """Settings and run folders; of an ensemble, the systems that have these."""
+    if system.members:
+        return {"members": system.members, "runs": [{"seed": run.seed} for run in system.runs]}
+    runs = [{"seed": run.seed, "folders": {fold.fold: str(fold.path) for fold in run.folds}} for run in system.runs]
+    return {"settings": {name: json.loads(value) for name, value in system.folds[0].settings}, "runs": runs}
+
+
+def _pair(pair: Pair) -> dict[str, Any]:
+    names = {"first": pair.first.name, "second": pair.second.name, "seeds": pair.seeds}
+    return {**names, **asdict(pair.comparison), "p_value_adjusted": pair.adjusted}
+
+
+MOST_LINES = 20
+COLUMNS = ("", "folds", "seeds", "clips", "UAR", "95 % over speakers", "accuracy", "macro AUC")
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """The headline of each group, with what is marked in it, and what is left out."""
+    parts = [_format_group(group) for group in evaluation.groups]
+    if evaluation.left_out:
+        parts.append("\n".join(_first(evaluation.left_out)))
+    return "\n\n".join(parts)
+
+
+def _format_group(group: GroupScores) -> str:
+    chance, majority = 1 / len(group.group.labels), mean_majority(group)
+    rows = [
+        COLUMNS,
+        ("chance", "", "", "", f"{chance:.1%}", "", f"{chance:.1%}", "0.500"),
+        ("majority", "", "", "", f"{majority['uar']:.1%}", "", f"{majority['accuracy']:.1%}", "0.500"),
+        *map(_row, group.systems),
+    ]
+    systems = [scores.system for scores in group.systems]
+    said = [explained.strip() for explained in (explain_ensembles(systems), explain_stars(systems)) if explained]
+    return "\n".join([where(group.group.clips), *_first(_align(rows)), *said])
+
+
+def _row(scores: SystemScores) -> tuple[str, ...]:
+    system, estimates = scores.system, scores.estimates
+    auc = estimates["macro_auc"].value
+    return (
+        starred(system),
+        system.covered,
+        str(len(system.runs)),
+        str(scores.clips),
+        f"{estimates['uar'].value:.1%}",
+        _interval(estimates["uar"].speakers),
+        f"{estimates['accuracy'].value:.1%}",
+        "-" if auc is None else f"{auc:.3f}",
+    )
+
+
+def _interval(bounds: Bounds | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.1%} to {bounds[1]:.1%}"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, the first column flushed left, all others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    """As many as are read, and how many more there are."""
+    more = len(lines) - MOST_LINES
+    return [*lines[:MOST_LINES], *([f"and {more} more in the report"] if more > 0 else [])]

@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
+from ..reporting.tables import FROM, TO, Row, Table, make_table
 from ..validation import UserError
-from .study_rows import FROM, TO, Row, make_table
-from .tables import Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 METRICS = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC", "f1": "F1"}

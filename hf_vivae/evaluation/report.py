@@ -1,188 +1,126 @@
-"""Text, tables and pictures to `report.md`, and that text to one `report.html` that needs no other file.
+"""The report of an evaluation: what was found, each group of like clips, and figures that others published."""
 
-The HTML is rendered from the Markdown (CommonMark with tables), so that both hold the same.
-"""
-
-import base64
-import itertools
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import quote, unquote
+from typing import Any
 
-from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
-from markdown_it.rules_core import StateCore
-from markdown_it.token import Token
+from ..reporting.report import Code, Picture, Section, write_report
+from ..reporting.tables import Table, plain
+from ..splits.protocols import PROTOCOLS
+from .comparison import GroupScores
+from .figures import MOST_DRAWN, MOST_PAIRS, draw_pictures
+from .tables import slug, where
 
-from ..validation import UserError
-from .tables import plain
-
-STYLE = Path(__file__).with_name("report.css")
-SHORT_CELL = 24  # characters that are not broken into lines
-WIDE_PICTURE = 700  # CSS pixels; on a phone it is scrolled rather than shrunk until nobody can read it
-
-
-class MarkdownTable(Protocol):
-    """What `to_markdown` gives is a caption and, below an empty line, a table with pipes."""
-
-    def to_markdown(self) -> str:
-        """Caption and table."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file.
-
-    Args:
-        path: below the report's folder, and relative to it.
-        caption: plain text; also stands in for the picture where it cannot be seen.
-    """
-
-    path: Path
-    caption: str
-
-
-@dataclass(frozen=True)
-class Code:
-    """Commands or records, shown as they are."""
-
-    text: str
+LONGEST = 100  # rows of a table in the report
+SYNTHETIC = (
+    "Synthetic clips were sung from seeds by a small voice, and nobody feels anything in them. Their scores say that "
+    "the code works; they say nothing about VIVAE or people."
+)
+HOW_TO_READ = (
+    "Scores are pooled: they are of the test clips of all folds of a protocol together, so that a fold without some "
+    "label cannot raise them. A system is a model with its settings; its runs differ only by seed, and their scores "
+    "are averaged. Only systems on the same clips, task and protocol stand in one table. Prefer bounds over speakers: "
+    "clips of one speaker are alike, so bounds that take each clip on its own are too narrow for voices that were "
+    "never heard."
+)
+REPEAT = "python recipes/train.py --config <run folder>/run.json --output_dir <another folder>"
+# heading, tables, kind of pictures
+PARTS = (
+    ("Scores", ("scores", "uar", "accuracy", "auc"), "scores"),
+    ("Comparisons", ("differences", "mcnemar"), "differences"),
+    ("By intensity", ("by-intensity",), "intensity"),
+    ("By speaker", ("by-speaker",), "speaker"),
+    ("By duration", ("by-duration",), "duration"),
+    ("By fold", ("by-fold",), "fold"),
+    ("Calibration", ("calibration",), "calibration"),
+    ("Confusion", (), "confusion"),
+)
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading, plain text, and what stands below it in this order; a string is Markdown without HTML."""
-
-    title: str
-    blocks: Sequence[str | MarkdownTable | Picture | Code]
-
-
-def write_report(folder: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write `report.md` and `report.html`; neither where a picture is missing.
+def report_evaluation(
+    folder: Path, groups: Sequence[GroupScores], tables: Mapping[str, Table], left_out: Sequence[str]
+) -> list[Path]:
+    """Draw the pictures, and write `report.md` and `report.html`; the pictures' paths, relative to the folder.
 
     Args:
-        folder: of the report; pictures lie below it.
-        title: plain text, naming the corpus.
-        sections: in their order.
-
-    Raises:
-        ValueError: a picture does not exist below the folder.
+        folder: of the evaluation.
+        groups: in their order.
+        tables: all tables by name.
+        left_out: a sentence for each run folder that is not evaluated.
     """
-    text = to_markdown(title, sections)
-    page = to_html(folder, title, text)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    sections = [Section("What was evaluated", _about(groups, left_out))]
+    sections.append(Section("At a glance", [_shortened(tables["overview"])]))
+    sections += [Section(_heading(group, groups), _blocks(folder, group, tables)) for group in groups]
+    published = [table for name, table in tables.items() if name.startswith("published")]
+    if published:
+        sections.append(Section("What others published on VIVAE", published))
+    sections.append(Section("Runs", [_shortened(tables["runs"]), "The command that repeats a run:", Code(REPEAT)]))
+    write_report(folder, title(groups), sections)
+    return [block.path for section in sections for block in section.blocks if isinstance(block, Picture)]
 
 
-def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report as Markdown, with a table of contents that links to the anchors GitHub gives to headings."""
-    body = [f"# {plain(title)}"]
-    for section in sections:
-        body += [f"## {plain(section.title)}", *(_block(block) for block in section.blocks)]
-    tokens = _parser().parse("\n\n".join(body))
-    contents = [
-        f"- [{inline.content}](#{opening.attrs['id']})"
-        for opening, inline in itertools.pairwise(tokens)
-        if opening.type == "heading_open" and opening.tag == "h2"
-    ]
-    return "\n\n".join([body[0], "\n".join(contents), *body[1:]]) + "\n"
+def title(groups: Sequence[GroupScores]) -> str:
+    """How many systems were scored on which clips."""
+    systems = len({scores.system.name for group in groups for scores in group.systems})
+    corpora = " and ".join(dict.fromkeys(group.group.clips.corpus for group in groups))
+    return f"{systems} {'system' if systems == 1 else 'systems'} on {corpora} clips"
 
 
-def _block(block: str | MarkdownTable | Picture | Code) -> str:
-    if isinstance(block, str):
-        return block.strip()
-    if isinstance(block, Picture):
-        caption = plain(block.caption)
-        return f"![{caption}]({quote(block.path.as_posix())})\\\n*{caption}*"
-    if isinstance(block, Code):
-        longest = max((len(ticks) for ticks in re.findall("`+", block.text)), default=0)
-        fence = "`" * max(3, longest + 1)
-        return f"{fence}\n{block.text.rstrip()}\n{fence}"
-    return block.to_markdown().strip()
+def _about(groups: Sequence[GroupScores], left_out: Sequence[str]) -> list[str]:
+    about = [SYNTHETIC] if any(group.group.clips.corpus == "synthetic" for group in groups) else []
+    about += [_counted(groups), HOW_TO_READ]
+    if left_out:
+        about += ["Run folders that are left out:", _listed(left_out)]
+    return about
 
 
-def to_html(folder: Path, title: str, text: str) -> str:
-    """The page of a Markdown text, without scripts and with its pictures in it.
-
-    Args:
-        folder: that the text's pictures are relative to.
-        title: of the browser's window.
-        text: Markdown; HTML in it is shown, not obeyed.
-
-    Raises:
-        ValueError: a picture does not exist below the folder.
-    """
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE.read_text(encoding='utf-8')}</style>\n</head>\n"
-        f"<body>\n<main>\n{_parser().render(text, {'folder': folder})}</main>\n</body>\n</html>\n"
-    )
+def _counted(groups: Sequence[GroupScores]) -> str:
+    everything = [scores.system for group in groups for scores in group.systems]
+    systems = [system for system in everything if not system.members]
+    runs, folds = sum(len(system.runs) for system in systems), sum(len(system.folds) for system in systems)
+    said = f"Finished run folders: {folds}. Runs: {runs}. Systems, counted once in each group: {len(systems)}."
+    ensembles = len(everything) - len(systems)
+    return f"{said} Ensembles of them: {ensembles}." if ensembles else said
 
 
-def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    parser.core.ruler.push("anchors", _give_anchors)
-    parser.core.ruler.push("captions", _mark_captions)
-    parser.add_render_rule("image", _embed)
-    parser.add_render_rule("table_open", lambda *_: '<div class="table">\n<table>\n')
-    parser.add_render_rule("table_close", lambda *_: "</table>\n</div>\n")
-    return parser
+def _listed(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
 
 
-def _give_anchors(state: StateCore) -> None:
-    """GitHub's anchors: lower case, only word characters and hyphens, numbered where one comes again."""
-    seen: dict[str, int] = {}
-    for heading, content in itertools.pairwise(state.tokens):
-        if heading.type == "heading_open":
-            anchor = re.sub(r"[^\w\- ]", "", _shown(content).lower()).replace(" ", "-")
-            seen[anchor] = seen.get(anchor, -1) + 1
-            heading.attrs["id"] = f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor
+def _heading(group: GroupScores, groups: Sequence[GroupScores]) -> str:
+    """Which clips; with the digest of their corpus where another group has the same words."""
+    said = where(group.group.clips)
+    alike = sum(where(other.group.clips) == said for other in groups)
+    return said if alike == 1 else f"{said}, corpus {group.group.clips.digest}"
 
 
-def _shown(token: Token) -> str:
-    # not renderInlineAsText, which leaves out escaped characters before markdown-it-py 4.3
-    return "".join(" " if child.type == "softbreak" else child.content for child in token.children)
+def _blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table]) -> list[Any]:
+    name = slug(group.group.clips)
+    pictures = draw_pictures(folder, Path("figures", name), group)
+    blocks: list[Any] = [_what_it_measures(group.group.clips.protocol)]
+    for many, most, said in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
+        if len(many) > most:
+            blocks.append(f"Pictures show the first {most} of {len(many)} {said}.")
+    for heading, stems, kind in PARTS:
+        found = [_shortened(tables[f"{name}/{stem}"]) for stem in stems if f"{name}/{stem}" in tables]
+        if kind == "differences" and group.not_compared:
+            found.append(_listed(group.not_compared))
+        if found or pictures[kind]:
+            blocks += [f"### {heading}", *found, *pictures[kind]]
+    return blocks
 
 
-def _mark_captions(state: StateCore) -> None:
-    """A paragraph before a table is its caption; one that begins with an image is a figure, the rest its caption.
-
-    Short cells are marked too.
-    """
-    for place, token in enumerate(state.tokens):
-        if token.type == "td_open" and len(state.tokens[place + 1].content) <= SHORT_CELL:
-            token.attrs["class"] = "short"
-        elif token.type == "table_open" and state.tokens[place - 1].type == "paragraph_close":
-            state.tokens[place - 3].attrs["class"] = "caption"
-        elif token.type == "paragraph_open" and state.tokens[place + 1].children[0].type == "image":
-            token.tag = state.tokens[place + 2].tag = "figure"
-            _mark_figcaption(state.tokens[place + 1])
+def _what_it_measures(protocol: str) -> str:
+    header = PROTOCOLS.get(protocol)
+    if header is None:  # of hf_vivae.rescoring
+        return "Checkpoints that were trained elsewhere, on all clips of the corpus that they have not learnt from."
+    sentences = f"{header.idea} Source: {header.source}. It measures: {header.measures} It cannot: {header.cannot}"
+    return plain(sentences)
 
 
-def _mark_figcaption(inline: Token) -> None:
-    inline.children = [child for child in inline.children if child.type != "hardbreak"]
-    for child in inline.children:
-        child.tag = "figcaption" if child.tag == "em" else child.tag
-
-
-def _embed(renderer: RendererHTML, tokens: Sequence[Token], index: int, options, environment: dict) -> str:
-    """The image with its bytes, as large as its file says in dots per inch."""
-    from PIL import Image
-
-    folder, source = environment["folder"].resolve(), unquote(tokens[index].attrs["src"])
-    path = (folder / source).resolve()
-    if not path.is_relative_to(folder) or not path.is_file():
-        raise UserError(f"{source}: expected a picture below {folder}, found none: draw it there before the report")
-    with Image.open(path) as image:
-        dots = image.info.get("dpi", (96, 96))
-        width, height = (round(pixels * 96 / density) for pixels, density in zip(image.size, dots, strict=True))
-        kind = Image.MIME[image.format]
-    data = base64.b64encode(path.read_bytes()).decode()
-    alt = escape(_shown(tokens[index]))
-    wide = ' class="wide"' if width > WIDE_PICTURE else ""
-    return f'<img{wide} src="data:{kind};base64,{data}" alt="{alt}" width="{width}" height="{height}">'
+def _shortened(table: Table) -> Table:
+    if len(table.rows) <= LONGEST:
+        return table
+    said = f"{table.caption} The first {LONGEST} of {len(table.rows)} rows; all are in tables/{table.name}.csv."
+    return replace(table, caption=said, rows=table.rows[:LONGEST])

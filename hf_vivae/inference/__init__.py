@@ -1,1 +1,1 @@
-"""Using a trained checkpoint: on clips, archives and long recordings, as a file for other programs, on a web page."""
+"""Use of a checkpoint, opened by `hf-vivae predict`, `timeline`, `explain`, `export` and `demo`."""

@@ -16,17 +16,19 @@ import numpy as np
 import soundfile
 
 from ..corpus import EMOTIONS
+from ..corpus.manifest import SAMPLING_RATE, read_manifest
 from ..corpus.synthetic import synthesize_clip
-from ..corpus.vivae import SAMPLING_RATE, read_manifest
+from ..models import LogMelFeatureExtractor
+from ..reporting.plots import blank_figure
 from ..validation import UserError
-from .demo_figures import clip_figure
-from .recordings import BLOCK_SECONDS, Recording
-from .scorer import LONGEST_CLIP, Scorer
-from .timeline import Timeline, Windows, find_segments, make_timeline
-from .timeline_figure import timeline_figure
+from .scorer import Scorer
+from .sources import LONGEST_CLIP
+from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline, timeline_figure
 
 if TYPE_CHECKING:
     from gradio import Blocks
+    from matplotlib.figure import Figure
+
 
 LONG = 3.0  # seconds from which a clip has a timeline
 LONGEST = 600.0  # of a recording that the page takes; `hf-vivae timeline` takes any
@@ -219,3 +221,30 @@ def _segments(timeline: Timeline) -> str:
 
 def _message(text: str) -> str:
     return f'<div class="message" role="status">{escape(text)}</div>'
+
+
+MEL_BANDS, FFT, HOP = 64, 1024, 256
+RANGE_DB = 80
+
+
+def clip_figure(samples: np.ndarray, rate: int) -> "Figure":
+    """Waveform above, mel spectrogram below.
+
+    Args:
+        samples: `(samples,)`.
+        rate: in Hz.
+    """
+    figure = blank_figure(5.5, 4)
+    above, below = figure.subplots(2, 1, sharex=True)
+    seconds = len(samples) / rate
+    above.plot(np.arange(len(samples)) / rate, samples, color="#0072B2", linewidth=0.5)
+    above.set(ylabel="amplitude", xlim=(0, seconds))
+    extractor = LogMelFeatureExtractor(
+        sampling_rate=rate, num_samples=max(len(samples), FFT), hop_length=HOP, fft_length=FFT, num_mel_bins=MEL_BANDS,
+        top_db=RANGE_DB,
+    )  # fmt: skip
+    image = extractor.extract([samples])[0, 0]
+    shown = below.imshow(image, origin="lower", aspect="auto", extent=(0, seconds, 0, MEL_BANDS), cmap="magma")
+    below.set(xlabel="time (s)", ylabel="mel band")
+    figure.colorbar(shown, ax=[above, below], label="dB")
+    return figure

@@ -15,6 +15,7 @@ from ..validation import UserError
 if TYPE_CHECKING:
     from gradio import Blocks
 
+
 ADDRESS = "127.0.0.1"
 HOSTS = (ADDRESS, "localhost", "[::1]")
 LARGEST = "100mb"

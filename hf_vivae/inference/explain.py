@@ -1,12 +1,15 @@
-"""Which part of a clip spoke for a label: occlusion for every model, gradients for those that see a spectrogram."""
+"""Saliency of a clip by occlusion or gradients, as a figure or arrays."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..files import check_new, whole_file
 from ..models import LogMelFeatureExtractor
+from ..reporting.plots import BLUE, VERMILION, blank_figure, literal
 from ..validation import UserError
 from .scorer import Scorer
 
@@ -119,3 +122,86 @@ def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency
     relevance = (slope * (features - features.mean())).detach()[0, 0].cpu().numpy()
     seconds = decibels.shape[-1] * extractor.hop_length / extractor.sampling_rate
     return Saliency(scorer.labels[place], float(scores[place]), decibels[0, 0].numpy(), relevance, seconds)
+
+
+def run_explain(
+    checkpoint: str,
+    clip: Path,
+    output: Path,
+    method: str,
+    label: str | None,
+    revision: str | None,
+    device: str | None,
+) -> int:
+    """Write an explanation as a picture or as arrays; the exit code."""
+    if output.suffix not in (".png", ".npz"):
+        raise UserError(f"expected --output as x.png or x.npz, found {output.name}; give one of them.")
+    check_new(output)
+    scorer = Scorer(checkpoint, revision, device)
+    found = occlude(scorer, str(clip), label) if method == "occlusion" else trace_back(scorer, str(clip), label)
+    with whole_file(output) as part:
+        if output.suffix == ".npz":
+            np.savez(part, **vars(found))
+        else:
+            _draw(found, scorer, clip, part)
+    print(f"{found.label} {found.probability:.0%}: {output}")
+    return 0
+
+
+def _draw(found: Occlusion | Saliency, scorer: Scorer, clip: Path, output: Path) -> None:
+    if isinstance(found, Saliency):
+        save_saliency_figure(found, output)
+    else:
+        save_occlusion_figure(found, scorer.hear(str(clip)), scorer.sampling_rate, output)
+
+
+BLOCKS = 8, 23  # of bands and of frames: gradients of single cells are noise to the eye
+
+
+def save_occlusion_figure(found: Occlusion, samples: np.ndarray, rate: int, file: Path) -> None:
+    """Draw the waveform with, below it, what each part's silence costs the label, as PNG.
+
+    Args:
+        found: the explanation.
+        samples: of the clip, `(samples,)`.
+        rate: in Hz.
+        file: is written anew.
+    """
+    figure = blank_figure(8, 4.5)
+    above, below = figure.subplots(2, 1, sharex=True)
+    above.plot(np.arange(len(samples)) / rate, samples, color="#444444", linewidth=0.5)
+    above.set(ylabel="amplitude", title=f"{literal(found.label)} ({found.probability:.0%}): what speaks for it")
+    centres = found.starts + found.seconds / 2
+    for sign, colour, name in ((1, BLUE, "for it"), (-1, VERMILION, "against it")):
+        heights = np.maximum(sign * found.losses, 0) * sign
+        below.fill_between(centres, heights, step="mid", color=colour, linewidth=0, label=name)
+    below.axhline(0, color="black", linewidth=0.5)
+    below.set(xlabel="time (s)", ylabel="log odds lost\nwithout this part", xlim=(0, len(samples) / rate))
+    below.legend(frameon=False)
+    figure.savefig(file)
+
+
+def save_saliency_figure(found: Saliency, file: Path) -> None:
+    """Draw the spectrogram, and beside it how much each block of cells spoke for the label, as PNG."""
+    figure = blank_figure(9, 3.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    extent = (0, found.seconds, 0, len(found.spectrogram))
+    common = {"origin": "lower", "aspect": "auto", "extent": extent}
+    shown = left.imshow(found.spectrogram, cmap="magma", **common)
+    figure.colorbar(shown, ax=left, label="dB")
+    blocks = _summed(found.relevance)
+    limit = max(np.abs(blocks).max(), 1e-9)
+    shown = right.imshow(blocks, cmap="RdBu", vmin=-limit, vmax=limit, **common)
+    figure.colorbar(shown, ax=right, label="speaks for it")
+    left.set(xlabel="time (s)", ylabel="mel band", title="what the model sees")
+    right.set(xlabel="time (s)", title=f"{literal(found.label)} ({found.probability:.0%})")
+    figure.savefig(file)
+
+
+def _summed(relevance: np.ndarray) -> np.ndarray:
+    """Sums over blocks of cells, `BLOCKS`."""
+    for axis, blocks in enumerate(BLOCKS):
+        size = relevance.shape[axis]
+        edges = np.linspace(0, size, min(blocks, size) + 1).astype(int)[:-1]
+        relevance = np.add.reduceat(relevance, edges, axis=axis)
+    return relevance

@@ -6,15 +6,16 @@ import re
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..disk import check_place, whole_file
+from ..files import check_place, whole_file
 from ..validation import UserError
+from .onnx_graph import SoundToScores
 from .scorer import Scorer
-from .sound_graph import SoundToScores
 
 MODEL, INT8, ABOUT = "model.onnx", "model.int8.onnx", "model.json"
 KEYS = {"labels", "sampling_rate"}  # of model.json
@@ -141,3 +142,21 @@ def _quantize(source: Path, target: Path) -> None:
         quantize_dynamic(source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
     finally:
         logging.disable(before)
+
+
+MEGA = 1e6
+
+
+def run_export(checkpoint: str, folder: Path, int8: bool, revision: str | None) -> int:
+    """Write a checkpoint as ONNX, and say what was written; the exit code."""
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"expected {', '.join(missing)}, which hf-vivae export needs, found none; pip install 'hf_vivae[export]'."
+        )
+    check_folder(folder)
+    exported = export_onnx(Scorer(checkpoint, revision, device="cpu"), folder, int8)
+    for file in sorted(exported.folder.glob("model.*onnx")):
+        print(f"{file}  {file.stat().st_size / MEGA:.1f} MB")
+    print(f"probabilities differ from those of torch by {exported.difference:.1g} at most, on clips of noise")
+    return 0

@@ -15,20 +15,20 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from ..adapting import ADAPTER
-from ..calibration import temperature_of
-from ..checkpoints import resolve_checkpoint
-from ..classifier import load_classifier
-from ..collator import ClipCollator
-from ..corpus.schema import check_choice
-from ..cpu import speed_up
-from ..extractors import extract_features, window_seconds
-from ..loading import LONGEST_INPUT
+from ..checkpoints.adapters import ADAPTER
+from ..checkpoints.calibration import temperature_of
+from ..checkpoints.load import LONGEST_INPUT
+from ..checkpoints.resolve import resolve_checkpoint
+from ..features.extraction import ClipCollator, extract_features, window_seconds
+from ..files import read_json
+from ..models.cpu_attention import speed_up
 from ..models.silence import SilenceTrimmingMixin
-from ..runs import CORPUS_FIELD, read_json
-from ..validation import UserError
-from .limits import LONGEST_CLIP as LONGEST_CLIP  # which the page takes from here
-from .limits import check_length
+from ..run_folder import CORPUS_FIELD
+from ..validation import UserError, check_choice
+from .pipeline import load_classifier
+from .sources import (
+    check_length,
+)
 
 CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
 BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and are shared more evenly

@@ -78,7 +78,6 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 
-
 PROBE = "probe:"  # before the folder or Hub id of an encoder that stays frozen
 ENCODER = "encoder:"  # before that of one that is trained behind this package's head
 

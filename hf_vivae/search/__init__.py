@@ -1,1 +1,1 @@
-"""The search for a model's hyperparameters: Optuna or Ray Tune, through `Trainer.hyperparameter_search`."""
+"""Hyperparameter search, opened by `recipes/search.py`."""

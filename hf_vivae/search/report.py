@@ -1,15 +1,98 @@
-"""What a search writes at its end: `results.json`, `trials.csv`, pictures and the winner's recipe."""
+"""Results of a search: table, figures, and the best recipe."""
 
-from dataclasses import asdict, dataclass
+import math
+import os
+import shlex
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from .. import runs
-from ..evaluation.search_figures import history_figure, importance_figure, values_figure
-from ..models import short_name
-from ..prepared import identity
-from .results import Outcome, TrialRow, write_trials
+import yaml
+
+from ..corpus.arguments import CorpusArguments
+from ..files import write_json, write_text
+from ..models import short_name, split_name
+from ..network import bare_address
+from ..run_folder import UNSELECTED, VOLATILE
+from ..training.arguments import RunArguments, VivaeTrainingArguments
+from ..training.build import identity
+from ..training.recipes import as_flags
+from ..validation import UserError
+from .figures import history_figure, importance_figure, values_figure
 from .trials import Trials
-from .winner import Winner
+
+STATES = ("complete", "pruned", "failed", "running")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial.
+
+    Args:
+        name: its number, or what Ray calls it.
+        state: one of `STATES`.
+        score: best over its epochs; None unless it is complete.
+        values: by the keys of the search space.
+        scorings: how often it was scored, which is once an epoch.
+        seconds: that it took; None where that is not known.
+        error: why it failed; None where it has not, or that is not known.
+    """
+
+    name: str
+    state: str
+    score: float | None
+    values: dict[str, Any]
+    scorings: int
+    seconds: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All trials of a search in their order, and the importance of each hyperparameter, which some have none of."""
+
+    trials: list[TrialRow]
+    importance: dict[str, float] | None
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many trials are in each state."""
+        counted = Counter(trial.state for trial in self.trials)
+        return {state: counted[state] for state in STATES if counted[state]}
+
+    @property
+    def scored(self) -> list[TrialRow]:
+        """The complete trials whose score is a number."""
+        return [trial for trial in self.trials if trial.score is not None and math.isfinite(trial.score)]
+
+    @property
+    def errors(self) -> list[str]:
+        """Why trials failed, each with the number of the trial."""
+        return [f"trial {trial.name}: {trial.error}" for trial in self.trials if trial.error]
+
+    def best(self, greater_is_better: bool) -> TrialRow:
+        """The complete trial with the best score, the first of several.
+
+        Raises:
+            ValueError: where none has a score.
+        """
+        if not self.scored:
+            why = f" ({self.errors[0]})" if self.errors else ""
+            raise UserError(
+                f"expected a complete trial with a score, found none of {len(self.trials)}{why}; "
+                "change the search space, or add --trials."
+            )
+        return (max if greater_is_better else min)(self.scored, key=lambda trial: trial.score)
+
+
+def write_trials(file: Path, outcome: Outcome) -> None:
+    """Write `trials.csv`, a line for each trial."""
+    import pandas as pd
+
+    rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
+    write_text(file, pd.DataFrame(rows).to_csv(index=False))
+
 
 SPELLED = {"uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
 
@@ -56,7 +139,7 @@ def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport
         "best": {"trial": best.name, "score": best.score, "values": best.values},
         "importance": outcome.importance,
     }
-    runs.write_json(folder / "results.json", content)
+    write_json(folder / "results.json", content)
     text = _describe(trials, outcome, best, recipe, winner.command(recipe, candidates.recipes))
     return SearchReport(folder, best, recipe, text)
 
@@ -113,3 +196,95 @@ recipe      {recipe}
 
 Use it:
 {command}"""
+
+
+FOUND = "found"  # the recipe that the command uses
+# which clips, and how they are split: what the command line says, and not a recipe
+ALWAYS_SAID = ("data", "protocol")
+SAID = (
+    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
+)  # fmt: skip
+NOT_OF_A_RECIPE = {*ALWAYS_SAID, *SAID, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The run of the best trial.
+
+    Args:
+        run: what to train on what.
+        args: how to train.
+        searched: what each key of the search space was chosen out of.
+        fold: number of the fold that was searched, the only one whose test clips no trial has seen; None where the
+            protocol has no other.
+    """
+
+    run: RunArguments
+    args: VivaeTrainingArguments
+    searched: dict[str, str]
+    fold: int | None
+
+    def recipe(self) -> dict[str, Any]:
+        """What was searched, and what else differs from the defaults and is of a recipe."""
+        named = {key.split(".")[0] for key in self.searched}
+        left_out = NOT_OF_A_RECIPE | (UNSELECTED.keys() if self.run.select_on == "none" else set())
+        changed = self._changed()
+        return {name: value for name, value in self._all().items() if name in named | (changed - left_out)}
+
+    def _all(self) -> dict[str, Any]:
+        return {**asdict(self.run), **self.args.to_dict()}
+
+    def _changed(self) -> set[str]:
+        plain = RunArguments(model=self.run.model), VivaeTrainingArguments(output_dir=self.args.output_dir)
+        default = {**asdict(plain[0]), **plain[1].to_dict()}
+        return {name for name, value in self._all().items() if value != default[name]}
+
+    def write_recipe(self, folder: Path, head: str) -> Path:
+        """Write the recipe; its path.
+
+        It has the name that a recipe of the model has: its own, or that of its kind, such as `probe`.
+
+        Args:
+            folder: where it goes.
+            head: first lines, without the marks of a comment.
+        """
+        lines = [f"# {line}" for line in head.splitlines()]
+        for key, value in self.recipe().items():
+            lines += _lines(key, value, self.searched)
+        path = folder / f"{split_name(self.run.model)[0].removesuffix(':') or short_name(self.run.model)}.yaml"
+        write_text(path, "\n".join(lines) + "\n")
+        return path
+
+    def command(self, recipe: Path, recipes: Path) -> str:
+        """Lines for a shell in the present folder that train the run on the clips and the fold of the search.
+
+        Args:
+            recipe: as `write_recipe` has written it; goes into a folder of `recipes`, where the model can have one.
+            recipes: folder of the recipes.
+        """
+        changed = self._changed()
+        said = {name: value for name, value in self._all().items() if name in ALWAYS_SAID or name in changed & {*SAID}}
+        said |= {} if self.fold is None else {"folds": [self.fold]}
+        said |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
+        script = os.path.relpath(recipes / "train.py")
+        if self.run.recipe == "none":
+            train = as_flags({"model": self.run.model, **said, **self.recipe()})
+            return shlex.join(["python", script, *train])
+        own = os.path.relpath(recipes / FOUND)
+        train = as_flags({"model": self.run.model, "recipe": FOUND, **said})
+        lines = (["mkdir", "-p", own], ["cp", str(recipe), own], ["python", script, *train])
+        return "\n".join(map(shlex.join, lines))
+
+
+def _lines(key: str, value: Any, searched: dict[str, str]) -> list[str]:
+    if not (isinstance(value, dict) and any(name.startswith(f"{key}.") for name in searched)):
+        return [_line(key, value, searched.get(key))]
+    inner = [f"  {_line(name, field, searched.get(f'{key}.{name}'))}" for name, field in value.items()]
+    return [f"{key}:", *inner]
+
+
+def _line(key: str, value: Any, chosen_from: str | None) -> str:
+    text = (
+        yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).removesuffix("...\n").strip()
+    )
+    return f"{key}: {text}" + (f" # searched: {chosen_from}" if chosen_from else "")

@@ -1,28 +1,144 @@
-"""A search from its command line to what it writes: one function for the script."""
+"""Arguments and entry point of a hyperparameter search."""
 
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 
-from .. import runs
-from ..checkpoints import find_checkpoint
-from ..disk import make_folder
-from ..parsing import parse_run
-from ..prepared import Prepared, prepare
-from ..splits import Fold
-from ..validation import UserError
-from .arguments import SearchArguments, check_searchable, parse_search, search_folder, study_name
-from .candidates import Candidates
-from .question import question
-from .ray_tune import search_with_ray
+from .. import run_folder
+from ..checkpoints.resolve import find_checkpoint
+from ..cli_parser import FlagParser
+from ..files import make_folder
+from ..splits.folds import Fold
+from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_recipe
+from ..training.build import Prepared, prepare
+from ..training.recipes import default_output_dir, parse_run
+from ..validation import UserError, json_object
+from .optuna_backend import Study, outcome, question
+from .ray_backend import search_with_ray
 from .report import SearchReport, write_report
 from .space import find_space, read_space
-from .study import Study, outcome
-from .trials import Trials
+from .trials import Candidates, Trials
 
 if TYPE_CHECKING:
     import optuna
+
+
+@dataclass
+class SearchArguments:
+    """How to search."""
+
+    space: str | None = field(
+        default=None, metadata={"help": "YAML of the search space; recipes/search/<model>.yaml if absent."}
+    )
+    trials: int = field(
+        default=20, metadata={"help": "Trials of the whole study, those of earlier and other processes counted."}
+    )
+    backend: Literal["optuna", "ray"] = field(
+        default="optuna", metadata={"help": "Engine: optuna, or ray for a cluster of Ray."}
+    )
+    storage: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where Optuna keeps the study: a database's URL, or a file NAME.journal; study.db in --output_dir "
+            "if absent."
+        },
+    )
+    study: str | None = field(
+        default=None, metadata={"help": "Name of the study in its storage; tells data, recipe and model if absent."}
+    )
+    resources_per_trial: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'What Ray gives a trial as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
+    )
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UserError(f"expected --trials of 1 or more, found {self.trials}; give the trials of the study.")
+        if self.resources_per_trial is not None:
+            self.resources_per_trial = json_object(self.resources_per_trial, "--resources_per_trial")
+        given = "--storage" if self.storage else "--study"
+        if self.backend == "ray" and (self.storage or self.study):
+            raise UserError(
+                f"{given} is Optuna's, found it beside --backend ray, which keeps trials in its own folder and joins "
+                "no study; leave it out, or use --backend optuna."
+            )
+        if self.backend == "optuna" and self.resources_per_trial is not None:
+            raise UserError("--resources_per_trial is Ray's, found it without --backend ray; leave it out.")
+        if find_spec(self.backend) is None:
+            extra = "search" if self.backend == "optuna" else "ray"
+            raise UserError(
+                f"--backend {self.backend} needs {self.backend}, which is not installed; run `pip install "
+                f"'hf_vivae[{extra}]'`."
+            )
+
+
+def parse_search(argv: Sequence[str]) -> tuple[SearchArguments, list[str]]:
+    """The flags of a search, and the rest, which are those of `recipes/train.py`.
+
+    Raises:
+        ValueError: for values of another type, and for what cannot be meant.
+    """
+    parser = FlagParser(
+        SearchArguments,
+        allow_abbrev=False,
+        description="Search for a model's hyperparameters.",
+        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help. --recipe is tuned "
+        "where the model has one and none is given.",
+    )
+    given, rest = parser.parse_known_args(list(argv))
+    return SearchArguments(**vars(given)), around_tuned(rest)
+
+
+def around_tuned(argv: list[str]) -> list[str]:
+    """Flags of a run with the recipe `tuned`, whose values the spaces are around, where they choose none."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--model", default="")
+    model = first.parse_known_args(argv)[0].model
+    chosen = {flag.partition("=")[0] for flag in argv} & {"--recipe", "--config", "--as_coded"}
+    return argv if chosen or usual_recipe(model) is None else ["--recipe", "tuned", *argv]
+
+
+def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Refuse runs that a search has no use for.
+
+    Raises:
+        ValueError: naming the flag.
+    """
+    if run.select_on == "test" or run.watch_test:
+        flag = "--select_on test" if run.select_on == "test" else "--watch_test"
+        raise UserError(
+            f"a search is decided by validation clips and never sees the test clips, found {flag}; leave it out, or "
+            "take another --recipe."
+        )
+    if len(run.folds or []) > 1:
+        raise UserError(
+            f"expected one number as --folds of a search, found {' '.join(map(str, run.folds))}; give the fold whose "
+            "validation clips shall decide."
+        )
+    if args.push_to_hub:
+        raise UserError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")
+    if args.world_size > 1:
+        raise UserError(
+            f"expected a search in one process, found a launcher of {args.world_size}; start `python "
+            "recipes/search.py` several times, and they share the study."
+        )
+
+
+def search_folder(run: RunArguments, args: VivaeTrainingArguments) -> Path:
+    """The chosen --output_dir, or runs/<data>/search/<recipe>/..., apart from the run folder of `recipes/train.py`."""
+    usual = Path(default_output_dir(run, args.seed))
+    if Path(args.output_dir) != usual:
+        return Path(args.output_dir)
+    return Path(*usual.parts[:2], "search", *usual.parts[2:])
+
+
+def study_name(run: RunArguments, args: VivaeTrainingArguments) -> str:
+    """What tells a study from others in one storage: data, recipe, model, protocol, task and seed."""
+    return "/".join(Path(default_output_dir(run, args.seed)).parts[1:])
 
 
 def search(argv: list[str], recipes: Path) -> SearchReport:
@@ -41,7 +157,7 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     run, args = parse_run(rest, recipes)
     check_searchable(run, args)
     folder = search_folder(run, args)
-    runs.check_report_folder(folder, "trials")
+    run_folder.check_report_folder(folder, "trials")
     source = Path(given.space) if given.space else find_space(run.model, recipes)
     space, candidates = read_space(source), Candidates(rest, recipes, run, args)
     candidates.check(space, source)

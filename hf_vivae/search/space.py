@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..disk import read_text
-from ..flags import did_you_mean
+from ..files import read_text
 from ..models import MODELS, PROBE
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import optuna
+
 
 LARGEST = 2**53  # up to which floats hold every whole number
 EXAMPLE = "`learning_rate: {low: 1e-6, high: 1e-3, log: true}` or `weight_decay: {choices: [0, 0.01]}`"

@@ -1,4 +1,4 @@
-"""Small disks, and the server of tests/test_download.py."""
+"""Small disks."""
 
 import os
 import subprocess
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_download import serve  # noqa: F401
 
 
 class Disk:

@@ -19,7 +19,7 @@ from subprocess import TimeoutExpired
 
 TESTS = Path(__file__).parents[1]
 if __name__ == "__main__":
-    sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+    sys.path[:0] = [str(TESTS / "helpers"), str(TESTS), str(TESTS.parent)]
     import conftest  # noqa: F401 (no network, and caches in a temporary folder)
 
 import datasets  # noqa: E402

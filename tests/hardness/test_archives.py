@@ -12,8 +12,9 @@ import pytest
 
 from hf_vivae.corpus import load_vivae
 from hf_vivae.corpus.archive import read_members
-from hf_vivae.corpus.download import NetworkError, download
-from hf_vivae.machine import peak_memory_mb, reset_peak_memory
+from hf_vivae.corpus.download import download
+from hf_vivae.network import NetworkError
+from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
 
 NAME = "full_set/S01_anger_low_01.wav"
 DIRECTORY, LOCAL = b"PK\1\2", b"PK\3\4"

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from archive_server import ARCHIVE
 from launching import outcome
 from runner import flags, run
 from safetensors.torch import load_file
-from test_download import ARCHIVE
 
-from hf_vivae import fold_training, hub
 from hf_vivae.corpus.download import download
 from hf_vivae.corpus.generated import generate_corpus
-from hf_vivae.disk import DiskError, find_fault
-from hf_vivae.trainer import VivaeTrainer
+from hf_vivae.files import DiskError, find_fault
+from hf_vivae.hub import client as hub
+from hf_vivae.training import run as fold_training
+from hf_vivae.training.trainer import VivaeTrainer
 
 CONFIG = ["--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [64]})]
 OF_CACHE = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command."

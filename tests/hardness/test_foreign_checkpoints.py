@@ -18,12 +18,11 @@ from safetensors.torch import load_file, save_file
 from tiny import CONFIGS
 
 from hf_vivae import load_classifier
-from hf_vivae.checkpoints import resolve_checkpoint
-from hf_vivae.converted import remember
+from hf_vivae.checkpoints.load import load_any
+from hf_vivae.checkpoints.resolve import remember, resolve_checkpoint
 from hf_vivae.inference.scorer import checkpoint_digest
-from hf_vivae.loading import load_any
 from hf_vivae.models import build_feature_extractor, build_model
-from hf_vivae.trainer import VivaeTrainer
+from hf_vivae.training.trainer import VivaeTrainer
 from hf_vivae.validation import UserError
 
 AGAIN = "get the checkpoint again from its source"

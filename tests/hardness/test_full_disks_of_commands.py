@@ -9,11 +9,11 @@ import soundfile
 from checkpoints_of import write_checkpoint
 from tiny import clips
 
-from hf_vivae.disk import DiskError
-from hf_vivae.inference.commands import run_predict
-from hf_vivae.inference.explain_command import run_explain
-from hf_vivae.inference.export_command import run_export
-from hf_vivae.inference.timeline_command import run_timeline
+from hf_vivae.files import DiskError
+from hf_vivae.inference.explain import run_explain
+from hf_vivae.inference.export import run_export
+from hf_vivae.inference.predict import run_predict
+from hf_vivae.inference.timeline import run_timeline
 
 RATE = 44100
 

@@ -60,9 +60,9 @@ def test_a_mistake_ends_in_a_sentence_that_tells_what_is_wrong_or_works(mistake,
 @pytest.mark.parametrize(
     ("module", "function", "command"),
     [
-        ("hf_vivae.inference.commands", "find_shards", "predict ../good ../corpus"),
-        ("hf_vivae.training", "find_checkpoint", TRAIN_MLP),
-        ("hf_vivae.evaluation.exploration", "explore", f"explore {CORPUS}"),
+        ("hf_vivae.inference.predict", "find_shards", "predict ../good ../corpus"),
+        ("hf_vivae.training.run", "find_checkpoint", TRAIN_MLP),
+        ("hf_vivae.exploration.describe", "explore", f"explore {CORPUS}"),
     ],
 )
 def test_a_defect_of_ours_keeps_its_traceback(module, function, command, inputs):

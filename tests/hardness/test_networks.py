@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from test_download import ARCHIVE, error_of
+from archive_server import ARCHIVE, error_of
 
 from hf_vivae.corpus import download as module
 from hf_vivae.corpus.download import download

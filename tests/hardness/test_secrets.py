@@ -8,7 +8,7 @@ from launching import finish
 from loopback_hub.server import WRITE_TOKEN
 from runner import TRAIN, flags
 
-from hf_vivae.corpus.download import NetworkError
+from hf_vivae.network import NetworkError
 
 PLANTED = "hf_PlantedTokenThatNobodyMayEverSee"
 

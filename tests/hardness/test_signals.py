@@ -13,7 +13,7 @@ from launching import HANG, PYTHON, TORCHRUN, finish, outcome, start
 from runner import flags
 from safetensors import safe_open
 
-from hf_vivae.fitting import _checkpoints
+from hf_vivae.training.fit import _checkpoints
 
 KILLS = 20
 # steps of milliseconds, and each of the many epochs writes a checkpoint: most of the time, some file is being written

@@ -1,0 +1,1 @@
+"""Ablation of a recipe, opened by `recipes/ablate.py`."""

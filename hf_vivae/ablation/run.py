@@ -1,0 +1,292 @@
+"""Training of the variants of an ablation, and their table."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import run_folder
+from ..evaluation.bootstrap import Estimate
+from ..evaluation.comparison import GroupScores, Pair, score_group
+from ..evaluation.evaluate import evaluation_results
+from ..evaluation.figures import difference_figure
+from ..evaluation.report import SYNTHETIC
+from ..evaluation.runs import find_folders
+from ..evaluation.scores import SystemScores
+from ..evaluation.systems import Group, System, join
+from ..evaluation.tables import DEPENDENT, baselines, explain_stars, starred, where
+from ..files import claim, read_json, write_json, write_text
+from ..models import short_name
+from ..reporting.tables import Row, Table, make_table
+from ..reproduction.study import STAYS, Clock
+from ..run_folder import check_version, drop_checkpoints
+from ..training.build import Prepared, prepare, run_record
+from ..training.run import train
+from ..validation import UserError
+from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Where runs, table and figures lie, and the table as text; empty in all processes but one."""
+
+    folder: Path
+    text: str
+
+
+def ablate(argv: list[str], recipes: Path) -> Ablation:
+    """Train what is not finished of an ablation, and write its table and figures, with what was finished before.
+
+    Args:
+        argv: flags of `recipes/ablate.py`: those of `AblationArguments` and of `recipes/train.py`.
+        recipes: folder of the recipes.
+
+    Raises:
+        ValueError: as for `plan_ablation`; before anything is trained, for run folders of another version or other
+            settings; for what training refuses; and where a run fails, naming it: those before it stay.
+    """
+    plan = plan_ablation(argv, recipes)
+    run_folder.check_report_folder(plan.output)
+    whole = plan.variants[0]
+    first = whole.training.process_index == 0
+    with claim(plan.output) if first else nullcontext():
+        with whole.training.main_process_first(desc="reading corpus"):
+            prepared = prepare(whole.arguments, whole.training.seed, whole.arguments.load())
+        for variant in plan.variants:
+            _check_folder(variant, prepared)
+        _train_all(plan.variants, prepared, first)
+        return Ablation(plan.output, _report(plan, prepared) if first else "")
+
+
+def _check_folder(variant: Variant, prepared: Prepared) -> None:
+    """Refuse a run folder of another version, recipe or corpus."""
+    check_version(variant.folder)
+    file = variant.folder / "run.json"
+    # the clips of its fold follow from all the rest
+    fold = read_json(file).get("fold") if file.is_file() else None
+    run_folder.check_same_run(
+        variant.folder, run_record(variant.arguments, variant.training, prepared) | {"fold": fold}
+    )
+
+
+def _train_all(variants: Sequence[Variant], prepared: Prepared, speaks: bool) -> None:
+    # folds take about as long; the arithmetic of training_work is known for the report's models alone
+    clock = Clock({str(one.folder): float(_folds_left(one, prepared)) for one in variants})
+    for number, variant in enumerate(variants, start=1):
+        if speaks:
+            said = f"{variant.name}, seed {variant.training.seed}"
+            print(f"[{number}/{len(variants)}] {said}: {clock.left()}", flush=True)
+        _train(variant, prepared, speaks)
+        clock.tick(str(variant.folder))
+
+
+def _folds_left(variant: Variant, prepared: Prepared) -> int:
+    chosen = variant.arguments.folds
+    wanted = {fold.name for number, fold in enumerate(prepared.folds) if chosen is None or number in chosen}
+    found = map(run_folder.finished_results, (variant.folder, *variant.folder.glob("*/")))
+    return len(wanted - {results["fold"] for results in found if results})
+
+
+def _train(variant: Variant, prepared: Prepared, cleans: bool) -> None:
+    try:
+        _, folders = train(variant.arguments, variant.training, prepared.corpus)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {STAYS}).") from error
+    finally:
+        gc.collect()  # a model refers to its trainer in circles
+    if cleans:
+        drop_checkpoints(folders)
+
+
+def _report(plan: Plan, prepared: Prepared) -> str:
+    """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
+    run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
+    places, notes = {}, [plan.ingredients.say_kept()] if plan.ingredients.kept else []
+    for row in (WHOLE, *plan.ingredients.changes):
+        try:
+            variants = plan.variants if row in trained else _earlier(plan, row, prepared)
+        except UserError as problem:
+            notes.append(f"{row} is left out: {problem}")
+            continue
+        if folders := [variant.folder for variant in variants if variant.name == row]:
+            places[row] = folders
+    title = f"{short_name(run.model)} {run.recipe}"
+    return report_ablation(plan.output, title, places, plan.ingredients.changes, notes)
+
+
+def _earlier(plan: Plan, row: str, prepared: Prepared) -> list[Variant]:
+    """The runs of a row that this command does not train; none where no command has.
+
+    Raises:
+        ValueError: for a row that changes nothing, for runs that are not finished, and for those of another recipe,
+            corpus or version.
+    """
+    if row not in plan.idle and not (plan.output / "runs" / row_folder(row)).is_dir():
+        return []
+    changes = {row: plan.ingredients.changes[row]}
+    planned = plan_variants(plan.flags, changes, plan.seeds, plan.output, plan.recipes)
+    variants = [variant for variant in planned if variant.name == row]
+    if not variants:
+        raise UserError("its settings change nothing in the recipe as it is trained.")
+    for variant in variants:
+        if not (variant.folder / "results.json").is_file():
+            raise UserError(f"expected a finished run in {variant.folder}, found none; name it with --ingredients.")
+        _check_folder(variant, prepared)
+    return variants
+
+
+SCORES = {"accuracy": "accuracy", "uar": "UAR"}
+ADDED = "with "  # how the names of rows begin that add to the recipe
+DRAWN = {"speakers": "speakers, which hold for unseen voices", "clips": "clips"}
+INDEPENDENT = {
+    "speakers": DEPENDENT,
+    "clips": "Bounds and p take clips as independent, which those of one speaker are not.",
+}
+CAPTION = (
+    "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
+    "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. What was taken away pays "
+    "where both bounds lie below 0, what was added where both lie above; of many rows some do by chance. All rows are "
+    "compared with one training of the whole recipe for each seed: bounds and p say nothing of other seeds. p is "
+    "McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} What is chosen by this table is "
+    "chosen on its test clips, and wants other clips to be scored on. What was taken away comes first, each part "
+    "sorted by the difference in UAR. "
+    "{baselines}Seconds are those of all folds of a seed, since the last start of a run that was interrupted; the "
+    'first row also computes features, which others may share. "-": the row that others are compared with, or several '
+    "seeds, of which McNemar's test is not."
+)
+
+
+def report_ablation(
+    folder: Path,
+    recipe: str,
+    places: Mapping[str, Sequence[Path]],
+    settings: Mapping[str, Mapping[str, Any]],
+    notes: Sequence[str] = (),
+) -> str:
+    """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; the first as text.
+
+    Args:
+        folder: of the ablation.
+        recipe: what was ablated: model and recipe.
+        places: run folders of each row by its name, `WHOLE` first.
+        settings: what each ingredient changes in the recipe, by the name of its row.
+        notes: sentences to stand below the table.
+
+    Raises:
+        ValueError: where a row has no finished run, or seeds with different folds.
+    """
+    scores, left_out = score_ablation(places)
+    notes = [*notes, *left_out]
+    table = ablation_table(scores, recipe)
+    text = "\n".join([table.to_markdown(), *notes])
+    write_text(folder / "ablation.md", text)
+    write_text(folder / "ablation.csv", table.to_csv())
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    content = {"recipe": recipe, "caption": table.caption, "rows": rows}
+    content |= {"settings": {row: settings[row] for row in places if row in settings}}
+    write_json(folder / "ablation.json", {**content, "evaluation": evaluation_results([scores], notes)})
+    for key, said in SCORES.items() if scores.pairs else ():
+        covered = scores.systems[0].system.covered
+        title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}: folds {covered}"
+        difference_figure([_point(pair, key) for pair in scores.pairs], said, title).savefig(folder / f"{key}.png")
+    return text
+
+
+def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, list[str]]:
+    """Rows as systems, each compared with the whole recipe, and a sentence for all that is left out.
+
+    The whole recipe comes first, then what was taken away, then what was added, each by the difference in UAR.
+
+    Args:
+        places: as for `report_ablation`.
+
+    Raises:
+        ValueError: as `report_ablation`.
+    """
+    from tqdm import tqdm
+
+    systems, left_out = [], []
+    for name, folders in places.items():
+        found, problems = find_folders(folders)
+        left_out += problems
+        systems.append(_system(name, [system for group in join(found) for system in group.systems]))
+    group = Group(systems[0].folds[0].clips, systems[0].folds[0].labels, tuple(systems))
+    with tqdm(total=len(systems), desc="scoring", unit="row", delay=1) as progress:
+        scores = score_group(group, WHOLE, progress.update)
+    pairs = sorted(scores.pairs, key=lambda pair: (pair.first.name.startswith(ADDED), pair.comparison.uar.value))
+    compared = [WHOLE, *(pair.first.name for pair in pairs)]
+    order = [*compared, *(name for name in places if name not in compared)]
+    rows = sorted(scores.systems, key=lambda row: order.index(row.system.name))
+    return replace(scores, systems=tuple(rows), pairs=tuple(pairs)), [*left_out, *scores.not_compared]
+
+
+def _system(name: str, found: Sequence[System]) -> System:
+    if len(found) > 1:
+        raise UserError(
+            f"expected the same folds of each seed of {name!r}, found {'; '.join(system.name for system in found)}; "
+            "repeat the command that trained the most folds with all seeds, or give another --output_dir."
+        )
+    return replace(found[0], name=name)
+
+
+def ablation_table(scores: GroupScores, recipe: str) -> Table:
+    """What each row scores, how far it is from the whole recipe, and how long it took.
+
+    Args:
+        scores: as `score_ablation` gives them.
+        recipe: what was ablated, for the caption.
+    """
+    columns: dict[str, str | None] = {"variant": None, **dict.fromkeys(SCORES.values(), ".1%")}
+    for said in SCORES.values():
+        columns |= dict.fromkeys((f"{said} difference (points)", f"{said} from", f"{said} to"), "+.1f")
+    columns |= {"p adjusted": ".2g", "seconds": ".0f"}
+    over_speakers = all(pair.comparison.uar.speakers for pair in scores.pairs)
+    drawn = "speakers" if over_speakers else "clips"
+    pairs = {pair.first.name: pair for pair in scores.pairs}
+    rows = [_row(row, pairs.get(row.system.name), drawn) for row in scores.systems]
+    return make_table("ablation", _caption(scores, recipe, drawn), columns, rows)
+
+
+def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
+    systems, clips = [row.system for row in scores.systems], scores.group.clips
+    said = CAPTION.format(
+        recipe=recipe,
+        where=where(clips),
+        covered=systems[0].covered,
+        seeds=", ".join(systems[0].seeds),
+        drawn=DRAWN[drawn],
+        dependent=INDEPENDENT[drawn],
+        baselines=baselines(scores),
+    )
+    synthetic = f" {SYNTHETIC}" if clips.corpus == "synthetic" else ""
+    return f"{said}{synthetic}{explain_stars(systems)}"
+
+
+def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
+    system = row.system
+    found: Row = {"variant": starred(system), "seconds": sum(fold.seconds for fold in system.folds) / len(system.runs)}
+    found |= {said: row.estimates[key].value for key, said in SCORES.items()}
+    if pair is None:
+        return found
+    for key, said in SCORES.items():
+        estimate: Estimate = getattr(pair.comparison, key)
+        found[f"{said} difference (points)"] = 100 * estimate.value
+        if bounds := getattr(estimate, drawn):
+            found |= {f"{said} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
+    return {**found, "p adjusted": pair.adjusted}
+
+
+def _point(pair: Pair, key: str) -> dict[str, Any]:
+    estimate = getattr(pair.comparison, key)
+    return {
+        "name": starred(pair.first),
+        "value": estimate.value,
+        "clips": estimate.clips,
+        "speakers": estimate.speakers,
+        "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
+    }

@@ -1,0 +1,1 @@
+"""Checkpoints: name to folder to model, adapters and calibration."""

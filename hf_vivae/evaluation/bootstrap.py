@@ -1,0 +1,226 @@
+"""Confidence intervals by resampling speakers or clips, with the scores of all resamples at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import softmax
+from scipy.stats import norm, t
+
+from .runs import Predictions
+
+RESAMPLES = 2000
+LEVEL = 0.95
+FEWEST = 5  # clips or speakers; fewer say too little about others
+NUMBERS = 2**20  # in the weights of one batch of resamples: 8 MB, whatever the corpus
+Bounds = tuple[float, float]
+# weights, `(clips, resamples)`: how often each clip was drawn -> scores by name, `(resamples,)`, NaN where undefined
+Statistic = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with 95 % bootstrap bounds.
+
+    The bounds are about other clips and other speakers for the models as they were trained; what training with another
+    seed changes is the spread over seeds. They meet where every clip is right or every clip wrong.
+
+    Args:
+        value: mean over the seeds; None where it is undefined for a seed.
+        clips: bounds for the chance that other clips had been drawn, each on its own. Clips of one speaker are alike,
+            so these are too narrow for a statement about unseen speakers.
+        speakers: bounds for the chance that other speakers had been drawn, with all their clips; None where a speaker
+            is unknown. Either bounds are None for fewer than 5 clips or speakers, and where more than 5 % of the
+            resamples leave the score undefined, such as the AUC of a label that two clips have.
+    """
+
+    value: float | None
+    clips: Bounds | None
+    speakers: Bounds | None
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The different clips that some runs tested, sorted by file.
+
+    Args:
+        files: name of each clip, `(clips,)`.
+        speakers: `(clips,)`; "" where unknown.
+        places: for each run the index among these clips of each of its rows, `(rows,)`.
+    """
+
+    files: np.ndarray
+    speakers: np.ndarray
+    places: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def different_clips(runs: Sequence[Predictions]) -> Clips:
+    """The clips that some runs tested: all the same ones, unless the protocol draws anew for each seed.
+
+    Args:
+        runs: one or more.
+    """
+    files, first, places = np.unique(
+        np.concatenate([run.files for run in runs]), return_index=True, return_inverse=True
+    )
+    ends = np.cumsum([len(run) for run in runs])[:-1]
+    speakers = np.concatenate([run.speakers for run in runs])[first]
+    return Clips(files, speakers, tuple(np.split(places, ends)))
+
+
+def estimates(
+    values: Mapping[str, float | None],
+    statistic: Statistic,
+    clips: Clips,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Scores with their bounds.
+
+    Args:
+        values: scores by name.
+        statistic: the same scores of resamples.
+        clips: those that are drawn.
+        resamples: number of draws, of clips and again of speakers.
+        seed: of the draws; the same seed gives the same bounds, in whatever order the rows are.
+    """
+    by_clip = bootstrap_bounds(statistic, clips.files, resamples, seed)
+    by_speaker = {} if "" in clips.speakers else bootstrap_bounds(statistic, clips.speakers, resamples, seed)
+    return {name: Estimate(value, by_clip.get(name), by_speaker.get(name)) for name, value in values.items()}
+
+
+def bootstrap_bounds(
+    statistic: Statistic, drawn: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Bounds | None]:
+    """95 % bounds of each score of a statistic, by the cluster bootstrap with expanded percentiles.
+
+    As many clusters as there are get drawn with replacement, each with all its clips; one that is drawn twice counts
+    twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997; Field and Welsh, Bootstrapping clustered
+    data, Journal of the Royal Statistical Society B 69, 2007). Percentiles of few clusters are too narrow, by about as
+    much as a normal quantile is below Student's, and are taken further out for it (Hesterberg, What Teachers Should
+    Know About the Bootstrap, The American Statistician 69, 2015).
+
+    Args:
+        statistic: scores of weighted clips.
+        drawn: name of each clip's cluster, `(clips,)`: its speaker, or its file where clips are drawn.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        Bounds by name of the score; nothing for fewer than 5 clusters.
+    """
+    names, members = np.unique(drawn, return_inverse=True)
+    if len(names) < FEWEST:
+        return {}
+    batches = [statistic(counts[members]) for counts in _draws(len(names), resamples, len(drawn), seed)]
+    level = expanded_level(len(names))
+    return {name: _percentiles(np.concatenate([batch[name] for batch in batches]), level) for name in batches[0]}
+
+
+def expanded_level(clusters: int) -> float:
+    """Share of resamples to leave out on either side for 95 % bounds over so many clusters; 0.025 for very many."""
+    quantile = t.ppf((1 - LEVEL) / 2, clusters - 1)
+    return float(norm.cdf(math.sqrt(clusters / (clusters - 1)) * quantile))
+
+
+def _draws(clusters: int, resamples: int, clips: int, seed: int) -> Iterator[np.ndarray]:
+    # Not scipy.stats.bootstrap: it gives indices, of which weights would have to be counted, expects a single score,
+    # and has no bounds for a score that a resample leaves undefined.
+    rng = np.random.default_rng(seed)
+    size = max(1, NUMBERS // clips)
+    for start in range(0, resamples, size):
+        batch = min(size, resamples - start)
+        indices = rng.integers(clusters, size=(clusters, batch)) * batch + np.arange(batch)
+        yield np.bincount(indices.ravel(), minlength=clusters * batch).reshape(clusters, batch).astype(float)
+
+
+def _percentiles(scores: np.ndarray, level: float) -> Bounds | None:
+    defined = scores[~np.isnan(scores)]
+    if len(defined) < LEVEL * len(scores):
+        return None
+    low, high = np.quantile(defined, [level, 1 - level])
+    return float(low), float(high)
+
+
+def label_scores(run: Predictions, places: np.ndarray, clips: int, labels: int) -> Statistic:
+    """Accuracy, UAR and macro F1 of a run, as a function of the weights.
+
+    Args:
+        run: with `(rows,)` predictions.
+        places: index of each row's clip among the weights, `(rows,)`.
+        clips: number of clips that have weights.
+        labels: number of labels.
+    """
+    cells = run.labels * labels + run.predicted
+    counts = csr_array((np.ones(len(run)), (cells, places)), shape=(labels**2, clips))
+    return lambda weights: scores_of_confusion((counts @ weights).reshape(labels, labels, -1))
+
+
+def scores_of_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Accuracy, UAR over the labels that clips have, and macro F1 over those that clips have or are given.
+
+    Args:
+        confusion: weight of clips, `(true labels, predicted labels, resamples)`.
+    """
+    hits = np.einsum("iir->ir", confusion)
+    true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    return {
+        "accuracy": ratio(hits.sum(axis=0), true.sum(axis=0)),
+        "uar": _mean_of_defined(ratio(hits, true)),
+        "macro_f1": _mean_of_defined(ratio(2 * hits, true + predicted)),
+    }
+
+
+def all_scores(run: Predictions, places: np.ndarray, clips: int, label_names: Sequence[str]) -> Statistic:
+    """The scores of `statistics.point_scores`, as a function of the weights; arguments as in `label_scores`."""
+    of_labels = label_scores(run, places, clips, len(label_names))
+    probabilities = softmax(run.logits, axis=1)
+    of_ranks = [auc(run.labels == index, probabilities[:, index], places) for index in range(len(label_names))]
+
+    def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
+        areas = np.stack([area(weights) for area in of_ranks])
+        by_label = {f"auc {name}": area for name, area in zip(label_names, areas, strict=True)}
+        return {**of_labels(weights), "macro_auc": _mean_of_defined(areas), **by_label}
+
+    return scores
+
+
+def auc(positive: np.ndarray, scores: np.ndarray, places: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Area under the ROC curve as a function of the weights: the weight of the pairs of a positive and a negative clip
+    in which the positive one has the higher score, ties counting half (Mann and Whitney, 1947).
+
+    Args:
+        positive: whether a row is positive, `(rows,)`.
+        scores: by which rows are ranked, `(rows,)`.
+        places: index of each row's clip among the weights, `(rows,)`.
+    """
+    negatives = np.flatnonzero(~positive)
+    negatives = negatives[np.argsort(scores[negatives])]
+    below, upto = (np.searchsorted(scores[negatives], scores[positive], side) for side in ("left", "right"))
+    higher, lower = places[positive], places[negatives]
+
+    def area(weights: np.ndarray) -> np.ndarray:
+        weight = weights[higher]
+        passed = np.zeros((len(lower) + 1, weights.shape[1]))  # weight of the first so many negatives
+        np.cumsum(weights[lower], axis=0, out=passed[1:])
+        twice = np.einsum("pr,pr->r", weight, passed[below] + passed[upto])
+        return ratio(twice / 2, weight.sum(axis=0) * passed[-1])
+
+    return area
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The quotient, NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+
+
+def _mean_of_defined(scores: np.ndarray) -> np.ndarray:
+    """Mean over the first axis of what is not NaN."""
+    return ratio(np.nansum(scores, axis=0), np.sum(~np.isnan(scores), axis=0).astype(float))

@@ -1,0 +1,1 @@
+"""Description of a corpus, opened by `recipes/explore.py`."""

@@ -1,0 +1,1 @@
+"""Clips to model inputs: extraction, cache and augmentation."""

@@ -1,0 +1,402 @@
+"""Waveform augmentation, and the dataset that applies it to the training clips of each epoch."""
+
+import copy
+import functools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import TrainerCallback, WhisperFeatureExtractor
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from .. import audio
+from ..corpus.schema import corpus_key
+from ..models import WaveformFeatureExtractor
+from ..models.silence import SilenceTrimmingMixin
+from ..validation import UserError
+from .cache import cached_map
+from .extraction import extract_features, hears_own_length
+
+# largest value, unit, and why not more
+LIMITS = {
+    "gain_db": (20, "dB to either side", "level tells how intense a sound is"),
+    "shift_seconds": (1, "seconds", "a longer pause drowns a short clip"),
+    "time_stretch": (0.3, "of the speed to either side", "tempo carries emotion"),
+    "pitch_semitones": (4, "semitones to either side", "pitch carries emotion"),
+    "time_mask_share": (0.5, "of the clip", "half of it must stay"),
+    "mel_mask_share": (0.5, "of the mel bands", "half of them must stay"),
+    "mixup": (1, "as alpha", "above it most clips are even mixtures"),
+    "probability": (1, "as a chance", "1 is always"),
+}
+HOW_MUCH = {"time_mask_share", "mel_mask_share", "probability"}  # of something else, which they do not turn on
+REVERSALS = ("backward", "flip", "revers", "timeinver", "invertime")  # in what users or libraries call it
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training clip each time it is heard; 0 or None leaves it out.
+
+    How much is drawn uniformly up to the value given. What differs for each clip and epoch is drawn from a generator
+    that the caller passes: the same generator, the same clip.
+
+    Args:
+        gain_db: louder or softer by up to so many dB; without effect where each clip is taken to one level anyway, as
+            most encoders of waveforms want it.
+        noise_snr_db: white noise so many dB below the clip, `(loudest, softest)`.
+        shift_seconds: silence of up to so many seconds before or after the clip. Nothing of it is cut but what leaves
+            the model's window; one that has the clip in its middle moves it by half.
+        time_stretch: faster or slower by up to this share, at the same pitch; the length changes with it.
+        pitch_semitones: higher or lower by up to so many semitones, at the same length.
+        time_masks: parts of the clip that are taken out: silence in a waveform, the mean in a spectrogram
+            (SpecAugment: Park et al., Interspeech 2019).
+        time_mask_share: each is up to this share of the clip.
+        mel_masks: groups of neighbouring bands of a spectrogram that are taken out in the same way.
+        mel_mask_share: each is up to this share of the bands.
+        mixup: alpha of Beta(alpha, alpha), from which comes the weight of a clip beside that of another one (Zhang
+            et al., ICLR 2018).
+        probability: chance that each of the above, and each mask, happens to a clip.
+
+    Raises:
+        ValueError: for values out of range, and for what would change the meaning of a clip's label.
+    """
+
+    gain_db: float = 0.0
+    noise_snr_db: tuple[float, float] | None = None
+    shift_seconds: float = 0.0
+    time_stretch: float = 0.0
+    pitch_semitones: float = 0.0
+    time_masks: int = 0
+    time_mask_share: float = 0.1
+    mel_masks: int = 0
+    mel_mask_share: float = 0.2
+    mixup: float = 0.0
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, (limit, unit, reason) in LIMITS.items():
+            if not (_is_number(value := getattr(self, name)) and 0 <= value <= limit):
+                raise UserError(
+                    f"expected {name} of 0 to {limit} {unit} in --augment, found {value!r}; stay within that, since "
+                    f"{reason}."
+                )
+        for kind in ("time", "mel"):
+            _check_masks(kind, getattr(self, f"{kind}_masks"), getattr(self, f"{kind}_mask_share"))
+        if self.noise_snr_db is not None:
+            _check_noise(self.noise_snr_db)
+
+    @property
+    def changes_sound(self) -> bool:
+        """Whether `waveform` does anything."""
+        strengths = self.gain_db, self.shift_seconds, self.time_stretch, self.pitch_semitones, self.time_masks
+        return self.noise_snr_db is not None or any(strengths)
+
+    def waveform(self, samples: np.ndarray, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
+        """The clip `(samples,)` as it is heard this time, `(other samples,)` float32.
+
+        Args:
+            samples: float32, one at least.
+            sampling_rate: in Hz.
+            rng: decides; the global random numbers of Python and NumPy stay as they are.
+        """
+        with _seeded(rng):
+            for transform in _transforms(self):
+                samples = transform(samples, sampling_rate)
+        return samples
+
+    def spectrogram(self, spectrogram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The spectrogram `(..., bands, frames)` with its masks, in the same shape.
+
+        Masks fall where the clip is: frames before the first and after the last whose bands differ are padding.
+
+        Args:
+            spectrogram: float32, in dB or on another logarithmic scale.
+            rng: decides.
+        """
+        masked = np.array(spectrogram)
+        sounding = np.flatnonzero(np.ptp(masked, axis=-2).reshape(-1, masked.shape[-1]).any(axis=0))
+        if len(sounding):
+            clip = masked[..., sounding[0] : sounding[-1] + 1]
+            mean = clip.mean()
+            for axis, masks, share in (
+                (-1, self.time_masks, self.time_mask_share),
+                (-2, self.mel_masks, self.mel_mask_share),
+            ):
+                for _ in range(masks):
+                    if rng.random() < self.probability:
+                        _mask(np.moveaxis(clip, axis, 0), share, mean, rng)
+        return masked
+
+
+def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
+    """An augmentation from the JSON of `--augment`; null leaves out as 0 does.
+
+    Raises:
+        ValueError: for unknown names, with the nearest; for names of which none does anything to a clip; for a clip
+            played backwards; and as `Augmentation`.
+    """
+    known = [field.name for field in fields(Augmentation)]
+    for name in settings:
+        if any(word in name.lower().replace("_", "") for word in REVERSALS):
+            raise UserError(
+                f"{name!r} in --augment would change what a clip expresses: backwards, a falling scream is a rising "
+                "one, and onset and decay carry emotion; use time_masks or shift_seconds instead."
+            )
+        if name not in known:
+            near = get_close_matches(name, known, 1, cutoff=0.4)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UserError(
+                f"expected names out of {', '.join(known)} in --augment, found {name!r}{hint}; correct it."
+            )
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(given.get("noise_snr_db"), list):
+        given["noise_snr_db"] = tuple(given["noise_snr_db"])
+    augmentation = Augmentation(**given)
+    if settings and settings.keys() <= HOW_MUCH:
+        kinds = ", ".join(name for name in known if name not in HOW_MUCH)
+        raise UserError(
+            f"expected what is done to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, "
+            "or leave --augment out."
+        )
+    return augmentation
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_masks(kind: str, masks: int, share: float) -> None:
+    if not (isinstance(masks, int) and not isinstance(masks, bool) and masks >= 0):
+        raise UserError(f"expected a number of {kind}_masks in --augment, 0 or more, found {masks!r}; correct it.")
+    if masks * share > 0.5:
+        raise UserError(
+            f"expected {kind}_masks that leave half of a clip, found {masks} of up to {share:g} of it each in "
+            f"--augment; use fewer, or a smaller {kind}_mask_share."
+        )
+
+
+def _check_noise(ratios: Any) -> None:
+    pair = isinstance(ratios, tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
+    if not (pair and 0 <= ratios[0] <= ratios[1] < math.inf):
+        raise UserError(
+            f"expected noise_snr_db in --augment as two numbers of dB such as [10, 40], found {ratios!r}; give the "
+            "lower first, and none below 0, where noise is louder than the clip."
+        )
+
+
+@functools.lru_cache
+def _transforms(augmentation: Augmentation) -> tuple:
+    # TimeStretch and PitchShift by their default, Signalsmith Stretch, which leaves an onset where it was
+    from audiomentations import AddGaussianSNR, Gain, Lambda, PitchShift, TimeMask, TimeStretch
+
+    def symmetric(transform: type, middle: float, most: float, **settings) -> list:
+        return [transform(middle - most, middle + most, p=augmentation.probability, **settings)] if most else []
+
+    p = augmentation.probability
+    return (
+        *symmetric(TimeStretch, 1, augmentation.time_stretch, leave_length_unchanged=False),
+        *symmetric(PitchShift, 0, augmentation.pitch_semitones),
+        *symmetric(Gain, 0, augmentation.gain_db),
+        *(TimeMask(0, augmentation.time_mask_share, p=p) for _ in range(augmentation.time_masks)),
+        *([Lambda(_shift, p=p, most=augmentation.shift_seconds)] if augmentation.shift_seconds else []),
+        *([AddGaussianSNR(*augmentation.noise_snr_db, p=p)] if augmentation.noise_snr_db else []),
+    )
+
+
+def _shift(samples: np.ndarray, sampling_rate: int, most: float) -> np.ndarray:
+    # not the library's Shift, which cuts off at the other end what it moves
+    shift = round(random.uniform(-most, most) * sampling_rate)
+    return np.pad(samples, (max(shift, 0), max(-shift, 0)))
+
+
+@contextmanager
+def _seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Let audiomentations, which draws from the global random numbers of Python and NumPy, draw from `rng` instead."""
+    python, numpy = random.getstate(), np.random.get_state()
+    seed = int(rng.integers(2**32))
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _mask(values: np.ndarray, share: float, filling: float, rng: np.random.Generator) -> None:
+    """Fill a part of the first axis, up to a share of it, in place."""
+    width = rng.integers(int(share * len(values)) + 1)
+    first = rng.integers(len(values) - width + 1)
+    values[first : first + width] = filling
+
+
+def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.Dataset:
+    """Every clip as `waveform` `(samples,)` float32 of its own length, in the rows' order; computed once and kept.
+
+    Args:
+        dataset: a corpus; its clips have been checked where they were read.
+        sampling_rate: of the waveforms, in Hz.
+    """
+
+    def decode(batch: dict) -> dict:
+        rows = zip(batch["audio"], batch["file"], strict=True)
+        return {"waveform": [audio.load(source, sampling_rate, name)[0] for source, name in rows]}
+
+    key = ("waveforms", sampling_rate, corpus_key(dataset))
+    return cached_map(dataset, decode, key=key, desc="Waveforms", own_length=True)
+
+
+class AugmentedClips(torch.utils.data.Dataset):
+    """Training clips, each augmented by a generator of its own.
+
+    What a clip becomes depends on the seed, the epoch and the clip alone: not on order, batches, processes or workers.
+    No random number of the training is used. Where nothing changes the sound, the kept features are taken.
+
+    Args:
+        features: of all clips of the corpus, as `features.build_features` gives them.
+        waveforms: gives those of all clips at the extractor's rate, as `build_waveforms` does; called if needed.
+        labels: of all clips.
+        num_labels: how many labels there are.
+        extractor: of the model; its `mean` and `std` are not applied.
+        max_seconds: see `features.build_features`.
+        augmentation: what may happen to a clip.
+        seed: 0 or more.
+        rows: of the training clips, which are all that is read, in the order of the indices.
+
+    Raises:
+        ValueError: for mel masks where the model hears waveforms, and for silence around clips that are trimmed.
+    """
+
+    def __init__(
+        self,
+        features: datasets.Dataset,
+        waveforms: Callable[[], datasets.Dataset],
+        labels: Sequence[int],
+        num_labels: int,
+        extractor: FeatureExtractionMixin,
+        max_seconds: float,
+        augmentation: Augmentation,
+        seed: int,
+        rows: Sequence[int],
+    ) -> None:
+        self._name = extractor.model_input_names[0]
+        self._features = features.with_format("numpy", columns=[self._name])
+        self._labels, self._num_labels = labels, num_labels
+        self._extractor, self._max_seconds = extractor, max_seconds
+        self._augmentation, self._seed, self._rows = augmentation, seed, [int(row) for row in rows]
+        self._has_bands = self._features[self._rows[0]][self._name].ndim > 1
+        # masks of a spectrogram are not also silence in its sound
+        self._sound = replace(augmentation, time_masks=0) if self._has_bands else augmentation
+        if self._sound.changes_sound:
+            self._waveforms = waveforms().with_format("numpy", columns=["waveform"])
+        self._hears_trimmed = copy.copy(extractor)  # else the silence of masks would be trimmed off
+        self._hears_trimmed.trim_db = None
+        # in memory that is shared with workers of the data loader that outlive an epoch
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._check()
+
+    def _check(self) -> None:
+        kind = type(self._extractor).__name__
+        if self._augmentation.mel_masks and not self._has_bands:
+            raise UserError(
+                f"mel_masks in --augment need a model of spectrograms, found {kind}, which gives waveforms; use "
+                "time_masks, or an encoder's own mask_time_prob and mask_feature_prob in --model_config."
+            )
+        if self._augmentation.shift_seconds and self._trims:
+            raise UserError(
+                f"shift_seconds in --augment puts silence around clips, which {kind} has cut off; leave one out."
+            )
+
+    @property
+    def _bands_first(self) -> bool:
+        whole_window = isinstance(self._extractor, WhisperFeatureExtractor) and not hears_own_length(self._extractor)
+        return whole_window or isinstance(self._extractor, WaveformFeatureExtractor)
+
+    @property
+    def _trims(self) -> bool:
+        return isinstance(self._extractor, SilenceTrimmingMixin) and self._extractor.trim_db is not None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Augment as in this epoch, counted from 0, from the next pass on."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """A clip as the kept features have it; `labels` is an int64 scalar, with mixup `(num_labels,)` float32, and
+        `clip` its number in the corpus.
+        """
+        row, mixup = self._rows[index], self._augmentation.mixup
+        rng = self._generator(row)
+        clip, label = self._clip(row, rng), torch.tensor(self._labels[row])
+        if mixup:
+            label = self._probabilities(row)
+            if rng.random() < self._augmentation.probability:
+                other, weight = int(rng.choice(self._rows)), float(rng.beta(mixup, mixup))
+                clip = mix(clip, self._clip(other, self._generator(other)), weight)
+                label = weight * label + (1 - weight) * self._probabilities(other)
+        return {self._name: torch.tensor(clip), "labels": label, "clip": torch.tensor(row)}
+
+    def _generator(self, row: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, int(self._epoch), row))
+
+    def _probabilities(self, row: int) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.tensor(self._labels[row]), self._num_labels).float()
+
+    def _clip(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """The model's input for one clip, with everything but mixup."""
+        if self._sound.changes_sound:
+            samples = self._waveforms[row]["waveform"]
+            if self._trims:  # before noise fills the silence
+                samples = self._extractor.trim(samples)
+            samples = self._sound.waveform(samples, self._extractor.sampling_rate, rng)
+            values = extract_features(self._hears_trimmed, [samples], self._max_seconds)[self._name][0]
+        else:
+            values = self._features[row][self._name]
+        return self._masked(values, rng) if self._has_bands else values
+
+    def _masked(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if self._bands_first:
+            return self._augmentation.spectrogram(values, rng)
+        # (frames, bands), and for w2v-BERT the bands of two frames in each
+        stride = getattr(self._extractor, "stride", 1)
+        frames = values.reshape(len(values), stride, values.shape[1] // stride)
+        masked = self._augmentation.spectrogram(frames.transpose(1, 2, 0), rng)
+        return np.ascontiguousarray(masked.transpose(2, 0, 1).reshape(values.shape))
+
+
+def mix(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
+    """`weight` of one clip's input and the rest of another's; the shorter is followed by silence (Zhang et al., 2018).
+
+    Args:
+        clip: a waveform `(samples,)`, or a logarithmic spectrogram of two dimensions or more.
+        other: of the same kind; one dimension may differ.
+        weight: of the first, 0 to 1.
+    """
+    shape = np.maximum(clip.shape, other.shape)
+
+    def fitted(values: np.ndarray) -> np.ndarray:
+        silence = 0 if values.ndim == 1 else values.min()
+        missing = [(0, long - short) for long, short in zip(shape, values.shape, strict=True)]
+        return np.pad(values, missing, constant_values=silence)
+
+    return (weight * fitted(clip) + (1 - weight) * fitted(other)).astype(np.float32)
+
+
+class EpochOfClips(TrainerCallback):
+    """Tells `AugmentedClips` the epoch, also after a resume.
+
+    accelerate's data loader would, but not where its sampler counts epochs itself: in one of several processes, and in
+    an epoch that a resumed run enters in the middle.
+    """
+
+    def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs) -> None:
+        """Set the epoch before any clip of it is read."""
+        train_dataloader.dataset.set_epoch(int(state.epoch))

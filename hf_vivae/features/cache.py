@@ -1,0 +1,242 @@
+"""Clips to model inputs: features are computed once, then read from memory-mapped Arrow.
+
+Caches are keyed by what the clips and the extractor are, so that a changed file or setting is computed anew.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.compute
+import torch
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+
+from .. import audio
+from ..corpus.download import make_folder
+from ..corpus.schema import corpus_key
+from ..files import CACHE_CURE, cache_folder, writing
+from ..models import WaveformFeatureExtractor
+from ..models.probe import ProbeForAudioClassification
+from ..validation import UserError
+from ..version import __version__
+from .extraction import batch_features, extract_features, hears_own_length
+
+logger = logging.getLogger(__name__)
+BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
+
+
+def measure_peaks(dataset: datasets.Dataset) -> np.ndarray:
+    """The largest absolute sample of each clip, `(clips,)`."""
+
+    def peaks(batch: dict) -> dict:
+        rows = zip(batch["audio"], batch["file"], strict=True)
+        return {"peak": [float(np.abs(audio.load(source, name=name)[0]).max()) for source, name in rows]}
+
+    measured = cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
+    return np.asarray(measured["peak"])
+
+
+def build_features(
+    dataset: datasets.Dataset, extractor: FeatureExtractionMixin, max_seconds: float
+) -> datasets.Dataset:
+    """Features of each clip, in the rows' order, before `normalize`; computed once and kept.
+
+    Args:
+        dataset: a corpus; its clips have been checked where they were read.
+        extractor: of the model; its `mean` and `std` are not applied yet.
+        max_seconds: length that library extractors pad and cut to.
+    """
+    settings = json.loads(extractor.to_json_string())
+    settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
+
+    def extract(batch: dict) -> dict:
+        return extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+
+    own_length = hears_own_length(extractor)
+    key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
+    return cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
+
+
+def build_embeddings(
+    dataset: datasets.Dataset,
+    extractor: FeatureExtractionMixin,
+    model: ProbeForAudioClassification,
+    max_seconds: float,
+) -> datasets.Dataset:
+    """Every hidden state of each clip, averaged over its frames, in the rows' order; computed once and kept.
+
+    Rows have `embeddings` `(states, width)`, of all layers, whichever of them the probe uses.
+
+    Args:
+        dataset: a corpus; its clips have been checked where they were read.
+        extractor: of the encoder.
+        model: its encoder is run, on the device where it is.
+        max_seconds: length that clips are padded and cut to.
+    """
+    settings = json.loads(extractor.to_json_string())
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.encoder.state_dict().items()):
+        weights.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+    def embed(batch: dict) -> dict:
+        features = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+        tensors = {name: [torch.from_numpy(clip) for clip in clips] for name, clips in features.items()}
+        inputs = batch_features(extractor, tensors)
+        embeddings = model.embed(**{name: values.to(model.device) for name, values in inputs.items()})
+        return {"embeddings": embeddings.cpu().numpy()}
+
+    key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
+    return cached_map(
+        dataset, embed, key=("embeddings behind the last norm", *key, corpus_key(dataset)), desc="Embeddings"
+    )
+
+
+def _decode(batch: dict, sampling_rate: int) -> list[np.ndarray]:
+    rows = zip(batch["audio"], batch["file"], strict=True)
+    return [audio.load(source, sampling_rate, name)[0] for source, name in rows]
+
+
+def fit_extractor(
+    extractor: FeatureExtractionMixin,
+    dataset: datasets.Dataset,
+    peaks: Sequence[float],
+    train: Sequence[int],
+    normalization: str,
+    max_seconds: float,
+    scale: str = "peak",
+) -> datasets.Dataset:
+    """Features of all clips, after the extractor has taken its scale from the training clips.
+
+    Args:
+        extractor: changed in place where it is one of ours; those of the library have no such settings.
+        dataset: the whole corpus.
+        peaks: largest absolute sample of each clip, `(clips,)`.
+        train: rows that may be looked at.
+        normalization: `none` as the report, or `mean_std` of the training clips' features.
+        max_seconds: see `build_features`.
+        scale: `peak` divides waveforms by the training clips' largest sample, `full_scale` leaves full scale at 1.
+
+    Raises:
+        ValueError: where `mean_std` is asked of a library extractor, and where all training clips are silent.
+    """
+    if isinstance(extractor, WaveformFeatureExtractor):
+        peak = float(np.max(np.asarray(peaks)[list(train)]))
+        if peak == 0:
+            raise UserError("expected sound in the training clips, found nothing but zeros; check the recordings.")
+        extractor.peak = peak if scale == "peak" else 1.0
+    elif normalization != "none":
+        raise UserError(
+            f"--normalization {normalization} needs one of this package's feature extractors, found "
+            f"{type(extractor).__name__}, which normalises by itself; use --normalization none."
+        )
+    features = build_features(dataset, extractor, max_seconds)
+    if normalization == "mean_std":
+        extractor.mean, extractor.std = _mean_and_std(features.select(sorted(train)), extractor.model_input_names[0])
+    return features
+
+
+def _mean_and_std(features: datasets.Dataset, column: str) -> tuple[float, float]:
+    count, total, squares = 0, 0.0, 0.0
+    for batch in features.with_format("numpy").iter(batch_size=BATCH):
+        values = np.asarray(batch[column], dtype=np.float64)
+        count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+    mean = total / count
+    return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-12)))
+
+
+def by_length(features: datasets.Dataset, rows: Sequence[int]) -> list[int]:
+    """Rows in an order in which batches hold little padding; as they are where all clips' features are of one length.
+
+    Args:
+        features: of all clips of a corpus.
+        rows: some of them.
+    """
+    lengths = feature_lengths(features)
+    return sorted(rows, key=lambda row: lengths[row])
+
+
+def feature_lengths(features: datasets.Dataset) -> list[int]:
+    """How many samples or frames each clip's features have, `(clips,)`: what is left of it after trimming and cuts.
+
+    Args:
+        features: as `build_features` or `build_embeddings` gives them, perhaps with `labels`.
+    """
+    name = next(name for name in features.column_names if name != "labels")
+    chunks = features.data.column(name).chunks
+    # of arrays of two dimensions and more, datasets keeps lists of lists under a type of its own
+    return [
+        length
+        for chunk in chunks
+        for length in pyarrow.compute.list_value_length(getattr(chunk, "storage", chunk)).to_pylist()
+    ]
+
+
+def cached_map(
+    dataset: datasets.Dataset, function: Callable[[dict], dict], key: tuple, desc: str, own_length: bool = False
+) -> datasets.Dataset:
+    """What a function makes of each clip, in the rows' order; computed once and kept.
+
+    A kept file that is damaged is computed again, and takes the place of the old one in one step: other processes that
+    read or write it at the same time have a whole one.
+
+    Args:
+        dataset: a corpus.
+        function: of a batch of rows, to a list of arrays for each new column.
+        key: what the result depends on, as JSON.
+        desc: what the progress bar says.
+        own_length: whether the arrays' first dimension differs from clip to clip.
+
+    Raises:
+        ValueError: where the cache lacks them and cannot be written to.
+    """
+    digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
+    file = cache_folder() / "features" / f"{digest}.arrow"
+    make_folder(file.parent)
+    kept = _is_whole(file, len(dataset))
+    features = None if kept else _features_of(function(dataset[:1]), own_length)
+    with writing(file.parent, CACHE_CURE):
+        return dataset.map(
+            function,
+            batched=True,
+            batch_size=BATCH,
+            remove_columns=dataset.column_names,
+            features=features,
+            load_from_cache_file=kept,
+            cache_file_name=str(file),
+            new_fingerprint=digest,
+            desc=desc,
+        )
+
+
+def _is_whole(file: Path, rows: int) -> bool:
+    """Return whether a file of the cache is there, with so many rows; one that is damaged goes to the log."""
+    if not file.exists():
+        return False
+    try:
+        # a file that was cut between two batches is a smaller one to Arrow, and no error
+        present = len(datasets.Dataset.from_file(str(file)))
+        damage = "" if present == rows else f"{present} of {rows} rows"
+    except Exception as error:  # of Arrow for a cut file, and of JSON, keys or types where bytes of its schema differ
+        damage = str(error) or type(error).__name__
+    if damage:
+        logger.warning("%s is damaged (%s): it is computed again.", file, damage)
+    return not damage
+
+
+def _features_of(batch: dict, own_length: bool) -> datasets.Features:
+    """The Arrow types of a batch: fixed shapes stay arrays, so that a row is read without a copy for each value."""
+    types = {}
+    for name, values in batch.items():
+        dtype, shape = str(np.asarray(values[0]).dtype), np.shape(values[0])
+        shape = (None, *shape[1:]) if own_length else shape
+        if not shape:
+            types[name] = datasets.Value(dtype)
+        elif len(shape) == 1:
+            types[name] = datasets.List(datasets.Value(dtype), length=shape[0] or -1)
+        else:
+            types[name] = getattr(datasets, f"Array{len(shape)}D")(shape, dtype)
+    return datasets.Features(types)

@@ -1,0 +1,1 @@
+"""Models, cards, datasets and Spaces on the Hub, opened by `recipes/push.py`."""

@@ -1,0 +1,255 @@
+"""A trained checkpoint as a pipeline that takes clips as they come: files, bytes, arrays, rows of a dataset.
+
+The library's pipeline decodes files with FFmpeg and takes arrays as they are; here soundfile decodes, and what has no
+certain meaning is refused rather than guessed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Audio
+from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
+
+from .. import audio
+from ..checkpoints.load import load_trained
+from ..checkpoints.resolve import resolve_checkpoint
+from ..models.features_trimmed import lengthened
+from ..models.silence import SilenceTrimmingMixin
+from ..validation import UserError
+
+SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
+QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, as dither makes of silence
+LOUDEST = 100.0  # full scale is 1; 16-bit samples that were made floats but not scaled lie above
+GIVE = (
+    "give a path, the bytes of a file, {'array': samples, 'sampling_rate': rate}, or a row with one of them as audio"
+)
+
+
+def load_classifier(
+    id_or_folder: str | Path, revision: str | None = None, device: int | str | torch.device | None = None
+) -> "VocalisationPipeline":
+    """A pipeline that tells the label of a clip, in whatever form the clip comes.
+
+    ```python
+    classify = hf_vivae.load_classifier("someone/vit-32-30-vivae")
+    classify("laugh.ogg")  # [{"score": 0.91, "label": "achievement"}, ...], all labels, the likeliest first
+    classify([{"array": samples, "sampling_rate": 48000}, "scream.mp3"], batch_size=8, top_k=1)
+    for scores in classify(load_dataset("someone/clips", split="test")): ...
+    ```
+
+    Weights are read from safetensors only, and no code of the checkpoint is executed: its class must be one of
+    transformers or of this package. A model that was trained on clips of one length hears no more than that.
+
+    Args:
+        id_or_folder: a run's folder of a fold, any other checkpoint folder, or a Hub id.
+        revision: branch, tag or commit of a Hub id.
+        device: as for `transformers.pipeline`; by default a GPU if there is one.
+
+    Raises:
+        UserError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
+            need code of their own; and for a device that is not there.
+    """
+    if isinstance(device, (str, torch.device)):
+        _check_device(device)
+    model, extractor = load_trained(resolve_checkpoint(str(id_or_folder), revision=revision))
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        extractor.return_attention_mask = True  # without it, a clip's score depends on the padding in its batch
+    return VocalisationPipeline(
+        model=model, feature_extractor=extractor, task="audio-classification", device=device, top_k=None
+    )
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.zeros(1, device=device).cpu()  # from the device meta nothing comes back
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise UserError(
+            f"expected a device that is here, such as cpu or cuda:0, found {str(device)!r} "
+            f"({str(error).splitlines()[0]}); leave it out to take a GPU if there is one."
+        ) from error
+
+
+class VocalisationPipeline(AudioClassificationPipeline):
+    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset."""
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Labels and scores of one clip or of several, the likeliest first.
+
+        Args:
+            inputs: a path; the bytes of a file; `{"array" or "raw", "sampling_rate"}` with floats `(samples,)` or
+                `(samples, channels)`, NumPy or torch, full scale 1; `{"bytes", "path"}`; a decoder of torchcodec; a
+                row with any of these as `audio`; or a list, a generator or a dataset of such clips.
+            kwargs: the library's, such as `top_k` (all labels by default) and `batch_size`.
+
+        Returns:
+            A list of `{"score", "label"}` for a clip, a list of such lists for a list, and an iterator over them for a
+            generator or a dataset.
+
+        Raises:
+            ValueError: for what is no clip or leaves room for guesses, and for clips that are damaged, silent, shorter
+                than 25 ms, or not finite.
+        """
+        if isinstance(inputs, list) and not inputs:
+            return []
+        if hasattr(inputs, "cast_column") and not isinstance(inputs, dict):  # a DatasetDict is several datasets
+            inputs = _rows(inputs)
+        return super().__call__(inputs, **kwargs)
+
+    def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
+        """The model's inputs of one clip."""
+        return super().preprocess(self.hear(inputs))
+
+    def hear(self, inputs: Any) -> np.ndarray:
+        """A clip as far as the model hears it, mono `(samples,)` at the model's rate.
+
+        Args:
+            inputs: one clip, in any form that the pipeline takes.
+
+        Raises:
+            ValueError: as the pipeline, for what is no clip, or none that can be scored.
+        """
+        return self.cut(*self.read(inputs))
+
+    def read(self, inputs: Any) -> tuple[np.ndarray, str]:
+        """A whole clip, mono `(samples,)` at the model's rate, and what errors call it.
+
+        Args:
+            inputs: one clip, in any form that the pipeline takes.
+
+        Raises:
+            ValueError: for what is no clip, and for one that is damaged or not finite.
+        """
+        return _read(inputs, self.feature_extractor.sampling_rate)
+
+    def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
+        """A clip as far as the model hears it, `(samples,)`; uncut where its extractor trims before it cuts.
+
+        Args:
+            samples: of the whole clip, `(samples,)` at the model's rate.
+            name: what errors call it.
+
+        Raises:
+            ValueError: where the model would hear silence, or less than 25 ms.
+        """
+        extractor = self.feature_extractor
+        trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
+        heard = extractor.trim(samples) if trims else samples
+        if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
+            heard = heard[: getattr(extractor, "num_samples", None)]
+        seconds = len(heard) / extractor.sampling_rate
+        if seconds < SHORTEST:
+            raise _unusable(name, f"at least {1000 * SHORTEST:g} ms of sound", f"{1000 * seconds:.3g} ms")
+        if np.ptp(heard) <= QUIETEST:
+            raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
+        return samples if trims else lengthened(extractor, heard)
+
+    def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
+        """Labels and scores of one clip, the likeliest first."""
+        if not torch.isfinite(model_outputs["logits"]).all():
+            raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
+        return super().postprocess(model_outputs, **kwargs)
+
+
+def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
+    from datasets import Audio
+
+    features = dataset.features or {}
+    columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
+    column = "audio" if "audio" in features or not columns else columns[0]  # WebDataset names it by the files' suffix
+    if column not in columns:
+        return (row for row in dataset)
+    dataset = dataset.select_columns([column]).cast_column(column, StoredAudio())
+    return ({"audio": _with_bytes(row[column])} for row in dataset)
+
+
+def _with_bytes(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """An audio cell, with its bytes where `datasets` streams it from an archive or the Hub instead of a local file."""
+    if stored is None or stored["bytes"] is not None or not str(stored["path"]).startswith(("zip://", "hf://")):
+        return stored
+    import fsspec
+
+    with fsspec.open(stored["path"], "rb") as file:
+        return {"bytes": file.read(), "path": stored["path"]}
+
+
+def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:
+    """Mono float32 `(samples,)` at a rate in Hz, and what errors call the clip."""
+    if isinstance(clip, dict) and "audio" in clip:
+        clip = clip["audio"]
+    if hasattr(clip, "get_all_samples"):
+        decoded = clip.get_all_samples()  # (channels, samples)
+        clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
+    if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
+        name = Path(clip.get("path") or "<array>").name
+        array = clip["raw"] if clip.get("array") is None else clip["array"]
+        samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
+        return audio.resample(samples, rate, sampling_rate), name
+    if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
+        return _read_file(clip, sampling_rate)
+    if isinstance(clip, (np.ndarray, torch.Tensor)):
+        raise UserError(f"expected the sampling rate beside the samples, found a bare array; {GIVE}.")
+    found = f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
+    raise UserError(f"expected a clip, found {found}; {GIVE}.")
+
+
+def _read_file(source: audio.Source, sampling_rate: int) -> tuple[np.ndarray, str]:
+    name = "<bytes>"
+    if not isinstance(source, bytes):
+        path = source.get("path") if isinstance(source, dict) else source
+        name = Path(path or name).name
+    try:
+        return audio.load(source, sampling_rate, name)[0], name
+    except audio.BadAudio as error:
+        raise _unusable(error.name, error.expected, error.found) from error
+
+
+def _mono(array: Any, name: str) -> np.ndarray:
+    """Samples `(samples,)` of an array `(samples,)` or `(samples, channels)`, checked."""
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = array.float() if array.is_floating_point() else array  # NumPy has no bfloat16
+    values = np.asarray(array)
+    if values.dtype.kind != "f":
+        cure = "scale them to floats of full scale 1, which for 16-bit samples is / 32768"
+        raise _unusable(name, "floating-point samples", f"{values.dtype}", cure)
+    if values.ndim not in (1, 2) or (values.ndim == 2 and len(values) <= values.shape[1]):
+        cure = "transpose it or average its channels"
+        raise _unusable(name, "samples of shape (samples,) or (samples, channels)", f"shape {values.shape}", cure)
+    if values.size == 0:
+        raise _unusable(name, "at least one sample", "0 samples")
+    if not np.isfinite(values).all():
+        bad = int((~np.isfinite(values)).sum())
+        raise _unusable(name, "finite samples", f"{bad} NaN or infinite samples")
+    if (peak := np.abs(values).max()) > LOUDEST:
+        cure = "scale it, by 1 / 32768 if it was of 16 bits"
+        raise _unusable(name, "samples whose full scale is 1", f"a peak of {peak:.6g}", cure)
+    values = values.astype(np.float32)
+    return values.mean(axis=1) if values.ndim == 2 else values
+
+
+def _rate(rate: Any, name: str) -> int:
+    value = rate.item() if hasattr(rate, "item") else rate  # a scalar of NumPy or torch
+    possible = isinstance(value, (int, float)) and audio.MIN_RATE <= value <= audio.MAX_RATE
+    if not possible or value != int(value):
+        expected = f"a sampling_rate of {audio.MIN_RATE} to {audio.MAX_RATE} Hz beside the samples"
+        found = "none" if value is None else repr(value)
+        raise _unusable(name, expected, found, "give the rate at which the clip was recorded")
+    return int(value)
+
+
+def _unusable(name: str, expected: str, found: str, cure: str = "replace the clip or leave it out") -> UserError:
+    return UserError(f"{name}: expected {expected}, found {found}; {cure}.")
+
+
+@dataclass
+class StoredAudio(Audio):
+    """Files as they are, without torchcodec, which `Audio` asks for even where it only passes a path on."""
+
+    decode: bool = False
+
+    def encode_example(self, value: str | dict[str, Any]) -> dict[str, Any]:
+        return {"bytes": None, "path": value} if isinstance(value, str) else value

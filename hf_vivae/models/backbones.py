@@ -1,0 +1,55 @@
+"""Pretrained encoders by short names, for those who just want the best one that their machine can train.
+
+`docs/backbones.md` has the sources of each entry, and which to choose.
+"""
+
+from dataclasses import dataclass
+
+from . import ENCODER, split_name
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained encoder of the Hub.
+
+    Args:
+        hub_id: owner and name.
+        parameters: of the encoder as it is published, in millions.
+        license: identifier of the one that its card names or links; `unknown` where none was found.
+        vivae: accuracy that ARCH publishes for a linear layer on its frozen last layer, leave one speaker out, in %
+            (La Quatra et al., ICASSP Workshops 2024); None where there is none.
+    """
+
+    hub_id: str
+    parameters: float
+    license: str
+    vivae: float | None = None
+
+
+BACKBONES: dict[str, Backbone] = {
+    "whisper-tiny": Backbone("openai/whisper-tiny", 8.2, "apache-2.0"),
+    "whisper-base": Backbone("openai/whisper-base", 20.6, "apache-2.0"),
+    "whisper-small": Backbone("openai/whisper-small", 88.2, "apache-2.0"),
+    "whisper-medium": Backbone("openai/whisper-medium", 307.2, "apache-2.0"),
+    "voc2vec-hubert": Backbone("alkiskoudounas/voc2vec-hubert-ls-pt", 94.4, "unknown"),
+    "hubert-base": Backbone("facebook/hubert-base-ls960", 94.4, "apache-2.0", 40.48),
+    "hubert-large": Backbone("facebook/hubert-large-ll60k", 315.4, "apache-2.0", 40.95),
+    "hubert-xlarge": Backbone("facebook/hubert-xlarge-ll60k", 962.5, "apache-2.0", 42.72),
+    "wavlm-base-plus": Backbone("microsoft/wavlm-base-plus", 94.4, "cc-by-sa-3.0", 36.17),
+    "wavlm-large": Backbone("microsoft/wavlm-large", 315.5, "cc-by-sa-3.0", 42.51),
+    "unispeech-sat-base": Backbone("microsoft/unispeech-sat-base", 94.4, "cc-by-sa-3.0"),
+    "data2vec-base": Backbone("facebook/data2vec-audio-base", 93.2, "apache-2.0", 30.19),
+    "w2v-bert": Backbone("facebook/w2v-bert-2.0", 580.5, "mit"),
+    "ast": Backbone("MIT/ast-finetuned-audioset-10-10-0.4593", 86.2, "bsd-3-clause"),
+}
+
+
+def is_encoder(model: str) -> bool:
+    """Whether a model is an encoder behind this package's head: a name of `BACKBONES`, or `encoder:` and another."""
+    return model in BACKBONES or split_name(model)[0] == ENCODER
+
+
+def encoder_source(model: str) -> str:
+    """Folder or Hub id of the encoder of a model that is none of `MODELS`."""
+    name = split_name(model)[1]
+    return BACKBONES[name].hub_id if name in BACKBONES else name

@@ -1,0 +1,67 @@
+"""Reachability of hosts, checked within seconds instead of the minutes of retries of the libraries."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from urllib.parse import urlsplit, urlunsplit
+
+from .validation import UserError
+
+ALTERNATIVES = (
+    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
+    "or use the embedded stand-in with --data synthetic"
+)
+REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
+
+
+# Both, as io.UnsupportedOperation is: what users read are UserErrors, what networks do are OSErrors.
+class NetworkError(OSError, UserError):
+    """A file that could not be downloaded; the message says what else can be done."""
+
+    def __init__(self, url: str, found: str) -> None:
+        super().__init__(bare_address(url), found)
+        self.url, self.found = self.args
+
+    def __str__(self) -> str:
+        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
+
+
+def bare_address(url: str) -> str:
+    """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
+    plain = re.split("[?#]", url)[0]
+    try:
+        parts = urlsplit(plain)
+        host, _ = parts.netloc, parts.port
+    except ValueError:  # no address, and what stands for the port may be a password
+        return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
+    if not host:  # the scheme was left out, and a name stands for it
+        return plain.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path.partition(";")[0], "", ""))
+
+
+def check_reachable(url: str) -> None:
+    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`.
+
+    Raises:
+        NetworkError: after `REACH_SECONDS` at most.
+    """
+    from requests.utils import get_environ_proxies, select_proxy
+
+    target = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
+    address = target.hostname, target.port or (443 if target.scheme == "https" else 80)
+    failure: list[str] = ["no answer"]
+
+    def connect() -> None:
+        try:
+            socket.create_connection(address, timeout=REACH_SECONDS).close()
+            failure.clear()
+        except (OSError, UnicodeError) as error:  # UnicodeError: no possible host name
+            failure[:] = [getattr(error, "strerror", None) or str(error)]
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    if failure:
+        raise NetworkError(url, f"no connection to {address[0]} ({failure[0]})")

@@ -1,0 +1,1 @@
+"""Tables, plots and HTML pages, which all reports are made of."""

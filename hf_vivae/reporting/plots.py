@@ -1,0 +1,143 @@
+"""Loss and accuracy over epochs, as PNG; colours are those of Okabe and Ito, told apart by colour-blind readers."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..validation import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+PARTS = {"training": BLUE, "validation": VERMILION, "test": "#000000"}
+UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
+# the dashes of one fall into the gaps of the other, so that two marks at one epoch are both seen
+MARKS = {
+    "validation": ((0, (5, 5)), "picked on validation"),
+    "test": ((5, (5, 5)), "picked on test, the report's rule"),
+}
+CHANCE = {"color": GREY, "linestyle": ":"}  # the same in every figure, as a line of its own legend entry
+MAJORITY = {"color": GREY, "linestyle": (0, (7, 2)), "linewidth": 1}
+FEW_EPOCHS = 30
+
+
+def blank_figure(width: float, height: float) -> "Figure":
+    """An empty figure of that size in inches; without pyplot, so no display is looked for."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=160, layout="constrained")
+
+
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is, although a pair of dollars would make it mathematics."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(text: str, longest: int) -> str:
+    """Text that matplotlib shows as it is, in lines of so many characters at most."""
+    return literal("\n".join(textwrap.wrap(text, longest)))
+
+
+def save_curves(
+    history: Sequence[Mapping[str, Any]],
+    folder: Path,
+    title: str,
+    num_labels: int,
+    select_on: str = "validation",
+    majority: float | None = None,
+) -> None:
+    """Draw `loss.png` and `accuracy.png` of one run.
+
+    Args:
+        history: as for `curves_figure`.
+        folder: where the pictures go.
+        title: model and clips, said above each picture.
+        num_labels: as for `curves_figure`.
+        select_on: as for `curves_figure`.
+        majority: as for `curves_figure`.
+    """
+    for name in UNITS:
+        figure = blank_figure(6, 4)
+        axes = figure.add_subplot()
+        _draw(axes, name, history, num_labels, select_on, majority)
+        axes.set_title(literal(title), fontsize="medium")
+        axes.legend(fontsize="small")
+        figure.savefig(folder / f"{name}.png")
+
+
+def curves_figure(
+    history: Sequence[Mapping[str, Any]],
+    title: str,
+    num_labels: int,
+    select_on: str = "validation",
+    picked: Mapping[str, float] | None = None,
+    reported_accuracy: float | None = None,
+    majority: float | None = None,
+) -> "Figure":
+    """Loss and accuracy of one model over epochs, side by side (sections 8.2 to 8.7 of the 2022 report).
+
+    Args:
+        history: entries of a run's `history.jsonl`; training has `loss` and `accuracy`, the clips that the epoch is
+            selected on `eval_*`, and test clips that were only watched `test_*`.
+        title: model and clips, said above the picture.
+        num_labels: chance guesses one of them, each as often.
+        select_on: which clips the `eval_*` entries are of, `validation` or `test`.
+        picked: best epoch by `validation` and by `test` clips, each marked with its rule.
+        reported_accuracy: the report's printed accuracy on its test clips, of VIVAE.
+        majority: accuracy of always saying the most frequent label of the training clips, on the clips that the epoch
+            is selected on.
+
+    Raises:
+        ValueError: no entry has an epoch, as for a model that a solver fitted.
+    """
+    if not any("epoch" in entry for entry in history):
+        raise UserError(
+            f"{title}: expected history entries with an epoch, found none: a model that is fitted by a solver has no "
+            "curves, so leave it out"
+        )
+    figure = blank_figure(10, 4.4)
+    panels = dict(zip(UNITS, figure.subplots(1, 2), strict=True))
+    for name, axes in panels.items():
+        _draw(axes, name, history, num_labels, select_on, majority)
+        for part, epoch in (picked or {}).items():
+            dashes, rule = MARKS[part]
+            said = f"epoch {epoch:g}, {rule}"
+            axes.axvline(epoch, label=said, color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1)
+    if reported_accuracy is not None:
+        panels["accuracy"].axhline(reported_accuracy, label="report (VIVAE)", color=GREEN, linestyle="-.")
+    figure.suptitle(literal(title))
+    handles, labels = panels["accuracy"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+    return figure
+
+
+def _draw(
+    axes: "Axes",
+    name: str,
+    history: Sequence[Mapping[str, Any]],
+    num_labels: int,
+    select_on: str,
+    majority: float | None,
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for part, key in (("training", name), (select_on, f"eval_{name}"), ("test", f"test_{name}")):
+        points = [(entry["epoch"], entry[key]) for entry in history if key in entry and "epoch" in entry]
+        if points:
+            style = {"marker": "o", "markersize": 4} if len(points) <= FEW_EPOCHS else {"linewidth": 0.9}
+            axes.plot(*zip(*points, strict=True), label=part, color=PARTS[part], **style)
+    chance = {"loss": math.log(num_labels), "accuracy": 1 / num_labels}[name]
+    axes.axhline(chance, label="chance", **CHANCE)
+    if name == "accuracy" and majority is not None:
+        axes.axhline(majority, label=f"majority of {select_on} clips", **MAJORITY)
+    axes.set(xlabel="epoch", ylabel=UNITS[name])
+    axes.set_xlim(left=0)
+    if name == "accuracy":
+        axes.set_ylim(0, 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)

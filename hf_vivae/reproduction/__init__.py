@@ -1,0 +1,1 @@
+"""Reproduction of the paper, opened by `recipes/reproduce.py`."""

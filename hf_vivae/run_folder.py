@@ -1,0 +1,255 @@
+"""Run folders, the contract between training and everything after it.
+
+`run.json` has the settings, the clips and the environment of a run, `predictions.parquet` every logit, `results.json`
+the scores. `results.json` is written last, so a folder that has it is finished.
+"""
+
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from .files import finite, read_json
+from .network import bare_address
+from .validation import UserError
+from .version import __version__
+
+# may differ between two starts of one run: where it runs, how it is watched and published, and how many of its folds
+VOLATILE = (
+    "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "push_to_hub",
+    "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision",
+    "restore_callback_states_from_checkpoint",
+)  # fmt: skip
+
+# what an argument was to runs that are older than it
+BEFORE = {"duplicates": "error"}
+
+RUN_FILES = (
+    "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",
+)  # fmt: skip
+WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
+CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of the corpus that trained it
+# what is printed and pooled of a fold's results.json
+SCORE_KEYS = ("model", "recipe", "as_coded", "data", "protocol", "task", "labels", "fold", "habits", "test")
+SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of other clips, which are no training's
+OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint has not learnt from
+
+
+def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows of a fold's clips as `predictions.parquet`, in one step.
+
+    They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
+    row lacks them. Duration is in seconds, and the digest tells the clip's sound from others.
+    """
+    schema = pa.schema(
+        [
+            ("file", pa.string()),
+            ("label", pa.int64()),
+            ("logits", pa.list_(pa.float32())),
+            ("fold", pa.string()),
+            ("split", pa.string()),
+            ("speaker", pa.string()),
+            ("intensity", pa.string()),
+            ("duration", pa.float64()),
+            ("digest", pa.string()),
+        ]
+    )
+    part = folder / f".predictions.parquet.{os.getpid()}"
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
+    os.replace(part, folder / "predictions.parquet")
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows that `write_predictions` wrote."""
+    return pq.read_table(folder / "predictions.parquet").to_pylist()
+
+
+def finished_results(folder: Path) -> dict[str, Any] | None:
+    """The scores of a fold's run folder that is whole, or None.
+
+    Raises:
+        ValueError: where its `results.json` is damaged, or is not that of a fold.
+    """
+    if missing_files(folder):
+        return None
+    file = folder / "results.json"
+    results = read_json(file)
+    if missing := [key for key in SCORE_KEYS if key not in results]:
+        raise UserError(
+            f"expected the scores of a run in {file}, found no {', '.join(missing)}, as where another command has "
+            "written over them; remove its folder to train the run again."
+        )
+    return results
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks of a run that is whole."""
+    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
+    return missing if any((folder / name).is_file() for name in WEIGHTS) else [*missing, WEIGHTS[0]]
+
+
+def check_same_run(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse to continue a run folder with other settings or other clips, or one that no run has made.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    begun = ("checkpoint-*", "results.json", "*/checkpoint-*", "*/results.json")  # of the run, or of its folds
+    if not any(path for pattern in begun for path in folder.glob(pattern)):
+        return
+    file = folder / "run.json"
+    if not file.is_file():
+        raise UserError(
+            f"{folder} holds checkpoints or results but no run.json, so they cannot be told to be this run's; "
+            "give another --output_dir."
+        )
+    before, now = read_json(file), finite(json.loads(json.dumps(record)))
+    before["run"] = BEFORE | before.get("run", {})
+    differing = [
+        f"{name} (was {old.get(name)!r}, is {new.get(name)!r})"
+        for old, new in ((before.get(part, {}), now[part]) for part in ("run", "training", "corpus"))
+        for name in sorted(old.keys() | new.keys())
+        if name not in VOLATILE and old.get(name) != new.get(name)
+    ]
+    if before.get("fold") != now.get("fold"):
+        differing.append("the clips that train, validate and test")
+    if differing:
+        raise UserError(
+            f"{folder} holds another run, which differs in {', '.join(differing)}; "
+            "repeat that run's settings to continue it, or give another --output_dir."
+        )
+
+
+def check_report_folder(folder: Path, key: str | None = None) -> None:
+    """Refuse to write a report over a run, or over the `results.json` of another command.
+
+    Args:
+        folder: of the report, perhaps not there yet.
+        key: what a `results.json` of this kind of report always has; None for a report without that file.
+
+    Raises:
+        ValueError: naming the file that would be written over or beside.
+    """
+    if os.path.isfile(folder / "run.json"):  # Path.is_file raises where the folder is closed or its name too long
+        raise UserError(
+            f"expected a folder for a report as --output_dir, found the run.json of a run in {folder}; give another."
+        )
+    file = folder / "results.json"
+    if key and os.path.isfile(file) and key not in read_json(file, "give another --output_dir"):
+        raise UserError(f"expected no results of another command in --output_dir, found {file}; give another.")
+
+
+PACKAGES = (
+    "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
+    "soundfile",
+)  # fmt: skip
+ADDRESS = re.compile(r"https?://\S+")
+PEAK_RESET = "/proc/self/clear_refs"  # Linux
+
+
+def environment() -> dict[str, Any]:
+    """Versions, hardware and commit of this process."""
+    return {
+        "hf_vivae": __version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "command": _without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def _without_secrets(command: list[str]) -> list[str]:
+    hidden = []
+    for part, before in zip(command, ["", *command], strict=False):
+        flag, equals, _ = part.partition("=")
+        secret = "token" in flag and equals
+        follows = "token" in before and "=" not in before
+        shown = ADDRESS.sub(lambda found: bare_address(found[0]), part)
+        hidden.append(f"{flag}=<hidden>" if secret else "<hidden>" if follows else shown)
+    return hidden
+
+
+def git_commit() -> str | None:
+    """Commit of the package's own repository, with `+changes` where files differ; None for an installed copy."""
+    package = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None  # no git, or the package does not lie in a repository that tracks it
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return f"{commit}+changes" if commit and changes else commit
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mb` begin anew, for a process that trains several models."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    elif os.access(PEAK_RESET, os.W_OK):
+        Path(PEAK_RESET).write_text("5")  # see proc(5)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory since `reset_peak_memory` (but on Linux, of the process), or of the GPU's, in MB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if os.access(PEAK_RESET, os.W_OK):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes, Linux kilobytes
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder is whole, or for a run with several folds, one of theirs."""
+    return any(finished_results(place) is not None for place in (folder, *folder.glob("*/")))
+
+
+def check_version(folder: Path) -> None:
+    """Refuse a run folder that another version of this package has made.
+
+    Raises:
+        ValueError: naming folder and version; and for a damaged `run.json`.
+    """
+    file = folder / "run.json"
+    if not os.path.isfile(file):  # Path.is_file raises where a name is too long
+        return
+    version = read_json(file).get("environment", {}).get("hf_vivae")
+    if version != __version__:
+        raise UserError(
+            f"expected {folder} to be of hf_vivae {__version__}, found {version}; give another --output_dir, or "
+            "remove that folder to have it trained again."
+        )
+
+
+def drop_checkpoints(folders: Sequence[Path]) -> None:
+    """Remove what resumes a run that is finished: four times its weights, and a study has dozens of runs."""
+    for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
+        shutil.rmtree(checkpoint)
+
+
+UNRESAMPLED = "the model is given unresampled sound"
+# settings of a training in which no clips select; they follow from `select_on`
+UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}

@@ -1,0 +1,1 @@
+"""Training of one run, opened by `recipes/train.py`."""

@@ -1,0 +1,100 @@
+"""Models fitted without epochs: logistic regression, and the linear probe of a frozen encoder."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from threadpoolctl import threadpool_limits
+
+from ..models import LogisticRegressionForAudioClassification
+from ..models.probe import ProbeForAudioClassification
+from .trainer import VivaeTrainer
+
+ROWS = 1000  # of embeddings in memory at once, of all layers
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C for standardised embeddings
+
+
+def choose_strength(trainer: VivaeTrainer) -> list[dict[str, float]]:
+    """Fit the probe with each strength on the training clips, and keep the one with the least cross entropy.
+
+    Not the one with the best UAR: a hundred clips tell two of those apart by a clip or two, but each clip has a say in
+    the cross entropy.
+
+    Args:
+        trainer: its model is changed in place; its `eval_dataset` chooses. A strength that the model's configuration
+            has is not chosen anew.
+
+    Returns:
+        For each strength its scores of the clips that choose (`eval_*`), `inverse_regularization`, and the solver's
+        `iterations` and whether it `converged`; of equally good ones, the strongest regularisation is kept.
+    """
+    config = trainer.model.config
+    strengths = STRENGTHS if config.inverse_regularization is None else (config.inverse_regularization,)
+    entries, clips = [], _read(trainer.model, trainer.train_dataset)
+    for config.inverse_regularization in strengths:
+        solved = _solve(trainer.model, *clips)
+        scores = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics
+        entries.append({"inverse_regularization": config.inverse_regularization, **solved, **scores})
+    best = min(entries, key=lambda entry: entry["eval_loss"])
+    config.inverse_regularization = best["inverse_regularization"]
+    _solve(trainer.model, *clips)
+    return entries
+
+
+def refit(trainer: VivaeTrainer, clips: Dataset) -> None:
+    """Fit the probe with its strength on other clips: those of training and validation together.
+
+    A solver needs no clips that tell it when to stop, and each speaker that it hears counts.
+    """
+    _solve(trainer.model, *_read(trainer.model, clips))
+
+
+def _read(model: ProbeForAudioClassification, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
+    embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
+    return torch.cat([model.choose(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
+
+
+def _solve(model: ProbeForAudioClassification, chosen: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(chosen)
+    model.mean.copy_(torch.as_tensor(scaler.mean_))
+    model.std.copy_(torch.as_tensor(scaler.scale_))
+    # the solver's many small products are several times slower on two threads than on one
+    with threadpool_limits(limits=1):
+        return fit_logistic_regression(model, scaler.transform(chosen), labels)
+
+
+def fit_logistic_regression(
+    model: LogisticRegressionForAudioClassification, inputs: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Copy scikit-learn's L2-penalised solution into the model; the solver's iterations and whether it converged.
+
+    Args:
+        model: its `max_iterations` and `inverse_regularization` are the solver's.
+        inputs: waveforms `(clips, num_samples)`.
+        labels: label index of each clip, `(clips,)`; a label that is absent gets a bias
+            20 below the least, so that it is practically never predicted.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    solver = LogisticRegression(C=model.config.inverse_regularization, max_iter=model.config.max_iterations)
+    with warnings.catch_warnings():
+        # stopping at max_iterations is the report's setting; the returned entry says whether it happened
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solver.fit(inputs, labels)
+    weight, bias = solver.coef_, solver.intercept_
+    if len(solver.classes_) == 2:  # one sigmoid stands for two softmax rows
+        weight, bias = np.concatenate((0 * weight, weight)), np.concatenate((0 * bias, bias))
+    classifier = model.classifier
+    with torch.no_grad():
+        classifier.weight.zero_()
+        classifier.bias.fill_(float(bias.min()) - 20)
+        classifier.weight[solver.classes_] = torch.as_tensor(weight).to(classifier.weight)
+        classifier.bias[solver.classes_] = torch.as_tensor(bias).to(classifier.bias)
+    iterations = int(solver.n_iter_.max())
+    return {"iterations": iterations, "converged": iterations < solver.max_iter}

@@ -1,0 +1,391 @@
+"""`VivaeTrainer`, and its callbacks for history and progress."""
+
+import math
+import pickle
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch.utils.data import SequentialSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from ..files import write_lines
+from ..models.hidden_states import bare_encoder
+from ..reporting.plots import save_curves
+from ..validation import UserError
+
+
+class VivaeTrainer(Trainer):
+    """`Trainer` whose loss is the mean over all clips of an optimiser step, however they were cut into batches.
+
+    The library leaves the loss to each model, and some ignore gradient accumulation (wav2vec2 would take four times
+    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits. Where the clips do not fill the
+    last step of an epoch, those that accelerate fills it with do not count. Scoring does not touch the random numbers
+    of training, so that a run that scores more learns the same.
+
+    Args:
+        args: those of `Trainer`.
+        title: model and clips; stands beside every score that is shown while training.
+        select_on: which clips are evaluated, `validation` or `test`.
+        watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
+        majority: accuracy on the clips that select of always saying the training clips' most frequent label.
+        files: name of each clip of the corpus; batches have their clips' numbers as `clip`, or nobody names them.
+        train_lengths: of each training clip, by which clips of like length may be put into one batch.
+        class_weights: of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
+        kwargs: those of `Trainer`.
+    """
+
+    def __init__(
+        self,
+        *args,
+        title: str,
+        select_on: str = "validation",
+        watched: Dataset | None = None,
+        majority: float | None = None,
+        files: Sequence[str] = (),
+        train_lengths: Sequence[float] | None = None,
+        class_weights: torch.Tensor | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(
+            *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
+        )
+        self._files, self._clips = files, ()
+        self._watched, self._lengths, self._class_weights = watched, train_lengths, class_weights
+        self._trained, self._scored = Tally(), Tally()
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)
+        self.add_callback(EpochProgress(title, select_on))
+        self.add_callback(History(title, select_on, majority))
+
+    def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
+        training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
+        if not training:
+            own, clips = self._last_shares(len(labels))
+            labels = labels[:own]
+        else:  # labels are those of own clips already, since the library counts them for all batches of a step at once
+            clips = self._clips_in_batch(len(labels), num_items_in_batch)
+        logits = outputs["logits"][: len(labels)].float()  # (own clips, num_labels)
+        if self.args.loss == "ctc":
+            total = one_frame_ctc(logits, labels)
+        else:
+            smoothing = self.args.label_smoothing_factor if training else 0.0
+            weights = self._class_weights.to(logits.device) if training and self._class_weights is not None else None
+            total = torch.nn.functional.cross_entropy(
+                logits, labels, weights, reduction="sum", label_smoothing=smoothing
+            )
+        (self._trained if training else self._scored).add(logits.detach(), labels, total.detach(), clips)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def get_batch_samples(self, epoch_iterator, *args, **kwargs):
+        """The library's, with labels of those clips alone that are the process's own; they come first in a batch."""
+
+        def own(batch: dict) -> dict:
+            return batch | {"labels": batch["labels"][: self._last_shares(len(batch["labels"]))[0]]}
+
+        return super().get_batch_samples(map(own, epoch_iterator), *args, **kwargs)
+
+    def _last_shares(self, size: int) -> tuple[int, float]:
+        """Of the batch read last, how many clips are this process's own, and how many are a process's on average.
+
+        Batches of all processes have one size: accelerate fills up the last ones of an epoch with its first clips.
+        """
+        state, processes = self.accelerator.gradient_state, self.args.world_size
+        left = 0
+        if processes > 1 and state.end_of_dataloader and not self.args.dataloader_drop_last:
+            # not state.remainder, which accelerate does not know after a resume in the middle of an epoch
+            left = len(state.active_dataloader.dataset) % (size * processes)
+        if not left:
+            return size, size
+        return min(max(left - size * self.args.process_index, 0), size), left / processes
+
+    def _clips_in_batch(self, own: int, num_items: torch.Tensor | int | None) -> torch.Tensor | float:
+        """How many clips of a training batch are a process's on average: of a step's last, what the others leave."""
+        if num_items is None:
+            return own
+        if not self.accelerator.sync_gradients:
+            return self._train_batch_size
+        full = self._train_batch_size * (self.current_gradient_accumulation_steps - 1)
+        return num_items / self.args.world_size - full
+
+    def training_step(self, *args, **kwargs) -> torch.Tensor:
+        """The library's, on a clock that stands still while clips are scored and checkpoints written.
+
+        Raises:
+            ValueError: where the loss is not finite, naming the clips; before the optimiser takes its step.
+        """
+        self._trained.start()
+        loss = super().training_step(*args, **kwargs)
+        self._check_finite(loss)
+        return loss
+
+    def _check_finite(self, loss: torch.Tensor) -> None:
+        # the library waits for each step's loss anyhow, to leave NaN out of its log
+        finite = torch.isfinite(loss).float()
+        if self.args.world_size > 1:
+            finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
+        if finite == 1:
+            return
+        mine = [] if torch.isfinite(loss) else [self._files[clip] for clip in self._clips]
+        names = gather_object(mine) if self.args.world_size > 1 else mine
+        heard = f", which has heard {', '.join(names)}" if names else ""
+        raise UserError(
+            f"expected a finite loss, found NaN or infinity in step {self.state.global_step + 1}{heard}; lower "
+            "--learning_rate, or leave out the clip where it is always the same one."
+        )
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        self._clips = inputs.pop("clip", ())
+        return super()._prepare_inputs(inputs)
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        """Add what the training clips since the last entry gave, with dropout on: accuracy, summed loss, speed."""
+        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
+            hits, clips, batch_means = self._reduced(self._trained)
+            logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
+            self._trained = Tally()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """The library's, then the same for the watched clips."""
+        scores = super().evaluate(*args, **kwargs)
+        if self._watched is not None:
+            super().evaluate(self._watched, metric_key_prefix="test")
+        return scores
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        """The library's, with the sum over batches of their mean losses beside the mean over clips."""
+        self._scored = Tally()
+        with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output.metrics[f"{metric_key_prefix}_loss_sum"] = self._reduced(self._scored)[2]
+        return output
+
+    def prediction_step(self, model: torch.nn.Module, *args, **kwargs):
+        """The library's, with dropout where the report's notebook had left it on."""
+        model.train(self.args.eval_dropout)
+        return super().prediction_step(model, *args, **kwargs)
+
+    def _run_epoch(self, *args, resume_from_checkpoint: str | None, **kwargs) -> None:
+        # the library would train on from the checkpoint at which early stopping or max_steps had ended the training
+        stopped = self.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
+        if resume_from_checkpoint is not None and stopped:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _states_of(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _states_of(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+    def _reduced(self, tally: "Tally") -> list[float]:
+        counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
+        hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
+        return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is that of all processes together
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
+        # the library counts entries of labels, of which a mixed clip has one for each label
+        clips = [{"labels": batch["labels"].new_zeros(len(batch["labels"]))} for batch in batch_samples]
+        return super()._get_num_items_in_batch(clips, device)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        return LikeLengths(self)
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler | None:
+        # the library would put clips of like length together here, too, and give predictions in that order
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The library's optimiser; with `head_learning_rate`, one that has another rate for the head of an encoder.
+
+        With `adam_l2`, it is Adam with L2 on all parameters, which the library does not offer.
+        """
+        if self.optimizer is None and self.args.head_learning_rate:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(self._parameter_groups(model or self.model), **settings)
+        if self.optimizer is None and self.args.adam_l2:
+            parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
+            self.optimizer = torch.optim.Adam(
+                parameters,
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                weight_decay=self.args.weight_decay,
+                fused=True,  # one pass over the weights instead of one for each operation
+            )
+        return super().create_optimizer(model)
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """The library's, without weights of layers, which decay would make equal."""
+        return [name for name in super().get_decay_parameter_names(model) if not name.endswith("layer_weights")]
+
+    def _parameter_groups(self, model: torch.nn.Module) -> list[dict]:
+        """The parameters that are trained, apart by whether they are of the encoder and whether they decay."""
+        encoder = {id(weight) for weight in bare_encoder(self.accelerator.unwrap_model(model)).parameters()}
+        decaying = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[bool, bool], list] = {}
+        for name, weight in model.named_parameters():
+            if weight.requires_grad:
+                groups.setdefault((id(weight) in encoder, name in decaying), []).append(weight)
+        return [
+            {
+                "params": weights,
+                "lr": self.args.learning_rate if in_encoder else self.args.head_learning_rate,
+                "weight_decay": self.args.weight_decay if decays else 0.0,
+            }
+            for (in_encoder, decays), weights in groups.items()
+        ]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """The library's scheduler, or a step decay where `lr_decay_epochs` or `lr_decay_steps` asks for one."""
+        steps = self.args.lr_decay_steps or self.args.lr_decay_epochs * self._steps_per_epoch()
+        if self.lr_scheduler is None and steps:
+            self.lr_scheduler = torch.optim.lr_scheduler.StepLR(
+                optimizer or self.optimizer, step_size=steps, gamma=self.args.lr_decay_factor
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _steps_per_epoch(self) -> int:
+        batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
+        return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+
+
+@contextmanager
+def _states_of(checkpoint: str | None) -> Iterator[None]:
+    """Say in one sentence that what lies beside the weights of a checkpoint is not what this run has written there.
+
+    Raises:
+        UserError: for a pickle of anything but tensors, which is not executed, and for the states of another network.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"expected the optimizer, scheduler and random states of this run in {checkpoint}, found others "
+            f"({reason}); remove that folder, and the run goes on from the checkpoint before."
+        ) from error
+
+
+class EarlyStopping(EarlyStoppingCallback):
+    """The library's, which counts evaluations of the clips that select, and not those that are watched."""
+
+    def on_evaluate(self, args, state, control, metrics: dict[str, float], **kwargs) -> None:
+        """Stop where the score has not got better for too long."""
+        if "eval_loss" in metrics:
+            super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+class LikeLengths(LengthGroupedSampler):
+    """The library's order of clips of like length, drawn from the seed and the epoch.
+
+    The library draws from each process's own random numbers, which dropout on batches of other lengths sets apart:
+    some clips would train twice, and others not at all. A step has the same clips however many processes share it.
+    """
+
+    def __init__(self, trainer: VivaeTrainer) -> None:
+        args = trainer.args
+        clips = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        super().__init__(clips, lengths=list(trainer._lengths), generator=torch.Generator())
+        self._trainer, self._seed = trainer, args.seed if args.data_seed is None else args.data_seed
+
+    def __iter__(self):
+        """Positions of all clips, the same each time that this epoch is begun."""
+        self.generator.manual_seed(self._seed + 1_000_003 * int(self._trainer.state.epoch or 0))
+        return super().__iter__()
+
+
+def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """CTC loss of logits `(batch, num_labels)` and labels `(batch,)`, summed over the clips.
+
+    The report names CTC for a classifier whose output for a clip is one frame of labels without a blank: CTC over it
+    (Graves et al., ICML 2006) has a single path, the label itself, and is cross entropy.
+    """
+    if not len(labels):  # a process without a clip of its own, which torch's CTC refuses
+        return logits.sum()
+    frame = logits.log_softmax(-1)
+    blank = torch.full_like(frame[:, :1], -1e9)  # not -inf, whose gradient is NaN
+    lengths = torch.ones(len(labels), dtype=torch.long)
+    log_probs = torch.cat((blank, frame), dim=1)[None]  # (frames=1, batch, 1 + num_labels)
+    return torch.nn.functional.ctc_loss(log_probs, labels[:, None] + 1, lengths, lengths, reduction="sum")
+
+
+def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    # library encoders append hidden states, which would be gathered for all clips
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+class Tally:
+    """Counts over the clips that passed the loss since the last entry of the log."""
+
+    def __init__(self) -> None:
+        self.hits, self.clips, self.batch_means = 0, 0, 0.0
+        self.started: float | None = None
+
+    def start(self) -> None:
+        """Set the clock going, if it does not go yet."""
+        self.started = self.started or time.perf_counter()
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor, share: torch.Tensor | float) -> None:
+        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU.
+
+        `share` is how many clips of the batch a process has on average. Of mixed clips, whose labels are
+        `(batch, num_labels)`, the one with the greater share counts.
+        """
+        self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
+        self.batch_means += loss / share
+        self.clips += len(labels)
+
+    def speed(self, clips: float) -> float:
+        """Clips a second, where `clips` of all processes were counted."""
+        return clips / (time.perf_counter() - self.started)
+
+
+class EpochProgress(ProgressCallback):
+    """The library's progress bar, with one readable line for each evaluation instead of every number."""
+
+    def __init__(self, title: str, select_on: str) -> None:
+        super().__init__()
+        self.title, self.select_on = title, select_on
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        """Show the line once the clips that select have been scored."""
+        if self.training_bar is not None and logs and "eval_uar" in logs:
+            train = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
+            self.training_bar.write(
+                f"{self.title}, epoch {logs.get('epoch', 0):g}: train loss {train.get('loss', math.nan):.3f}, "
+                f"accuracy {train.get('accuracy', math.nan):.1%}; {self.select_on} loss {logs['eval_loss']:.3f}, "
+                f"accuracy {logs['eval_accuracy']:.1%}, UAR {logs['eval_uar']:.1%}"
+            )
+
+
+class History(TrainerCallback):
+    """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
+
+    def __init__(self, title: str, select_on: str, majority: float | None) -> None:
+        self.title, self.select_on, self.majority = title, select_on, majority
+
+    def on_evaluate(self, args, state, control, **kwargs) -> None:
+        """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
+        if state.is_world_process_zero:
+            write_lines(Path(args.output_dir) / "history.jsonl", state.log_history)
+
+    def on_train_end(self, args, state, control, model, **kwargs) -> None:
+        """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
+        self.on_evaluate(args, state, control)
+        if state.is_world_process_zero:
+            folder, labels = Path(args.output_dir), model.config.num_labels
+            save_curves(state.log_history, folder, self.title, labels, self.select_on, self.majority)

@@ -1,0 +1,80 @@
+"""Cached features are used again, and damaged ones computed again with a warning."""
+
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+from hf_vivae.features.cache import BATCH, cached_map
+from hf_vivae.files import DiskError
+
+ROWS = 3 * BATCH
+
+
+class Counted:
+    """Features of rows by their numbers; `rows` counts those that were computed for the cache."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, batch: dict) -> dict:
+        self.rows += len(batch["number"])
+        return {"values": [np.full(50, number, dtype=np.float32) for number in batch["number"]]}
+
+    def read(self) -> list[float]:
+        dataset = datasets.Dataset.from_dict({"number": list(range(ROWS))})
+        kept = cached_map(dataset, self, key=("key",), desc="test").with_format("numpy")
+        return [float(values[0]) for values in kept["values"]]
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch) -> Path:
+    """Of whole features in the cache."""
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path))
+    assert Counted().read() == list(range(ROWS))
+    [file] = (tmp_path / "features").iterdir()
+    return file
+
+
+def test_what_is_whole_is_not_computed_again(file, caplog):
+    again = Counted()
+    assert again.read() == list(range(ROWS))
+    assert (again.rows, caplog.messages) == (0, [])
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "a batch less", "other bytes", "text"])
+def test_what_is_damaged_is_computed_again_with_one_warning_that_names_it(file, caplog, kind):
+    whole = file.read_bytes()
+    damaged = {
+        "empty": b"",
+        "half": whole[: len(whole) // 2],
+        "a batch less": whole[: whole.rindex(b"\xff\xff\xff\xff", 0, -8)],  # which Arrow takes for a whole file
+        "other bytes": whole.replace(b"float32", b"flaot32"),
+        "text": b"hello",
+    }[kind]
+    file.write_bytes(damaged)
+    again = Counted()
+    assert again.read() == list(range(ROWS))
+    assert again.rows >= ROWS
+    [message] = caplog.messages
+    assert message.startswith(f"{file} is damaged (")
+    assert message.endswith("): it is computed again.")
+    assert file.read_bytes() == whole
+
+
+def test_who_reads_a_file_keeps_it_while_another_is_computed(file):
+    """A process that has the damaged file open has the old bytes to its end; a new one has a new file."""
+    with file.open("rb") as reading:
+        file.write_bytes(file.read_bytes()[:1000])
+        Counted().read()
+        assert len(reading.read()) == 1000
+    assert file.stat().st_size > 1000
+
+
+def test_a_cache_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "file"))
+    message = rf"^expected a folder to write to, found {tmp_path}/file/features \(Not a directory\); free some room or"
+    with pytest.raises(DiskError, match=message):
+        Counted().read()

@@ -1,0 +1,140 @@
+"""Attention and dropout for CPUs compute what torch's do: same outputs and gradients, and nothing is saved of them."""
+
+import json
+
+import pytest
+import torch
+from tiny import CONFIGS
+from torch import nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from hf_vivae.models import build_model
+from hf_vivae.models import cpu_attention as cpu
+from hf_vivae.models.cpu_attention import attend, dropout, speed_up
+
+
+class Attention(nn.Module):
+    """Says of itself what modules of encoders say."""
+
+    is_causal = False
+
+
+@pytest.fixture
+def no_sdpa(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("sdpa was called")
+
+    monkeypatch.setattr(cpu, "sdpa_attention_forward", fail)
+
+
+def operands(dtype: torch.dtype, tokens: int = 7) -> list[torch.Tensor]:
+    """Query, key and value `(2, 3, tokens, 4)` as views of one tensor, which models give."""
+    torch.manual_seed(0)
+    packed = torch.randn(2, tokens, 3, 3, 4).to(dtype)
+    return [part.detach().requires_grad_() for part in packed.permute(2, 0, 3, 1, 4)]
+
+
+def masks(tokens: int = 7) -> dict[str, torch.Tensor | None]:
+    seen = torch.ones(2, 1, tokens, tokens, dtype=torch.bool)
+    seen[1, ..., 4:] = False
+    return {"none": None, "boolean": seen, "added": torch.zeros(seen.shape).masked_fill(~seen, -1e4)}
+
+
+@pytest.mark.parametrize("mask", masks())
+@pytest.mark.parametrize(("scaling", "at_once"), [(None, 2**20), (0.3, 1)])
+def test_outputs_and_gradients_are_those_of_sdpa(mask, scaling, at_once, no_sdpa, monkeypatch):
+    monkeypatch.setattr(cpu, "WEIGHTS", at_once)
+    mask = masks()[mask]
+    found, expected = operands(torch.bfloat16), operands(torch.float32)
+    for part, exact in zip(found, expected, strict=True):
+        exact.data.copy_(part.data)
+    context, weights = attend(Attention(), *found, mask, scaling=scaling)
+    reference, _ = sdpa_attention_forward(Attention(), *expected, mask, scaling=scaling)
+    assert weights is None
+    assert context.dtype == torch.bfloat16
+    torch.testing.assert_close(context.float(), reference, atol=0.02, rtol=0.02)
+    direction = torch.randn_like(reference)
+    context.backward(direction.bfloat16())
+    reference.backward(direction)
+    for part, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(part.grad.float(), exact.grad, atol=0.06, rtol=0.05)
+
+
+def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
+    query, key, _ = operands(torch.float32)
+    value = torch.eye(7)[None, None, :, :4].expand(2, 3, 7, 4)
+    whole = (query / 2 @ key.transpose(2, 3)).softmax(dim=-1)[..., :4].transpose(1, 2)
+    drawn = torch.stack([attend(Attention(), query, key, value, None, dropout=0.4)[0] for _ in range(400)])
+    kept = drawn != 0
+    assert kept.float().mean() == pytest.approx(0.6, abs=0.01)
+    torch.testing.assert_close(drawn[kept], (whole / 0.6).expand_as(drawn)[kept])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        (torch.float32, {}),
+        (torch.bfloat16, {"is_causal": True}),
+        (torch.bfloat16, {"position_bias": torch.zeros(1, 3, 7, 7, dtype=torch.bfloat16)}),
+    ],
+)
+def test_what_is_no_faster_or_not_known_is_left_to_sdpa(dtype, options, monkeypatch):
+    called = []
+    monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(kwargs))
+    attend(Attention(), *operands(dtype), None, **options)
+    assert all(called[0][name] is value for name, value in options.items())
+
+
+def test_long_inputs_are_left_to_sdpa(monkeypatch):
+    monkeypatch.setattr(cpu, "LONGEST", 6)
+    called = []
+    monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(args))
+    attend(Attention(), *operands(torch.bfloat16), None)
+    assert called
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_keeps_its_share_and_scales_the_rest(p, dtype):
+    values = torch.ones(101, 1999, dtype=dtype)
+    torch.manual_seed(1)
+    found = dropout(values, p)
+    kept = found != 0
+    assert found.dtype == dtype
+    assert kept.float().mean() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / values.numel()) ** 0.5)
+    assert torch.equal(found[kept].unique(), torch.tensor([1 / (1 - p)], dtype=dtype))
+    # neighbours, which are cut from one number, know nothing of each other
+    pairs = torch.stack((kept.flatten()[:-1], kept.flatten()[1:])).float()
+    assert torch.corrcoef(pairs)[0, 1].abs() < 0.01
+    torch.manual_seed(1)
+    assert torch.equal(dropout(values, p), found)
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_dropout_of_nothing_and_of_all(p):
+    assert torch.equal(dropout(torch.ones(5), p), torch.full((5,), 1 - p))
+
+
+def test_a_model_computes_the_same_and_saves_nothing_of_it(tmp_path):
+    model = build_model("vit-32-30", **CONFIGS["vit-32-30"] | {"hidden_dropout": 0.1, "attention_dropout": 0.1}).eval()
+    model.save_pretrained(tmp_path / "before")
+    spectrogram = torch.randn(2, 1, 64, 690)
+    with torch.no_grad():
+        before = model(spectrogram).logits
+        speed_up(model)
+        assert torch.equal(model(spectrogram).logits, before)
+        trained = [model.train()(spectrogram).logits for _ in range(2)]
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(model.eval()(spectrogram).logits.float(), before, atol=0.05, rtol=0.05)
+    assert not torch.equal(*trained)
+    assert {type(module) for module in model.modules() if isinstance(module, nn.Dropout)} == {cpu.Dropout}
+    model.save_pretrained(tmp_path / "after")
+    saved = [json.loads((tmp_path / when / "config.json").read_text()) for when in ("before", "after")]
+    assert saved[0] == saved[1]
+    assert model.state_dict().keys() == build_model("vit-32-30", **CONFIGS["vit-32-30"]).state_dict().keys()
+
+
+def test_attention_that_was_asked_for_stays():
+    model = build_model("vit-32-30", **CONFIGS["vit-32-30"], attn_implementation="eager")
+    speed_up(model)
+    assert model.config._attn_implementation == "eager"
