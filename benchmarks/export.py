@@ -73,7 +73,7 @@ def measure(folder: Path, sounds: dict[str, Any]) -> list[dict[str, Any]]:
     scorer = Scorer(str(folder), device="cpu", workers=1)
     tested = [row for row in read_predictions(folder) if row["split"] == "test"]
     truth = np.array([row["label"] for row in tested])
-    clips = [scorer.hear(sounds[row["file"]]) for row in tested]
+    clips = [scorer.load_audio(sounds[row["file"]]) for row in tested]
     with tempfile.TemporaryDirectory() as temporary:
         exported = export_onnx(scorer, Path(temporary)).folder
         forms = {

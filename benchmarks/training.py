@@ -43,17 +43,17 @@ import torch
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, set_seed
 
-from hf_vivae.checkpoints.load import load_named
+from hf_vivae.checkpoints.load import load_registered
 from hf_vivae.cli_parser import parse_flags, run_script
 from hf_vivae.corpus import load_corpus, task_labels
 from hf_vivae.features.cache import build_features
-from hf_vivae.features.extraction import ClipCollator
+from hf_vivae.features.extraction import AudioDataCollator
 from hf_vivae.files import write_json
 from hf_vivae.models import MODELS, LogisticRegressionForAudioClassification, model_spec
 from hf_vivae.reporting.tables import Table
 from hf_vivae.run_folder import environment, peak_memory_mb
 from hf_vivae.splits import make_folds
-from hf_vivae.training.fit import fit
+from hf_vivae.training.fit import fit_model
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.training.trainer import VivaeTrainer
 
@@ -166,7 +166,7 @@ def measure_model(name: str, steps: int) -> dict[str, float]:
         watch = Stopwatch()
         trainer.add_callback(watch)
         started = time.perf_counter()
-        fit(trainer, Path(folder))
+        fit_model(trainer, Path(folder))
         if watch.step_ends:
             step = median(end - start for start, end in list(pairwise(watch.step_ends))[WARM_UP - 1 :])
             batch, checkpoint = trainer.args.train_batch_size, watch.saved - watch.step_ends[-1]
@@ -206,7 +206,7 @@ def build_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int
     clips = load_corpus(run.data).dataset
     labels, label_names = task_labels(clips, run.task)
     fold = make_folds(clips, run.protocol, labels, args.seed)[0]
-    model, extractor = load_named(name, dict(enumerate(label_names)), run.model_config, None)
+    model, extractor = load_registered(name, dict(enumerate(label_names)), run.model_config, None)
     rows = fold.train if isinstance(model, LogisticRegressionForAudioClassification) else fold.train[:CLIPS]
     features = build_features(clips.select(rows), extractor, max(clips["duration"]))
     features = features.add_column("labels", [labels[row] for row in rows]).with_format("torch")
@@ -215,7 +215,7 @@ def build_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int
         args=args,
         train_dataset=features,
         eval_dataset=features,
-        data_collator=ClipCollator(extractor),
+        data_collator=AudioDataCollator(extractor),
         compute_metrics=make_compute_metrics(label_names),
         title=f"{name} on noise clips",
     )

@@ -111,7 +111,7 @@ def predict(
     predict ... shares the clips among processes.
     """
     guarded(
-        "commands:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size,
+        "predict:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size,
         workers, bf16,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def timeline(
 ) -> None:
     """Say what is heard when in a long recording."""
     guarded(
-        "timeline_command:run_timeline", checkpoint, recording, output or [], window, hop, gate_db, min_seconds,
+        "timeline:run_timeline", checkpoint, recording, output or [], window, hop, gate_db, min_seconds,
         min_score, revision, device, bf16,
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def explain(
     device: Device = None,
 ) -> None:
     """Show which part of a clip spoke for its label."""
-    guarded("explain_command:run_explain", checkpoint, clip, output, method.value, label, revision, device)
+    guarded("explain:run_explain", checkpoint, clip, output, method.value, label, revision, device)
 
 
 @app.command()
@@ -174,7 +174,7 @@ def export(
 
     Raw samples go in, probabilities come out.
     """
-    guarded("export_command:run_export", checkpoint, folder, int8, revision)
+    guarded("export:run_export", checkpoint, folder, int8, revision)
 
 
 @app.command()

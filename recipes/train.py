@@ -11,14 +11,14 @@ from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.hub.push import Publisher
+    from hf_vivae.hub.push import HubPublisher
     from hf_vivae.training.recipes import parse_run
     from hf_vivae.training.run import train
     from hf_vivae.training.scoring import format_results
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
     cards = Path(__file__).parents[1] / "model_cards"
-    publisher = Publisher(args, cards) if args.push_to_hub and args.process_index == 0 else None
+    publisher = HubPublisher(args, cards) if args.push_to_hub and args.process_index == 0 else None
     results, folders = train(run, args, publisher=publisher)
     if args.process_index == 0:
         print(f"\n{format_results(results)}\n\n{describe(Path(args.output_dir), folders)}")

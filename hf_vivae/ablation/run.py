@@ -24,7 +24,7 @@ from ..models import short_name
 from ..reporting.tables import Row, Table, make_table
 from ..reproduction.study import STAYS, Clock
 from ..run_folder import check_version, drop_checkpoints
-from ..training.build import Prepared, prepare, run_record
+from ..training.build import TrainingData, load_training_data, run_record
 from ..training.run import train
 from ..validation import UserError
 from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
@@ -55,14 +55,14 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
     first = whole.training.process_index == 0
     with claim(plan.output) if first else nullcontext():
         with whole.training.main_process_first(desc="reading corpus"):
-            prepared = prepare(whole.arguments, whole.training.seed, whole.arguments.load())
+            prepared = load_training_data(whole.arguments, whole.training.seed, whole.arguments.load())
         for variant in plan.variants:
             _check_folder(variant, prepared)
         _train_all(plan.variants, prepared, first)
         return Ablation(plan.output, _report(plan, prepared) if first else "")
 
 
-def _check_folder(variant: Variant, prepared: Prepared) -> None:
+def _check_folder(variant: Variant, prepared: TrainingData) -> None:
     """Refuse a run folder of another version, recipe or corpus."""
     check_version(variant.folder)
     file = variant.folder / "run.json"
@@ -73,7 +73,7 @@ def _check_folder(variant: Variant, prepared: Prepared) -> None:
     )
 
 
-def _train_all(variants: Sequence[Variant], prepared: Prepared, speaks: bool) -> None:
+def _train_all(variants: Sequence[Variant], prepared: TrainingData, speaks: bool) -> None:
     # folds take about as long; the arithmetic of training_work is known for the report's models alone
     clock = Clock({str(one.folder): float(_folds_left(one, prepared)) for one in variants})
     for number, variant in enumerate(variants, start=1):
@@ -84,14 +84,14 @@ def _train_all(variants: Sequence[Variant], prepared: Prepared, speaks: bool) ->
         clock.tick(str(variant.folder))
 
 
-def _folds_left(variant: Variant, prepared: Prepared) -> int:
+def _folds_left(variant: Variant, prepared: TrainingData) -> int:
     chosen = variant.arguments.folds
     wanted = {fold.name for number, fold in enumerate(prepared.folds) if chosen is None or number in chosen}
     found = map(run_folder.finished_results, (variant.folder, *variant.folder.glob("*/")))
     return len(wanted - {results["fold"] for results in found if results})
 
 
-def _train(variant: Variant, prepared: Prepared, cleans: bool) -> None:
+def _train(variant: Variant, prepared: TrainingData, cleans: bool) -> None:
     try:
         _, folders = train(variant.arguments, variant.training, prepared.corpus)
     except UserError as error:
@@ -102,7 +102,7 @@ def _train(variant: Variant, prepared: Prepared, cleans: bool) -> None:
         drop_checkpoints(folders)
 
 
-def _report(plan: Plan, prepared: Prepared) -> str:
+def _report(plan: Plan, prepared: TrainingData) -> str:
     """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
     run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
     places, notes = {}, [plan.ingredients.say_kept()] if plan.ingredients.kept else []
@@ -118,7 +118,7 @@ def _report(plan: Plan, prepared: Prepared) -> str:
     return report_ablation(plan.output, title, places, plan.ingredients.changes, notes)
 
 
-def _earlier(plan: Plan, row: str, prepared: Prepared) -> list[Variant]:
+def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
     """The runs of a row that this command does not train; none where no command has.
 
     Raises:

@@ -20,12 +20,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATIO
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
-from ..features.extraction import fit_extractor_length, fixed_length, matching_extractor
+from ..features.extraction import configure_length, fixed_length, matching_extractor
 from ..models import MODELS, build_config, refuse_unknown
 from ..models.encoder import EncoderConfig, EncoderForAudioClassification
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.hidden_states import bare_encoder
-from ..models.padding import ignore_padding
+from ..models.padding import mask_padding
 from ..models.probe import ProbeConfig, ProbeForAudioClassification
 from ..models.wrapped import WrappedConfig, WrappedForAudioClassification
 from ..run_folder import CORPUS_FIELD
@@ -51,7 +51,7 @@ from .resolve import is_folder, resolve_checkpoint
 LONGEST_INPUT = 30.0  # seconds: what Whisper was made for, and enough for a vocal burst
 
 
-def load_named(
+def load_registered(
     name: str, labels: dict[int, str], config: dict, folder: Path | None
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     """A model of `MODELS` and its feature extractor.
@@ -69,7 +69,7 @@ def load_named(
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     if folder is None:
         model = spec.model_class(build_config(name, **config, **label_config))
-        return ignore_padding(model), matching_extractor(name, model.config)
+        return mask_padding(model), matching_extractor(name, model.config)
     settings = read_json(folder / "config.json")
     check_weights(folder)
     if "architecture" in settings and settings.get("model_type") is None:  # written by timm
@@ -82,10 +82,10 @@ def load_named(
         )
     build_config(name, **config)  # refuses fields that are misspelt
     model = _load_weights(spec.model_class, folder, **{**spec.config, **config, **label_config})
-    return ignore_padding(model), matching_extractor(name, model.config)
+    return mask_padding(model), matching_extractor(name, model.config)
 
 
-def load_any(
+def load_checkpoint(
     folder: Path,
     labels: dict[int, str],
     config: dict,
@@ -96,7 +96,7 @@ def load_any(
     """Any checkpoint that `AutoModelForAudioClassification` can load, fed with clips of `max_seconds`.
 
     A Whisper encoder has its position table cut to the clips (its own accepts nothing but 30 s), and positions stay
-    fixed, which the library would train. Padding is kept from the others (see `ignore_padding`), so that a score does
+    fixed, which the library would train. Padding is kept from the others (see `mask_padding`), so that a score does
     not depend on it.
 
     Args:
@@ -112,7 +112,7 @@ def load_any(
             the configuration does not have, and weights that do not fit it.
     """
     settings = _configure(folder, labels, config, trust_remote_code)
-    extractor = fit_extractor_length(read_extractor(folder, trust_remote_code), settings, max_seconds)
+    extractor = configure_length(read_extractor(folder, trust_remote_code), settings, max_seconds)
     if settings.model_type == "whisper":
         settings.max_source_positions = extractor.nb_max_frames // 2
     if from_scratch:
@@ -128,7 +128,7 @@ def load_any(
     if isinstance(encoder, WhisperEncoder):
         encoder.embed_positions.requires_grad_(False)
     if not isinstance(model, WrappedForAudioClassification):  # which does so by itself
-        ignore_padding(model)
+        mask_padding(model)
     return model, extractor
 
 
@@ -152,7 +152,7 @@ def _configure(folder: Path, labels: dict[int, str], config: dict, trust_remote_
 
 
 def _load_weights(model_class: type, folder: Path, **more) -> PreTrainedModel:
-    with hushed(), whole_weights(folder):
+    with silence_loading_report(), whole_weights(folder):
         model, loaded = model_class.from_pretrained(
             folder,
             use_safetensors=True,
@@ -169,7 +169,7 @@ def _load_weights(model_class: type, folder: Path, **more) -> PreTrainedModel:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def silence_loading_report() -> Iterator[None]:
     """Without the library's report of weights that are made anew, which its caller reads."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -203,11 +203,11 @@ def load_probe(
         from_scratch: leave the encoder's weights random.
 
     Raises:
-        ValueError: see `load_any` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
+        ValueError: see `load_checkpoint` and `ProbeConfig`; and for fields that `ProbeConfig` does not have.
     """
     refuse_unknown(config, _fields(ProbeConfig) - {"encoder"}, "configuration of a probe")
     _kind(folder)  # refuses others
-    classifier, extractor = load_any(folder, labels, {}, max_seconds, from_scratch)
+    classifier, extractor = load_checkpoint(folder, labels, {}, max_seconds, from_scratch)
     model = _wrap(ProbeForAudioClassification, classifier, config)
     _check_rate(model.config, extractor, folder)
     if model.config.masked_mean:
@@ -238,14 +238,14 @@ def load_encoder(
         from_scratch: leave the encoder's weights random.
 
     Raises:
-        ValueError: see `load_any` and `EncoderConfig`; and for fields that they do not have.
+        ValueError: see `load_checkpoint` and `EncoderConfig`; and for fields that they do not have.
     """
     refuse_unknown(config, _fields(EncoderConfig), "configuration of an encoder's head")
     head = dict(config)
     check_encoder_fields(of_encoder := head.pop("encoder", {}))
     if _kind(folder) == "whisper":
         max_seconds = LONGEST_INPUT  # its window costs nothing where the clip alone is heard
-    classifier, extractor = load_any(folder, labels, of_encoder, max_seconds, from_scratch)
+    classifier, extractor = load_checkpoint(folder, labels, of_encoder, max_seconds, from_scratch)
     model = _wrap(EncoderForAudioClassification, classifier, head)
     _check_rate(model.config, extractor, folder)
     return model, _telling_frames(extractor)
@@ -296,7 +296,9 @@ def encoder_fields(config: PreTrainedConfig) -> dict[str, Any]:
     return {name: value for name, value in config.to_dict().items() if name not in OF_THE_HEAD}
 
 
-def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
+def load_for_inference(
+    folder: Path, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     """A checkpoint as it is, ready to predict, and its feature extractor.
 
     Raises:
@@ -314,7 +316,7 @@ def load_trained(folder: Path, trust_remote_code: bool = False) -> tuple[PreTrai
 
 def _load_whole(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
     check_weights(folder, "train it again")
-    with hushed(), building(f"the model of {folder}"), whole_weights(folder):
+    with silence_loading_report(), building(f"the model of {folder}"), whole_weights(folder):
         model, loaded = AutoModelForAudioClassification.from_pretrained(
             folder,
             use_safetensors=True,
@@ -329,7 +331,7 @@ def _load_whole(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
             f"(first: {missing[0]}); give a checkpoint that was trained, not an encoder."
         )
     if not isinstance(model, WrappedForAudioClassification):  # which does so by itself
-        ignore_padding(model)
+        mask_padding(model)
     return model
 
 
@@ -374,7 +376,7 @@ def _find_base(source: str, revision: str) -> Path:
     return Path(source)
 
 
-def mend_masks(model: PreTrainedModel) -> None:
+def fix_spec_augment(model: PreTrainedModel) -> None:
     """Have the encoder of a model mask no frames of a batch whose clips are all shorter than one mask.
 
     The library refuses such a batch, which would end a training at the first one with clips of up to 200 ms alone. And

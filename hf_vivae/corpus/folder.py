@@ -33,7 +33,7 @@ ABSENT = frozenset({"", "nan", "NaN", "None", "<NA>"})
 
 
 @dataclass(frozen=True)
-class Clip:
+class LabelledFile:
     """A labelled file: its name below the root with slashes, where it lies, and what is known of it."""
 
     file: str
@@ -59,7 +59,7 @@ def metadata_file(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[Clip]:
+def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
     """Clips of the rows that name a file of the folder; all other rows and files are added to the problems.
 
     Columns are `file` (or `file_name`), `label` (or `emotion`), and where known `speaker`, `intensity`, `item`.
@@ -82,7 +82,7 @@ def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[
     outside = [listing.leads_out(place) for place in places]
     problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
     clips = [
-        Clip(
+        LabelledFile(
             file=listing.name_of(row[file]),
             path=place,
             label=normalize(row.get(label) or ""),
@@ -96,7 +96,7 @@ def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[
     return _check(clips, listing, problems)
 
 
-def _check(clips: list[Clip], listing: Listing, problems: Problems) -> list[Clip]:
+def _check(clips: list[LabelledFile], listing: Listing, problems: Problems) -> list[LabelledFile]:
     present = [clip for clip in clips if os.path.isfile(clip.path)]
     names: dict[str, dict[str, int]] = {}  # of each file, with the number of rows that give it
     for clip in present:
@@ -245,7 +245,7 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     return Corpus("folder", build_dataset(rows, _labels(root, rows), sampling_rate=rate), problems.lines())
 
 
-def _from_classes(listing: Listing, problems: Problems) -> list[Clip]:
+def _from_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
     paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
     outside = {path for _, path in paths if listing.leads_out(path)}
     unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
@@ -253,7 +253,9 @@ def _from_classes(listing: Listing, problems: Problems) -> list[Clip]:
     problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
     twice = [name for name, places in listing.paths.items() if len(places) > 1]
     problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
-    return [Clip(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside]
+    return [
+        LabelledFile(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside
+    ]
 
 
 def _link_outside(listing: Listing, path: Path) -> str:
@@ -268,7 +270,7 @@ def may_be_clip(file: Path) -> bool:
     return (file.suffix or file.name).lower() not in NOT_CLIPS
 
 
-def _with_speakers(clips: list[Clip], pattern: str, problems: Problems) -> list[Clip]:
+def _with_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
     expression, group = _compile(pattern)
     if any(clip.speaker for clip in clips):
         raise UserError(
@@ -317,7 +319,7 @@ def _compile(pattern: str) -> tuple[Pattern[str], int | str]:
     return expression, 1
 
 
-def _row(clip: Clip, problems: Problems) -> dict[str, Any] | None:
+def _row(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
     path = clip.path.absolute()
     try:
         info = inspect(path, clip.file)

@@ -44,7 +44,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Clips:
+class ResampledClips:
     """The different clips that some runs tested, sorted by file.
 
     Args:
@@ -61,7 +61,7 @@ class Clips:
         return len(self.files)
 
 
-def different_clips(runs: Sequence[Predictions]) -> Clips:
+def different_clips(runs: Sequence[Predictions]) -> ResampledClips:
     """The clips that some runs tested: all the same ones, unless the protocol draws anew for each seed.
 
     Args:
@@ -72,13 +72,13 @@ def different_clips(runs: Sequence[Predictions]) -> Clips:
     )
     ends = np.cumsum([len(run) for run in runs])[:-1]
     speakers = np.concatenate([run.speakers for run in runs])[first]
-    return Clips(files, speakers, tuple(np.split(places, ends)))
+    return ResampledClips(files, speakers, tuple(np.split(places, ends)))
 
 
 def estimates(
     values: Mapping[str, float | None],
     statistic: Statistic,
-    clips: Clips,
+    clips: ResampledClips,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..validation import UserError
-from .bootstrap import RESAMPLES, Clips, Estimate, different_clips, estimates, label_scores
+from .bootstrap import RESAMPLES, Estimate, ResampledClips, different_clips, estimates, label_scores
 from .runs import Predictions
 from .scores import SystemScores, Tests, label_point_scores, mean_over_seeds, score_system
 from .systems import Group, System
@@ -85,7 +85,7 @@ def compare(
 
 
 def _difference(
-    first: Sequence[Predictions], second: Sequence[Predictions], clips: Clips, labels: int
+    first: Sequence[Predictions], second: Sequence[Predictions], clips: ResampledClips, labels: int
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     of_runs = [
         label_scores(run, places, len(clips), labels)

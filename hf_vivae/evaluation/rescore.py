@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .. import run_folder
-from ..checkpoints.load import load_trained
+from ..checkpoints.load import load_for_inference
 from ..corpus.schema import Corpus, corpus_digest, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.cache import build_features, by_length
-from ..features.extraction import ClipCollator
+from ..features.extraction import AudioDataCollator
 from ..files import make_folder, read_json, write_json
 from ..models import short_name
 from ..run_folder import UNRESAMPLED
@@ -51,7 +51,7 @@ def score_checkpoint(
             for a run folder that does not say which.
     """
     started = time.perf_counter()
-    model, extractor = load_trained(source, trust_remote_code)
+    model, extractor = load_for_inference(source, trust_remote_code)
     record = _read_record(source)
     labels, label_names = task_labels(corpus.dataset, task)
     order = _order_labels(model, label_names, checkpoint)
@@ -139,7 +139,7 @@ def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: D
     features = build_features(clips, extractor, max(clips["duration"])).with_format("torch")
     ordered = by_length(features, range(len(features)))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=ClipCollator(extractor))
+    batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=AudioDataCollator(extractor))
     found = [
         model(**{name: values.to(model.device) for name, values in batch.items()}).logits.cpu() for batch in batches
     ]

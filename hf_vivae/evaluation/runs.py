@@ -31,7 +31,7 @@ Settings = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, order=True)
-class Clips:
+class EvaluationSet:
     """What a table may not mix: other clips, other labels, or another way to split them.
 
     Args:
@@ -70,7 +70,7 @@ class FoldFolder:
 
     path: Path
     fold: str
-    clips: Clips
+    clips: EvaluationSet
     settings: Settings
     seed: str
     labels: tuple[str, ...]
@@ -230,7 +230,7 @@ def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) ->
     return FoldFolder(
         path=path,
         fold=results["fold"],
-        clips=Clips(
+        clips=EvaluationSet(
             corpus["name"], corpus["clips"], run["task"], run["protocol"], results["of_folds"], corpus["digest"]
         ),
         settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in kept.items())),

@@ -16,7 +16,7 @@ from scipy.special import log_softmax, logsumexp
 from ..models import short_name
 from ..run_folder import UNSELECTED
 from ..validation import UserError
-from .runs import Clips, FoldFolder, Predictions, Settings, by_run, read_part
+from .runs import EvaluationSet, FoldFolder, Predictions, Settings, by_run, read_part
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Group:
         systems: in the order of their names.
     """
 
-    clips: Clips
+    clips: EvaluationSet
     labels: tuple[str, ...]
     systems: tuple[System, ...]
 
@@ -109,7 +109,7 @@ def join(folders: Sequence[FoldFolder]) -> list[Group]:
         first = ordered[0]
         systems[first.clips, first.settings, tuple(fold.fold for fold in ordered)].append(Run(first.seed, ordered))
     names = name_settings({folder.settings for folder in folders})
-    groups: dict[Clips, list[System]] = defaultdict(list)
+    groups: dict[EvaluationSet, list[System]] = defaultdict(list)
     for (clips, settings, _), members in systems.items():
         groups[clips].append(_system(names[settings], sorted(members, key=lambda run: _natural(run.seed))))
     return [_group(clips, members) for clips, members in sorted(groups.items())]
@@ -122,7 +122,7 @@ def _system(name: str, runs: Sequence[Run]) -> System:
     return System(f"{name} ({system.covered} folds, seed {', '.join(system.seeds)})", system.runs)
 
 
-def _group(clips: Clips, systems: Sequence[System]) -> Group:
+def _group(clips: EvaluationSet, systems: Sequence[System]) -> Group:
     ordered = sorted(systems, key=lambda system: system.name)
     return Group(clips, ordered[0].folds[0].labels, tuple(ordered))
 

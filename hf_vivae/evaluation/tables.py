@@ -8,7 +8,7 @@ from statistics import fmean
 from ..reporting.tables import Row, Table, make_table
 from .bootstrap import Estimate
 from .comparison import GroupScores, Pair
-from .runs import Clips
+from .runs import EvaluationSet
 from .scores import GroupScore, SystemScores, mean_and_sd, mean_over_seeds
 from .systems import System
 
@@ -213,13 +213,13 @@ ENSEMBLE = (
 )
 
 
-def where(clips: Clips) -> str:
+def where(clips: EvaluationSet) -> str:
     """Which clips, as the titles and captions of an evaluation say it."""
     folds = "one fold" if clips.of_folds == 1 else f"{clips.of_folds} folds"
     return f"{clips.clips} {clips.corpus} clips, {clips.task}, {clips.protocol} ({folds})"
 
 
-def slug(clips: Clips) -> str:
+def slug(clips: EvaluationSet) -> str:
     """Name of the folders with a group's tables and pictures."""
     return f"{clips.corpus}-{clips.task}-{clips.protocol}-{clips.of_folds}-{clips.digest[:8]}"
 

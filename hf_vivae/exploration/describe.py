@@ -21,7 +21,7 @@ GROUPS = {"emotion": "labels", "speaker": "speakers", "intensity": "intensities"
 
 
 @dataclass(frozen=True)
-class Clips:
+class CorpusClips:
     """Lengths and labels of a corpus, an entry for each clip in the corpus's order.
 
     Attributes:
@@ -52,7 +52,7 @@ class Clips:
         return {name: np.flatnonzero(names == name) for name in present}
 
 
-def read_clips(corpus: Corpus) -> Clips:
+def read_clips(corpus: Corpus) -> CorpusClips:
     """Lengths and labels of all clips of a corpus."""
     dataset = corpus.dataset
     files, names = tuple(dataset["file"]), dataset.features["emotion"].names
@@ -60,7 +60,7 @@ def read_clips(corpus: Corpus) -> Clips:
     intensities = [None if index is None else INTENSITIES[index] for index in dataset["intensity"]]
     columns = {"speaker": list(dataset["speaker"]), "intensity": intensities}
     groups = {by: tuple(name or UNKNOWN for name in column) for by, column in columns.items() if any(column)}
-    return Clips(
+    return CorpusClips(
         name=corpus.name,
         label_names=tuple(names),
         files=files,
@@ -119,7 +119,7 @@ def explore(
     return numbers, pictures | save_trimming_figures(folder, corpus, cuts, trim)
 
 
-def describe(clips: Clips) -> dict[str, Any]:
+def describe(clips: CorpusClips) -> dict[str, Any]:
     """All numbers of a corpus, ready for JSON.
 
     `lengths` and `by_emotion`, `by_speaker`, `by_intensity` hold `statistics` in samples and in seconds; `histogram`
@@ -204,7 +204,7 @@ def format_exploration(numbers: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _find(clips: Clips, name: str | None) -> int:
+def _find(clips: CorpusClips, name: str | None) -> int:
     if name is None:
         return int(np.argmin(np.abs(clips.seconds - np.median(clips.seconds))))
     if name not in clips.files:
@@ -216,22 +216,22 @@ def _find(clips: Clips, name: str | None) -> int:
     return clips.files.index(name)
 
 
-def _lengths(clips: Clips, rows: np.ndarray) -> dict[str, dict[str, float]]:
+def _lengths(clips: CorpusClips, rows: np.ndarray) -> dict[str, dict[str, float]]:
     return {"samples": statistics(clips.samples[rows]), "seconds": statistics(clips.seconds[rows])}
 
 
-def _histogram(clips: Clips) -> dict[str, Any]:
+def _histogram(clips: CorpusClips) -> dict[str, Any]:
     unit = "samples" if len(set(clips.sampling_rates.tolist())) == 1 else "seconds"
     counts, edges = np.histogram(getattr(clips, unit), bins=BINS)
     return {"unit": unit, "edges": edges.tolist(), "counts": counts.tolist()}
 
 
-def _labels(clips: Clips) -> dict[str, dict[str, float]]:
+def _labels(clips: CorpusClips) -> dict[str, dict[str, float]]:
     counts = Counter(clips.groups["emotion"])
     return {name: {"count": counts[name], "share": counts[name] / len(clips.files)} for name in clips.label_names}
 
 
-def _cross(clips: Clips, by: str) -> dict[str, dict[str, int]]:
+def _cross(clips: CorpusClips, by: str) -> dict[str, dict[str, int]]:
     emotions = np.asarray(clips.groups["emotion"])
     members = clips.members(by)
     return {
@@ -244,7 +244,7 @@ def _counts(values: Iterable[int]) -> dict[str, int]:
     return {str(value): count for value, count in sorted(Counter(values).items())}
 
 
-def _notes(clips: Clips) -> list[str]:
+def _notes(clips: CorpusClips) -> list[str]:
     notes = []
     for by in ("speaker", "intensity"):
         if by not in clips.groups:
@@ -259,7 +259,7 @@ def _notes(clips: Clips) -> list[str]:
     return notes
 
 
-def describe_trimming(clips: Clips, cuts: Cuts, trim: dict[str, float]) -> dict[str, Any]:
+def describe_trimming(clips: CorpusClips, cuts: Cuts, trim: dict[str, float]) -> dict[str, Any]:
     """The settings and `trim_statistics`, those of each group in `by_emotion`, `by_speaker` and `by_intensity`.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from .. import audio
 from ..audio import load
 from ..corpus.schema import Corpus
-from ..models.silence import frame_energies, frame_length, sounding_part
+from ..models.silence import frame_energies, frame_length, non_silent_range
 from .figures import BELOW, BLACK, BLUE, ORANGE, Example
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def measure_cuts(dataset: datasets.Dataset, trim: dict[str, float]) -> Cuts:
     parts = []
     for source, name in zip(dataset["audio"], files, strict=True):
         samples, rate = audio.load(source, name=name)
-        first, last = sounding_part(samples, rate, **trim)
+        first, last = non_silent_range(samples, rate, **trim)
         parts.append((len(samples) / rate, first / rate, (len(samples) - last) / rate))
     return Cuts(files, *np.array(parts).T)
 
@@ -178,7 +178,7 @@ def _draw_clip(panels: "np.ndarray", what: str, example: Example, trim: dict[str
     before, level, after = panels
     samples, rate = example.samples, example.sampling_rate
     length = len(samples) / rate
-    first, last = sounding_part(samples, rate, **trim)
+    first, last = non_silent_range(samples, rate, **trim)
     before.plot(np.arange(len(samples)) / rate, samples, color=BLUE, linewidth=0.5)
     _draw_level(level, samples, rate, trim["trim_db"])
     after.plot(np.arange(last - first) / rate, samples[first:last], color=BLUE, linewidth=0.5)

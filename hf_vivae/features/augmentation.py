@@ -22,7 +22,7 @@ from ..models import WaveformFeatureExtractor
 from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 from .cache import cached_map
-from .extraction import extract_features, hears_own_length
+from .extraction import extract_features, takes_variable_length
 
 # largest value, unit, and why not more
 LIMITS = {
@@ -252,7 +252,7 @@ def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.D
     return cached_map(dataset, decode, key=key, desc="Waveforms", own_length=True)
 
 
-class AugmentedClips(torch.utils.data.Dataset):
+class AugmentedDataset(torch.utils.data.Dataset):
     """Training clips, each augmented by a generator of its own.
 
     What a clip becomes depends on the seed, the epoch and the clip alone: not on order, batches, processes or workers.
@@ -315,7 +315,9 @@ class AugmentedClips(torch.utils.data.Dataset):
 
     @property
     def _bands_first(self) -> bool:
-        whole_window = isinstance(self._extractor, WhisperFeatureExtractor) and not hears_own_length(self._extractor)
+        whole_window = isinstance(self._extractor, WhisperFeatureExtractor) and not takes_variable_length(
+            self._extractor
+        )
         return whole_window or isinstance(self._extractor, WaveformFeatureExtractor)
 
     @property
@@ -390,8 +392,8 @@ def mix(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
     return (weight * fitted(clip) + (1 - weight) * fitted(other)).astype(np.float32)
 
 
-class EpochOfClips(TrainerCallback):
-    """Tells `AugmentedClips` the epoch, also after a resume.
+class SetEpochCallback(TrainerCallback):
+    """Tells `AugmentedDataset` the epoch, also after a resume.
 
     accelerate's data loader would, but not where its sampler counts epochs itself: in one of several processes, and in
     an epoch that a resumed run enters in the middle.

@@ -23,7 +23,7 @@ from ..models import WaveformFeatureExtractor
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
 from ..version import __version__
-from .extraction import batch_features, extract_features, hears_own_length
+from .extraction import batch_features, extract_features, takes_variable_length
 
 logger = logging.getLogger(__name__)
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
@@ -56,7 +56,7 @@ def build_features(
     def extract(batch: dict) -> dict:
         return extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
 
-    own_length = hears_own_length(extractor)
+    own_length = takes_variable_length(extractor)
     key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
     return cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
 

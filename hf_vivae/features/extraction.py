@@ -16,7 +16,7 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..models import WaveformFeatureExtractor, build_feature_extractor
-from ..models.features_trimmed import lengthened, trimming_extractor
+from ..models.features_trimmed import pad_to_minimum, trimming_extractor
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.silence import SilenceTrimmingMixin
 
@@ -39,7 +39,7 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtraction
     return build_feature_extractor(name, **settings)
 
 
-def fit_extractor_length(
+def configure_length(
     extractor: FeatureExtractionMixin, settings: PreTrainedConfig, max_seconds: float
 ) -> FeatureExtractionMixin:
     """The extractor for clips of `max_seconds`, whatever an earlier training cut them to.
@@ -63,7 +63,7 @@ def fit_extractor_length(
     return extractor
 
 
-def window_seconds(extractor: FeatureExtractionMixin) -> float:
+def max_input_seconds(extractor: FeatureExtractionMixin) -> float:
     """Seconds of a clip behind which an extractor cuts it by itself; infinite for most of the library."""
     if isinstance(extractor, WaveformFeatureExtractor):
         return extractor.num_samples / extractor.sampling_rate
@@ -74,7 +74,7 @@ def window_seconds(extractor: FeatureExtractionMixin) -> float:
     return math.inf
 
 
-def remember_cut(extractor: FeatureExtractionMixin, max_seconds: float, with_code: bool) -> FeatureExtractionMixin:
+def set_max_length(extractor: FeatureExtractionMixin, max_seconds: float, with_code: bool) -> FeatureExtractionMixin:
     """The extractor for clips that are cut to `max_seconds`, which it keeps in `num_samples`.
 
     Those of the library do not heed it: this package does, and a model card says so.
@@ -102,7 +102,7 @@ def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> Wavef
     )
 
 
-def hears_own_length(extractor: FeatureExtractionMixin) -> bool:
+def takes_variable_length(extractor: FeatureExtractionMixin) -> bool:
     """Whether a model takes clips as long as they are, with a mask, rather than all of one length."""
     if isinstance(extractor, MaskedWhisperFeatureExtractor):
         return extractor.cut_to_clips
@@ -125,10 +125,10 @@ def extract_features(
         return {extractor.model_input_names[0]: list(extractor.extract(clips))}
     if not isinstance(extractor, SilenceTrimmingMixin):
         longest = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
-        clips = [lengthened(extractor, clip[:longest]) for clip in clips]
+        clips = [pad_to_minimum(extractor, clip[:longest]) for clip in clips]
     padding = _padding(extractor, max(map(len, clips)))
     features = dict(extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding))
-    if not hears_own_length(extractor):
+    if not takes_variable_length(extractor):
         return {name: list(values) for name, values in features.items()}
     lengths = features.pop("attention_mask").sum(axis=1)
     return {
@@ -164,7 +164,7 @@ def batch_features(
     Returns:
         What the model takes; `attention_mask` `(batch, longest)` is 1 for what is a clip's.
     """
-    if not hears_own_length(extractor):
+    if not takes_variable_length(extractor):
         return {name: torch.stack(list(clips)) for name, clips in features.items()}
     ((name, clips),) = features.items()
     lengths = torch.tensor([len(clip) for clip in clips])
@@ -175,7 +175,7 @@ def batch_features(
     return {name: padded, "attention_mask": mask}
 
 
-class ClipCollator:
+class AudioDataCollator:
     """Features and labels of a batch, scaled by what the extractor measured on the training clips.
 
     Clips of a model that takes them as long as they are are padded to the longest of the batch, with a mask. Scaling

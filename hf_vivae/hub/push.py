@@ -94,7 +94,7 @@ def _repo(prefix: str, name: str) -> str:
     return check_name(full)
 
 
-class Publisher:
+class HubPublisher:
     """Pushes a training: its checkpoints while it goes on, and at the end the whole run with its scores.
 
     Args:
@@ -118,9 +118,9 @@ class Publisher:
         upload_bar.set_lock(tqdm.get_lock())
         self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
 
-    def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "CheckpointPushes":
+    def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "PushCheckpointCallback":
         """What pushes the checkpoints of the fold whose record it is."""
-        return CheckpointPushes(self, extractor, record)
+        return PushCheckpointCallback(self, extractor, record)
 
     def finish(self) -> str:
         """Push the run with the scores of its finished folds, after what is on its way; the commit's address."""
@@ -129,7 +129,7 @@ class Publisher:
         return push(files, self.repo, message="End of training", **self.target)
 
 
-class CheckpointPushes(TrainerCallback):
+class PushCheckpointCallback(TrainerCallback):
     """Pushes each checkpoint in the background, unless the last one is still on its way.
 
     Strategy `end` waits for the end; `all_checkpoints` keeps each in a folder of its own as well; with
@@ -137,7 +137,7 @@ class CheckpointPushes(TrainerCallback):
     Hub is a warning: training goes on, and the push at its end has everything.
     """
 
-    def __init__(self, publisher: Publisher, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> None:
+    def __init__(self, publisher: HubPublisher, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> None:
         self.publisher, self.extractor, self.record = publisher, extractor, record
         self._under_way: Future | None = None
 

@@ -178,11 +178,11 @@ def _check_size(recording: Recording) -> None:
 def _hear_beginning(scorer: Scorer, recording: Recording) -> np.ndarray:
     """A recording as far as the model hears it, `(samples,)`; what is beyond `LONGEST_CLIP` is not decoded."""
     if recording.seconds <= LONGEST_CLIP:
-        return scorer.hear(str(recording.path))
+        return scorer.load_audio(str(recording.path))
     rate = scorer.sampling_rate
     blocks = islice(recording.blocks(rate), math.ceil(LONGEST_CLIP / BLOCK_SECONDS))
     samples = np.concatenate(list(blocks))[: round(rate * LONGEST_CLIP)]
-    return scorer.hear({"array": samples, "sampling_rate": rate, "path": recording.path})
+    return scorer.load_audio({"array": samples, "sampling_rate": rate, "path": recording.path})
 
 
 def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:

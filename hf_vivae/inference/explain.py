@@ -36,7 +36,7 @@ class Occlusion:
     losses: np.ndarray
 
 
-def occlude(
+def occlusion_saliency(
     scorer: Scorer, sound: Any, label: str | None = None, seconds: float = 0.1, hop: float = 0.05
 ) -> Occlusion:
     """Silence one part of a clip after another (Zeiler and Fergus, ECCV 2014), and see what that costs a label.
@@ -51,7 +51,7 @@ def occlude(
     Raises:
         ValueError: for clips that cannot be scored, and labels that the checkpoint does not know.
     """
-    samples, rate = scorer.hear(sound), scorer.sampling_rate
+    samples, rate = scorer.load_audio(sound), scorer.sampling_rate
     starts = np.arange(0, max(len(samples) / rate - seconds, 0) + hop, hop)
     clips = [samples, *(_silenced(samples, rate, start, seconds) for start in starts)]
     scores = scorer.score([{"array": clip, "sampling_rate": rate} for clip in clips])
@@ -93,7 +93,7 @@ class Saliency:
     seconds: float
 
 
-def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency:
+def gradient_saliency(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency:
     """Gradient times input (Shrikumar et al., 2016) of a label's score, for models that see a mel spectrogram.
 
     The input is taken from the spectrogram's mean: what is as loud as the rest of the clip has told nothing.
@@ -104,7 +104,7 @@ def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency
         label: the likeliest if not given.
 
     Raises:
-        ValueError: as `occlude`, and for models that see no spectrogram.
+        ValueError: as `occlusion_saliency`, and for models that see no spectrogram.
     """
     extractor = scorer.extractor
     if not isinstance(extractor, LogMelFeatureExtractor):
@@ -112,7 +112,7 @@ def trace_back(scorer: Scorer, sound: Any, label: str | None = None) -> Saliency
             f"expected a model that sees a mel spectrogram, found one with {type(extractor).__name__}; use occlusion, "
             "which explains every model."
         )
-    samples = scorer.hear(sound)
+    samples = scorer.load_audio(sound)
     decibels = torch.from_numpy(extractor.extract([samples]))
     features = extractor.normalize(decibels.clone()).to(scorer.model.device).requires_grad_()
     logits = scorer.model(**{extractor.model_input_names[0]: features}).logits[0].float()
@@ -138,7 +138,11 @@ def run_explain(
         raise UserError(f"expected --output as x.png or x.npz, found {output.name}; give one of them.")
     check_new(output)
     scorer = Scorer(checkpoint, revision, device)
-    found = occlude(scorer, str(clip), label) if method == "occlusion" else trace_back(scorer, str(clip), label)
+    found = (
+        occlusion_saliency(scorer, str(clip), label)
+        if method == "occlusion"
+        else gradient_saliency(scorer, str(clip), label)
+    )
     with whole_file(output) as part:
         if output.suffix == ".npz":
             np.savez(part, **vars(found))
@@ -152,7 +156,7 @@ def _draw(found: Occlusion | Saliency, scorer: Scorer, clip: Path, output: Path)
     if isinstance(found, Saliency):
         save_saliency_figure(found, output)
     else:
-        save_occlusion_figure(found, scorer.hear(str(clip)), scorer.sampling_rate, output)
+        save_occlusion_figure(found, scorer.load_audio(str(clip)), scorer.sampling_rate, output)
 
 
 BLOCKS = 8, 23  # of bands and of frames: gradients of single cells are noise to the eye

@@ -26,7 +26,7 @@ DURATION = "duration"
 KEPT = "free some room and repeat the command, which goes on after the parts that are there"
 
 
-class Parts:
+class PredictionShards:
     """A folder with a Parquet file for each shard.
 
     It has of each clip file, label, probability, a `p_<label>` for each label, duration and how much of it was used in

@@ -15,9 +15,9 @@ from datasets import Audio
 from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 
 from .. import audio
-from ..checkpoints.load import load_trained
+from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
-from ..models.features_trimmed import lengthened
+from ..models.features_trimmed import pad_to_minimum
 from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
@@ -55,7 +55,7 @@ def load_classifier(
     """
     if isinstance(device, (str, torch.device)):
         _check_device(device)
-    model, extractor = load_trained(resolve_checkpoint(str(id_or_folder), revision=revision))
+    model, extractor = load_for_inference(resolve_checkpoint(str(id_or_folder), revision=revision))
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.return_attention_mask = True  # without it, a clip's score depends on the padding in its batch
     return VocalisationPipeline(
@@ -101,9 +101,9 @@ class VocalisationPipeline(AudioClassificationPipeline):
 
     def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
         """The model's inputs of one clip."""
-        return super().preprocess(self.hear(inputs))
+        return super().preprocess(self.load_audio(inputs))
 
-    def hear(self, inputs: Any) -> np.ndarray:
+    def load_audio(self, inputs: Any) -> np.ndarray:
         """A clip as far as the model hears it, mono `(samples,)` at the model's rate.
 
         Args:
@@ -145,7 +145,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             raise _unusable(name, f"at least {1000 * SHORTEST:g} ms of sound", f"{1000 * seconds:.3g} ms")
         if np.ptp(heard) <= QUIETEST:
             raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
-        return samples if trims else lengthened(extractor, heard)
+        return samples if trims else pad_to_minimum(extractor, heard)
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Labels and scores of one clip, the likeliest first."""

@@ -17,15 +17,15 @@ from tqdm import tqdm
 
 from ..files import check_place, writing
 from ..validation import UserError, printable, readable
-from .output import KEPT, WRITERS, Parts, check_errors_file, errors_file, write_output
+from .output import KEPT, WRITERS, PredictionShards, check_errors_file, errors_file, write_output
 from .scorer import ClipScores, Scorer
-from .sources import STANDARD_INPUT, Clip, Shard, StreamedDataset, file_state, find_shards, read_whole
+from .sources import STANDARD_INPUT, Shard, StreamedDataset, UnreadClip, file_state, find_shards, read_whole
 
 CLAIM_SECONDS = 1  # for a process that only looks whether another is at work
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShard:
     """Which of all shards are a process's own.
 
     Args:
@@ -37,7 +37,7 @@ class Share:
     processes: int = 1
 
     @classmethod
-    def of_this_process(cls) -> "Share":
+    def of_this_process(cls) -> "ProcessShard":
         """As `accelerate launch` and `torchrun` number processes, of one machine or of several.
 
         Raises:
@@ -62,7 +62,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictResult:
     """Numbers of clips with scores and without.
 
     Args:
@@ -76,7 +76,9 @@ class Outcome:
     longer: int = field(default=0, compare=False)
 
 
-def score_clips(scorer: Scorer, clips: Iterable[Clip], bar: tqdm) -> Iterator[tuple[str, ClipScores | ValueError]]:
+def score_clips(
+    scorer: Scorer, clips: Iterable[UnreadClip], bar: tqdm
+) -> Iterator[tuple[str, ClipScores | ValueError]]:
     """Name and scores of each clip, in their order, or why it has none.
 
     Args:
@@ -94,8 +96,8 @@ def score_clips(scorer: Scorer, clips: Iterable[Clip], bar: tqdm) -> Iterator[tu
 
 
 def predict(
-    scorer: Scorer, shards: Iterable[Shard], output: Path, settings: dict[str, Any], share: Share, bar: tqdm
-) -> Outcome | None:
+    scorer: Scorer, shards: Iterable[Shard], output: Path, settings: dict[str, Any], share: ProcessShard, bar: tqdm
+) -> PredictResult | None:
     """Score shards into a file, or into a folder that keeps a Parquet file for each shard.
 
     What an earlier start has scored is not scored again, unless its clips have changed or could not be read. Of
@@ -138,7 +140,7 @@ def predict(
             raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
         check_errors_file(output)
         with lock, writing(folder.parent, KEPT):
-            parts = Parts(folder, settings, scorer.labels)
+            parts = PredictionShards(folder, settings, scorer.labels)
         done = []
         for number, shard in enumerate(shards):
             done.append((number, shard.key, shard.version))
@@ -168,13 +170,13 @@ def predict(
         if missing or not all(map(_is_free, claims)):
             return None
         tables = (parts.read(number) for number in range(len(done)))
-        outcome = Outcome(*write_output(output, parts.schema, tables, scorer.longest_input))
+        outcome = PredictResult(*write_output(output, parts.schema, tables, scorer.longest_input))
         if is_file:
             shutil.rmtree(folder)
     return outcome
 
 
-def _note_files(clips: Iterable[Clip], states: dict[str, str]) -> Iterator[Clip]:
+def _note_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterator[UnreadClip]:
     """Pass clips on; note the state of files that their rows name before they are decoded."""
     for clip in clips:
         if clip.named is not None:
@@ -236,7 +238,7 @@ def run_predict(
         return streamed.shards() if streamed else find_shards(inputs, sent)
 
     counts = [shard.clips for shard in shards()]  # also refuses inputs that are not there, before anything is loaded
-    share = Share.of_this_process()
+    share = ProcessShard.of_this_process()
     own = [count for number, count in enumerate(counts) if share.has(number)]
     scorer = Scorer(checkpoint, revision, device or share.device, batch_size, workers, bf16)
     total = None if None in own else sum(own)
@@ -267,7 +269,7 @@ def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _report(outcome: Outcome, scorer: Scorer, output: Path) -> int:
+def _report(outcome: PredictResult, scorer: Scorer, output: Path) -> int:
     print(f"{outcome.scored} clips scored: {_shown(str(output))}")
     if outcome.longer:
         print(f"{_longer(outcome.longer, scorer)} (column duration_used)", file=sys.stderr)

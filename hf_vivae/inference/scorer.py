@@ -19,7 +19,7 @@ from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import temperature_of
 from ..checkpoints.load import LONGEST_INPUT
 from ..checkpoints.resolve import resolve_checkpoint
-from ..features.extraction import ClipCollator, extract_features, window_seconds
+from ..features.extraction import AudioDataCollator, extract_features, max_input_seconds
 from ..files import read_json
 from ..models.cpu_attention import speed_up
 from ..models.silence import SilenceTrimmingMixin
@@ -94,7 +94,7 @@ class Scorer:
         folder = resolve_checkpoint(checkpoint, revision=revision)
         self.name, self.identity = checkpoint, checkpoint_digest(folder)
         self._pipeline = load_classifier(folder, device=device)
-        self._collate = ClipCollator(self._pipeline.feature_extractor)
+        self._collate = AudioDataCollator(self._pipeline.feature_extractor)
         config = self._pipeline.model.config
         self.labels = [config.id2label[number] for number in range(config.num_labels)]
         self.temperature = temperature_of(config)
@@ -113,9 +113,9 @@ class Scorer:
         """How many clips `score` is best given, which are in memory together."""
         return max(CLIPS_AT_ONCE, self.batch_size)
 
-    def hear(self, sound: Any) -> np.ndarray:
-        """A clip as far as the model hears it, `(samples,)`; see `VocalisationPipeline.hear`."""
-        return self._pipeline.hear(sound)
+    def load_audio(self, sound: Any) -> np.ndarray:
+        """A clip as far as the model hears it, `(samples,)`; see `VocalisationPipeline.load_audio`."""
+        return self._pipeline.load_audio(sound)
 
     def place(self, label: str | None, scores: np.ndarray) -> int:
         """Index of a label, or of the likeliest by `scores` `(labels,)`.
@@ -200,7 +200,7 @@ def longest_input(extractor: FeatureExtractionMixin) -> float:
         kept = math.inf if isinstance(extractor, SilenceTrimmingMixin) else LONGEST_INPUT  # see `extract_features`
     else:
         kept = cut / extractor.sampling_rate
-    return min(kept, window_seconds(extractor))
+    return min(kept, max_input_seconds(extractor))
 
 
 def checkpoint_digest(folder: Path) -> str:

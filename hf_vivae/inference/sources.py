@@ -27,7 +27,7 @@ from .pipeline import StoredAudio
 
 
 @dataclass(frozen=True)
-class Clip:
+class UnreadClip:
     """A clip as it is stored.
 
     Args:
@@ -54,7 +54,7 @@ class Shard:
 
     key: str
     version: str
-    read: Callable[[], Iterable[Clip]]
+    read: Callable[[], Iterable[UnreadClip]]
     clips: int | None
 
 
@@ -104,7 +104,7 @@ def _is_table(path: Path) -> bool:
 
 def _file_shards(paths: Iterator[Path]) -> Iterator[Shard]:
     while some := list(islice(paths, FILES_PER_SHARD)):
-        clips = [Clip(readable(str(path)), path) for path in some]
+        clips = [UnreadClip(readable(str(path)), path) for path in some]
         yield Shard(digest(*map(str, some)), digest(*map(file_state, some)), partial(iter, clips), len(clips))
 
 
@@ -127,7 +127,7 @@ def _expand(name: str) -> Iterator[Path]:
 
 
 def _standard_input(sent: bytes) -> Shard:
-    return Shard(STANDARD_INPUT, hashlib.sha256(sent).hexdigest(), lambda: [Clip("<stdin>", sent)], 1)
+    return Shard(STANDARD_INPUT, hashlib.sha256(sent).hexdigest(), lambda: [UnreadClip("<stdin>", sent)], 1)
 
 
 TABLES = (".parquet", ".arrow")
@@ -189,7 +189,7 @@ def _version(file: Path) -> str:
     return digest(footer, file_state(file))
 
 
-def _read_group(file: Path, group: int, first: int, column: str, names: str | None) -> Iterator[Clip]:
+def _read_group(file: Path, group: int, first: int, column: str, names: str | None) -> Iterator[UnreadClip]:
     with _readable(file), _open_parquet(file) as table:
         columns = [column, names] if names else [column]
         for batch in table.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
@@ -213,7 +213,7 @@ def _open_arrow(file: Path) -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(os.fsencode(file))).read_all()
 
 
-def _read_rows(file: Path, first: int, rows: int, column: str, names: str | None) -> Iterator[Clip]:
+def _read_rows(file: Path, first: int, rows: int, column: str, names: str | None) -> Iterator[UnreadClip]:
     with _readable(file):
         table = _open_arrow(file).select([column, names] if names else [column])
         for start in range(first, first + rows, ROWS_AT_ONCE):
@@ -252,7 +252,7 @@ def _holds_sound(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str, root: str) -> Clip:
+def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str, root: str) -> UnreadClip:
     """The clip of a row.
 
     Args:
@@ -266,7 +266,7 @@ def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: 
     path = sound.get("path") if isinstance(sound, dict) else None
     if path is not None and all(sound.get(key) is None for key in ("bytes", "array")):
         sound, named = partial(read_reference, path, root), named_file(path, root)
-    return Clip(readable(str((names and row[names]) or path or otherwise)), sound, named)
+    return UnreadClip(readable(str((names and row[names]) or path or otherwise)), sound, named)
 
 
 ZIP = "zip://"  # as datasets writes the address of a file in an archive: zip://a/b.wav::/data/clips.zip
@@ -430,7 +430,7 @@ class StreamedDataset:
         for number in range(self._dataset.num_shards):
             yield Shard(digest(*self._place, str(number)), self._version, partial(self._read, number), None)
 
-    def _read(self, number: int) -> Iterator[Clip]:
+    def _read(self, number: int) -> Iterator[UnreadClip]:
         for row, values in enumerate(self._rows(self._dataset.shard(self._dataset.num_shards, number))):
             yield row_clip(values, self._column, self._names, f"{number}:{row}", self._root)
 
@@ -458,10 +458,10 @@ class StreamedDataset:
             clips = list(map(self._file_clip, some, paths, names))
             yield Shard(digest(*self._place, *names), digest(*paths, *states), partial(iter, clips), len(clips))
 
-    def _file_clip(self, row: Mapping[str, Any], path: str, name: str) -> Clip:
+    def _file_clip(self, row: Mapping[str, Any], path: str, name: str) -> UnreadClip:
         # what the dataset lists itself is where its user has it, whatever links lead to; metadata may name any file
         sound = path if path in self._listed else partial(read_reference, path, self._root) if path else None
-        return Clip(readable(str((self._names and row[self._names]) or name)), sound)
+        return UnreadClip(readable(str((self._names and row[self._names]) or name)), sound)
 
 
 def _reason(error: Exception) -> str:

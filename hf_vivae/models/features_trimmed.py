@@ -41,7 +41,7 @@ class TrimmedCallMixin(SilenceTrimmingMixin):
 
     def trim(self, clip: np.ndarray) -> np.ndarray:
         """The clip `(samples,)` without the silence at its ends, and then as far as the training heard it."""
-        return lengthened(self, super().trim(clip)[: self.num_samples])
+        return pad_to_minimum(self, super().trim(clip)[: self.num_samples])
 
 
 class TrimmedWav2Vec2FeatureExtractor(TrimmedCallMixin, Wav2Vec2FeatureExtractor):
@@ -73,7 +73,7 @@ TRIMMED: dict[type[FeatureExtractionMixin], type[TrimmedCallMixin]] = {
 }
 
 
-def lengthened(extractor: FeatureExtractionMixin, clip: np.ndarray) -> np.ndarray:
+def pad_to_minimum(extractor: FeatureExtractionMixin, clip: np.ndarray) -> np.ndarray:
     """The clip `(samples,)`, for w2v-BERT with silence behind it up to two frames: it makes one of these, or none."""
     if not isinstance(extractor, SeamlessM4TFeatureExtractor):
         return clip

@@ -29,7 +29,7 @@ def hidden_states(
     `(batch, frames)`, 1 for frames of the clip, and None where all frames are.
 
     Args:
-        encoder: of one of the library's audio classifiers, after `padding.ignore_padding`.
+        encoder: of one of the library's audio classifiers, after `padding.mask_padding`.
         attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
         whole_window: have Whisper hear the padding, as in its pretraining, and mask the result only.
         inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.

@@ -48,7 +48,7 @@ class FixedBatchNorm(nn.BatchNorm1d):
         return super().train(False)
 
 
-def ignore_padding(model: PreTrainedModel) -> PreTrainedModel:
+def mask_padding(model: PreTrainedModel) -> PreTrainedModel:
     """The model itself, whose layers from now on heed the `attention_mask` `(batch, samples)` that it is given.
 
     Its weights, their names and its configuration stay as they are, and so does a model without such layers. Batch

@@ -38,12 +38,12 @@ class SilenceTrimmingMixin:
 def trim_silence(
     samples: np.ndarray, sampling_rate: int, trim_db: float, trim_margin: float, trim_min_seconds: float
 ) -> np.ndarray:
-    """The clip between the ends of `sounding_part`, which has the arguments."""
-    first, last = sounding_part(samples, sampling_rate, trim_db, trim_margin, trim_min_seconds)
+    """The clip between the ends of `non_silent_range`, which has the arguments."""
+    first, last = non_silent_range(samples, sampling_rate, trim_db, trim_margin, trim_min_seconds)
     return samples[first:last]
 
 
-def sounding_part(
+def non_silent_range(
     samples: np.ndarray, sampling_rate: int, trim_db: float, trim_margin: float, trim_min_seconds: float
 ) -> tuple[int, int]:
     """First sample of a clip that stays, and the first after it that does not.

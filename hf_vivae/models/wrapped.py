@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForAudioClassification, PreTrained
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .hidden_states import bare_encoder
-from .padding import ignore_padding
+from .padding import mask_padding
 
 LAYER_DROPS = ("layerdrop", "encoder_layerdrop")  # the library's names of the share of layers that a step leaves out
 
@@ -47,7 +47,7 @@ class WrappedForAudioClassification(PreTrainedModel):
 
     def __init__(self, config: WrappedConfig) -> None:
         super().__init__(config)
-        self.encoder = ignore_padding(bare_encoder(AutoModelForAudioClassification.from_config(config.encoder)))
+        self.encoder = mask_padding(bare_encoder(AutoModelForAudioClassification.from_config(config.encoder)))
 
     def forward(
         self,

@@ -10,7 +10,7 @@ import yaml
 from ..corpus.arguments import CorpusArguments
 from ..models import MODELS
 from ..splits import SplitArguments
-from ..training.recipes import Switch, as_flags, read_switches
+from ..training.recipes import Deviation, as_flags, read_switches
 from ..validation import UserError, check_choice
 
 VARIANTS = ("paper", "as_coded", "tuned")
@@ -135,7 +135,7 @@ class _Planner:
                 planned += [base, self._switched(base, model, switch)]
         return [*planned, self.noise()]
 
-    def _switched(self, base: PlannedRun, model: str, switch: Switch) -> PlannedRun:
+    def _switched(self, base: PlannedRun, model: str, switch: Deviation) -> PlannedRun:
         name = f"audit/{model}/{switch.name}"
         if switch.instead:
             return self.run(f"{name}-off", model, "paper", self.seed, **switch.instead)

@@ -19,7 +19,7 @@ from ..corpus.arguments import CorpusArguments
 from ..files import check_place, make_folder
 from ..run_folder import BEFORE, VOLATILE
 from ..validation import UserError
-from .report import Outcome, TrialRow
+from .report import SearchResult, TrialRow
 from .trials import REFUSALS, UNPRUNED, SearchTrainer, Trials, named
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Study:
         import optuna
 
         study = optuna.create_study(**self._options)
-        check_same_question(study, self.settings)
+        check_same_study(study, self.settings)
         return study
 
     def train(self, study: "optuna.Study", source: Path) -> None:
@@ -71,7 +71,7 @@ class Study:
         Raises:
             ValueError: for values that runs refuse, and where another process has just begun the study otherwise.
         """
-        with sign_of_life(self.trials.folder / ".processes") as process:
+        with heartbeat(self.trials.folder / ".processes") as process:
             fail_dead_trials(study, process.parent)
             if missing := max(0, self.total - count(study)):
                 self.trials.check(source)
@@ -185,7 +185,7 @@ def complete_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def outcome(study: "optuna.Study", trials: Trials) -> Outcome:
+def search_result(study: "optuna.Study", trials: Trials) -> SearchResult:
     """All trials of a study, and how much each hyperparameter mattered."""
     rows = [
         TrialRow(
@@ -199,7 +199,7 @@ def outcome(study: "optuna.Study", trials: Trials) -> Outcome:
         )
         for trial in study.trials
     ]
-    return Outcome(rows, importance(study))
+    return SearchResult(rows, importance(study))
 
 
 def importance(study: "optuna.Study") -> dict[str, float] | None:
@@ -266,7 +266,7 @@ def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":
 
 
 @contextmanager
-def sign_of_life(folder: Path) -> Iterator[Path]:
+def heartbeat(folder: Path) -> Iterator[Path]:
     """A lock in a folder that this process holds as long as it lives; trials name it."""
     make_folder(folder)
     file = folder / f"{uuid4().hex}.lock"
@@ -309,7 +309,7 @@ MOST_NAMED = 5  # differences that a refusal names, those first from which other
 FIRST = ("model", "recipe", "data", "protocol", "fold", "task")
 
 
-def question(trials: Trials) -> dict[str, Any]:
+def study_settings(trials: Trials) -> dict[str, Any]:
     """Everything but where the processes run and find the clips, and what the trials choose anyway."""
     run, args = trials.candidates.run, trials.candidates.args
     places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
@@ -324,7 +324,7 @@ def question(trials: Trials) -> dict[str, Any]:
     return json.loads(json.dumps(settings))  # as a storage gives them back
 
 
-def check_same_question(study: "optuna.Study", settings: dict[str, Any]) -> None:
+def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:
     """Refuse a study whose trials answer another question.
 
     Raises:
@@ -358,14 +358,14 @@ def remember(study: "optuna.Study", settings: dict[str, Any]) -> None:
     so that where they differ, one at least refuses.
 
     Raises:
-        ValueError: as `check_same_question`.
+        ValueError: as `check_same_study`.
     """
     own = f"{SETTINGS}{uuid4().hex}"
     begins = not _remembered(study)
     if begins:
         study.set_user_attr(own, settings)
     try:
-        check_same_question(study, settings)
+        check_same_study(study, settings)
     except UserError:
         if begins:
             study.set_user_attr(own, None)

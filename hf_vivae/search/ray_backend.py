@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..validation import UserError
-from .report import Outcome, TrialRow
+from .report import SearchResult, TrialRow
 from .trials import UNPRUNED, SearchTrainer, Trials, named
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RayTrainer(SearchTrainer):
         tune.report({**self._reported, "percent": 100, "complete": True})  # which one that ASHA has ended never says
 
 
-def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> Outcome:
+def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> SearchResult:
     """Train all trials of a search; it begins anew, and joins no earlier one.
 
     A running cluster is the one that `ray start` or `RAY_ADDRESS` names; else one is started on this machine. Each
@@ -60,7 +60,7 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
 
     ray.init(include_dashboard=False)
     try:
-        return Outcome([_row(trial, trials) for trial in _tune(trials, folder, total, resources)], None)
+        return SearchResult([_row(trial, trials) for trial in _tune(trials, folder, total, resources)], None)
     finally:
         ray.shutdown()
 

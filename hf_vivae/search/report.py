@@ -49,7 +49,7 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchResult:
     """All trials of a search in their order, and the importance of each hyperparameter, which some have none of."""
 
     trials: list[TrialRow]
@@ -86,7 +86,7 @@ class Outcome:
         return (max if greater_is_better else min)(self.scored, key=lambda trial: trial.score)
 
 
-def write_trials(file: Path, outcome: Outcome) -> None:
+def write_trials(file: Path, outcome: SearchResult) -> None:
     """Write `trials.csv`, a line for each trial."""
     import pandas as pd
 
@@ -114,7 +114,7 @@ class SearchReport:
     text: str
 
 
-def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport:
+def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchReport:
     """Write what was found into the folder of the search.
 
     Raises:
@@ -127,7 +127,7 @@ def write_report(trials: Trials, backend: str, outcome: Outcome) -> SearchReport
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
     folds = trials.prepared.folds
     fold = folds.index(trials.fold) if len(folds) > 1 else None
-    winner = Winner(*candidates.with_values(best.values), searched, fold)
+    winner = BestRun(*candidates.with_values(best.values), searched, fold)
     recipe = winner.write_recipe(folder, _head(trials, outcome, best))
     content = {
         **identity(candidates.run, candidates.args, trials.prepared),
@@ -156,12 +156,12 @@ def _where(trials: Trials) -> str:
     return f"{trials.prepared.corpus.name} clips, task {run.task}, {split}"
 
 
-def _counted(outcome: Outcome) -> str:
+def _counted(outcome: SearchResult) -> str:
     states = ", ".join(f"{number} {state}" for state, number in outcome.states.items())
     return f"{len(outcome.trials)} trials ({states})"
 
 
-def _draw(trials: Trials, outcome: Outcome) -> None:
+def _draw(trials: Trials, outcome: SearchResult) -> None:
     run, greater, score = trials.candidates.run, trials.candidates.args.greater_is_better, _score_name(trials)
     title = f"{short_name(run.model)}, recipe {run.recipe}\n{_where(trials)}"
     rows = outcome.trials
@@ -176,7 +176,7 @@ def _draw(trials: Trials, outcome: Outcome) -> None:
         figure.savefig(trials.folder / f"{name}.png")
 
 
-def _head(trials: Trials, outcome: Outcome, best: TrialRow) -> str:
+def _head(trials: Trials, outcome: SearchResult, best: TrialRow) -> str:
     return (
         f"Found by recipes/search.py from recipe {trials.candidates.run.recipe} in {_counted(outcome)} on\n"
         f"{_where(trials)}: trial {best.name}, {_score_name(trials)} {best.score:.4f}.\n"
@@ -184,7 +184,7 @@ def _head(trials: Trials, outcome: Outcome, best: TrialRow) -> str:
     )
 
 
-def _describe(trials: Trials, outcome: Outcome, best: TrialRow, recipe: Path, command: str) -> str:
+def _describe(trials: Trials, outcome: SearchResult, best: TrialRow, recipe: Path, command: str) -> str:
     values = "\n            ".join(f"{key}: {value}" for key, value in best.values.items())
     failed = "".join(f"failed      {error}\n" for error in outcome.errors)
     return f"""\
@@ -208,7 +208,7 @@ NOT_OF_A_RECIPE = {*ALWAYS_SAID, *SAID, *VOLATILE, "model", "recipe", "as_coded"
 
 
 @dataclass(frozen=True)
-class Winner:
+class BestRun:
     """The run of the best trial.
 
     Args:

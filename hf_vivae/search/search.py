@@ -15,14 +15,14 @@ from ..cli_parser import FlagParser
 from ..files import make_folder
 from ..splits.folds import Fold
 from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_recipe
-from ..training.build import Prepared, prepare
+from ..training.build import TrainingData, load_training_data
 from ..training.recipes import default_output_dir, parse_run
 from ..validation import UserError, json_object
-from .optuna_backend import Study, outcome, question
+from .optuna_backend import Study, search_result, study_settings
 from .ray_backend import search_with_ray
 from .report import SearchReport, write_report
 from .space import find_space, read_space
-from .trials import Candidates, Trials
+from .trials import RunTemplate, Trials
 
 if TYPE_CHECKING:
     import optuna
@@ -159,11 +159,11 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     folder = search_folder(run, args)
     run_folder.check_report_folder(folder, "trials")
     source = Path(given.space) if given.space else find_space(run.model, recipes)
-    space, candidates = read_space(source), Candidates(rest, recipes, run, args)
+    space, candidates = read_space(source), RunTemplate(rest, recipes, run, args)
     candidates.check(space, source)
     make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
-    prepared = prepare(run, args.seed, run.load())
+    prepared = load_training_data(run, args.seed, run.load())
     fold = searched_fold(prepared, run.folds)
     trials = Trials(candidates, space, prepared, fold, checkpoint, folder)
     if given.backend == "ray":
@@ -171,7 +171,7 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     return _search_with_optuna(trials, source, given)
 
 
-def searched_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
+def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:
     """The fold whose validation clips decide: the chosen one, or the first.
 
     Raises:
@@ -188,12 +188,12 @@ def searched_fold(prepared: Prepared, numbers: list[int] | None) -> Fold:
 def _search_with_optuna(trials: Trials, source: Path, given: SearchArguments) -> SearchReport:
     name = given.study or study_name(trials.candidates.run, trials.candidates.args)
     storage = given.storage or f"sqlite:///{trials.folder / 'study.db'}"
-    study = Study(name, storage, given.trials, trials, question(trials))
+    study = Study(name, storage, given.trials, trials, study_settings(trials))
     opened = study.open()
     try:
         study.train(opened, source)
     except BaseException as error:  # of Ctrl-C, too
-        if outcome(opened, trials).scored:
+        if search_result(opened, trials).scored:
             error.add_note(f"What was found until then:\n{_report(opened, trials).text}")
         raise
     return _report(opened, trials)
@@ -201,4 +201,4 @@ def _search_with_optuna(trials: Trials, source: Path, given: SearchArguments) ->
 
 def _report(study: "optuna.Study", trials: Trials) -> SearchReport:
     with FileLock(trials.folder / ".results.lock"):  # else an earlier reader may write after a later one
-        return write_report(trials, "optuna", outcome(study, trials))
+        return write_report(trials, "optuna", search_result(study, trials))

@@ -14,9 +14,9 @@ from ..corpus.arguments import CorpusArguments
 from ..files import make_folder
 from ..run_folder import VOLATILE
 from ..splits.folds import Fold
-from ..training.arguments import ReportHabits, RunArguments, VivaeTrainingArguments
-from ..training.build import Prepared, Setup, make_trainer, set_up, training_clips
-from ..training.fit import fit
+from ..training.arguments import ReproductionArguments, RunArguments, VivaeTrainingArguments
+from ..training.build import FoldInputs, TrainingData, build_fold_inputs, build_trainer, training_clips
+from ..training.fit import fit_model
 from ..training.recipes import as_flags, parse_run
 from ..training.trainer import VivaeTrainer
 from ..validation import UserError, did_you_mean
@@ -24,16 +24,16 @@ from .space import Space
 
 # what makes scores comparable, and what all trials start from
 SHARED = (
-    *(f.name for f in fields(CorpusArguments)), *(f.name for f in fields(ReportHabits)), "model", "recipe", "task",
-    "protocol", "duplicates", "num_groups", "folds", "seed", "data_seed", "metric_for_best_model", "greater_is_better",
-    "load_best_model_at_end", "eval_dropout", "eval_strategy", "eval_steps", "eval_delay", "model_name_or_path",
-    "from_scratch", "trust_remote_code",
+    *(f.name for f in fields(CorpusArguments)), *(f.name for f in fields(ReproductionArguments)),
+    "model", "recipe", "task", "protocol", "duplicates", "num_groups", "folds", "seed", "data_seed",
+    "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "eval_dropout", "eval_strategy",
+    "eval_steps", "eval_delay", "model_name_or_path", "from_scratch", "trust_remote_code",
 )  # fmt: skip
 LONGEST_REASON = 400  # letters of an error of other libraries, some of which list all that they know
 
 
 @dataclass(frozen=True)
-class Candidates:
+class RunTemplate:
     """Runs that differ from one another in what is searched.
 
     Args:
@@ -133,9 +133,9 @@ class Trials:
         folder: of the search; each trial has one of its own in `trials/`.
     """
 
-    candidates: Candidates
+    candidates: RunTemplate
     space: Space
-    prepared: Prepared
+    prepared: TrainingData
     fold: Fold
     checkpoint: Path | None
     folder: Path
@@ -149,9 +149,9 @@ class Trials:
         """The run of a trial; validation clips score it, where a recipe lets them train."""
         return self.candidates.with_values({**values, "select_on": "validation"})
 
-    def set_up(self, run: RunArguments, args: VivaeTrainingArguments) -> Setup:
+    def build_fold_inputs(self, run: RunArguments, args: VivaeTrainingArguments) -> FoldInputs:
         """Model and features of a trial."""
-        return set_up(run, args, self.prepared, self.parts, self.checkpoint)
+        return build_fold_inputs(run, args, self.prepared, self.parts, self.checkpoint)
 
     def check(self, source: Path) -> None:
         """Make model, features and training clips of each end and choice of the space, before any trial does.
@@ -166,7 +166,7 @@ class Trials:
                 if run == base:  # what is not of the run is of the training, which flags have checked
                     continue
                 try:
-                    training_clips(run, args, self.prepared, self.parts["train"], self.set_up(run, args))
+                    training_clips(run, args, self.prepared, self.parts["train"], self.build_fold_inputs(run, args))
                 except REFUSALS as error:
                     raise refusal(key, value, source, error) from error
 
@@ -174,9 +174,9 @@ class Trials:
         """The trainer that the library searches with, whose trials are these."""
         run, args = self.scored_run({})
         args = for_trial(args, self.folder)
-        setup = self.set_up(run, args)
-        more = {"model_init": lambda: self.set_up(run, args).model, "trials": self}
-        return make_trainer(run, args, self.prepared, self.parts, setup, trainer_class, **more)
+        setup = self.build_fold_inputs(run, args)
+        more = {"model_init": lambda: self.build_fold_inputs(run, args).model, "trials": self}
+        return build_trainer(run, args, self.prepared, self.parts, setup, trainer_class, **more)
 
     def train(self, name: str, values: dict[str, Any], report: Report) -> float:
         """Train a trial; the score of the epoch that its run would keep: the best, or the last where none is selected.
@@ -194,10 +194,10 @@ class Trials:
         folder = self.folder / "trials" / name
         make_folder(folder)
         args = for_trial(args, folder)
-        trainer = make_trainer(run, args, self.prepared, self.parts, self.set_up(run, args))
+        trainer = build_trainer(run, args, self.prepared, self.parts, self.build_fold_inputs(run, args))
         kept = KeptScore(args, self.candidates.args.load_best_model_at_end, report)
         trainer.add_callback(kept)
-        fit(trainer, folder)
+        fit_model(trainer, folder)
         if not kept.scorings:  # a solver has no epochs, and --eval_strategy no scores none
             trainer.evaluate()
         return kept.score

@@ -24,7 +24,7 @@ from ..validation import UserError, check_choice, json_object
 
 
 @dataclass
-class ReportHabits:
+class ReproductionArguments:
     """Settings of a run that only reproducing the report, or another publication with its habits, has a use for."""
 
     as_coded: list[str] = field(
@@ -76,7 +76,7 @@ SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 
 @dataclass
-class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArguments, ReportHabits):
+class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArguments, ReproductionArguments):
     """What to train on what. Values here < recipe YAML < command line."""
 
     model: str | None = field(

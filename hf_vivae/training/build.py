@@ -18,13 +18,20 @@ from .. import run_folder
 from ..checkpoints.adapters import add_lora, find_encoder, freeze
 from ..checkpoints.calibration import TEMPERATURE_FIELD
 from ..checkpoints.checks import building
-from ..checkpoints.load import LONGEST_INPUT, load_any, load_encoder, load_named, load_probe, mend_masks
+from ..checkpoints.load import (
+    LONGEST_INPUT,
+    fix_spec_augment,
+    load_checkpoint,
+    load_encoder,
+    load_probe,
+    load_registered,
+)
 from ..checkpoints.resolve import starting_point
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, describe_clips
 from ..corpus.tasks import task_labels
-from ..features.augmentation import AugmentedClips, EpochOfClips, build_waveforms, parse_augmentation
+from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
 from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor, measure_peaks
-from ..features.extraction import ClipCollator, remember_cut, window_seconds
+from ..features.extraction import AudioDataCollator, max_input_seconds, set_max_length
 from ..metrics import make_compute_metrics
 from ..models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from ..models.backbones import is_encoder
@@ -45,7 +52,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingData:
     """A corpus that is ready for a run.
 
     Args:
@@ -69,7 +76,7 @@ class Prepared:
     duplicates: int
 
 
-def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
+def load_training_data(run: RunArguments, seed: int, corpus: Corpus) -> TrainingData:
     """Measure, label and split the corpus."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     peaks = measure_peaks(corpus.dataset)
@@ -77,7 +84,7 @@ def prepare(run: RunArguments, seed: int, corpus: Corpus) -> Prepared:
     folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups, digests, run.duplicates)
     digest, described = corpus_digest(corpus, labels), describe_clips(corpus.dataset)
     copies = len(digests) - len(set(digests))
-    return Prepared(corpus, digest, peaks, labels, label_names, described, folds, copies)
+    return TrainingData(corpus, digest, peaks, labels, label_names, described, folds, copies)
 
 
 def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
@@ -87,7 +94,7 @@ def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
     return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}
 
 
-def untrained_labels(prepared: Prepared, folds: Iterable[Fold], select_on: str) -> dict[str, list[str]]:
+def untrained_labels(prepared: TrainingData, folds: Iterable[Fold], select_on: str) -> dict[str, list[str]]:
     """Labels of the corpus without a training clip in some of these folds, each with the names of those folds."""
     untrained: dict[str, list[str]] = {}
     for fold in folds:
@@ -98,7 +105,7 @@ def untrained_labels(prepared: Prepared, folds: Iterable[Fold], select_on: str) 
     return untrained
 
 
-def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData) -> dict[str, Any]:
     """What `results.json` says of the run before its scores."""
     return {
         "model": run.model,
@@ -113,7 +120,7 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared
     }
 
 
-def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData) -> dict[str, Any]:
     """The content of `run.json` before the run."""
     corpus = prepared.corpus
     source = starting_point(run.model, run.model_name_or_path)
@@ -134,7 +141,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepar
     }
 
 
-def fold_record(record: dict[str, Any], prepared: Prepared, fold: Fold) -> dict[str, Any]:
+def fold_record(record: dict[str, Any], prepared: TrainingData, fold: Fold) -> dict[str, Any]:
     """The record of a run as that of one of its folds, which names the clips of each part."""
     parts = fold_parts(fold, record["run"]["select_on"])
     names = {part: [prepared.described[row]["file"] for row in parts.get(part, ())] for part in PARTS}
@@ -145,7 +152,7 @@ logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Setup:
+class FoldInputs:
     """A model before its training, and the corpus as it takes it.
 
     Args:
@@ -163,13 +170,13 @@ class Setup:
     lora: "PeftModel | None" = None
 
 
-def set_up(
+def build_fold_inputs(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: Prepared,
+    prepared: TrainingData,
     parts: dict[str, Sequence[int]],
     checkpoint: Path | None,
-) -> Setup:
+) -> FoldInputs:
     """The model of a run, seeded, and the features of all clips.
 
     Args:
@@ -190,9 +197,9 @@ def set_up(
     vars(model.config).pop(TEMPERATURE_FIELD, None)
     if isinstance(extractor, WaveformFeatureExtractor):
         extractor.mean, extractor.std = 0.0, 1.0
-    mend_masks(model)
+    fix_spec_augment(model)
     if not run.resample:
-        _hear_unresampled(model, extractor, prepared.corpus)
+        _keep_sampling_rate(model, extractor, prepared.corpus)
     if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
         if not run.trim and extractor.trim_db is not None and args.process_index == 0:
             logger.warning_once(
@@ -208,7 +215,7 @@ def set_up(
     lora = add_lora(model, run, source, checkpoint) if run.lora_rank else None
     with args.main_process_first(desc="features"):
         features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
-    return Setup(model, extractor, features, max_seconds, lora)
+    return FoldInputs(model, extractor, features, max_seconds, lora)
 
 
 def _load(
@@ -219,10 +226,10 @@ def _load(
     cure = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
     with building(run.model, cure):
         if run.model in MODELS:
-            return load_named(run.model, labels, run.model_config, checkpoint)
+            return load_registered(run.model, labels, run.model_config, checkpoint)
         if run.model.startswith(PROBE):
             return load_probe(*settings)
-        return load_encoder(*settings) if is_encoder(run.model) else load_any(*settings, run.trust_remote_code)
+        return load_encoder(*settings) if is_encoder(run.model) else load_checkpoint(*settings, run.trust_remote_code)
 
 
 def _cut(
@@ -234,7 +241,7 @@ def _cut(
     max_seconds: float,
 ) -> tuple[FeatureExtractionMixin, float]:
     """The extractor for clips of so many seconds or of as many as its model hears, which are told too."""
-    window = window_seconds(extractor)
+    window = max_input_seconds(extractor)
     if run.max_seconds and run.max_seconds > window:
         raise UserError(
             f"expected --max_seconds of {window:g} at most, which {run.model} hears, found {run.max_seconds:g}; leave "
@@ -248,11 +255,11 @@ def _cut(
         )
     if seconds < window and (run.max_seconds or longer):
         # a checkpoint of a wrapped encoder brings code along, cut or not
-        extractor = remember_cut(extractor, seconds, isinstance(model, WrappedForAudioClassification))
+        extractor = set_max_length(extractor, seconds, isinstance(model, WrappedForAudioClassification))
     return extractor, seconds
 
 
-def _hear_unresampled(model: PreTrainedModel, extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
+def _keep_sampling_rate(model: PreTrainedModel, extractor: FeatureExtractionMixin, corpus: Corpus) -> None:
     rate = corpus.dataset.features["audio"].sampling_rate
     of_any_rate = isinstance(extractor, (WaveformFeatureExtractor, Wav2Vec2FeatureExtractor))
     if rate is None or not of_any_rate or isinstance(model, WrappedForAudioClassification):
@@ -268,7 +275,7 @@ def _build_features(
     args: VivaeTrainingArguments,
     model: PreTrainedModel,
     extractor: FeatureExtractionMixin,
-    prepared: Prepared,
+    prepared: TrainingData,
     train: Sequence[int],
     max_seconds: float,
 ) -> Dataset:
@@ -281,12 +288,12 @@ def _build_features(
     return numbered.with_format("torch")
 
 
-def make_trainer(
+def build_trainer(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: Prepared,
+    prepared: TrainingData,
     parts: dict[str, Sequence[int]],
-    setup: Setup,
+    setup: FoldInputs,
     trainer_class: type[VivaeTrainer] = VivaeTrainer,
     **more,
 ) -> VivaeTrainer:
@@ -297,7 +304,7 @@ def make_trainer(
         args: how to train.
         prepared: the corpus.
         parts: row indices of each part.
-        setup: as `set_up` gives it.
+        setup: as `build_fold_inputs` gives it.
         trainer_class: whose trainer it is.
         more: further arguments of it; `model_init` takes the place of the model.
     """
@@ -312,7 +319,7 @@ def make_trainer(
         train_lengths=[lengths[row] for row in parts["train"]],
         eval_dataset=selecting and features.select(by_length(features, selecting)),
         watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
-        data_collator=ClipCollator(setup.extractor),
+        data_collator=AudioDataCollator(setup.extractor),
         compute_metrics=make_compute_metrics(prepared.label_names),
         files=[clip["file"] for clip in prepared.described],
         class_weights=_class_weights(args, labels[list(parts["train"])], len(prepared.label_names)),
@@ -321,20 +328,20 @@ def make_trainer(
         majority=selecting and float((labels[list(selecting)] == most_frequent(labels[list(parts["train"])])).mean()),
     )
     if run.augment:
-        trainer.add_callback(EpochOfClips())
+        trainer.add_callback(SetEpochCallback())
     if args.early_stopping_patience:
         trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     return trainer
 
 
 def training_clips(
-    run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared, rows: Sequence[int], setup: Setup
-) -> Dataset | AugmentedClips:
+    run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData, rows: Sequence[int], setup: FoldInputs
+) -> Dataset | AugmentedDataset:
     """The clips that train, as they are or augmented anew in each epoch."""
     if not run.augment:
         return setup.features.select(rows)
     with args.main_process_first(desc="waveforms"):
-        return AugmentedClips(
+        return AugmentedDataset(
             features=setup.features,
             waveforms=partial(build_waveforms, prepared.corpus.dataset, setup.extractor.sampling_rate),
             labels=prepared.labels,

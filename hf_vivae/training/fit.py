@@ -23,13 +23,13 @@ from ..files import write_lines
 from ..models import LogisticRegressionForAudioClassification, cpu_attention
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
-from .linear import choose_strength, fit_logistic_regression
+from .linear import fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
 
 
-def fit(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
+def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     """Train the model of a trainer, or have scikit-learn solve it where that is possible.
 
     Returns what the trainer's `eval_dataset` has chosen: by which `metric`, and the `epoch` or the strength of
@@ -79,7 +79,7 @@ def _best_epoch(trainer: VivaeTrainer) -> dict[str, Any] | None:
 
 
 def _choose(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
-    entries = choose_strength(trainer)
+    entries = select_regularization(trainer)
     if trainer.args.should_save:
         write_lines(folder / "history.jsonl", entries)
     config = trainer.model.config

@@ -16,7 +16,7 @@ ROWS = 1000  # of embeddings in memory at once, of all layers
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C for standardised embeddings
 
 
-def choose_strength(trainer: VivaeTrainer) -> list[dict[str, float]]:
+def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
     """Fit the probe with each strength on the training clips, and keep the one with the least cross entropy.
 
     Not the one with the best UAR: a hundred clips tell two of those apart by a clip or two, but each clip has a say in
@@ -43,7 +43,7 @@ def choose_strength(trainer: VivaeTrainer) -> list[dict[str, float]]:
     return entries
 
 
-def refit(trainer: VivaeTrainer, clips: Dataset) -> None:
+def refit_on_train_and_validation(trainer: VivaeTrainer, clips: Dataset) -> None:
     """Fit the probe with its strength on other clips: those of training and validation together.
 
     A solver needs no clips that tell it when to stop, and each speaker that it hears counts.

@@ -159,7 +159,7 @@ def _as_coded(
     switches = read_switches(recipes)
     names = names or [name for name, switch in switches.items() if model in switch.models]
     values = read_yaml(recipes / "paper" / f"{model}.yaml")
-    return "recipes/as_coded", turn_on(values, choose_switches(switches, names, model))
+    return "recipes/as_coded", apply_deviations(values, choose_switches(switches, names, model))
 
 
 def _read_run(file: Path) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _read_run(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Switch:
+class Deviation:
     """One difference.
 
     Args:
@@ -199,7 +199,7 @@ class Switch:
     instead: dict[str, Any] = field(default_factory=dict)
 
 
-def read_switches(recipes: Path) -> dict[str, Switch]:
+def read_switches(recipes: Path) -> dict[str, Deviation]:
     """All switches by name, in the order of their rows.
 
     Raises:
@@ -209,18 +209,18 @@ def read_switches(recipes: Path) -> dict[str, Switch]:
     return {switch.name: switch for switch in sorted(switches, key=lambda switch: switch.row)}
 
 
-def _read_switch(file: Path) -> Switch:
+def _read_switch(file: Path) -> Deviation:
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    known = {field.name for field in fields(Switch)} - {"name"}
+    known = {field.name for field in fields(Deviation)} - {"name"}
     keys = set(values) if isinstance(values, dict) else set()
     if not known - {"instead"} <= keys <= known or not set(values["models"]) <= MODELS.keys():
         raise UserError(
             f"expected {file} to hold {', '.join(sorted(known))} and names of models, found {sorted(keys)}; mend it."
         )
-    return Switch(file.stem, **{**values, "models": tuple(values["models"])})
+    return Deviation(file.stem, **{**values, "models": tuple(values["models"])})
 
 
-def choose_switches(switches: dict[str, Switch], names: Sequence[str], model: str) -> list[Switch]:
+def choose_switches(switches: dict[str, Deviation], names: Sequence[str], model: str) -> list[Deviation]:
     """The switches of these names.
 
     Raises:
@@ -237,7 +237,7 @@ def choose_switches(switches: dict[str, Switch], names: Sequence[str], model: st
     return [switches[name] for name in switches if name in names]
 
 
-def turn_on(values: dict[str, Any], switches: Sequence[Switch]) -> dict[str, Any]:
+def apply_deviations(values: dict[str, Any], switches: Sequence[Deviation]) -> dict[str, Any]:
     """A recipe's values with the settings of switches in place of its own; `model_config` field by field."""
     changed = dict(values)
     for switch in switches:

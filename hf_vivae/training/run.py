@@ -22,25 +22,25 @@ from ..checkpoints.calibration import keep_temperature
 from ..checkpoints.resolve import find_checkpoint
 from ..corpus.schema import Corpus
 from ..files import RUN_CURE, Claimed, claim, make_folder, write_json, writing
-from ..hub.push import Publisher
+from ..hub.push import HubPublisher
 from ..models.probe import ProbeForAudioClassification
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
 from .build import (
-    Prepared,
+    TrainingData,
+    build_fold_inputs,
+    build_trainer,
     fold_parts,
     fold_record,
     identity,
-    make_trainer,
-    prepare,
+    load_training_data,
     run_record,
-    set_up,
     untrained_labels,
 )
-from .fit import drop_checkpoints_but_one, fit
-from .linear import refit
-from .scoring import marks, predict_parts, report_scores, score_rows
+from .fit import drop_checkpoints_but_one, fit_model
+from .linear import refit_on_train_and_validation
+from .scoring import predict_parts, report_scores, score_caveats, score_rows
 from .trainer import VivaeTrainer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def train(
     run: RunArguments,
     args: VivaeTrainingArguments,
     corpus: Corpus | None = None,
-    publisher: Publisher | None = None,
+    publisher: HubPublisher | None = None,
 ) -> tuple[dict[str, Any], list[Path]]:
     """Train and score a model on every chosen fold; the content of `results.json`, and the folds' run folders.
 
@@ -75,7 +75,7 @@ def train(
     with args.main_process_first(desc="reading checkpoint and corpus"):
         # first, since it fails at once where there is no network, and the corpus may take a minute
         checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
-        prepared = prepare(run, args.seed, corpus or run.load())
+        prepared = load_training_data(run, args.seed, corpus or run.load())
     chosen = _choose_folds(prepared.folds, run.folds)
     if args.process_index == 0 and (untrained := untrained_labels(prepared, chosen, run.select_on)):
         listed = "; ".join(f"{label} in fold {', '.join(folds)}" for label, folds in untrained.items())
@@ -87,10 +87,10 @@ def train(
 def _train_folds(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: Prepared,
+    prepared: TrainingData,
     chosen: Sequence[Fold],
     checkpoint: Path | None,
-    publisher: Publisher | None,
+    publisher: HubPublisher | None,
 ) -> tuple[dict[str, Any], list[Path]]:
     output = Path(args.output_dir)
     if len(prepared.folds) == 1:
@@ -126,7 +126,7 @@ def _use_all_cores(args: VivaeTrainingArguments) -> None:
     torch.set_num_threads(max(1, cores // local_processes))
 
 
-def _pool(run: RunArguments, args: VivaeTrainingArguments, prepared: Prepared) -> dict[str, Any]:
+def _pool(run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData) -> dict[str, Any]:
     """Scores over the clips of all finished folds together, whoever trained them, beside those of each fold."""
     output, results, rows = Path(args.output_dir), {}, []
     record = run_record(run, args, prepared)
@@ -182,11 +182,11 @@ def _named(fold: Fold, folder: Path):
 def train_fold(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: Prepared,
+    prepared: TrainingData,
     fold: Fold,
     folder: Path,
     checkpoint: Path | None,
-    publisher: Publisher | None = None,
+    publisher: HubPublisher | None = None,
 ) -> dict[str, Any]:
     """Train on one fold into its run folder, and score what was selected once; the content of its `results.json`.
 
@@ -226,24 +226,24 @@ def train_fold(
 def _train(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: Prepared,
+    prepared: TrainingData,
     fold: Fold,
     folder: Path,
     checkpoint: Path | None,
     record: dict[str, Any],
-    publisher: Publisher | None,
+    publisher: HubPublisher | None,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     run_folder.reset_peak_memory()
     parts = fold_parts(fold, run.select_on)
-    setup = set_up(run, args, prepared, parts, checkpoint)
-    trainer = make_trainer(run, args, prepared, parts, setup)
+    setup = build_fold_inputs(run, args, prepared, parts, checkpoint)
+    trainer = build_trainer(run, args, prepared, parts, setup)
     setattr(setup.model.config, run_folder.CORPUS_FIELD, prepared.corpus.name)
     if args.should_save:
         write_json(folder / "run.json", record)
     if publisher:
         trainer.add_callback(publisher.while_training(setup.extractor, record))
-    chosen = fit(trainer, folder)
+    chosen = fit_model(trainer, folder)
     if setup.lora and run.lora_save == "merged":
         setup.lora.merge_and_unload()  # in place; what is scored is the model that is saved
     rows = _predict(trainer, setup.features, fold.name, parts, prepared)
@@ -251,7 +251,7 @@ def _train(
         **identity(run, args, prepared),
         "fold": fold.name,
         "selection": chosen and {"on": run.select_on, **chosen},
-        "habits": marks(run, args.eval_dropout, selected=chosen is not None),
+        "habits": score_caveats(run, args.eval_dropout, selected=chosen is not None),
         "reported": report_scores(run, rows, prepared.label_names, args.seed),
         **score_rows(rows, prepared.label_names),
     }
@@ -276,7 +276,7 @@ def _save_model(model: PreTrainedModel, adapter: "PeftModel | None", folder: Pat
 
 
 def _predict(
-    trainer: VivaeTrainer, features: Dataset, fold: str, parts: dict[str, Sequence[int]], prepared: Prepared
+    trainer: VivaeTrainer, features: Dataset, fold: str, parts: dict[str, Sequence[int]], prepared: TrainingData
 ) -> list[dict[str, Any]]:
     described = prepared.described, prepared.labels
     model = trainer.model
@@ -284,5 +284,5 @@ def _predict(
         return predict_parts(trainer, features, fold, parts, *described)
     # a probe learns from its validation clips too, once they have chosen and been predicted
     rows = predict_parts(trainer, features, fold, {"validation": parts["validation"]}, *described)
-    refit(trainer, features.select(sorted((*parts["train"], *parts["validation"]))))
+    refit_on_train_and_validation(trainer, features.select(sorted((*parts["train"], *parts["validation"]))))
     return rows + predict_parts(trainer, features, fold, {part: parts[part] for part in ("train", "test")}, *described)

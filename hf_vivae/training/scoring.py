@@ -15,7 +15,7 @@ from ..models import short_name
 from ..run_folder import UNRESAMPLED
 from ..splits.folds import PARTS
 from ..validation import printable
-from .arguments import ReportHabits
+from .arguments import ReproductionArguments
 from .trainer import VivaeTrainer
 
 
@@ -86,7 +86,7 @@ def most_frequent(labels: Sequence[int]) -> int:
 
 
 def report_scores(
-    habits: ReportHabits,
+    habits: ReproductionArguments,
     rows: Sequence[dict[str, Any]],
     label_names: Sequence[str],
     seed: int,
@@ -114,7 +114,7 @@ def report_scores(
     return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)) if defined else None}
 
 
-def marks(habits: ReportHabits, eval_dropout: bool, selected: bool) -> list[str]:
+def score_caveats(habits: ReproductionArguments, eval_dropout: bool, selected: bool) -> list[str]:
     """A sentence for each habit that the scores of a run owe something to; they stand below its tables.
 
     Args:
@@ -130,7 +130,7 @@ def marks(habits: ReportHabits, eval_dropout: bool, selected: bool) -> list[str]
     return [sentence for sentence, true in sentences.items() if true]
 
 
-def how_reported(habits: ReportHabits) -> str | None:
+def how_reported(habits: ReproductionArguments) -> str | None:
     """What the report's way of computing AUC and loss has changed, or None where nothing has."""
     ways: dict[str, Any] = {
         "AUC of logits": habits.auc_scores == "logits",

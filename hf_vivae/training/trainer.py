@@ -58,11 +58,11 @@ class VivaeTrainer(Trainer):
         )
         self._files, self._clips = files, ()
         self._watched, self._lengths, self._class_weights = watched, train_lengths, class_weights
-        self._trained, self._scored = Tally(), Tally()
+        self._trained, self._scored = RunningMetrics(), RunningMetrics()
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)
-        self.add_callback(EpochProgress(title, select_on))
-        self.add_callback(History(title, select_on, majority))
+        self.add_callback(EpochProgressCallback(title, select_on))
+        self.add_callback(HistoryCallback(title, select_on, majority))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
@@ -149,7 +149,7 @@ class VivaeTrainer(Trainer):
         if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
             hits, clips, batch_means = self._reduced(self._trained)
             logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
-            self._trained = Tally()
+            self._trained = RunningMetrics()
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
@@ -161,7 +161,7 @@ class VivaeTrainer(Trainer):
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         """The library's, with the sum over batches of their mean losses beside the mean over clips."""
-        self._scored = Tally()
+        self._scored = RunningMetrics()
         with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics[f"{metric_key_prefix}_loss_sum"] = self._reduced(self._scored)[2]
@@ -188,7 +188,7 @@ class VivaeTrainer(Trainer):
         with _states_of(checkpoint):
             super()._load_rng_state(checkpoint)
 
-    def _reduced(self, tally: "Tally") -> list[float]:
+    def _reduced(self, tally: "RunningMetrics") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
         return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is that of all processes together
@@ -201,7 +201,7 @@ class VivaeTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        return LikeLengths(self)
+        return SeededLengthGroupedSampler(self)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler | None:
         # the library would put clips of like length together here, too, and give predictions in that order
@@ -289,7 +289,7 @@ class EarlyStopping(EarlyStoppingCallback):
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
-class LikeLengths(LengthGroupedSampler):
+class SeededLengthGroupedSampler(LengthGroupedSampler):
     """The library's order of clips of like length, drawn from the seed and the epoch.
 
     The library draws from each process's own random numbers, which dropout on batches of other lengths sets apart:
@@ -328,7 +328,7 @@ def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-class Tally:
+class RunningMetrics:
     """Counts over the clips that passed the loss since the last entry of the log."""
 
     def __init__(self) -> None:
@@ -354,7 +354,7 @@ class Tally:
         return clips / (time.perf_counter() - self.started)
 
 
-class EpochProgress(ProgressCallback):
+class EpochProgressCallback(ProgressCallback):
     """The library's progress bar, with one readable line for each evaluation instead of every number."""
 
     def __init__(self, title: str, select_on: str) -> None:
@@ -372,7 +372,7 @@ class EpochProgress(ProgressCallback):
             )
 
 
-class History(TrainerCallback):
+class HistoryCallback(TrainerCallback):
     """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
 
     def __init__(self, title: str, select_on: str, majority: float | None) -> None:

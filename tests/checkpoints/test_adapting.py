@@ -14,7 +14,7 @@ from transformers import AutoModelForAudioClassification
 
 import hf_vivae
 from hf_vivae.checkpoints.adapters import ADAPTER, add_lora, freeze, load_adapter, transformer_layers
-from hf_vivae.checkpoints.load import load_any, load_encoder, load_trained
+from hf_vivae.checkpoints.load import load_checkpoint, load_encoder, load_for_inference
 from hf_vivae.hub.client import checkpoint_files
 from hf_vivae.models.hidden_states import bare_encoder
 from hf_vivae.run_folder import finished_results, read_predictions
@@ -209,13 +209,13 @@ def test_an_adapter_of_other_weights_than_it_names_is_refused(adapted, encoders,
     file = tmp_path / "run" / ADAPTER / "adapter_config.json"
     content = json.loads(file.read_text()) | {"base_model_name_or_path": str(tmp_path / "encoder")}
     file.write_text(json.dumps(content))
-    same, moved = (load_trained(folder)[0].state_dict() for folder in (adapted["adapter"], tmp_path / "run"))
+    same, moved = (load_for_inference(folder)[0].state_dict() for folder in (adapted["adapter"], tmp_path / "run"))
     torch.testing.assert_close(moved, same, atol=0, rtol=0)
     other = AutoModelForAudioClassification.from_pretrained(tmp_path / "encoder")
     torch.nn.init.normal_(other.encoder.layers[0].fc1.bias)
     other.save_pretrained(tmp_path / "encoder")
     with pytest.raises(ValueError, match=r"^expected in .*encoder the weights that the adapter was trained on, found"):
-        load_trained(tmp_path / "run")
+        load_for_inference(tmp_path / "run")
 
 
 def test_an_adapter_of_an_encoder_on_the_hub_keeps_and_asks_for_its_commit(adapted, encoders, tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_an_adapter_of_an_encoder_on_the_hub_keeps_and_asks_for_its_commit(adapt
         lambda source, revision: asked.append((source, revision)) or folder,
     )
     with pytest.raises(UserError, match=r"adapter of .*size mismatch for .*classifier"):  # of three labels, not six
-        load_trained(tmp_path / "run")
+        load_for_inference(tmp_path / "run")
     assert asked == [("some/encoder", commit)]
 
 
@@ -240,7 +240,7 @@ def test_an_adapter_is_no_start_of_another_training(adapted):
     with pytest.raises(
         ValueError, match=r"^expected a whole network in .*, found LoRA's matrices alone; train it with"
     ):
-        load_any(adapted["adapter"], LABELS, {}, SECONDS)
+        load_checkpoint(adapted["adapter"], LABELS, {}, SECONDS)
 
 
 @pytest.mark.parametrize("what", ["none", "feature_encoder", "all", "lora"])
@@ -295,7 +295,7 @@ def test_an_adapter_that_is_a_pickle_or_lacks_weights_is_refused(adapted, change
     else:
         save_file({name: weight for name, weight in weights.items() if "layers.1" not in name}, file)
     with pytest.raises(ValueError, match=sentence):
-        load_trained(tmp_path / "run")
+        load_for_inference(tmp_path / "run")
 
 
 @pytest.mark.parametrize("size", [0, 100])
@@ -304,7 +304,7 @@ def test_matrices_that_are_cut_are_said(adapted, size, tmp_path):
     file = folder / ADAPTER / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(UserError, match=r"^expected whole weights in .*adapter, found damaged ones"):
-        load_trained(folder)
+        load_for_inference(folder)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_settings_that_no_adapter_has_are_one_sentence(adapted, changes, sentenc
     file = folder / ADAPTER / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(UserError, match=f"^{sentence}"):
-        load_trained(folder)
+        load_for_inference(folder)
 
 
 def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted, encoders, tmp_path):
@@ -335,12 +335,12 @@ def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted,
     config["encoder"]["d_model"] *= 2
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"^expected in .*/config.json the encoder that .*; put back the config.json"):
-        load_trained(folder)
+        load_for_inference(folder)
     shutil.copy(encoders["whisper"] / "config.json", folder)
     with pytest.raises(
         UserError, match=r"^expected the configuration of an adapted encoder .*, found that of a whisp"
     ):
-        load_trained(folder)
+        load_for_inference(folder)
 
 
 def test_an_adapter_is_not_pushed(adapted):

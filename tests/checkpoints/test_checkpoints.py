@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from hf_vivae.checkpoints import resolve as checkpoints
-from hf_vivae.checkpoints.load import load_any, load_named
+from hf_vivae.checkpoints.load import load_checkpoint, load_registered
 from hf_vivae.checkpoints.resolve import find_checkpoint, resolve_checkpoint
 from hf_vivae.models import WaveformFeatureExtractor, build_model
 
@@ -67,7 +67,7 @@ def published(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["whisper", "ast", "hubert-group", "wav2vec2-layer", "sew"])
 def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind, published, tmp_path):
-    model, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
+    model, extractor = load_checkpoint(published[kind], LABELS, {}, max_seconds=1.5)
     assert model.config.id2label == LABELS
     batch = clips(16000)
     features = model_inputs(extractor, batch, 1.5)
@@ -85,7 +85,7 @@ def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind,
 
 
 def test_whisper_hears_the_clips_and_not_30_seconds(published):
-    model, extractor = load_any(published["whisper"], LABELS, {}, max_seconds=1.5)
+    model, extractor = load_checkpoint(published["whisper"], LABELS, {}, max_seconds=1.5)
     assert model_inputs(extractor, clips(16000), 1.5)["input_features"].shape == (3, 80, 200)  # 2 s
     assert model.config.max_source_positions == 100
     assert not model.encoder.embed_positions.weight.requires_grad
@@ -98,7 +98,7 @@ def test_whisper_hears_the_clips_and_not_30_seconds(published):
 
 @pytest.mark.parametrize("kind", ["hubert-group", "wav2vec2-layer"])
 def test_encoders_of_waveforms_keep_the_librarys_extractor(kind, published):
-    _, extractor = load_any(published[kind], LABELS, {}, max_seconds=1.5)
+    _, extractor = load_checkpoint(published[kind], LABELS, {}, max_seconds=1.5)
     assert type(extractor) is Wav2Vec2FeatureExtractor
     sounds = clips(16000)
     features = model_inputs(extractor, sounds, 1.0)
@@ -111,20 +111,20 @@ def test_where_an_earlier_training_has_cut_its_clips_binds_no_later_one(publishe
     extractor = Wav2Vec2FeatureExtractor(num_samples=800)
     extractor.save_pretrained(tmp_path / "cut")
     assert AutoFeatureExtractor.from_pretrained(tmp_path / "cut").num_samples == 800
-    _, extractor = load_any(tmp_path / "cut", LABELS, {}, max_seconds=1.5)
+    _, extractor = load_checkpoint(tmp_path / "cut", LABELS, {}, max_seconds=1.5)
     sounds = clips(16000)
     assert model_inputs(extractor, sounds, 1.5)["input_values"].shape == (3, max(map(len, sounds)))
 
 
 def test_an_encoder_that_cannot_be_kept_from_padding_gets_fixed_lengths(published):
-    _, extractor = load_any(published["sew"], LABELS, {}, max_seconds=1.5)
+    _, extractor = load_checkpoint(published["sew"], LABELS, {}, max_seconds=1.5)
     assert type(extractor) is WaveformFeatureExtractor
     assert (extractor.num_samples, extractor.zero_mean_unit_variance) == (24000, True)
 
 
 def test_from_scratch_starts_elsewhere(published):
-    model, _ = load_any(published["ast"], LABELS, {}, 1.0)
-    scratch, _ = load_any(published["ast"], LABELS, {}, 1.0, from_scratch=True)
+    model, _ = load_checkpoint(published["ast"], LABELS, {}, 1.0)
+    scratch, _ = load_checkpoint(published["ast"], LABELS, {}, 1.0, from_scratch=True)
     name = "audio_spectrogram_transformer.embeddings.patch_embeddings.projection.weight"
     assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
 
@@ -132,7 +132,7 @@ def test_from_scratch_starts_elsewhere(published):
 def test_wav2vec2_takes_its_weights_from_a_folder(tmp_path):
     torch.manual_seed(0)
     build_model("wav2vec2", **CONFIGS["wav2vec2"], num_labels=2).save_pretrained(tmp_path)
-    model, _ = load_named("wav2vec2", LABELS, {}, tmp_path)
+    model, _ = load_registered("wav2vec2", LABELS, {}, tmp_path)
     pretrained = AutoModelForAudioClassification.from_pretrained(tmp_path)
     torch.testing.assert_close(model.wav2vec2.state_dict(), pretrained.wav2vec2.state_dict())
     assert model.classifier.out_features == 3
@@ -147,7 +147,7 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     config = {"architecture": "vit_base_patch16_224", "num_classes": 5, "pretrained_cfg": network.pretrained_cfg}
     (tmp_path / "config.json").write_text(json.dumps(config, default=str))
-    model, extractor = load_named("vit-base", LABELS, settings, tmp_path)
+    model, extractor = load_registered("vit-base", LABELS, settings, tmp_path)
     ours = model.backbone.state_dict()
     for name, weight in network.state_dict().items():
         if not name.startswith("head."):
@@ -158,12 +158,12 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
 
 def test_a_misspelt_field_of_a_librarys_model_is_named(published):
     with pytest.raises(ValueError, match=r"has no field 'dropuot' \(did you mean 'dropout'\?\)"):
-        load_any(published["whisper"], LABELS, {"dropuot": 0.3}, 1.0)
+        load_checkpoint(published["whisper"], LABELS, {"dropuot": 0.3}, 1.0)
 
 
 def test_weights_of_another_kind_are_refused(published):
     with pytest.raises(ValueError, match="--model wav2vec2 expects a checkpoint of type 'wav2vec2', found 'whisper'"):
-        load_named("wav2vec2", LABELS, {}, published["whisper"])
+        load_registered("wav2vec2", LABELS, {}, published["whisper"])
 
 
 def test_pickled_weights_are_not_read(published, tmp_path):
@@ -171,14 +171,14 @@ def test_pickled_weights_are_not_read(published, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"expected weights as model.safetensors in .*, found none; convert them"):
-        load_any(tmp_path, LABELS, {}, 1.0)
+        load_checkpoint(tmp_path, LABELS, {}, 1.0)
 
 
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"expected a checkpoint with config.json, found none in .*; check the folder"
     ):
-        load_any(tmp_path, LABELS, {}, 1.0)
+        load_checkpoint(tmp_path, LABELS, {}, 1.0)
 
 
 def test_a_name_knows_where_its_weights_are(published):
@@ -201,7 +201,7 @@ def test_code_of_a_checkpoint_is_not_executed_unasked(published, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Config: pass\n")
     with pytest.raises(ValueError, match="trust_remote_code"):
-        load_any(tmp_path, LABELS, {}, 1.0)
+        load_checkpoint(tmp_path, LABELS, {}, 1.0)
     assert not (tmp_path / "executed").exists()
 
 
@@ -217,7 +217,7 @@ def test_without_a_network_one_sentence_names_the_alternatives(offline, monkeypa
 @pytest.mark.real
 @pytest.mark.skipif(not REAL.is_dir(), reason="the encoders of ../shared/real are not here")
 def test_a_real_encoder_gives_real_features():
-    model, extractor = load_any(REAL, LABELS, {"use_weighted_layer_sum": True}, max_seconds=2.0)
+    model, extractor = load_checkpoint(REAL, LABELS, {"use_weighted_layer_sum": True}, max_seconds=2.0)
     assert sum(p.numel() for p in model.encoder.parameters()) > 7e6
     clip = np.sin(np.arange(24000) / 8).astype(np.float32)
     features = model_inputs(extractor, [clip, -0.1 * clip], 2.0)

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hf_vivae.checkpoints.adapters import freeze
-from hf_vivae.checkpoints.load import load_any, load_encoder, load_named, load_probe, load_trained
+from hf_vivae.checkpoints.load import load_checkpoint, load_encoder, load_for_inference, load_probe, load_registered
 from hf_vivae.models import MODELS, build_feature_extractor, build_model
 from hf_vivae.models.features_trimmed import trimming_extractor
 
@@ -37,12 +37,12 @@ def half(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("load", [load_any, load_encoder, load_probe, "scratch", "named", "trained"])
+@pytest.mark.parametrize("load", [load_checkpoint, load_encoder, load_probe, "scratch", "named", "trained"])
 def test_weights_of_half_precision_are_trained_in_single(half, load):
     if load == "named":
-        model, _ = load_named("wav2vec2", LABELS, {}, half)
+        model, _ = load_registered("wav2vec2", LABELS, {}, half)
     elif load == "trained":
-        model, _ = load_trained(half)
+        model, _ = load_for_inference(half)
     elif load == "scratch":
         model, _ = load_encoder(half, LABELS, {}, SECONDS, from_scratch=True)
     else:
@@ -58,7 +58,9 @@ def test_weights_of_layers_that_a_checkpoint_lacks_start_alike(half, load):
         torch.full((10_000,), torch.nan)
         config = {"use_weighted_layer_sum": True}
         model, _ = (
-            load_named("wav2vec2", LABELS, config, half) if load == "named" else load_any(half, LABELS, config, 1.0)
+            load_registered("wav2vec2", LABELS, config, half)
+            if load == "named"
+            else load_checkpoint(half, LABELS, config, 1.0)
         )
         assert model.layer_weights.tolist() == pytest.approx([1 / 3] * 3)
 
@@ -74,7 +76,7 @@ def saved(folder: Path, to: Path):
 @pytest.mark.parametrize("kind", ["group norm", "conformer", "whisper"])
 def test_training_goes_on_from_an_encoder_with_its_head(encoders, kind, tmp_path):
     before = saved(encoders[kind], tmp_path)
-    model, extractor = load_any(
+    model, extractor = load_checkpoint(
         tmp_path, LABELS, {"head_dropout": 0.5, "encoder": {"attention_dropout": 0.3}}, SECONDS
     )
     assert (model.head.dropout.p, model.encoder.config.to_dict()["attention_dropout"]) == (0.5, 0.3)
@@ -92,7 +94,7 @@ def test_a_head_of_other_labels_keeps_what_fits_and_starts_small(encoders, pooli
     before.save_pretrained(tmp_path)
     extractor.save_pretrained(tmp_path)
     for _ in range(3):
-        model, _ = load_any(tmp_path, dict(enumerate("abcdefg")), {}, SECONDS)
+        model, _ = load_checkpoint(tmp_path, dict(enumerate("abcdefg")), {}, SECONDS)
         classifier = model.head.classifier
         assert classifier.weight.shape[0] == 7
         assert 0.01 < classifier.weight.std() < 0.03
@@ -117,7 +119,7 @@ def test_a_run_goes_on_from_another_ones_folder_and_says_that_it_no_longer_trims
     results = run([*argv, *rates])
     assert results["test"]["n"] == 12
     assert said == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
-    first, second = (load_trained(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
+    first, second = (load_for_inference(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
     moved = {name for name, weight in first.items() if not torch.equal(weight, second[name]) and "head" not in name}
     assert moved
     assert {name.split(".")[2] for name in moved} == {"1"}
@@ -152,7 +154,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
         ({"hiden": 1}, "has no field 'hiden'.*; correct or remove it"),
     ],
 )
-@pytest.mark.parametrize("load", [load_encoder, load_any])
+@pytest.mark.parametrize("load", [load_encoder, load_checkpoint])
 def test_what_cannot_be_said_of_an_encoder_is_refused(encoders, load, fields, sentence, tmp_path):
     saved(encoders["group norm"], tmp_path)
     folder = encoders["group norm"] if load is load_encoder else tmp_path

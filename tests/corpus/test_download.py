@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ import requests
 from archive_server import ARCHIVE, Server, archive_of, error_of
 from vivae_copies import archived
 
+from hf_vivae import network
 from hf_vivae.corpus import CorpusError, load_vivae
 from hf_vivae.corpus import download as module
 from hf_vivae.corpus.download import download, is_verified
@@ -334,15 +336,15 @@ def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):
 
 
 def test_names_that_never_resolve_do_not_keep_anybody_waiting(serve, tmp_path, monkeypatch):
-    assert module.REACH_SECONDS < 5
-    monkeypatch.setattr(module, "REACH_SECONDS", 0.1)
+    assert network.REACH_SECONDS < 5
+    monkeypatch.setattr(network, "REACH_SECONDS", 0.1)
     resolved = threading.Event()
 
     def hang(*arguments, **options) -> None:
         resolved.wait(60)
         raise OSError("resolved after all")
 
-    monkeypatch.setattr(module.socket, "create_connection", hang)
+    monkeypatch.setattr(network.socket, "create_connection", hang)
     assert error_of("https://nowhere.example/VIVAE.zip", tmp_path / "a.zip") == (
         "expected a download from https://nowhere.example/VIVAE.zip, found no connection to nowhere.example "
         f"(no answer); {ALTERNATIVES}"
@@ -351,7 +353,7 @@ def test_names_that_never_resolve_do_not_keep_anybody_waiting(serve, tmp_path, m
 
 
 def test_a_host_that_hangs_up_is_no_network(serve, tmp_path):
-    listener = module.socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
 
     def hang_up() -> None:
         for _ in range(2):

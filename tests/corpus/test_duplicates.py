@@ -11,7 +11,7 @@ from hf_vivae.corpus import read_folder
 from hf_vivae.reproduction.plan import StudyArguments
 from hf_vivae.splits import make_folds
 from hf_vivae.splits.protocols import PROTOCOLS
-from hf_vivae.training.build import prepare, run_record
+from hf_vivae.training.build import load_training_data, run_record
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.validation import UserError
 
@@ -104,9 +104,9 @@ def test_a_run_on_clips_that_train_and_test_is_refused_and_one_that_keeps_them_t
     for protocol in ("speaker-k-fold", "random-10-fold"):
         run, args = parse_run([*argv, "--protocol", protocol], copied)
         with pytest.raises(UserError, match=r"expected no clip in two parts, found \d+ with a copy in another"):
-            prepare(run, args.seed, corpus)
+            load_training_data(run, args.seed, corpus)
         run, args = parse_run([*argv, "--protocol", protocol, "--duplicates", "keep_together"], copied)
-        prepared = prepare(run, args.seed, corpus)
+        prepared = load_training_data(run, args.seed, corpus)
         assert run_record(run, args, prepared)["duplicates"] == prepared.duplicates == 12
         for fold in prepared.folds:
             sounds = [{prepared.described[row]["digest"] for row in part} for part in parts(fold)]

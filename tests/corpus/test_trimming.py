@@ -12,7 +12,7 @@ from hf_vivae.cli_parser import parse_flags
 from hf_vivae.corpus import load_corpus
 from hf_vivae.corpus.arguments import TrimArguments
 from hf_vivae.exploration.trimming import Cuts, measure_cuts, trim_statistics
-from hf_vivae.models.silence import frame_energies, sounding_part, trim_silence
+from hf_vivae.models.silence import frame_energies, non_silent_range, trim_silence
 
 RATE = 16000  # frames of 160 samples
 FRAME = 160
@@ -55,8 +55,8 @@ few = settings(max_examples=60, deadline=None)
 class TestSoundingPart:
     def test_the_silence_goes_and_the_margin_stays(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME)
-        assert sounding_part(clip, RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
+        assert non_silent_range(clip, RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
         assert np.array_equal(trim_silence(clip, RATE, 40.0, 0.0, 0.1), clip[20 * FRAME : 50 * FRAME])
 
     @pytest.mark.parametrize(("trim_db", "first"), [(54.0, 20), (58.0, 0)])
@@ -64,57 +64,57 @@ class TestSoundingPart:
         # two square waves, so that the energy of every frame is known: 20 log10(0.4 / 0.0006) = 56.5 dB apart
         square = np.tile([1.0, -1.0], 10 * FRAME)
         clip = np.concatenate([0.0006 * square, 0.4 * square])
-        assert sounding_part(clip, RATE, trim_db, 0.0, 0.1) == (first * FRAME, 40 * FRAME)
+        assert non_silent_range(clip, RATE, trim_db, 0.0, 0.1) == (first * FRAME, 40 * FRAME)
 
     def test_a_margin_is_rounded_up_to_whole_frames_and_ends_with_the_clip(self):
         clip = burst(20 * FRAME, 30 * FRAME, 5 * FRAME)
-        assert sounding_part(clip, RATE, 40.0, 0.051, 0.1) == (14 * FRAME, 55 * FRAME)
-        assert sounding_part(clip, RATE, 40.0, 1.0, 0.1) == (0, len(clip))
+        assert non_silent_range(clip, RATE, 40.0, 0.051, 0.1) == (14 * FRAME, 55 * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 1.0, 0.1) == (0, len(clip))
 
     def test_silence_between_sounds_stays(self):
         clip = np.concatenate([burst(20 * FRAME, 9 * FRAME, 50 * FRAME), burst(0, 9 * FRAME, 20 * FRAME)])
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 88 * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 88 * FRAME)
 
     @pytest.mark.parametrize("constant", [0.0, 0.1, -1.0])
     def test_a_clip_that_is_silent_throughout_stays_whole(self, constant):
-        assert sounding_part(np.full(1000, constant, np.float32), RATE, **TRIM) == (0, 1000)
+        assert non_silent_range(np.full(1000, constant, np.float32), RATE, **TRIM) == (0, 1000)
 
     @pytest.mark.parametrize("samples", [1, 2, FRAME - 1, FRAME, FRAME + 1])
     def test_a_clip_of_a_frame_or_less_stays_whole(self, samples):
-        assert sounding_part(noise(samples), RATE, **TRIM) == (0, samples)
+        assert non_silent_range(noise(samples), RATE, **TRIM) == (0, samples)
 
     def test_a_short_rest_is_widened_equally_on_both_sides(self):
         clip = burst(50 * FRAME, FRAME, 49 * FRAME)
         middle = 50.5 * FRAME
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.2) == (middle - 0.1 * RATE, middle + 0.1 * RATE)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.2) == (middle - 0.1 * RATE, middle + 0.1 * RATE)
 
     @pytest.mark.parametrize(("before", "after", "part"), [(2, 97, (0, 20)), (97, 2, (80, 100))])
     def test_it_is_widened_as_far_as_the_clip_goes(self, before, after, part):
         clip = burst(before * FRAME, FRAME, after * FRAME)
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.2) == (part[0] * FRAME, part[1] * FRAME)
-        assert sounding_part(clip, RATE, 40.0, 0.0, 2.0) == (0, len(clip))
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.2) == (part[0] * FRAME, part[1] * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 2.0) == (0, len(clip))
 
     @pytest.mark.parametrize("offset", [0.2, -0.7])
     def test_an_offset_is_no_sound(self, offset):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME + 77, floor=1e-4)  # the last frame is not a whole one
-        assert sounding_part(clip + np.float32(offset), RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
+        assert non_silent_range(clip + np.float32(offset), RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
 
     def test_a_click_among_a_voice_makes_no_silence_of_it(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME) * np.float32(0.02)  # 0.006 at most
         clip[35 * FRAME] = 1.0  # its peak is more than 40 dB above all else, its frame is not
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
         clip[35 * FRAME : 36 * FRAME : 2] = 1.0
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.025)[0] > 20 * FRAME
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.025)[0] > 20 * FRAME
 
     def test_a_click_alone_counts_as_sound(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME)
         clip[3 * FRAME] = 0.5
-        assert sounding_part(clip, RATE, 40.0, 0.0, 0.1) == (3 * FRAME, 50 * FRAME)
+        assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (3 * FRAME, 50 * FRAME)
 
     @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000])
     def test_frames_are_10_ms_at_every_rate(self, rate):
         clip = np.concatenate([np.zeros(rate // 2), noise(rate // 2), np.zeros(rate // 2)])
-        first, last = sounding_part(clip, rate, **TRIM)
+        first, last = non_silent_range(clip, rate, **TRIM)
         assert 0.5 - 0.07 < first / rate <= 0.5 - 0.05
         assert 1 + 0.05 <= last / rate < 1 + 0.07
 
@@ -135,7 +135,7 @@ class TestSoundingPart:
         ],
     )
     def test_librosa_finds_the_same_ends_within_a_frame(self, lengths, top_db, ends):
-        found = sounding_part(swell(*lengths), RATE, top_db, 0.0, 0.025)
+        found = non_silent_range(swell(*lengths), RATE, top_db, 0.0, 0.025)
         assert found == pytest.approx(ends, abs=FRAME)
 
 
@@ -143,7 +143,7 @@ class TestProperties:
     @few
     @given(stretches(), SETTINGS)
     def test_what_stays_holds_the_loudest_frame_and_is_long_enough(self, clip, trim):
-        first, last = sounding_part(clip, RATE, **trim)
+        first, last = non_silent_range(clip, RATE, **trim)
         loudest = int(frame_energies(clip, RATE).argmax()) * FRAME
         assert 0 <= first <= loudest < last <= len(clip)
         assert min(loudest + FRAME, len(clip)) <= last
@@ -154,19 +154,19 @@ class TestProperties:
     @given(stretches(), SETTINGS, st.integers(-20, 20))
     def test_loudness_does_not_matter(self, clip, trim, exponent):
         scaled = clip * np.float32(2.0**exponent)  # which floats do not round
-        assert sounding_part(scaled, RATE, **trim) == sounding_part(clip, RATE, **trim)
+        assert non_silent_range(scaled, RATE, **trim) == non_silent_range(clip, RATE, **trim)
 
     @few
     @given(stretches(), SETTINGS)
     def test_trimming_twice_is_trimming_once(self, clip, trim):
         once = trim_silence(clip, RATE, **trim)
-        assert sounding_part(once, RATE, **trim) == (0, len(once))
+        assert non_silent_range(once, RATE, **trim) == (0, len(once))
 
     @few
     @given(st.integers(0, 4000), st.integers(0, 4000), st.integers(800, 3000), st.sampled_from([0.0, 0.02, 0.05]))
     def test_of_silence_around_a_sound_the_margin_stays(self, before, after, sound, margin):
         clip = burst(before, sound, after)
-        first, last = sounding_part(clip, RATE, 40.0, margin, 0.025)
+        first, last = non_silent_range(clip, RATE, 40.0, margin, 0.025)
         left, right = before - first, last - before - sound
         least = round(margin * RATE)
         # a frame is cut whole or not at all, and of one that holds a few samples of the sound these may be lost

@@ -142,7 +142,7 @@ def test_a_checkpoint_that_has_changed_is_scored_again(fold, corpus, tmp_path, m
     assert after.keys() == before.keys()
     assert all(after[file] != before[file] for file in after)
     monkeypatch.setattr(
-        "hf_vivae.evaluation.rescore.runs.write_json", None
+        "hf_vivae.evaluation.rescore.write_json", None
     )  # as if killed, with predictions of another state
     with pytest.raises(TypeError):
         score_checkpoint(str(copy), copy, corpus, "emotion", tmp_path)

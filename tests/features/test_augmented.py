@@ -19,7 +19,7 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from hf_vivae import audio, load_vivae
-from hf_vivae.features.augmentation import Augmentation, AugmentedClips, EpochOfClips, build_waveforms, mix
+from hf_vivae.features.augmentation import Augmentation, AugmentedDataset, SetEpochCallback, build_waveforms, mix
 from hf_vivae.features.extraction import extract_features
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from hf_vivae.models.features_trimmed import trimming_extractor
@@ -57,15 +57,15 @@ def training_clips(
     seed: int = 7,
     rows: list[int] = ROWS,
     sounds: list[np.ndarray] | None = None,
-) -> AugmentedClips:
+) -> AugmentedDataset:
     extractor, sounds = extractor or EXTRACTORS["mel"](), sounds or clips(RATE, len(LABELS))
     name = extractor.model_input_names[0]
     features = as_dataset(name, extract_features(extractor, sounds, 2.0)[name])
     waveforms = as_dataset("waveform", sounds)
-    return AugmentedClips(features, lambda: waveforms, LABELS, 3, extractor, 2.0, augmentation, seed, rows)
+    return AugmentedDataset(features, lambda: waveforms, LABELS, 3, extractor, 2.0, augmentation, seed, rows)
 
 
-def row(dataset: AugmentedClips, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+def row(dataset: AugmentedDataset, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     values, labels, _ = dataset[index].values()
     return values, labels
 
@@ -248,7 +248,7 @@ def heard(folder, resume: str | None = None) -> list[torch.Tensor]:
         str(folder), per_device_train_batch_size=1, num_train_epochs=3, save_steps=1, report_to="none", use_cpu=True,
         disable_tqdm=True, logging_strategy="no", remove_unused_columns=False,
     )  # fmt: skip
-    trainer = Trainer(model, arguments, train_dataset=training_clips(SOUND), callbacks=[EpochOfClips()])
+    trainer = Trainer(model, arguments, train_dataset=training_clips(SOUND), callbacks=[SetEpochCallback()])
     trainer.train(resume_from_checkpoint=resume)
     return model.heard
 

@@ -17,9 +17,9 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-from hf_vivae.checkpoints.load import load_any, load_encoder
+from hf_vivae.checkpoints.load import load_checkpoint, load_encoder
 from hf_vivae.features.cache import by_length, feature_lengths
-from hf_vivae.features.extraction import extract_features, remember_cut, window_seconds
+from hf_vivae.features.extraction import extract_features, max_input_seconds, set_max_length
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from hf_vivae.models.features_whisper import MaskedWhisperFeatureExtractor
 
@@ -64,7 +64,7 @@ def test_whispers_window_ends_where_it_ends():
     ],
 )
 def test_behind_its_window_an_extractor_hears_nothing(extractor, seconds):
-    assert window_seconds(extractor) == seconds
+    assert max_input_seconds(extractor) == seconds
     if seconds < np.inf:
         before, behind = noise(round(seconds * RATE) + 240), noise(8000, 1)  # AST's last frame reaches 15 ms further
         found = heard(extractor, np.concatenate([before, behind]), max_seconds=60)
@@ -74,7 +74,7 @@ def test_behind_its_window_an_extractor_hears_nothing(extractor, seconds):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("with_code", [False, True])
 def test_a_cut_is_remembered_and_heeded_in_features(kind, with_code):
-    extractor = remember_cut(kind(), 0.3, with_code)
+    extractor = set_max_length(kind(), 0.3, with_code)
     assert isinstance(extractor, kind)
     assert extractor.num_samples == 4800
     clip = noise(RATE)
@@ -85,7 +85,7 @@ def test_a_cut_is_remembered_and_heeded_in_features(kind, with_code):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_code_it_is_heeded_by_whoever_calls_the_extractor(kind, tmp_path):
-    remember_cut(kind(), 0.3, with_code=True).save_pretrained(tmp_path)
+    set_max_length(kind(), 0.3, with_code=True).save_pretrained(tmp_path)
     again = AutoFeatureExtractor.from_pretrained(tmp_path)
     clip, name = noise(RATE), kind.model_input_names[0]
     expected = kind()(clip[:4800], sampling_rate=RATE, return_tensors="np")[name]
@@ -95,7 +95,7 @@ def test_with_code_it_is_heeded_by_whoever_calls_the_extractor(kind, tmp_path):
 def test_what_has_one_length_by_itself_keeps_it():
     for own in (WaveformFeatureExtractor(RATE, 4000), LogMelFeatureExtractor()):
         samples = own.num_samples
-        assert remember_cut(own, 0.1, with_code=True) is own
+        assert set_max_length(own, 0.1, with_code=True) is own
         assert own.num_samples == samples
 
 
@@ -103,7 +103,7 @@ def test_what_has_one_length_by_itself_keeps_it():
 @pytest.mark.parametrize("with_code", [False, True])
 def test_w2v_bert_hears_a_frame_of_the_shortest_clip(samples, with_code):
     extractor = SeamlessM4TFeatureExtractor()
-    extractor = remember_cut(extractor, 1.0, with_code=True) if with_code else extractor
+    extractor = set_max_length(extractor, 1.0, with_code=True) if with_code else extractor
     clip = noise(samples)
     (found,) = heard(extractor, clip)
     assert found.shape == (1, 160)
@@ -118,8 +118,8 @@ def test_w2v_bert_hears_a_frame_of_the_shortest_clip(samples, with_code):
 @pytest.mark.parametrize("with_code", [False, True])
 def test_where_an_earlier_training_has_cut_binds_no_later_one(kind, with_code, tmp_path):
     write_encoder(tmp_path, kind)
-    remember_cut(AutoFeatureExtractor.from_pretrained(tmp_path), 0.1, with_code).save_pretrained(tmp_path)
-    _, extractor = load_any(tmp_path, LABELS, {}, SECONDS)
+    set_max_length(AutoFeatureExtractor.from_pretrained(tmp_path), 0.1, with_code).save_pretrained(tmp_path)
+    _, extractor = load_checkpoint(tmp_path, LABELS, {}, SECONDS)
     assert getattr(extractor, "num_samples", None) is None
     clip = noise(RATE)
     np.testing.assert_array_equal(heard(extractor, clip)[0], heard(type(extractor)(), clip)[0])
@@ -129,7 +129,7 @@ def test_an_encoder_that_is_trained_on_hears_all_of_longer_clips(tmp_path):
     write_encoder(tmp_path / "library", "whisper")
     for part in load_encoder(tmp_path / "library", LABELS, {}, 1.0):  # of clips of 1 s
         part.save_pretrained(tmp_path / "ours")
-    model, extractor = load_any(tmp_path / "ours", LABELS, {}, 3.0)
+    model, extractor = load_checkpoint(tmp_path / "ours", LABELS, {}, 3.0)
     clip = noise(3 * RATE)
     assert len(heard(extractor, clip, max_seconds=3.0)[0]) == 300
     inputs = extractor(clip, sampling_rate=RATE, return_tensors="pt")
@@ -144,9 +144,9 @@ def test_an_encoder_that_is_trained_on_hears_all_of_longer_clips(tmp_path):
 
 def test_whispers_own_classifier_gets_a_window_for_the_later_clips(tmp_path):
     write_encoder(tmp_path / "library", "whisper")
-    for part in load_any(tmp_path / "library", LABELS, {}, 0.5):
+    for part in load_checkpoint(tmp_path / "library", LABELS, {}, 0.5):
         part.save_pretrained(tmp_path / "trained")
-    model, extractor = load_any(tmp_path / "trained", LABELS, {}, 2.5)
+    model, extractor = load_checkpoint(tmp_path / "trained", LABELS, {}, 2.5)
     assert (extractor.chunk_length, extractor.nb_max_frames, model.config.max_source_positions) == (3, 300, 150)
     whole = AutoModelForAudioClassification.from_config(WhisperConfig(**WHISPER)).encoder.embed_positions.weight
     torch.testing.assert_close(model.encoder.embed_positions.weight.data, whole.data[:150], atol=1e-3, rtol=0)
@@ -156,7 +156,7 @@ def test_sew_gets_the_length_of_the_later_clips(tmp_path):
     write_encoder(tmp_path / "library", "squeezed")
     for part in load_encoder(tmp_path / "library", LABELS, {}, 0.5):
         part.save_pretrained(tmp_path / "ours")
-    _, extractor = load_any(tmp_path / "ours", LABELS, {}, 2.0)
+    _, extractor = load_checkpoint(tmp_path / "ours", LABELS, {}, 2.0)
     assert (type(extractor), extractor.num_samples) == (WaveformFeatureExtractor, 2 * RATE)
 
 

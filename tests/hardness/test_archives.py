@@ -21,7 +21,7 @@ DIRECTORY, LOCAL = b"PK\1\2", b"PK\3\4"
 READ = """
 import sys
 from hf_vivae.corpus.archive import read_members
-from hf_vivae.machine import peak_memory_mb, reset_peak_memory
+from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
 reset_peak_memory()
 before = peak_memory_mb()
 print(read_members(sys.argv[1], lambda path: True)[0].fault, int(peak_memory_mb() - before), sep="|")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from tiny import CONFIGS
 
 from hf_vivae import load_classifier
-from hf_vivae.checkpoints.load import load_any
+from hf_vivae.checkpoints.load import load_checkpoint
 from hf_vivae.checkpoints.resolve import remember, resolve_checkpoint
 from hf_vivae.inference.scorer import checkpoint_digest
 from hf_vivae.models import build_feature_extractor, build_model
@@ -85,7 +85,7 @@ def test_nor_is_it_trained_further(kind, good, tmp_path):
         fields = json.dumps(json.loads((folder / name).read_text()) | change) if isinstance(change, dict) else change
         (folder / name).write_bytes(fields.encode() if isinstance(fields, str) else fields)
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        load_any(folder, LABELS, {}, 1.0)
+        load_checkpoint(folder, LABELS, {}, 1.0)
 
 
 EXTRACTORS = {
@@ -103,7 +103,7 @@ def test_an_extractor_that_fails_with_every_clip_is_said_before_the_first(field,
     folder = shutil.copytree(hearing, tmp_path / "broken")
     file = folder / "preprocessor_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {field.split()[0]: EXTRACTORS[field]}))
-    for load in (load_classifier, lambda folder: load_any(folder, LABELS, {}, 1.0)):
+    for load in (load_classifier, lambda folder: load_checkpoint(folder, LABELS, {}, 1.0)):
         with pytest.raises(UserError, match=r"^expected values that the feature extractor of .*broken can be built w"):
             load(folder)
 
@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_are_named(value, good, tmp_path):
     name = sorted(weights)[0]
     weights[name].view(-1)[-1] = value
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    for load in (load_classifier, lambda folder: load_any(folder, LABELS, {}, 1.0)):
+    for load in (load_classifier, lambda folder: load_checkpoint(folder, LABELS, {}, 1.0)):
         with pytest.raises(
             UserError, match=rf"^expected finite weights in .*, found .* in 1 of them \(first: {name}\)"
         ):

@@ -13,7 +13,7 @@ PROCESSES = 3
 COMPUTE = """
 import json, pathlib, sys, time
 import numpy as np
-from hf_vivae import features
+from hf_vivae.features import cache as features
 from hf_vivae.corpus import load_vivae
 from hf_vivae.models import build_feature_extractor
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 # a path below site-packages, such as ("nvidia", "cublas", "lib")
-Parts = tuple[str, ...]
+PredictionShards = tuple[str, ...]
 
 
 def make_bare_environment(folder: Path, packages: Sequence[str] = ("torch", "transformers", "numpy")) -> Path:
@@ -63,7 +63,7 @@ def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[Req
             yield requirement
 
 
-def _links(wanted: Mapping[str, Distribution]) -> dict[Parts, Path]:
+def _links(wanted: Mapping[str, Distribution]) -> dict[PredictionShards, Path]:
     """What to link, and where it is here.
 
     A folder is linked whole where no other package has files in it; of a shared one, such as `nvidia`, only what the
@@ -84,11 +84,11 @@ def _links(wanted: Mapping[str, Distribution]) -> dict[Parts, Path]:
     return links
 
 
-def _files(package: Distribution) -> set[Parts]:
+def _files(package: Distribution) -> set[PredictionShards]:
     """Recorded files below site-packages, but for scripts, which lie outside, and bytecode of modules on top."""
     return {file.parts for file in package.files or () if file.parts[0] not in ("..", "/", "__pycache__")}
 
 
-def _folders(parts: Parts) -> Iterator[Parts]:
+def _folders(parts: PredictionShards) -> Iterator[PredictionShards]:
     """The folders that a file lies in, the outermost first."""
     return (parts[:depth] for depth in range(1, len(parts)))

@@ -11,7 +11,7 @@ from tiny import CONFIGS
 from transformers import TrainerCallback
 
 from hf_vivae.cli_parser import leave_processes
-from hf_vivae.features.extraction import ClipCollator
+from hf_vivae.features.extraction import AudioDataCollator
 from hf_vivae.models import build_feature_extractor, build_model
 from hf_vivae.training.arguments import VivaeTrainingArguments
 from hf_vivae.training.trainer import VivaeTrainer
@@ -63,7 +63,7 @@ def train(
     noted = Noted()
     trainer = VivaeTrainer(
         title="a test", model=build_model("mlp", **CONFIGS["mlp"]), args=args, train_dataset=Clips(clips, mixed),
-        data_collator=ClipCollator(build_feature_extractor("mlp", num_samples=CONFIGS["mlp"]["num_samples"])),
+        data_collator=AudioDataCollator(build_feature_extractor("mlp", num_samples=CONFIGS["mlp"]["num_samples"])),
         callbacks=[noted],
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=resume and str(folder / resume))

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import soundfile
 from tqdm import tqdm
 
-from hf_vivae.inference.predict import Outcome, Share, predict
+from hf_vivae.inference.predict import PredictResult, ProcessShard, predict
 from hf_vivae.inference.scorer import Scorer
 
 SETTINGS = {"checkpoint": "a"}
-ALONE = Share()
+ALONE = ProcessShard()
 
 
 def sound(seed: int, rate: int = 16000, seconds: float | None = None) -> bytes:
@@ -25,7 +25,7 @@ def sound(seed: int, rate: int = 16000, seconds: float | None = None) -> bytes:
     return file.getvalue()
 
 
-def work(scorer: Scorer, shards, output: Path, share: Share = ALONE) -> Outcome | None:
+def work(scorer: Scorer, shards, output: Path, share: ProcessShard = ALONE) -> PredictResult | None:
     with tqdm(disable=True) as bar:
         return predict(scorer, shards, output, SETTINGS, share, bar)
 

@@ -12,7 +12,7 @@ from loopback_hub.store import Repo
 # resolves what each line asks for, in a process that knows the Hub of the test only
 CLIENT = """
 import json, logging, sys
-from hf_vivae.checkpoints import resolve_checkpoint
+from hf_vivae.checkpoints.resolve import resolve_checkpoint
 
 class Keep(logging.Handler):
     def emit(self, record):

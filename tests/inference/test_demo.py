@@ -253,7 +253,7 @@ def test_of_a_long_recording_only_what_the_model_hears_is_decoded(checkpoint, tm
 def test_a_long_recording_is_heard_for_as_long_as_a_clip_may_be(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.3, 0.3, 70 * 8000).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
-    scorer = SimpleNamespace(hear=lambda sound: sound["array"], sampling_rate=16000)
+    scorer = SimpleNamespace(load_audio=lambda sound: sound["array"], sampling_rate=16000)
     heard = _hear_beginning(scorer, Recording.open(tmp_path / "x.wav"))
     np.testing.assert_allclose(heard, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
 

@@ -8,7 +8,12 @@ import torch
 from checkpoints_of import write_checkpoint
 from runner import flags, run
 
-from hf_vivae.inference.explain import occlude, save_occlusion_figure, save_saliency_figure, trace_back
+from hf_vivae.inference.explain import (
+    gradient_saliency,
+    occlusion_saliency,
+    save_occlusion_figure,
+    save_saliency_figure,
+)
 from hf_vivae.inference.scorer import Scorer
 
 RATE = 44100
@@ -38,17 +43,17 @@ def inside(centres: np.ndarray) -> np.ndarray:
 
 def test_silencing_the_sound_costs_more_than_silencing_silence(trained, clip, tmp_path):
     scorer = Scorer(str(trained))
-    found = occlude(scorer, clip)
+    found = occlusion_saliency(scorer, clip)
     within = inside(found.starts + found.seconds / 2)
     assert np.abs(found.losses[within]).mean() > 3 * np.abs(found.losses[~within]).mean()
     whole = scorer.score([clip])[0]
     assert found.probability == pytest.approx(float(whole.max()), abs=1e-6)
-    save_occlusion_figure(found, scorer.hear(clip), RATE, tmp_path / "x.png")
+    save_occlusion_figure(found, scorer.load_audio(clip), RATE, tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
 def test_gradients_point_at_the_sound(trained, clip, tmp_path):
-    found = trace_back(Scorer(str(trained)), clip)
+    found = gradient_saliency(Scorer(str(trained)), clip)
     frames = np.linspace(0, found.seconds, found.relevance.shape[1])
     strength = np.abs(found.relevance).sum(axis=0)
     assert strength[inside(frames)].mean() > 2 * strength[~inside(frames)].mean()
@@ -60,12 +65,12 @@ def test_gradients_point_at_the_sound(trained, clip, tmp_path):
 def test_explanations_of_random_weights_are_others(trained, clip):
     """Adebayo et al., Sanity Checks for Saliency Maps, NeurIPS 2018."""
     scorer = Scorer(str(trained))
-    learnt = trace_back(scorer, clip, "anger").relevance, occlude(scorer, clip, "anger").losses
+    learnt = gradient_saliency(scorer, clip, "anger").relevance, occlusion_saliency(scorer, clip, "anger").losses
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in scorer.model.parameters():
             weight.copy_(weight.flatten()[torch.randperm(weight.numel())].view_as(weight))
-    random = trace_back(scorer, clip, "anger").relevance, occlude(scorer, clip, "anger").losses
+    random = gradient_saliency(scorer, clip, "anger").relevance, occlusion_saliency(scorer, clip, "anger").losses
     for one, other in zip(learnt, random, strict=True):
         assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.7
 
@@ -73,10 +78,10 @@ def test_explanations_of_random_weights_are_others(trained, clip):
 def test_what_cannot_be_explained_is_said(trained, clip, tmp_path):
     scorer = Scorer(str(trained))
     with pytest.raises(ValueError, match="--label"):
-        occlude(scorer, clip, "joy")
+        occlusion_saliency(scorer, clip, "joy")
     with pytest.raises(ValueError, match="silence"):
-        occlude(scorer, {"array": np.zeros(RATE, np.float32), "sampling_rate": RATE})
+        occlusion_saliency(scorer, {"array": np.zeros(RATE, np.float32), "sampling_rate": RATE})
     waveform = Scorer(str(write_checkpoint(tmp_path / "mlp", "mlp")))
     with pytest.raises(ValueError, match="expected a model that sees a mel spectrogram, found one with Waveform"):
-        trace_back(waveform, clip)
-    assert occlude(waveform, clip).losses.shape == (1,)  # it hears 2000 samples
+        gradient_saliency(waveform, clip)
+    assert occlusion_saliency(waveform, clip).losses.shape == (1,)  # it hears 2000 samples

@@ -22,7 +22,7 @@ from hf_vivae import audio, load_classifier
 from hf_vivae.files import DiskError
 from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
-from hf_vivae.inference.predict import Outcome, Share, predict
+from hf_vivae.inference.predict import PredictResult, ProcessShard, predict
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.sources import find_shards, read_whole
 from hf_vivae.validation import UserError
@@ -58,7 +58,7 @@ def small_shards(monkeypatch):
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_each_clip_has_the_scores_of_the_pipeline_or_a_reason(suffix, scorer, checkpoint, clips, tmp_path):
     output = tmp_path / "new" / f"x.{suffix}"
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(11, 1)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(11, 1)
     found = rows(output)
     files = sorted(str(file) for file in clips.rglob("*.wav"))
     files = [file for file in files if not file.endswith("05.wav")]
@@ -94,7 +94,7 @@ def test_a_start_that_was_killed_goes_on_where_it_was(scorer, clips, tmp_path, m
     assert not cut.exists()
     scored.clear()
     monkeypatch.setattr(predicting, "score_clips", lambda *given: scored.append(1) or read(*given))
-    assert work(scorer, find_shards([str(clips)]), cut) == Outcome(11, 1)
+    assert work(scorer, find_shards([str(clips)]), cut) == PredictResult(11, 1)
     assert len(scored) == 2  # of three
     assert cut.read_bytes() == whole.read_bytes()
 
@@ -103,13 +103,15 @@ def test_a_start_that_was_killed_goes_on_where_it_was(scorer, clips, tmp_path, m
 def test_processes_share_the_shards_and_the_last_puts_them_together(processes, scorer, clips, tmp_path):
     alone, shared = tmp_path / "alone.jsonl", tmp_path / "shared.jsonl"
     work(scorer, find_shards([str(clips)]), alone)
-    ends = [work(scorer, find_shards([str(clips)]), shared, Share(rank, processes)) for rank in range(processes)]
-    assert [end for end in ends if end] == [Outcome(11, 1)]
+    ends = [
+        work(scorer, find_shards([str(clips)]), shared, ProcessShard(rank, processes)) for rank in range(processes)
+    ]
+    assert [end for end in ends if end] == [PredictResult(11, 1)]
     assert shared.read_bytes() == alone.read_bytes()
 
 
 def test_a_folder_keeps_the_parts(scorer, clips, tmp_path):
-    assert work(scorer, find_shards([str(clips)]), tmp_path / "out") == Outcome(11, 1)
+    assert work(scorer, find_shards([str(clips)]), tmp_path / "out") == PredictResult(11, 1)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "_errors.csv", "_predict.json", "part-000000.parquet", "part-000001.parquet", "part-000002.parquet",
     ]  # fmt: skip
@@ -121,7 +123,7 @@ def test_scores_of_another_checkpoint_or_of_other_clips_are_not_mixed(scorer, cl
     work(scorer, find_shards([str(clips)]), tmp_path / "out")
     other = r"expected scores with checkpoint 'b' in .*, found"
     with tqdm(disable=True) as bar, pytest.raises(ValueError, match=other):
-        predict(scorer, find_shards([str(clips)]), tmp_path / "out", {"checkpoint": "b"}, Share(), bar)
+        predict(scorer, find_shards([str(clips)]), tmp_path / "out", {"checkpoint": "b"}, ProcessShard(), bar)
     with pytest.raises(ValueError, match="expected the clips of an earlier start, found others"):
         work(scorer, find_shards([str(clips / "a")]), tmp_path / "out")
     (tmp_path / "other").mkdir()
@@ -266,7 +268,7 @@ def test_whatever_a_library_raises_on_a_clip_the_others_have_their_scores(scorer
         return load(source, rate, name)
 
     monkeypatch.setattr(audio, "load", fails_once)
-    assert work(scorer, find_shards([str(clips / "a")]), tmp_path / "x.csv") == Outcome(5, 1)
+    assert work(scorer, find_shards([str(clips / "a")]), tmp_path / "x.csv") == PredictResult(5, 1)
     (failed,) = rows(tmp_path / "x.csv.errors.csv")
     assert failed == {"file": str(clips / "a" / "02.wav"), "error": "RuntimeError: the decoder has given up"}
 
@@ -277,7 +279,7 @@ def test_names_of_any_bytes_are_written_readably(scorer, tmp_path):
     for name, content in ((b"lach\xe9.wav", sound(0)), (b"still\xff.wav", b""), ("ü.wav".encode(), sound(1))):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(content)
     for suffix in ("csv", "jsonl", "parquet"):
-        assert work(scorer, find_shards([str(folder)]), tmp_path / f"x.{suffix}") == Outcome(2, 1)
+        assert work(scorer, find_shards([str(folder)]), tmp_path / f"x.{suffix}") == PredictResult(2, 1)
         assert [row["file"] for row in rows(tmp_path / f"x.{suffix}")] == [
             f"{folder}/lach\\xe9.wav",
             f"{folder}/ü.wav",
@@ -292,7 +294,7 @@ def test_spreadsheets_take_no_name_for_a_formula(scorer, tmp_path, monkeypatch):
     for name, content in (("=HYPERLINK(1).wav", sound(0)), ("@SUM(1).wav", b""), ("-5.wav", sound(1))):
         Path(name).write_bytes(content)
     names = ["=HYPERLINK(1).wav", "@SUM(1).wav", "-5.wav"]
-    assert work(scorer, find_shards(names), tmp_path / "x.csv") == Outcome(2, 1)
+    assert work(scorer, find_shards(names), tmp_path / "x.csv") == PredictResult(2, 1)
     found = rows(tmp_path / "x.csv")
     assert [row["file"] for row in found] == ["'=HYPERLINK(1).wav", "'-5.wav"]
     assert all(0 <= float(row["probability"]) <= 1 for row in found)
@@ -361,7 +363,7 @@ def test_a_full_disk_keeps_the_parts_that_are_there(scorer, clips, tmp_path, mon
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["_predict.json", "part-000000.parquet"]
     monkeypatch.undo()
     monkeypatch.setattr(sources, "FILES_PER_SHARD", 4)
-    assert work(scorer, find_shards([str(clips)]), tmp_path / "out") == Outcome(11, 1)
+    assert work(scorer, find_shards([str(clips)]), tmp_path / "out") == PredictResult(11, 1)
 
 
 def test_probabilities_are_calibrated_where_the_checkpoint_has_a_temperature(checkpoint, clips, tmp_path):

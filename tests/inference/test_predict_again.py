@@ -18,7 +18,7 @@ from hf_vivae import audio
 from hf_vivae.files import DiskError
 from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
-from hf_vivae.inference.predict import Outcome, Share, run_predict
+from hf_vivae.inference.predict import PredictResult, ProcessShard, run_predict
 from hf_vivae.inference.scorer import Scorer, checkpoint_digest
 from hf_vivae.inference.sources import StreamedDataset, find_shards
 
@@ -67,7 +67,7 @@ def test_a_clip_that_was_replaced_is_scored_again_with_its_shard_alone(scorer, c
     before = probabilities(output)
     (clips / "0.wav").write_bytes(sound(9, seconds=0.5))
     scored.clear()
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(5, 1)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(5, 1)
     assert scored == [2]
     after = probabilities(output)
     assert {name for name in before if before[name] != after[name]} == {"0.wav"}
@@ -75,10 +75,10 @@ def test_a_clip_that_was_replaced_is_scored_again_with_its_shard_alone(scorer, c
 
 def test_a_clip_that_was_repaired_is_no_longer_listed_as_failed(scorer, clips, tmp_path):
     output = tmp_path / "out"
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(5, 1)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(5, 1)
     assert (output / "_errors.csv").is_file()
     (clips / "3.wav").write_bytes(sound(3))
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(6, 0)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(6, 0)
     assert not (output / "_errors.csv").exists()
 
 
@@ -87,10 +87,10 @@ def test_a_clip_that_vanished_has_its_error_until_it_is_back(scorer, clips, tmp_
     shards = list(find_shards(names))
     content = (clips / "0.wav").read_bytes()
     (clips / "0.wav").unlink()
-    assert work(scorer, shards, output) == Outcome(1, 1)
+    assert work(scorer, shards, output) == PredictResult(1, 1)
     assert "no file at" in rows(output / "_errors.csv")[0]["error"]
     (clips / "0.wav").write_bytes(content)
-    assert work(scorer, find_shards(names), output) == Outcome(2, 0)
+    assert work(scorer, find_shards(names), output) == PredictResult(2, 0)
 
 
 def test_a_clip_that_could_not_be_read_is_tried_again_and_one_that_was_refused_is_not(
@@ -104,31 +104,31 @@ def test_a_clip_that_could_not_be_read_is_tried_again_and_one_that_was_refused_i
         return load(source, rate, name)
 
     monkeypatch.setattr(audio, "load", no_connection)
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(4, 2)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(4, 2)
     assert rows(output / "_errors.csv")[0]["error"] == "OSError: [Errno 5] Input/output error"
     monkeypatch.setattr(audio, "load", load)
     scored.clear()
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(5, 1)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(5, 1)
     assert scored == [2]
 
 
 def test_parts_of_clips_that_are_no_longer_asked_for_are_removed(scorer, clips, tmp_path, capsys):
     output = tmp_path / "out"
     names = [str(clips / f"{number}.wav") for number in (0, 1, 2, 4, 5)]
-    assert work(scorer, find_shards(names), output) == Outcome(5, 0)
-    assert work(scorer, find_shards(names[:2]), output) == Outcome(2, 0)
+    assert work(scorer, find_shards(names), output) == PredictResult(5, 0)
+    assert work(scorer, find_shards(names[:2]), output) == PredictResult(2, 0)
     assert pq.read_table(output).num_rows == 2
     assert "2 parts of an earlier start, whose clips are no longer asked for, were removed." in capsys.readouterr().err
 
 
 def test_each_output_has_a_list_of_errors_of_its_own_that_replaces_no_other_file(scorer, clips, tmp_path):
     bad, good = str(clips / "3.wav"), str(clips / "0.wav")
-    assert work(scorer, find_shards([bad]), tmp_path / "x.csv") == Outcome(0, 1)
+    assert work(scorer, find_shards([bad]), tmp_path / "x.csv") == PredictResult(0, 1)
     lists = tmp_path / "x.csv.errors.csv"
-    assert work(scorer, find_shards([good]), tmp_path / "x.jsonl") == Outcome(1, 0)
+    assert work(scorer, find_shards([good]), tmp_path / "x.jsonl") == PredictResult(1, 0)
     assert [row["file"] for row in rows(lists)] == [bad], "that of another output stays"
     (tmp_path / "x.csv").unlink()
-    assert work(scorer, find_shards([good]), tmp_path / "x.csv") == Outcome(1, 0)
+    assert work(scorer, find_shards([good]), tmp_path / "x.csv") == PredictResult(1, 0)
     assert not lists.exists(), "that of an earlier start goes"
     (tmp_path / "x.csv").unlink()
     lists.write_text("precious")
@@ -157,7 +157,7 @@ def test_a_table_that_was_rewritten_is_scored_again(kind, scorer, tmp_path):
     work(scorer, shards(), output)
     before = probabilities(output)
     write_table(file, [4, 1, 2])
-    assert work(scorer, shards(), output) == Outcome(3, 0)
+    assert work(scorer, shards(), output) == PredictResult(3, 0)
     after = probabilities(output)
     assert after.keys() == {"0", "1", "2"}
     assert after["0"] != before["0"]
@@ -185,14 +185,14 @@ def test_a_table_is_scored_again_when_a_file_has_changed_that_its_rows_name(kind
     folder.mkdir()
     write_references(folder, kind)
 
-    def repeat() -> Outcome | None:
+    def repeat() -> PredictResult | None:
         dataset = kind == "dataset"
         shards = StreamedDataset(str(folder), "train").shards() if dataset else find_shards([f"{folder}/x.{kind}"])
         return work(scorer, shards, output)
 
-    assert repeat() == Outcome(1, 1), "a.wav is cut"
+    assert repeat() == PredictResult(1, 1), "a.wav is cut"
     (folder / "a.wav").write_bytes(sound(0, seconds=0.5))
-    assert repeat() == Outcome(2, 0)
+    assert repeat() == PredictResult(2, 0)
     before = {row["file"]: row["p_anger"] for row in rows(output)}
     with zipfile.ZipFile(folder / "b.zip", "w") as archive:
         archive.writestr("b.wav", sound(2, seconds=0.6))
@@ -235,12 +235,12 @@ def test_old_parts_of_other_processes_are_not_put_together(scorer, clips, tmp_pa
         work(scorer, find_shards([str(clips)]), output)
     monkeypatch.setattr(predicting, "write_output", write)
     (clips / "3.wav").write_bytes(sound(3))
-    assert work(scorer, find_shards([str(clips)]), output, Share(0, 2)) is None
+    assert work(scorer, find_shards([str(clips)]), output, ProcessShard(0, 2)) is None
     assert "1 of 3 parts are missing, which other processes score; " in capsys.readouterr().err
     assert not output.exists()
-    assert work(scorer, find_shards([str(clips)]), output, Share(1, 2)) == Outcome(6, 0)
+    assert work(scorer, find_shards([str(clips)]), output, ProcessShard(1, 2)) == PredictResult(6, 0)
     assert len(rows(output)) == 6
-    assert work(scorer, find_shards([str(clips)]), output, Share(1, 2)) is None, "the others have told"
+    assert work(scorer, find_shards([str(clips)]), output, ProcessShard(1, 2)) is None, "the others have told"
 
 
 def test_a_second_process_without_a_launcher_is_told_of_the_first(scorer, clips, tmp_path, monkeypatch):
@@ -254,7 +254,7 @@ def test_a_second_process_without_a_launcher_is_told_of_the_first(scorer, clips,
         return count(*arguments)
 
     monkeypatch.setattr(predicting, "score_clips", meanwhile)
-    assert work(scorer, find_shards([str(clips)]), output) == Outcome(5, 1)
+    assert work(scorer, find_shards([str(clips)]), output) == PredictResult(5, 1)
     assert len(rows(output)) == 5
 
 
@@ -275,11 +275,11 @@ def test_a_process_that_is_still_at_work_puts_the_parts_together(scorer, clips, 
 
     def meanwhile(*arguments):
         monkeypatch.setattr(predicting, "score_clips", count)
-        assert work(scorer, shards, output, Share(0, 2)) is None
+        assert work(scorer, shards, output, ProcessShard(0, 2)) is None
         return count(*arguments)
 
     monkeypatch.setattr(predicting, "score_clips", meanwhile)
-    assert work(scorer, shards, output, Share(1, 2)) == Outcome(5, 1)
+    assert work(scorer, shards, output, ProcessShard(1, 2)) == PredictResult(5, 1)
 
 
 @pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "model.safetensors"])
@@ -338,7 +338,7 @@ def test_an_output_may_be_the_folder_that_the_command_is_in_and_no_root(scorer, 
         folder = tmp_path / "here"
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)
-        assert work(scorer, find_shards([str(clips)]), Path(name)) == Outcome(5, 1)
+        assert work(scorer, find_shards([str(clips)]), Path(name)) == PredictResult(5, 1)
         assert pq.read_table(folder).num_rows == 6
     with pytest.raises(ValueError, match="expected an empty or new folder, found other files in"):
         work(scorer, find_shards([str(clips)]), Path(".."))
@@ -356,4 +356,4 @@ def test_numbers_that_no_launcher_sets_are_refused(monkeypatch):
     monkeypatch.setenv("RANK", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"expected RANK below WORLD_SIZE, .* found '2' and '2'"):
-        Share.of_this_process()
+        ProcessShard.of_this_process()

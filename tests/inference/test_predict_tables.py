@@ -16,7 +16,7 @@ from loopback_hub.server import WRITE_TOKEN
 from predicting import rows, sound, work
 
 from hf_vivae.inference import sources as streams
-from hf_vivae.inference.predict import Outcome
+from hf_vivae.inference.predict import PredictResult
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.sources import StreamedDataset, find_shards, read_reference
 
@@ -25,7 +25,7 @@ HUB = """
 import json, sys
 from pathlib import Path
 from huggingface_hub import HfApi
-from hf_vivae.inference.streams import StreamedDataset
+from hf_vivae.inference.sources import StreamedDataset
 
 def told(file):
     HfApi().upload_folder(repo_id="tester/loose", repo_type="dataset", folder_path=sys.argv[1])
@@ -116,7 +116,7 @@ def test_datasets_of_loose_files_are_streamed_without_torchcodec(
     monkeypatch.chdir(tmp_path)
     shards = list(StreamedDataset("set", "train").shards())
     assert [shard.clips for shard in shards] == [4, 2]
-    assert work(scorer, shards, tmp_path / "x.parquet") == Outcome(6, 0)
+    assert work(scorer, shards, tmp_path / "x.parquet") == PredictResult(6, 0)
     below = "clips.zip/" if change is as_archive else ""
     scores = {f"{below}{name}": score for name, score in expected.items()}
     assert found(tmp_path / "x.parquet") == pytest.approx(scores, abs=1e-6)
@@ -178,7 +178,7 @@ def test_rows_name_files_below_their_table_alone(kind, scorer, stranger, tmp_pat
     if kind == "dataset":
         (folder / "train.arrow").unlink()
     shards = StreamedDataset(str(folder), "train").shards() if kind == "dataset" else find_shards([str(file)])
-    assert work(scorer, shards, tmp_path / "x.jsonl") == Outcome(2, 6)
+    assert work(scorer, shards, tmp_path / "x.jsonl") == PredictResult(2, 6)
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == [name for name, text in wrong.items() if not text]
     for row in rows(tmp_path / "x.jsonl.errors.csv"):
         assert wrong[row["file"]] in row["error"]
@@ -213,7 +213,7 @@ def test_tables_have_names_of_any_bytes(scorer, tmp_path):
     shutil.move(tmp_path / "x.parquet", folder)
     shutil.copy(next((tmp_path / "disk").glob("*.arrow")), folder / "x.arrow")
     names = [str(folder / "x.parquet"), str(folder / "x.arrow")]
-    assert work(scorer, find_shards(names), tmp_path / "x.jsonl") == Outcome(2, 0)
+    assert work(scorer, find_shards(names), tmp_path / "x.jsonl") == PredictResult(2, 0)
     with pytest.raises(ValueError, match=r"^expected --output with a name in UTF-8, found .*caf\\xe9; give another"):
         work(scorer, find_shards(names), folder)
 
@@ -291,7 +291,7 @@ def test_files_that_are_links_are_those_of_their_dataset(scorer, clips, expected
         "annex": StreamedDataset(str(annex), "train").shards(),
         "snapshot": StreamedDataset(str(snapshot), "train").shards(),
     }.items():
-        assert work(scorer, list(shards), tmp_path / f"{name}.parquet") == Outcome(6, 0), name
+        assert work(scorer, list(shards), tmp_path / f"{name}.parquet") == PredictResult(6, 0), name
         assert found(tmp_path / f"{name}.parquet") == pytest.approx(expected, abs=1e-6)
     pq.write_table(pa.table({"audio": sounds}), snapshot / "x.parquet")
-    assert work(scorer, find_shards([str(snapshot / "x.parquet")]), tmp_path / "table.parquet") == Outcome(6, 0)
+    assert work(scorer, find_shards([str(snapshot / "x.parquet")]), tmp_path / "table.parquet") == PredictResult(6, 0)

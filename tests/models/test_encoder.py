@@ -14,7 +14,7 @@ from transformers import AutoModelForAudioClassification, pipeline
 
 import hf_vivae
 from hf_vivae.checkpoints.adapters import freeze
-from hf_vivae.checkpoints.load import load_encoder, load_probe, load_trained
+from hf_vivae.checkpoints.load import load_encoder, load_for_inference, load_probe
 from hf_vivae.features.cache import build_features
 from hf_vivae.models.encoder import POOLINGS, EncoderConfig, EncoderForAudioClassification, EncoderHead
 from hf_vivae.models.hidden_states import hidden_states
@@ -181,7 +181,7 @@ def trained(tiny_vivae, encoders, tmp_path_factory) -> Path:
 
 
 def test_the_checkpoint_gives_the_predictions_of_its_run(trained, tiny_vivae):
-    model, extractor = load_trained(trained)
+    model, extractor = load_for_inference(trained)
     assert isinstance(model, EncoderForAudioClassification)
     corpus = hf_vivae.corpus.read_vivae(tiny_vivae, allow_partial=True).dataset
     sounds = {row["file"]: row["audio"] for row in corpus}

@@ -12,14 +12,14 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 from hf_vivae.features.extraction import matching_extractor
 from hf_vivae.models import MODELS, build_config, build_feature_extractor, build_model
-from hf_vivae.models.padding import ignore_padding
+from hf_vivae.models.padding import mask_padding
 
 EMOTIONS = {0: "achievement", 1: "anger", 2: "fear", 3: "pain", 4: "pleasure", 5: "surprise"}
 
 
 def tiny(name, **config):
     torch.manual_seed(0)
-    model = ignore_padding(build_model(name, **{**CONFIGS[name], **config})).eval()
+    model = mask_padding(build_model(name, **{**CONFIGS[name], **config})).eval()
     return model, matching_extractor(name, model.config)
 
 

@@ -8,7 +8,7 @@ import torch
 from tiny import CONFIGS
 from transformers import AutoConfig, AutoModelForAudioClassification
 
-from hf_vivae.models.padding import MaskedGroupNorm, ignore_padding
+from hf_vivae.models.padding import MaskedGroupNorm, mask_padding
 
 LEAKING = (
     "data2vec-audio", "hubert", "unispeech", "unispeech-sat", "wav2vec2", "wav2vec2-conformer", "wavlm",
@@ -53,7 +53,7 @@ def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, settings):
     expected = alone(model, clips)
     with torch.no_grad():
         assert not torch.allclose(model(**batch).logits, expected, atol=1e-3), "the library's leaks, or this is void"
-        ignore_padding(model)
+        mask_padding(model)
         torch.testing.assert_close(model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(alone(model, clips), expected, atol=1e-6, rtol=1e-6)
 
@@ -63,7 +63,7 @@ def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, settings):
     [("wav2vec2-conformer", {"conformer_conv_dropout": 0.0}), ("hubert", {"conv_pos_batch_norm": True})],
 )
 def test_a_batch_norm_hears_no_padding_and_no_other_clip_while_training(kind, settings):
-    model, (clips, batch) = ignore_padding(tiny(kind, final_dropout=0.0, **settings)).train(), padded()
+    model, (clips, batch) = mask_padding(tiny(kind, final_dropout=0.0, **settings)).train(), padded()
     torch.testing.assert_close(model(**batch).logits, alone(model, clips), atol=1e-5, rtol=1e-5)
 
 
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_each_clip_alone_with_and_without_checkpointing()
         (model(clip[None], labels=label[None]).loss / 3).backward()
     expected = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     for checkpointing in (False, True):
-        again = ignore_padding(copy.deepcopy(model))
+        again = mask_padding(copy.deepcopy(model))
         again.zero_grad()
         if checkpointing:
             again.train()
@@ -87,7 +87,7 @@ def test_gradients_are_those_of_each_clip_alone_with_and_without_checkpointing()
 def test_what_is_saved_is_the_librarys(tmp_path):
     model, (clips, _) = tiny("hubert"), padded()
     expected = alone(model, clips)
-    ignore_padding(model).save_pretrained(tmp_path)
+    mask_padding(model).save_pretrained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
     loaded = AutoModelForAudioClassification.from_pretrained(tmp_path)
     assert not any(isinstance(module, MaskedGroupNorm) for module in loaded.modules())
@@ -98,14 +98,14 @@ def test_a_batch_without_mask_after_one_with_it_is_the_librarys():
     model, (_, batch) = tiny("wav2vec2"), padded()
     with torch.no_grad():
         expected = model(batch["input_values"]).logits
-        ignore_padding(model)(**batch)
+        mask_padding(model)(**batch)
         torch.testing.assert_close(model(batch["input_values"]).logits, expected, atol=0, rtol=0)
 
 
 def test_a_model_without_such_layers_is_left_as_it_is():
     model = tiny("wav2vec2", feat_extract_norm="layer", do_stable_layer_norm=True)
     before = {id(module): type(module) for module in model.modules()}
-    assert ignore_padding(model) is model
+    assert mask_padding(model) is model
     assert {id(module): type(module) for module in model.modules()} == before
     assert not model._forward_pre_hooks
 
@@ -120,7 +120,7 @@ def test_the_norm_equals_torchs_on_the_clips_frames():
 
 
 def test_a_clip_that_is_shorter_than_a_frame_spoils_no_batch():
-    model, (_, batch) = ignore_padding(tiny("wav2vec2")), padded()
+    model, (_, batch) = mask_padding(tiny("wav2vec2")), padded()
     batch["attention_mask"][1, 3:] = 0
     with torch.no_grad():
         assert torch.isfinite(model(**batch).logits).all()

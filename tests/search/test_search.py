@@ -32,13 +32,13 @@ def searched(tiny_vivae, tmp_path_factory):
     output, seen = tmp_path_factory.mktemp("search") / "out", []
 
     def spy(run, args, prepared, parts, setup, *more, **kwargs):
-        trainer = make_trainer(run, args, prepared, parts, setup, *more, **kwargs)
+        trainer = build_trainer(run, args, prepared, parts, setup, *more, **kwargs)
         seen.append((trainer, setup.features, prepared.folds[0], dict(setup.model.config.to_dict())))
         return trainer
 
-    make_trainer = trials.make_trainer
+    build_trainer = trials.build_trainer
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trials, "make_trainer", spy)
+        patch.setattr(trials, "build_trainer", spy)
         report = search(command(tiny_vivae, output), RECIPES)
     return report, seen
 
@@ -68,18 +68,18 @@ def test_a_trial_has_the_network_and_the_batches_that_were_suggested(searched):
 
 
 def test_the_weights_of_a_trial_that_fails_are_gone_before_the_next(argv, monkeypatch):
-    make_trainer, models, alive = trials.make_trainer, [], []
+    build_trainer, models, alive = trials.build_trainer, [], []
 
     def spy(run, args, prepared, parts, setup, *more, **kwargs):
         alive.append(sum(model() is not None for model in models))
         models.append(ref(setup.model))
-        return make_trainer(run, args, prepared, parts, setup, *more, **kwargs)
+        return build_trainer(run, args, prepared, parts, setup, *more, **kwargs)
 
     def fail(trainer, folder):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(trials, "make_trainer", spy)
-    monkeypatch.setattr(trials, "fit", fail)
+    monkeypatch.setattr(trials, "build_trainer", spy)
+    monkeypatch.setattr(trials, "fit_model", fail)
     # pytest keeps what is logged, and with it the frames of each error
     monkeypatch.setattr(logging.getLogger("optuna.study._optimize"), "disabled", True)
     gc.disable()  # which else may come by
@@ -151,7 +151,7 @@ def test_a_finished_search_trains_nothing_and_writes_its_report_again(searched, 
     argv = [*argv, "--learning_rate", "0.5", "--model_config", json.dumps({**CONFIGS["mlp"], "hidden_sizes": [7]})]
     shutil.copytree(searched[0].folder, tmp_path / "out")
     (tmp_path / "out" / "results.json").unlink()
-    monkeypatch.setattr(trials, "make_trainer", None)
+    monkeypatch.setattr(trials, "build_trainer", None)
     search(argv, RECIPES)
     assert results(tmp_path / "out") == results(searched[0].folder)
 

@@ -13,7 +13,7 @@ from hf_vivae.checkpoints.load import load_probe
 from hf_vivae.models import MODELS
 from hf_vivae.search.search import around_tuned
 from hf_vivae.search.space import Choices, Range, find_space, read_space
-from hf_vivae.search.trials import Candidates, reason
+from hf_vivae.search.trials import RunTemplate, reason
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.validation import UserError
 
@@ -28,7 +28,7 @@ def space(tmp_path, text):
 
 def candidates(*argv):
     argv = ["--data", "synthetic", "--recipe", "tuned", *argv]
-    return Candidates(argv, RECIPES, *parse_run(argv, RECIPES))
+    return RunTemplate(argv, RECIPES, *parse_run(argv, RECIPES))
 
 
 def test_a_line_is_a_range_or_choices(tmp_path):
@@ -163,7 +163,7 @@ def test_a_space_outside_a_flags_range_is_refused_in_the_flags_words(tmp_path, l
 def test_each_model_has_a_space_that_fits_where_a_search_starts(model):
     file = find_space(model, RECIPES)
     argv = around_tuned(["--model", model, "--data", "synthetic"])
-    Candidates(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
+    RunTemplate(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
 
 
 @pytest.mark.parametrize(("kind", "depth"), [("whisper", 4), ("ast", 12), ("w2v-bert", 24)])

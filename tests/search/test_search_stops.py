@@ -14,7 +14,7 @@ from searches import RECIPES, command, results, rows
 from hf_vivae.cli_parser import run_script
 from hf_vivae.search import optuna_backend as question
 from hf_vivae.search import trials
-from hf_vivae.search.report import Winner
+from hf_vivae.search.report import BestRun
 from hf_vivae.search.search import parse_search, search
 from hf_vivae.training.recipes import parse_run
 
@@ -136,7 +136,7 @@ def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path, monk
     argv = ["--model", "some/where", "--data", "folder", "--data_dir", "my clips", "--learning_rate", "3e-4"]
     argv += ["--augment", '{"gain_db": 6}', "--select_on", "none"]
     run, args = parse_run(argv, RECIPES)
-    command = Winner(run, args, {"warmup_steps": "0 to 0.3"}, None).command(tmp_path / "recipe.yaml", RECIPES)
+    command = BestRun(run, args, {"warmup_steps": "0 to 0.3"}, None).command(tmp_path / "recipe.yaml", RECIPES)
     assert command.startswith("python recipes/train.py --model=some/where --data=folder ")
     assert "--warmup_steps=0" in command  # searched, although it is the default
     assert parse_run(shlex.split(command)[2:], RECIPES) == (run, args)
@@ -145,7 +145,7 @@ def test_a_model_without_recipes_is_given_what_was_found_as_flags(tmp_path, monk
 def test_a_password_of_an_address_is_not_in_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(RECIPES.parent)
     run, args = parse_run(["--model", "some/where", "--data_url", "https://anna:hunter2@host.org/a.zip?k=2"], RECIPES)
-    command = Winner(run, args, {}, None).command(tmp_path / "recipe.yaml", RECIPES)
+    command = BestRun(run, args, {}, None).command(tmp_path / "recipe.yaml", RECIPES)
     assert "--data_url=https://host.org/a.zip" in shlex.split(command)
 
 
@@ -173,7 +173,7 @@ def test_a_study_that_two_begin_differently_is_refused_to_the_second():
     question.remember(study, {"epochs": 3})
     with pytest.raises(ValueError, match=r"differs in epochs \(was 3, is 4\); repeat"):
         question.remember(study, {"epochs": 4})  # which was opened before the first had written
-    question.check_same_question(study, {"epochs": 3})
+    question.check_same_study(study, {"epochs": 3})
 
 
 def test_of_two_that_begin_at_the_same_moment_one_at_least_is_refused(monkeypatch):
@@ -187,7 +187,7 @@ def test_of_two_that_begin_at_the_same_moment_one_at_least_is_refused(monkeypatc
     monkeypatch.setattr(optuna.Study, "set_user_attr", both_write)
     with pytest.raises(ValueError, match=r"differs in epochs \(was 3, is 4\)"):
         question.remember(study, {"epochs": 4})
-    question.check_same_question(study, {"epochs": 3})  # the other goes on
+    question.check_same_study(study, {"epochs": 3})  # the other goes on
 
 
 def test_a_refusal_names_first_what_others_follow_from_and_not_all():
@@ -196,4 +196,4 @@ def test_a_refusal_names_first_what_others_follow_from_and_not_all():
     with pytest.raises(
         ValueError, match=r"in model \(was 'mlp', is 'vit'\), a0 .*, a3 \(was 1, is 2\) and 5 more; rep"
     ):
-        question.check_same_question(study, {"model": "vit", **{f"a{number}": 2 for number in range(9)}})
+        question.check_same_study(study, {"model": "vit", **{f"a{number}": 2 for number in range(9)}})

@@ -17,7 +17,7 @@ from hf_vivae.corpus.manifest import SAMPLING_RATE, read_manifest
 from hf_vivae.splits import make_folds
 from hf_vivae.splits.folds import PARTS, Fold
 from hf_vivae.splits.protocols import PROTOCOLS
-from hf_vivae.training.arguments import ReportHabits
+from hf_vivae.training.arguments import ReproductionArguments
 from hf_vivae.training.scoring import report_scores
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -85,7 +85,7 @@ def test_a_redrawn_split_holds_the_clips_that_were_learnt(clips):
             {"label": LABELS[row], "logits": scores, "split": part} for row, scores in zip(chosen, logits, strict=True)
         ]
     own, redrawn = (
-        report_scores(ReportHabits(auc_scores="logits", auc_split=split), rows, EMOTIONS, seed=42)
+        report_scores(ReproductionArguments(auc_scores="logits", auc_split=split), rows, EMOTIONS, seed=42)
         for split in ("test", "redrawn")
     )
     assert 0.4 < own["macro_auc"] < 0.6

@@ -19,7 +19,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from hf_vivae import audio, build_feature_extractor, build_model
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.models.timm_vit import wrap_to_bytes
-from hf_vivae.training.recipes import parse_run, read_switches, turn_on
+from hf_vivae.training.recipes import apply_deviations, parse_run, read_switches
 from hf_vivae.training.trainer import one_frame_ctc
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -53,7 +53,7 @@ def test_a_switch_changes_the_settings_that_it_names_and_no_other(name, model):
 
 @pytest.mark.parametrize("model", CONFIGS)
 def test_all_switches_off_is_paper_and_all_on_is_as_coded(model):
-    assert turn_on({"seed": 1}, []) == {"seed": 1, "as_coded": []}
+    assert apply_deviations({"seed": 1}, []) == {"seed": 1, "as_coded": []}
     concerned = [name for name, switch in SWITCHES.items() if model in switch.models]
     assert changed(settings(model, "--recipe", "as_coded"), settings(model, "--as_coded", *concerned)) == {"recipe"}
 
