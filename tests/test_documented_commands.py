@@ -11,7 +11,13 @@ import pytest
 from runner import ROOT, script
 
 RECIPES = ROOT / "recipes"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", RECIPES / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "AGENTS.md",
+    RECIPES / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCRIPTS = [*sorted(RECIPES.glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 YAMLS = sorted(RECIPES.rglob("*.yaml"))
 CALL = re.compile(r"(?:python|accelerate|torchrun)\b[^\n`]*?(?:recipes|benchmarks)/(\w+)\.py(?![\w.])([^\n`]*)")
