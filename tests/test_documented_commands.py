@@ -1,4 +1,4 @@
-"""Every command that a page or a script shows is understood by that script, which nobody has to run for this."""
+"""Every command that a page or a script shows is parsed by that script, without being run."""
 
 import ast
 import re
@@ -82,7 +82,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         return given.space or find_space(run.model, RECIPES)
 
     def train(argv: list[str]) -> object:
-        # a recipe that a page tells how to make
+        # `found` is a recipe that docs/search.md shows how to make
         return parse_run([word if word != "found" else "tuned" for word in argv], RECIPES)
 
     return {

@@ -94,7 +94,7 @@ def test_readme_names_every_model_and_its_parameters():
 
 def test_readme_names_every_file_of_a_run(tiny_vivae, tmp_path):
     run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
-    code = {"mlp.py", "features_waveform.py", "silence.py", ".lock"}  # beside it, what keeps other processes out
+    code = {"mlp.py", "features_waveform.py", "silence.py", ".lock"}  # the code, and the lock against other processes
     for path in (tmp_path / "S01").iterdir():
         assert path.is_dir() or path.name in code or f"`{path.name}`" in README, path.name
 
