@@ -2,24 +2,24 @@
 
 PYTHON ?= python
 
-install: ## the package with all extras and the tools of its tests, in the versions of constraints.txt
+install: ## install the package with all extras and the test tools, in the versions of constraints.txt
 	$(PYTHON) -m pip install -c constraints.txt -e ".[test]"
 
-style: ## rewrite: sorted imports, safe fixes, formatting
+style: ## sort imports, apply safe fixes, format
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 
-lint: ## the same checks, changing nothing
+lint: ## the same checks without changes
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-test: ## seconds; no network, no GPU
+test: ## minutes; no network, no GPU
 	$(PYTHON) -m pytest
 
-slow: ## minutes more
+slow: ## the tests that take minutes each
 	$(PYTHON) -m pytest -m slow
 
-lock: ## constraints.txt anew: the versions of this environment, and what other systems and Pythons need beside them
+lock: ## write constraints.txt: the versions of this environment, and those that other systems and Pythons need in addition
 	$(PYTHON) -m pip freeze --exclude-editable > constraints.txt
 	uv pip compile --quiet --universal --python-version 3.11 --all-extras --fork-strategy fewest --no-annotate \
 		--custom-compile-command "make lock" --output-file constraints.txt pyproject.toml

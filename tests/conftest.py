@@ -43,7 +43,7 @@ RATE = 44100
 
 
 def tone(emotion: int, speaker: int, rng: np.random.Generator) -> np.ndarray:
-    """A clip of 0.3 to 1.2 s, `(samples,)`, whose overtones tell the emotion and whose pitch the speaker."""
+    """A clip of 0.3 to 1.2 s, `(samples,)`, whose overtones depend on the emotion and whose pitch on the speaker."""
     seconds = np.arange(int(RATE * rng.uniform(0.3, 1.2))) / RATE
     pitch = 180 + 30 * speaker + 5 * rng.standard_normal()
     partials = (0.2 * np.sin(2 * np.pi * pitch * k * seconds) for k in (1, 2 + emotion, 9 + 2 * emotion))

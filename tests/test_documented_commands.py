@@ -1,4 +1,4 @@
-"""Every command that a page or a script shows is understood by that script, which nobody has to run for this."""
+"""Every command that a page or a script shows is parsed by that script, without being run."""
 
 import ast
 import re
@@ -11,7 +11,13 @@ import pytest
 from runner import ROOT, script
 
 RECIPES = ROOT / "recipes"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", RECIPES / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "AGENTS.md",
+    RECIPES / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SCRIPTS = [*sorted(RECIPES.glob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
 YAMLS = sorted(RECIPES.rglob("*.yaml"))
 CALL = re.compile(r"(?:python|accelerate|torchrun)\b[^\n`]*?(?:recipes|benchmarks)/(\w+)\.py(?![\w.])([^\n`]*)")
@@ -76,7 +82,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         return given.space or find_space(run.model, RECIPES)
 
     def train(argv: list[str]) -> object:
-        # a recipe that a page tells how to make
+        # `found` is a recipe that docs/search.md shows how to make
         return parse_run([word if word != "found" else "tuned" for word in argv], RECIPES)
 
     return {

@@ -143,7 +143,7 @@ def test_a_users_mistake_ends_in_one_sentence(argv, sentence, tmp_path):
 
 @pytest.mark.parametrize("rank", ["0", "1", "x"])
 def test_every_process_says_what_is_wrong_on_a_line_of_its_own(rank, monkeypatch, capsys):
-    """Behind no progress bar; and a mistake may be that of one process alone, such as a disk that is full."""
+    """On a line of its own, not after a progress bar; one process may fail alone, such as on a full disk."""
 
     def main(argv):
         bar.update()

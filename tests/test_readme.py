@@ -15,7 +15,9 @@ from hf_vivae.training.recipes import parse_run, read_switches
 from hf_vivae_cli import app
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "CHANGELOG.md")]
+PAGES = [*TOP, ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md")]
+FOLDERS = ("hf_vivae", "hf_vivae_cli", "recipes", "benchmarks", "model_cards", "tests", "docs", "demo")
 RECIPES = ROOT / "recipes"
 EVALUATE = RECIPES / "evaluate.py"
 PUSH = RECIPES / "push.py"
@@ -92,7 +94,7 @@ def test_readme_names_every_model_and_its_parameters():
 
 def test_readme_names_every_file_of_a_run(tiny_vivae, tmp_path):
     run(flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1"))
-    code = {"mlp.py", "features_waveform.py", "silence.py", ".lock"}  # beside it, what keeps other processes out
+    code = {"mlp.py", "features_waveform.py", "silence.py", ".lock"}  # the code, and the lock against other processes
     for path in (tmp_path / "S01").iterdir():
         assert path.is_dir() or path.name in code or f"`{path.name}`" in README, path.name
 
@@ -103,10 +105,18 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_file_that_a_page_names_exists():
+    names = rf"(?<![\w/.-])(?:(?:{'|'.join(FOLDERS)})/[\w./-]*\w|(?:[\w-]+/)*test_\w+\.py)"
+    for page in PAGES:
+        for name in re.findall(names, page.read_text()):
+            exists = (ROOT / name).exists() or (ROOT / "tests" / name).exists() or name.startswith("recipes/found")
+            assert exists, f"{page.name} names {name}"
+
+
 def test_every_flag_that_a_page_names_exists():
     of_launchers = {"--standalone", "--nproc_per_node", "--cpu", "--num_processes", "--num_machines"}
     of_launchers |= {"--config_file", "--machine_rank", "--main_process_ip"}
-    of_others = of_launchers | {"--help", "--config"}
+    of_others = of_launchers | {"--help", "--help_all", "--config", "--check"}
     for page in PAGES:
         for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9_]+", page.read_text()):
             assert flag in _known_flags() | of_others, f"{page.name} names {flag}"

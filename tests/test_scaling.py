@@ -1,4 +1,4 @@
-"""Launch files for GPUs and Slurm: accelerate reads each, and what they say fits the package."""
+"""Launch files for GPUs and Slurm: accelerate reads each, and their settings fit the package."""
 
 import os
 import subprocess
