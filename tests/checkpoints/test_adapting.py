@@ -122,13 +122,13 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
     [
         ({"freeze": "some"}, "expected --freeze none, feature_encoder, all or all_but_last_<layers>, found 'some'"),
         ({"lora_rank": 2, "lora_alpha": 0}, "expected --lora_alpha above 0, found 0; twice the rank is usual"),
-        ({"lora_rank": 2, "freeze": "all_but_last_1"}, "adapts every layer, found --freeze all_but_last_1 beside it"),
+        ({"lora_rank": 2, "freeze": "all_but_last_1"}, "adapts every layer, found --freeze all_but_last_1 with it"),
         (
             {"lora_rank": 2, "from_scratch": True, "lora_save": "adapter"},
             "found random weights .--from_scratch.; keep",
         ),
         ({"lora_rank": -1}, "expected --lora_rank of 0 or more, found -1; 8 is usual"),
-        ({"lora_targets": ["q_proj"]}, "expected --lora_rank beside other flags of LoRA, found none; 8 is usual"),
+        ({"lora_targets": ["q_proj"]}, "expected --lora_rank with other flags of LoRA, found none; 8 is usual"),
         (
             {"model": "mlp", "lora_rank": 4},
             "an encoder .* beside --lora_rank, found --model mlp; leave out --lora",
@@ -338,7 +338,7 @@ def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted,
         load_for_inference(folder)
     shutil.copy(encoders["whisper"] / "config.json", folder)
     with pytest.raises(
-        UserError, match=r"^expected the configuration of an adapted encoder .*, found that of a whisp"
+        UserError, match=r"^expected the configuration of an adapted encoder with .*, found that of a whisp"
     ):
         load_for_inference(folder)
 

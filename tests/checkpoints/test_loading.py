@@ -129,7 +129,7 @@ def test_weights_of_ours_cannot_be_frozen_in_part():
     for name in MODELS:
         if name == "wav2vec2":
             continue
-        with pytest.raises(ValueError, match=r"^expected an encoder of the library beside --freeze, found \w+, which"):
+        with pytest.raises(ValueError, match=r"^expected an encoder of the library with --freeze, found \w+, which"):
             freeze(build_model(name, **CONFIGS[name]), "all")
 
 
@@ -139,7 +139,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path / "run", "mlp", "--head_learning_rate", "1e-3")
     argv[argv.index("--model") + 1] = str(tmp_path / "mlp")
     sentence = (
-        "^expected an encoder of the library beside --head_learning_rate, found MLPForAudioClassification, which"
+        "^expected an encoder of the library with --head_learning_rate, found MLPForAudioClassification, which"
     )
     with pytest.raises(ValueError, match=sentence):
         run(argv)
@@ -149,7 +149,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     ("fields", "sentence"),
     [
         ("x", "^expected the encoder's fields in --model_config as an object, found 'x'; give one, such as"),
-        ({"layerdrop": 0.1}, "^expected layerdrop 0 of an encoder all of whose layers are heard, found 0.1; leave it"),
+        ({"layerdrop": 0.1}, "^expected layerdrop 0 of an encoder whose layers are all used, found 0.1; leave it"),
         ({"encoder_layerdrop": 0.2}, "^expected encoder_layerdrop 0 of an encoder"),
         ({"hiden": 1}, "has no field 'hiden'.*; correct or remove it"),
     ],
