@@ -187,9 +187,7 @@ def test_a_name_knows_where_its_weights_are(published):
     assert find_checkpoint("wav2vec2", str(published["ast"])) == published["ast"]
     with pytest.raises(ValueError, match=r"'facebook/wav2vec2-base-960h' is neither a folder nor in the cache"):
         find_checkpoint("wav2vec2")
-    with pytest.raises(
-        ValueError, match=r"expected --model_name_or_path with one of .*, found it with --model a/b"
-    ):
+    with pytest.raises(ValueError, match=r"expected --model_name_or_path with one of .*, found it with --model a/b"):
         find_checkpoint("a/b", str(published["ast"]))
 
 

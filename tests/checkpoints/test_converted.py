@@ -1,4 +1,4 @@
-"""Where the main branch has a pickle, the safetensors that the Hub's converter made of it; nobody else's."""
+"""Checkpoints with a pickle on the main branch: the safetensors of the Hub's converter are taken, and no others."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

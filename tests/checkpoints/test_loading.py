@@ -102,23 +102,23 @@ def test_a_head_of_other_labels_keeps_what_fits_and_starts_small(encoders, pooli
         kept = {name: weight for name, weight in model.state_dict().items() if "classifier" not in name}
         torch.testing.assert_close(kept, {name: before.state_dict()[name] for name in kept}, atol=0, rtol=0)
         del model, classifier, kept
-        torch.full((10_000,), torch.nan)  # what memory that nobody fills may hold
+        torch.full((10_000,), torch.nan)  # as uninitialised memory may hold
 
 
-def test_a_run_goes_on_from_another_ones_folder_and_says_that_it_no_longer_trims(
+def test_a_run_goes_on_from_another_ones_folder_and_warns_that_it_no_longer_trims(
     encoders, tiny_vivae, tmp_path, monkeypatch
 ):
     saved(encoders["whisper"], tmp_path / "first")
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "first")
     trimming_extractor(extractor, {"trim_db": 40.0}).save_pretrained(tmp_path / "first")
-    said = []
-    monkeypatch.setattr("hf_vivae.training.build.logger.warning_once", lambda text, *args: said.append(text % args))
+    texts = []
+    monkeypatch.setattr("hf_vivae.training.build.logger.warning_once", lambda text, *args: texts.append(text % args))
     argv = encoder_flags(tiny_vivae, tmp_path / "first", tmp_path / "second", "--freeze", "all_but_last_1")
     argv[argv.index("--model") + 1] = str(tmp_path / "first")
     rates = ["--learning_rate", "1e-4", "--head_learning_rate", "1e-2", "--num_train_epochs", "1"]
     results = run([*argv, *rates])
     assert results["test"]["n"] == 12
-    assert said == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
+    assert texts == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
     first, second = (load_for_inference(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
     moved = {name for name, weight in first.items() if not torch.equal(weight, second[name]) and "head" not in name}
     assert moved
@@ -138,9 +138,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     build_feature_extractor("mlp", num_samples=2000).save_pretrained(tmp_path / "mlp")
     argv = flags(tiny_vivae, tmp_path / "run", "mlp", "--head_learning_rate", "1e-3")
     argv[argv.index("--model") + 1] = str(tmp_path / "mlp")
-    sentence = (
-        "^expected an encoder of the library with --head_learning_rate, found MLPForAudioClassification, which"
-    )
+    sentence = "^expected an encoder of the library with --head_learning_rate, found MLPForAudioClassification, which"
     with pytest.raises(ValueError, match=sentence):
         run(argv)
 
@@ -155,7 +153,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     ],
 )
 @pytest.mark.parametrize("load", [load_encoder, load_checkpoint])
-def test_what_cannot_be_said_of_an_encoder_is_refused(encoders, load, fields, sentence, tmp_path):
+def test_impossible_fields_of_an_encoder_are_refused(encoders, load, fields, sentence, tmp_path):
     saved(encoders["group norm"], tmp_path)
     folder = encoders["group norm"] if load is load_encoder else tmp_path
     with pytest.raises(ValueError, match=sentence):

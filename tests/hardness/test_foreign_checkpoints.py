@@ -49,7 +49,7 @@ BROKEN = {
     "300 MB": ({"config.json": b'{"a": "' + bytes(9 * 2**20)}, r"expected at most 8 MiB in .*config\.json, found 9; "),
     "depth": ({"config.json": b"[" * 10**6}, r"expected JSON in .*config\.json, found a damaged file \(maximum recur"),
     "cut": ({"config.json": b'{"model_type": '}, r"expected JSON in .*config\.json, found a damaged file \(Expecting"),
-    "no text": ({"config.json": b"\xff\xfe\0"}, r"expected text in UTF-8, found none in .*config\.json \(invalid start byte\)"),
+    "no text": ({"config.json": b"\xff\xfe\0"}, r"expected text in UTF-8, found none in .*config\.json"),
     "list": ({"config.json": b"[]"}, r"expected a JSON object in .*config\.json, found list; "),
     "extractor": ({"preprocessor_config.json": b"{"}, r"expected JSON in .*preprocessor_config\.json, found a"),
     "header": ({"model.safetensors": (2**40).to_bytes(8, "little") + b"{"}, "expected whole weights in .*, found"),

@@ -72,7 +72,7 @@ def operations_of(config: PreTrainedConfig) -> int:
     """Operations forward for a clip of one second."""
     frames = {"whisper": (1, 80, 100), "wav2vec2-bert": (1, 50, 160), "audio-spectrogram-transformer": (1, 1024, 128)}
     if config.model_type == "whisper":
-        config.max_source_positions = 50  # of 20 ms: it hears the clip alone
+        config.max_source_positions = 50  # of 20 ms: it takes the clip alone
     encoder = encoder_of(config)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         encoder(torch.empty(frames.get(config.model_type, (1, 16000)), device="meta"))
@@ -143,7 +143,7 @@ WHISPER_SMALL = {
     **{f"{part}_ffn_dim": 24 for part in ("encoder", "decoder")},
     **{"decoder_start_token_id": 2, "begin_suppress_tokens": [5]},
 }
-# the class whose weights a repository holds, a small configuration of it, the extractor beside it
+# the class whose weights a repository holds, a small configuration of it, the extractor next to it
 HELD = {
     "hubert": ("HubertModel", SPEECH, "Wav2Vec2FeatureExtractor"),
     "wavlm": ("WavLMModel", SPEECH, "Wav2Vec2FeatureExtractor"),

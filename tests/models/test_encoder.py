@@ -1,4 +1,4 @@
-"""Any encoder behind one head: no score depends on batch-mates, and a checkpoint is whole and carries its code."""
+"""Encoders with this package's head: no score depends on batch-mates, and a checkpoint is exported with its code."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encode
     with torch.no_grad():
         for module in model.encoder.modules():
             if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine:
-                module.bias.normal_()  # else one more norm behind another would change little
+                module.bias.normal_()  # else a second norm after another would change little
         states, _ = hidden_states(model.encoder, **inputs)
         # of Whisper, the library's own forward takes a full window alone, and is compared below
         if name != "whisper":
@@ -91,7 +91,7 @@ def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encode
     freeze(model, "none")
     model(**inputs).logits.square().sum().backward()
     dead = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert [key for key in dead if "masked_spec_embed" not in key] == []  # which is heard while training only
+    assert [key for key in dead if "masked_spec_embed" not in key] == []  # used in training only
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "whisper"])
@@ -147,9 +147,9 @@ def test_a_mel_frame_of_padding_is_not_heard(encoders):
     inputs = model_inputs(extractor, clips(RATE), SECONDS)
     shortest = int(inputs["attention_mask"].sum(-1).argmin())
     before = model(**inputs).logits[shortest]
-    behind = inputs["attention_mask"][shortest] == 0
-    assert behind.any()
-    inputs["input_features"][shortest][:, behind] = 7.0
+    padding = inputs["attention_mask"][shortest] == 0
+    assert padding.any()
+    inputs["input_features"][shortest][:, padding] = 7.0
     torch.testing.assert_close(model(**inputs).logits[shortest], before, atol=0, rtol=0)
 
 

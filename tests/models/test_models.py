@@ -124,7 +124,7 @@ class TestContract:
 
 
 def test_a_new_process_loads_the_same_logits_without_and_with_the_package(saved, tmp_path):
-    """Without the package the code that was saved beside the weights runs, and only on consent."""
+    """Without the package the code that was saved with the weights runs, and only on consent."""
     program = """
 import json, sys
 import numpy as np, torch

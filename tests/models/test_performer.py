@@ -271,7 +271,7 @@ class TestViT:
             (
                 {"attention": "performer", "num_random_features": count},
                 f"expected num_random_features to be a whole number of at least 1, found {count!r}; leave it out for "
-                "the paper's number.",
+                "the default.",
             )
             for count in (0, 2.5)
         ),
