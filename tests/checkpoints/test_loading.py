@@ -1,4 +1,4 @@
-"""Encoders that are trained further: from half precision, from this package's own runs, and what is refused."""
+"""Encoders that are trained further: from half precision, from runs of this package, and refused ones."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def encoders(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory) -> Path:
-    """A classifier of the library as some are published."""
+    """A classifier of the library in half precision, as some are published."""
     folder = tmp_path_factory.mktemp("half")
     model = AutoModelForAudioClassification.from_config(Wav2Vec2Config(**WAVEFORM))
     model.to(torch.float16).save_pretrained(folder)
@@ -53,7 +53,7 @@ def test_weights_of_half_precision_are_trained_in_single(half, load):
 
 @pytest.mark.parametrize("load", ["named", "any"])
 def test_weights_of_layers_that_a_checkpoint_lacks_start_alike(half, load):
-    """The library leaves them as the memory was that they took."""
+    """The library leaves them uninitialised."""
     for _ in range(3):
         torch.full((10_000,), torch.nan)
         config = {"use_weighted_layer_sum": True}
@@ -66,7 +66,7 @@ def test_weights_of_layers_that_a_checkpoint_lacks_start_alike(half, load):
 
 
 def saved(folder: Path, to: Path):
-    """A model of this package on an encoder, saved as a run leaves it."""
+    """Save a model of this package with an encoder as a run does."""
     model, extractor = encoder(folder)
     model.save_pretrained(to)
     extractor.save_pretrained(to)

@@ -1,4 +1,4 @@
-"""Attention and dropout for CPUs compute what torch's do: same outputs and gradients, and nothing is saved of them."""
+"""Attention and dropout for CPUs have the outputs and gradients of torch's, and are not saved."""
 
 import json
 
@@ -14,7 +14,7 @@ from hf_vivae.models.cpu_attention import attend, dropout, speed_up
 
 
 class Attention(nn.Module):
-    """Says of itself what modules of encoders say."""
+    """Module with the attributes of attention layers of encoders."""
 
     is_causal = False
 
@@ -28,7 +28,7 @@ def no_sdpa(monkeypatch):
 
 
 def operands(dtype: torch.dtype, tokens: int = 7) -> list[torch.Tensor]:
-    """Query, key and value `(2, 3, tokens, 4)` as views of one tensor, which models give."""
+    """Return query, key and value `(2, 3, tokens, 4)` as views of one tensor, as in models."""
     torch.manual_seed(0)
     packed = torch.randn(2, tokens, 3, 3, 4).to(dtype)
     return [part.detach().requires_grad_() for part in packed.permute(2, 0, 3, 1, 4)]
@@ -103,7 +103,7 @@ def test_dropout_keeps_its_share_and_scales_the_rest(p, dtype):
     assert found.dtype == dtype
     assert kept.float().mean() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / values.numel()) ** 0.5)
     assert torch.equal(found[kept].unique(), torch.tensor([1 / (1 - p)], dtype=dtype))
-    # neighbours, which are cut from one number, know nothing of each other
+    # neighbours, which are cut from one number, are independent
     pairs = torch.stack((kept.flatten()[:-1], kept.flatten()[1:])).float()
     assert torch.corrcoef(pairs)[0, 1].abs() < 0.01
     torch.manual_seed(1)
