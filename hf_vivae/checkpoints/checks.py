@@ -33,6 +33,11 @@ from .adapters import ADAPTER
 MAX_JSON_BYTES = 8 * 2**20  # names of 100,000 labels
 MAX_LABELS = 100_000  # the library makes names for all of them, which takes hours for more
 KINDS = {"model_type": str, "auto_map": dict}  # of fields that the library looks up without checking their type
+# raised by the library for values of the wrong type or size; NotImplementedError is a RuntimeError
+BUILD_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError,
+    ValueError,
+)  # fmt: skip
 REMEDY = "get the checkpoint again from its source"
 
 
@@ -55,17 +60,7 @@ def explain_build_errors(what: str, remedy: str = "correct them") -> Iterator[No
         yield
     except UserError:
         raise
-    except (
-        # those that the library raises for values of the wrong type or size; NotImplementedError is a RuntimeError
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        RuntimeError,
-        StrictDataclassError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except BUILD_ERRORS as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         reason = kind + " ".join(str(error).split())
         raise UserError(

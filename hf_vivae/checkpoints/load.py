@@ -160,11 +160,7 @@ def load_checkpoint(
 
 
 def load_encoder(
-    folder: Path,
-    labels: dict[int, str],
-    config: dict,
-    max_seconds: float,
-    from_scratch: bool = False,
+    folder: Path, labels: dict[int, str], config: dict, max_seconds: float, from_scratch: bool = False
 ) -> tuple[EncoderForAudioClassification, FeatureExtractionMixin]:
     """Return the encoder of one of the library's audio classifiers with `EncoderHead`, and its feature extractor.
 
@@ -190,20 +186,11 @@ def load_encoder(
 
 
 def load_probe(
-    folder: Path,
-    labels: dict[int, str],
-    config: dict,
-    max_seconds: float,
-    from_scratch: bool = False,
+    folder: Path, labels: dict[int, str], config: dict, max_seconds: float, from_scratch: bool = False
 ) -> tuple[ProbeForAudioClassification, FeatureExtractionMixin]:
     """Return a linear probe on the encoder of one of the library's audio classifiers, and its feature extractor.
 
-    Args:
-        folder: folder of the encoder's checkpoint.
-        labels: name of each label index.
-        config: fields of `ProbeConfig` with other values than the defaults.
-        max_seconds: length to which clips are cut, in seconds.
-        from_scratch: leave the encoder's weights random.
+    The arguments are those of `load_encoder`, with fields of `ProbeConfig` as `config`.
 
     Raises:
         ValueError: see `ProbeConfig`; and for fields that it does not have.

@@ -1,6 +1,7 @@
 """Attention and dropout for CPUs have the outputs and gradients of torch's, and are not saved."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tiny import CONFIGS
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from hf_vivae import models
 from hf_vivae.models import build_model
 from hf_vivae.models import cpu_attention as cpu
 from hf_vivae.models.cpu_attention import attend, dropout, speed_up
@@ -138,3 +140,8 @@ def test_attention_that_was_asked_for_stays():
     model = build_model("vit-32-30", **CONFIGS["vit-32-30"], attn_implementation="eager")
     speed_up(model)
     assert model.config._attn_implementation == "eager"
+
+
+def test_no_file_that_is_exported_imports_it():
+    for file in Path(models.__file__).parent.glob("*.py"):
+        assert file.stem == "cpu_attention" or "cpu_attention" not in file.read_text(), file.name
