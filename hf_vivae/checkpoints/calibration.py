@@ -1,4 +1,4 @@
-"""The temperature that makes a checkpoint's probabilities as sure as they are right, fitted on validation clips.
+"""Temperature scaling: a divisor of the logits, fitted on validation clips, that calibrates the probabilities.
 
 Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017.
 """
@@ -14,12 +14,12 @@ from transformers import PreTrainedConfig
 from ..validation import UserError
 
 TEMPERATURES = (0.01, 100.0)
-# of a configuration; the library drops what is called `temperature` there
+# field of a configuration; the library drops a field called `temperature`
 TEMPERATURE_FIELD = "calibration_temperature"
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature from 0.01 to 100 over which logits have the least cross entropy.
+    """Return the temperature from 0.01 to 100 that minimises the cross entropy of logits divided by it.
 
     Args:
         logits: `(clips, labels)`.
@@ -32,7 +32,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         return float(np.mean((softmax(inverse * logits, axis=1) * logits).sum(axis=1) - true))
 
     # The loss is convex in 1 / temperature, so its slope has one root. A minimiser would stop anywhere on the plateau
-    # of zero loss that logits which are right for every clip have.
+    # of zero loss of logits that are right for every clip.
     smallest, largest = TEMPERATURES
     if slope(-np.log(largest)) >= 0:
         return largest
@@ -42,33 +42,33 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def keep_temperature(config: PreTrainedConfig, rows: Sequence[dict[str, Any]]) -> None:
-    """Fit a temperature on the validation clips of a fold, and keep it in the configuration.
+    """Fit a temperature on the validation clips of a fold, and write it into the configuration.
 
-    None is kept where there are no such clips, and where the fit ends at 0.01 or 100, which is none to trust.
+    Without validation clips there is none, nor where the fit ends at 0.01 or 100, which is not to be trusted.
 
     Args:
-        config: of the model that the logits are from.
-        rows: those of `scoring.predict_parts`.
+        config: configuration of the model that gave the logits, changed in place.
+        rows: rows of `scoring.predict_parts`.
     """
-    chosen = [row for row in rows if row["split"] == "validation"]
-    if not chosen:
+    validation = [row for row in rows if row["split"] == "validation"]
+    if not validation:
         return
     temperature = fit_temperature(
-        np.asarray([row["logits"] for row in chosen]), np.asarray([row["label"] for row in chosen])
+        np.asarray([row["logits"] for row in validation]), np.asarray([row["label"] for row in validation])
     )
     if temperature not in TEMPERATURES:
         setattr(config, TEMPERATURE_FIELD, temperature)
 
 
 def temperature_of(config: PreTrainedConfig) -> float | None:
-    """What a checkpoint's logits are to be divided by; None where it was not calibrated.
+    """Return the divisor of a checkpoint's logits; None where it was not calibrated.
 
     Raises:
-        ValueError: for a value that is no positive number.
+        UserError: for a value that is not a positive number.
     """
-    found = getattr(config, TEMPERATURE_FIELD, None)
-    if found is not None and not (type(found) in (int, float) and 0 < found < float("inf")):
+    value = getattr(config, TEMPERATURE_FIELD, None)
+    if value is not None and not (type(value) in (int, float) and 0 < value < float("inf")):
         raise UserError(
-            f"expected a positive number as {TEMPERATURE_FIELD} in config.json, found {found!r}; correct or remove it."
+            f"expected a positive number as {TEMPERATURE_FIELD} in config.json, found {value!r}; correct or remove it."
         )
-    return found
+    return value

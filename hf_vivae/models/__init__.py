@@ -1,7 +1,7 @@
-"""The report's classifiers by name, and their registration with the library's Auto classes.
+"""Classifiers by name (`MODELS`), and their registration with the Auto classes of transformers.
 
-One flat folder whose files import only torch, transformers, timm, numpy and their siblings, so that
-`save_pretrained` can export a model together with its code.
+The files of this folder import only torch, torchaudio, timm, transformers, numpy and each other, so that
+`save_pretrained` can export a model with its code.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,16 @@ from .timm_vit import TimmViTConfig, TimmViTForAudioClassification
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a name stands for: classes, the settings that differ from their defaults, and pretrained weights."""
+    """Entry of `MODELS`.
+
+    Args:
+        config_class: class of its configuration.
+        model_class: class of the model.
+        extractor_class: class of its feature extractor.
+        config: fields of the configuration with other values than the defaults of the class.
+        extractor: arguments of the feature extractor with other values than the defaults of the class.
+        pretrained: Hub id of the weights that training starts from; None for random weights.
+    """
 
     config_class: type[PreTrainedConfig]
     model_class: type[PreTrainedModel]
@@ -45,57 +54,59 @@ class ModelSpec:
     pretrained: str | None = None
 
 
-def _spectrogram_vit(*patch_size: int) -> ModelSpec:
-    settings = {"patch_size": patch_size}
-    return ModelSpec(
-        SpectrogramViTConfig, SpectrogramViTForAudioClassification, LogMelFeatureExtractor, config=settings
-    )
-
-
 MODELS: dict[str, ModelSpec] = {
     "logistic-regression": ModelSpec(
         LogisticRegressionConfig, LogisticRegressionForAudioClassification, WaveformFeatureExtractor
     ),
     "mlp": ModelSpec(MLPConfig, MLPForAudioClassification, WaveformFeatureExtractor),
-    "vit-32-30": _spectrogram_vit(32, 30),
-    "vit-16-69": _spectrogram_vit(16, 69),
-    "vit-8-23": _spectrogram_vit(8, 23),
-    "vit-32-69": _spectrogram_vit(32, 69),
+    "vit-32-30": ModelSpec(
+        SpectrogramViTConfig, SpectrogramViTForAudioClassification, LogMelFeatureExtractor, {"patch_size": (32, 30)}
+    ),
+    "vit-16-69": ModelSpec(
+        SpectrogramViTConfig, SpectrogramViTForAudioClassification, LogMelFeatureExtractor, {"patch_size": (16, 69)}
+    ),
+    "vit-8-23": ModelSpec(
+        SpectrogramViTConfig, SpectrogramViTForAudioClassification, LogMelFeatureExtractor, {"patch_size": (8, 23)}
+    ),
+    "vit-32-69": ModelSpec(
+        SpectrogramViTConfig, SpectrogramViTForAudioClassification, LogMelFeatureExtractor, {"patch_size": (32, 69)}
+    ),
     "vit-base": ModelSpec(
         TimmViTConfig,
         TimmViTForAudioClassification,
         LogMelFeatureExtractor,
-        # the weights that timm's plain name stood for in May 2022: ImageNet-21k, then ImageNet-1k
+        # the weights of timm's plain name `vit_base_patch16_224` in May 2022: ImageNet-21k, then ImageNet-1k
         pretrained="timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
     ),
     "wav2vec2": ModelSpec(
+        # classes of transformers, so that its checkpoints need no code
         Wav2Vec2Config,
         Wav2Vec2ForSequenceClassification,
         Wav2Vec2FeatureExtractor,
-        # the library's own, so that its checkpoints need no code; num_samples is ours: where clips are cut
+        # num_samples is a setting of this package, to which training and `load_classifier` cut clips
         extractor={"sampling_rate": 16000, "num_samples": 16000, "return_attention_mask": True},
         pretrained="facebook/wav2vec2-base-960h",
     ),
 }
 
-PROBE = "probe:"  # before the folder or Hub id of an encoder that stays frozen
-ENCODER = "encoder:"  # before that of one that is trained behind this package's head
+PROBE = "probe:"  # prefix of the folder or Hub id of an encoder that stays frozen
+ENCODER = "encoder:"  # prefix of the folder or Hub id of an encoder that is trained with this package's head
 
 
 def split_name(model: str) -> tuple[str, str]:
-    """A model's name as `probe:`, `encoder:` or nothing, and what is behind it."""
+    """Return the prefix of a model's name (`probe:`, `encoder:` or empty), and the name without it."""
     prefix = next((prefix for prefix in (PROBE, ENCODER) if model.startswith(prefix)), "")
     return prefix, model.removeprefix(prefix)
 
 
 def short_name(model: str) -> str:
-    """What tables and folders call a model: a key of `MODELS`, or the last part of a folder or Hub id."""
-    prefix, rest = split_name(model)
-    return prefix + PurePath(rest).name
+    """Return the name of a model in tables and folders: a key of `MODELS`, or the last part of a folder or Hub id."""
+    prefix, name = split_name(model)
+    return prefix + PurePath(name).name
 
 
 def model_spec(name: str) -> ModelSpec:
-    """The entry of `MODELS`.
+    """Return the entry of `MODELS`.
 
     Raises:
         ValueError: for an unknown name, with the nearest one.
@@ -109,11 +120,11 @@ def model_spec(name: str) -> ModelSpec:
 
 
 def build_config(name: str, **config) -> PreTrainedConfig:
-    """Configuration of a model of `MODELS`, six labels unless `num_labels` or `id2label` says otherwise.
+    """Return the configuration of a model of `MODELS`, with six labels unless `num_labels` or `id2label` is given.
 
     Args:
         name: a key of `MODELS`.
-        config: fields of its configuration that shall differ.
+        config: fields of its configuration with other values than the defaults.
 
     Raises:
         ValueError: for an unknown name or field, with the nearest one.
@@ -128,16 +139,16 @@ def build_config(name: str, **config) -> PreTrainedConfig:
 
 
 def build_model(name: str, **config) -> PreTrainedModel:
-    """An untrained model of `MODELS`; see `build_config` for the arguments and errors."""
+    """Return an untrained model of `MODELS`; see `build_config` for arguments and errors."""
     return model_spec(name).model_class(build_config(name, **config))
 
 
 def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
-    """The feature extractor of a model of `MODELS`, with nothing measured on a training set yet.
+    """Return the feature extractor of a model of `MODELS`, before anything is measured on training clips.
 
     Args:
         name: a key of `MODELS`.
-        config: arguments of its extractor that shall differ.
+        config: arguments of its extractor with other values than the defaults.
 
     Raises:
         ValueError: for an unknown name or argument, with the nearest one.
@@ -148,14 +159,19 @@ def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
     return spec.extractor_class(**{**spec.extractor, **config})
 
 
-def refuse_unknown(given: dict, known: set[str], what: str) -> None:
-    """Refuse fields that something has not.
+def refuse_unknown(fields: dict, known: set[str], what: str) -> None:
+    """Check that all fields are known.
+
+    Args:
+        fields: fields and their values.
+        known: names of the fields that exist.
+        what: name of the object with these fields, for the message.
 
     Raises:
-        ValueError: with the nearest one that it has.
+        ValueError: for an unknown field, with the nearest known one.
     """
-    for key in given:
-        if key not in known or key.startswith("_"):  # those are the library's own, and it may not heed them
+    for key in fields:
+        if key not in known or key.startswith("_"):  # private fields of the library, which may ignore them
             raise ValueError(f"the {what} has no field {key!r}{_nearest(key, known)}; correct or remove it.")
 
 
@@ -165,24 +181,25 @@ def _nearest(name: str, known) -> str:
 
 
 def _register() -> None:
-    own = {spec.config_class: spec for spec in MODELS.values() if spec.config_class is not Wav2Vec2Config}
-    for config_class, spec in own.items():
-        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
-        AutoModelForAudioClassification.register(config_class, spec.model_class, exist_ok=True)
-        AutoFeatureExtractor.register(config_class, spec.extractor_class, exist_ok=True)
-        config_class.register_for_auto_class()
-        spec.model_class.register_for_auto_class("AutoModelForAudioClassification")
-    wrapped = {ProbeConfig: ProbeForAudioClassification, EncoderConfig: EncoderForAudioClassification}
-    for config_class, model_class in wrapped.items():
+    own = [
+        (spec.config_class, spec.model_class, spec.extractor_class)
+        for spec in MODELS.values()
+        if spec.config_class is not Wav2Vec2Config
+    ]
+    wrapped = [
+        (ProbeConfig, ProbeForAudioClassification, MaskedWhisperFeatureExtractor),
+        (EncoderConfig, EncoderForAudioClassification, MaskedWhisperFeatureExtractor),
+    ]
+    for config_class, model_class, extractor_class in own + wrapped:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModelForAudioClassification.register(config_class, model_class, exist_ok=True)
-        AutoFeatureExtractor.register(config_class, MaskedWhisperFeatureExtractor, exist_ok=True)
+        AutoFeatureExtractor.register(config_class, extractor_class, exist_ok=True)
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModelForAudioClassification")
     for extractor_class in (WaveformFeatureExtractor, LogMelFeatureExtractor, MaskedWhisperFeatureExtractor):
         extractor_class.register_for_auto_class("AutoFeatureExtractor")
     for extractor_class in TRIMMED.values():
-        # under their names, by which checkpoints ask for them: their configurations have extractors of the library
+        # by their class names, which checkpoints store: their configurations have extractors of transformers
         AutoFeatureExtractor.register(extractor_class.__name__, extractor_class, exist_ok=True)
         extractor_class.register_for_auto_class("AutoFeatureExtractor")
 

@@ -1,6 +1,6 @@
-"""Pretrained encoders by short names, for those who just want the best one that their machine can train.
+"""Pretrained encoders of the Hub by short names.
 
-`docs/backbones.md` has the sources of each entry, and which to choose.
+`docs/backbones.md` has the sources of each entry, and advice on the choice.
 """
 
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from . import ENCODER, split_name
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained encoder of the Hub.
+    """Pretrained encoder of the Hub.
 
     Args:
         hub_id: owner and name.
-        parameters: of the encoder as it is published, in millions.
-        license: identifier of the one that its card names or links; `unknown` where none was found.
-        vivae: accuracy that ARCH publishes for a linear layer on its frozen last layer, leave one speaker out, in %
-            (La Quatra et al., ICASSP Workshops 2024); None where there is none.
+        parameters: number of parameters of the published encoder, in millions.
+        license: identifier of the licence that its card names or links; `unknown` where none was found.
+        vivae: accuracy on VIVAE that ARCH publishes for a linear layer on the frozen last layer, leave one speaker
+            out, in % (La Quatra et al., ICASSP Workshops 2024); None where none is published.
     """
 
     hub_id: str
@@ -45,11 +45,11 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def is_encoder(model: str) -> bool:
-    """Whether a model is an encoder behind this package's head: a name of `BACKBONES`, or `encoder:` and another."""
+    """Return True for an encoder with this package's head: a name of `BACKBONES`, or `encoder:` and another."""
     return model in BACKBONES or split_name(model)[0] == ENCODER
 
 
 def encoder_source(model: str) -> str:
-    """Folder or Hub id of the encoder of a model that is none of `MODELS`."""
+    """Return folder or Hub id of the encoder of a model that is not one of `MODELS`."""
     name = split_name(model)[1]
     return BACKBONES[name].hub_id if name in BACKBONES else name

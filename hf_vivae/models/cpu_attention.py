@@ -1,8 +1,8 @@
 """Attention and dropout for training on CPUs, where torch's own are slow for batches of short clips.
 
-torch's fused attention takes two to four times as long in bfloat16 as the products written out, and has no dropout on
-CPUs, where torch writes it out with copies of each operand. Its dropout draws a 32-bit number in one thread for each
-value.
+torch's fused attention takes two to four times as long in bfloat16 as separate matrix products, and on CPUs it has no
+dropout: torch then computes the products with copies of each operand. torch's dropout draws a 32-bit number in one
+thread for each value. Nothing of this file is exported with a checkpoint.
 """
 
 import torch
@@ -11,16 +11,16 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "vivae_cpu"  # of the attention, for `set_attn_implementation`; no configuration keeps it
-LONGEST = 1000  # tokens; beyond them, a weight for each pair takes more memory than it saves time
-WEIGHTS = 2**20  # of attention, at once
-LEVELS = 2**16  # that the random numbers of dropout have
+NAME = "vivae_cpu"  # name of the attention, for `set_attn_implementation`; not saved in a configuration
+LONGEST = 1000  # tokens; for more, the weights of all pairs take too much memory
+WEIGHTS = 2**20  # attention weights computed at once
+LEVELS = 2**16  # values of the random numbers of dropout
 
 
 def speed_up(model: PreTrainedModel) -> None:
-    """Give a model that runs on CPUs this attention, unless another than sdpa was asked for, and this dropout.
+    """Replace attention (if it is sdpa) and dropout of a model on CPUs by those of this file.
 
-    What it computes stays the same, but for rounding and the drawn numbers; nothing of it is saved.
+    The model computes the same, except for rounding and the random numbers of dropout; nothing of it is saved.
     """
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
@@ -31,19 +31,19 @@ def speed_up(model: PreTrainedModel) -> None:
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout` by `dropout`."""
+    """`torch.nn.Dropout`, computed by `dropout`."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         return dropout(input, self.p) if self.training else input
 
 
 def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
-    """Each value 0 with probability `p` (to 1 / 65,536), else divided by `1 - p`; any shape."""
+    """Set each value to 0 with probability `p` (to 1 / 65,536), and divide the others by `1 - p`; any shape."""
     if values.device.type != "cpu" or not 0 < p < 1:
         return nn.functional.dropout(values, p)
-    # four numbers of 16 bits from each draw of torch's generator, whose seed and state it keeps to
-    drawn = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    kept = drawn[: values.numel()].view(values.shape) >= round(p * LEVELS) - LEVELS // 2
+    # four numbers of 16 bits from each draw of torch's generator, so that its seed and state hold here too
+    numbers = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    kept = numbers[: values.numel()].view(values.shape) >= round(p * LEVELS) - LEVELS // 2
     return values * kept.to(values.dtype).div_(1 - p)
 
 
@@ -58,21 +58,24 @@ def attend(
     is_causal: bool | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """The library's interface of attention: written out where that is faster, else `sdpa_attention_forward`.
+    """Compute attention by separate matrix products where that is faster, else by `sdpa_attention_forward`.
+
+    The signature is that of attention functions of transformers.
 
     Args:
-        module: that attends.
+        module: the attention layer.
         query: `(batch, heads, tokens, head_dim)`.
-        key: the same.
-        value: the same.
-        attention_mask: which keys are seen, as booleans, or what is added to each score; None for all.
+        key: as `query`.
+        value: as `query`.
+        attention_mask: booleans that are True for keys that are attended to, or values that are added to the scores;
+            None for all keys.
         dropout: probability with which a weight becomes 0.
-        scaling: of the scores; 1 / sqrt(head_dim) by default.
-        is_causal: of the module by default; causal attention is sdpa's.
-        kwargs: the library's; with a position bias or a soft cap, attention is sdpa's.
+        scaling: factor of the scores; 1 / sqrt(head_dim) by default.
+        is_causal: causal attention, which is left to sdpa; by default the attribute of the module.
+        kwargs: further arguments of transformers; a position bias, a soft cap and a cache are left to sdpa.
 
     Returns:
-        `(batch, tokens, heads, head_dim)` and None for the weights.
+        Output `(batch, tokens, heads, head_dim)`, and None in place of the weights.
     """
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     special = (causal and attention_mask is None) or any(
@@ -84,20 +87,20 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    # as many clips at once as leave their weights in the processor's cache, forward and backward
+    # as many clips at once as have weights that fit into the processor's cache, forward and backward
     clips = max(1, WEIGHTS // (query.shape[1] * query.shape[2] * key.shape[2]))
     parts = [operand.split(clips) for operand in (query, key, value)]
     masks = [attention_mask] * len(parts[0])
     if attention_mask is not None and len(attention_mask) > 1:
         masks = attention_mask.split(clips)
-    contexts = [_written_out(*operands, dropout) for operands in zip(*parts, masks, strict=True)]
+    contexts = [_attend_by_products(*operands, dropout) for operands in zip(*parts, masks, strict=True)]
     return torch.cat(contexts), None
 
 
-def _written_out(
+def _attend_by_products(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, p: float
 ) -> torch.Tensor:
-    # contiguous operands, where each product would copy its own
+    # made contiguous once, since each product would copy them
     scores = query.contiguous() @ key.contiguous().transpose(2, 3)
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

@@ -1,7 +1,7 @@
-"""Any encoder of the library's audio classifiers behind one head: learnable layer weights, masked pooling, dropout.
+"""Any encoder of the audio classifiers of transformers with one head: learnt layer weights, masked pooling, dropout.
 
-The library's own heads average over padding too (Whisper's over 30 s of it), take the last layer unless told
-otherwise, and differ from encoder to encoder.
+The heads of transformers average over padding too (Whisper's over 30 s of it), use the last layer by default, and
+differ from encoder to encoder.
 """
 
 from typing import Any, Literal
@@ -22,14 +22,15 @@ class EncoderConfig(WrappedConfig):
 
     Args:
         encoder: see `WrappedConfig`.
-        pooling: of the clip's frames: `mean`; `mean_std`, which appends their standard deviation (as x-vectors,
+        pooling: pooling of frames: `mean`; `mean_std`, which appends their standard deviation (as x-vectors,
             Snyder et al., ICASSP 2018); or `attention`, both with learnt weights (Okabe et al., Interspeech 2018).
-        layer_weights: learn a weight for each hidden state (as SUPERB, Yang et al., Interspeech 2021); else the last.
-        head_dropout: on the pooled vector.
-        kwargs: `sampling_rate` of `WrappedConfig`, and the library's, such as `id2label`.
+        layer_weights: learn a weight for each hidden state (as SUPERB, Yang et al., Interspeech 2021); else use the
+            last state.
+        head_dropout: dropout of the pooled vector.
+        kwargs: `sampling_rate` of `WrappedConfig`, and arguments of `PreTrainedConfig`, such as `id2label`.
 
     Raises:
-        ValueError: for another pooling, and for a head_dropout that is no share.
+        ValueError: for another pooling, and for a head_dropout outside 0 to 1.
     """
 
     model_type = "vivae_encoder"
@@ -53,7 +54,16 @@ class EncoderConfig(WrappedConfig):
 
 
 class EncoderHead(nn.Module):
-    """Hidden states `(batch, frames, width)` of all layers to scores of each label `(batch, num_labels)`."""
+    """Head that pools hidden states of all layers into logits.
+
+    The hidden states are averaged with learnt weights, pooled over the frames of the clip, normalised (layer norm) and
+    classified by one linear layer.
+
+    Args:
+        config: configuration of the model.
+        states: number of hidden states.
+        width: width of a hidden state.
+    """
 
     def __init__(self, config: EncoderConfig, states: int, width: int) -> None:
         super().__init__()
@@ -66,22 +76,24 @@ class EncoderHead(nn.Module):
         self.classifier = nn.Linear(pooled, config.num_labels)
 
     def forward(self, states: tuple[torch.Tensor, ...], mask: torch.Tensor | None) -> torch.Tensor:
-        """Scores; `mask` `(batch, frames)` is 1 for frames of the clip, None where all are."""
-        frames = self._weigh_layers(states)
-        shares = self._weigh_frames(frames, mask)  # (batch, frames, 1), of sum 1
-        mean = (frames * shares).sum(dim=1)
-        pooled = mean if self.config.pooling == "mean" else torch.cat((mean, self._deviate(frames, mean, shares)), 1)
-        return self.classifier(self.dropout(self.norm(pooled.to(self.norm.weight.dtype))))
+        """Return logits `(batch, num_labels)`.
 
-    def _deviate(self, frames: torch.Tensor, mean: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-        variance = ((frames - mean[:, None]).square() * shares).sum(dim=1)
-        return (variance + 1e-5).sqrt()  # the root's slope is endless at 0, where a clip is one frame long
-
-    def _weigh_layers(self, states: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        Args:
+            states: hidden states, each `(batch, frames, width)`.
+            mask: 1 for frames of the clip, `(batch, frames)`; None where all frames are.
+        """
         if self.layer_weights is None:
-            return states[-1].float()
-        weights = self.layer_weights.softmax(dim=0)
-        return sum(weight * state.float() for weight, state in zip(weights, states, strict=True))
+            frames = states[-1].float()
+        else:
+            weights = self.layer_weights.softmax(dim=0)
+            frames = sum(weight * state.float() for weight, state in zip(weights, states, strict=True))
+        shares = self._weigh_frames(frames, mask)  # (batch, frames, 1), with sum 1
+        pooled = (frames * shares).sum(dim=1)  # (batch, width)
+        if self.config.pooling != "mean":
+            variance = ((frames - pooled[:, None]).square() * shares).sum(dim=1)
+            # the slope of the root is infinite at 0, the variance of a clip of one frame
+            pooled = torch.cat((pooled, (variance + 1e-5).sqrt()), dim=1)
+        return self.classifier(self.dropout(self.norm(pooled.to(self.norm.weight.dtype))))
 
     def _weigh_frames(self, frames: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         if self.attention is None:
@@ -94,9 +106,10 @@ class EncoderHead(nn.Module):
 
 
 class EncoderForAudioClassification(WrappedForAudioClassification):
-    """An encoder of wav2vec2's kin, w2v-BERT, Whisper or AST with `EncoderHead`.
+    """Audio classifier of a pretrained encoder (wav2vec2 and similar, w2v-BERT, Whisper, AST) and `EncoderHead`.
 
-    Scores do not depend on padding that the mask tells of, except in SEW, whose clips get one fixed length.
+    Takes the waveforms or spectrograms of the encoder's feature extractor, with a mask, and returns logits
+    `(batch, num_labels)`. They do not depend on masked padding, except with SEW, whose clips get one fixed length.
     """
 
     config_class = EncoderConfig
@@ -107,11 +120,11 @@ class EncoderForAudioClassification(WrappedForAudioClassification):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # a layer at a time, since a head of other labels keeps what it has but one
+        # called for each module: a head for other labels keeps all weights but those of its classifier
         super()._init_weights(module)
         if isinstance(module, EncoderHead) and module.layer_weights is not None:
-            init.zeros_(module.layer_weights)  # all layers weigh the same at first
+            init.zeros_(module.layer_weights)  # equal weights after softmax
 
     def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
+        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
         return self.head(*hidden_states(self.encoder, attention_mask, **inputs))

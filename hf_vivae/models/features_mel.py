@@ -1,6 +1,6 @@
-"""The mel spectrogram a spectrogram model sees.
+"""Feature extractor of log-mel spectrograms.
 
-Written out in torch so that a checkpoint loads where torchaudio is absent; equal to torchaudio's MelSpectrogram
+It is computed with torch alone, so that a checkpoint loads without torchaudio, and equals torchaudio's MelSpectrogram
 followed by AmplitudeToDB.
 """
 
@@ -13,11 +13,12 @@ from .features_waveform import WaveformFeatureExtractor, fit_length
 
 
 class LogMelFeatureExtractor(WaveformFeatureExtractor):
-    """Clips as `input_features` `(batch, 1, num_mel_bins, frames)`, float32, in dB.
+    """Feature extractor of log-mel spectrograms in dB.
 
-    The waveform is scaled and padded first (see `WaveformFeatureExtractor`), then transformed with the 2022
-    report's values: Hann window and FFT of 1024 samples, hop 64, 64 HTK mel bands, power, decibels no lower than
-    80 dB below the clip's loudest value. 44,100 samples give 690 frames.
+    Takes clips `(samples,)` and returns `input_features` `(batch, 1, num_mel_bins, frames)`, float32. The waveform is
+    scaled and padded first (see `WaveformFeatureExtractor`). The defaults are those of the paper (D. Pak,
+    "Emotion Classification using Various Transformer Architectures", 2022): Hann window and FFT of 1024 samples, hop
+    64, 64 HTK mel bands, power, decibels no lower than 80 dB below the clip's maximum. 44,100 samples give 690 frames.
 
     Args:
         num_mel_bins: number of mel bands between 0 Hz and half the sampling rate.
@@ -25,8 +26,11 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         hop_length: step between frames, in samples.
         top_db: range below the clip's maximum that is kept, in dB.
         pad_clip: cut or pad the waveform to `num_samples`; else transform the whole clip and keep its middle
-            `num_frames` (a clip that is shorter than `num_samples` is padded all the same).
-        kwargs: those of `WaveformFeatureExtractor`.
+            `num_frames` (clips shorter than `num_samples` are padded in any case).
+        kwargs: arguments of `WaveformFeatureExtractor`.
+
+    Raises:
+        ValueError: for clips that are too short for the transform.
     """
 
     model_input_names = ("input_features",)
@@ -54,20 +58,20 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
 
     @property
     def num_frames(self) -> int:
-        """Frames of every output: one at each hop, the first centred on sample 0."""
+        """Number of frames of every output: one at each hop, the first centred on sample 0."""
         return self.num_samples // self.hop_length + 1
 
     def extract(self, clips: list[np.ndarray]) -> np.ndarray:
-        """Mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
+        """Return mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
         if self.pad_clip:
             return self._decibels(super().extract(clips))
-        return np.concatenate([self._middle(self.trim(clip)) for clip in clips])
-
-    def _middle(self, clip: np.ndarray) -> np.ndarray:
-        whole = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)
-        decibels = self._decibels(whole)
-        first = (decibels.shape[-1] - self.num_frames) // 2
-        return decibels[..., first : first + self.num_frames]
+        spectrograms = []
+        for clip in map(self.trim, clips):
+            waveform = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)
+            decibels = self._decibels(waveform)
+            first = (decibels.shape[-1] - self.num_frames) // 2
+            spectrograms.append(decibels[..., first : first + self.num_frames])
+        return np.concatenate(spectrograms)
 
     def _decibels(self, samples: np.ndarray) -> np.ndarray:
         waveforms = torch.from_numpy(samples)  # (batch, samples)
@@ -79,7 +83,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
             return_complex=True,
         )  # (batch, bins, frames)
         filters = mel_filters(self.num_mel_bins, self.fft_length // 2 + 1, self.sampling_rate)
-        squares = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # without the root that abs() draws
+        squares = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # without the square root of abs()
         power = filters.T @ squares  # (batch, num_mel_bins, frames)
         decibels = 10 * torch.log10(power.clamp(min=1e-10))
         floor = decibels.amax(dim=(1, 2), keepdim=True) - self.top_db
@@ -88,7 +92,7 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
 
 @lru_cache
 def mel_filters(num_mel_bins: int, num_bins: int, sampling_rate: int) -> torch.Tensor:
-    """Triangular filters `(num_bins, num_mel_bins)` on the HTK mel scale, peak 1 (torchaudio's default)."""
+    """Return triangular filters `(num_bins, num_mel_bins)` on the HTK mel scale, peak 1 (torchaudio's default)."""
     frequencies = torch.linspace(0, sampling_rate // 2, num_bins)
     top = 2595 * np.log10(1 + (sampling_rate // 2) / 700)
     corners = 700 * (10 ** (torch.linspace(0, float(top), num_mel_bins + 2) / 2595) - 1)

@@ -1,7 +1,7 @@
-"""The library's feature extractors with silence cut off both ends of a clip first, and what is behind a length.
+"""Feature extractors of transformers that first trim silence from both ends of a clip and cut it to a length.
 
-Each is one of the library's own, saves its settings in `preprocessor_config.json` and brings this code along, so that
-a checkpoint hears in `pipeline` what its training heard.
+Each saves its settings in `preprocessor_config.json` and is exported with this code, so that `pipeline` gives a model
+the same parts of clips as training did.
 """
 
 import numpy as np
@@ -22,17 +22,17 @@ TWO_FRAMES = 560  # samples of 16 kHz: frames of 25 ms, every 10 ms
 
 
 class TrimmedCallMixin(SilenceTrimmingMixin):
-    """Trims what a feature extractor of the library is called with, and cuts it to `num_samples` if it has these."""
+    """Mixin of feature extractors of transformers that trims clips, and cuts them to `num_samples` if it is set."""
 
     num_samples: int | None = None
 
     def __call__(self, raw_speech: np.ndarray | list[np.ndarray], *args, **kwargs) -> BatchFeature:
-        """What the library makes of the trimmed clips.
+        """Return the features of the trimmed clips.
 
         Args:
             raw_speech: one clip `(samples,)`, or a list of such clips, or an array `(batch, samples)`.
-            args: of the library's extractor.
-            kwargs: of the library's extractor.
+            args: arguments of the extractor of transformers.
+            kwargs: arguments of the extractor of transformers.
 
         Raises:
             ValueError: for clips that are not one-dimensional, have no samples or hold NaN or infinite ones.
@@ -40,28 +40,28 @@ class TrimmedCallMixin(SilenceTrimmingMixin):
         return super().__call__([self.trim(clip) for clip in as_clips(raw_speech)], *args, **kwargs)
 
     def trim(self, clip: np.ndarray) -> np.ndarray:
-        """The clip `(samples,)` without the silence at its ends, and then as far as the training heard it."""
+        """Return the clip `(samples,)` without the silence at its ends, cut to `num_samples`."""
         return pad_to_minimum(self, super().trim(clip)[: self.num_samples])
 
 
 class TrimmedWav2Vec2FeatureExtractor(TrimmedCallMixin, Wav2Vec2FeatureExtractor):
-    """Of wav2vec2, HuBERT, WavLM and others that hear waveforms."""
+    """Feature extractor of wav2vec2, HuBERT, WavLM and others that take waveforms, with trimming."""
 
 
 class TrimmedWhisperFeatureExtractor(TrimmedCallMixin, WhisperFeatureExtractor):
-    """Of Whisper as the library has it, which hears the padding behind a clip."""
+    """Feature extractor of Whisper without a mask, with trimming; the model takes the padding after a clip too."""
 
 
 class TrimmedMaskedWhisperFeatureExtractor(TrimmedCallMixin, MaskedWhisperFeatureExtractor):
-    """Of Whisper, with the mask of the frames that hold the clip."""
+    """Feature extractor of Whisper with a mask of the clip's frames, with trimming."""
 
 
 class TrimmedSeamlessM4TFeatureExtractor(TrimmedCallMixin, SeamlessM4TFeatureExtractor):
-    """Of w2v-BERT."""
+    """Feature extractor of w2v-BERT, with trimming."""
 
 
 class TrimmedASTFeatureExtractor(TrimmedCallMixin, ASTFeatureExtractor):
-    """Of the audio spectrogram transformer."""
+    """Feature extractor of the audio spectrogram transformer (AST), with trimming."""
 
 
 TRIMMED: dict[type[FeatureExtractionMixin], type[TrimmedCallMixin]] = {
@@ -74,18 +74,18 @@ TRIMMED: dict[type[FeatureExtractionMixin], type[TrimmedCallMixin]] = {
 
 
 def pad_to_minimum(extractor: FeatureExtractionMixin, clip: np.ndarray) -> np.ndarray:
-    """The clip `(samples,)`, for w2v-BERT with silence behind it up to two frames: it makes one of these, or none."""
+    """Return the clip `(samples,)`, for w2v-BERT padded with silence to two frames, which it joins into one token."""
     if not isinstance(extractor, SeamlessM4TFeatureExtractor):
         return clip
     return np.pad(clip, (0, max(0, TWO_FRAMES - len(clip))))
 
 
 def trimming_extractor(extractor: FeatureExtractionMixin, trim: dict[str, float]) -> FeatureExtractionMixin:
-    """The extractor with clips trimmed first: itself where its class can, else one with all its settings.
+    """Return a feature extractor with the same settings that trims clips.
 
     Args:
-        extractor: one of this package's or of the library's.
-        trim: `trim_db`, `trim_margin` and `trim_min_seconds`, as `SilenceTrimmingMixin` has them; or `num_samples`.
+        extractor: feature extractor of this package, which is changed in place, or of transformers.
+        trim: `trim_db`, `trim_margin` and `trim_min_seconds` of `SilenceTrimmingMixin`; or `num_samples`.
 
     Raises:
         ValueError: for any other extractor.

@@ -1,7 +1,7 @@
-"""The waveform a model hears: scaled, cut or centre-padded to a fixed length.
+"""Feature extractor of waveforms, scaled and cut or centre-padded to a fixed length.
 
-Fixed lengths make a clip's score independent of the clips it is batched with, also in models that cannot be kept
-from hearing padding (SEW).
+With fixed lengths, a clip's score does not depend on the other clips of its batch, even in models whose padding
+cannot be masked (SEW).
 """
 
 import numpy as np
@@ -12,20 +12,25 @@ from .silence import SilenceTrimmingMixin
 
 
 class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
-    """Clips as `input_values` `(batch, num_samples)`, float32.
+    """Feature extractor of waveforms of one length.
 
-    Following the 2022 report: a clip is divided by the largest absolute sample of the training set, cut to its
-    first `num_samples` or zero-padded equally on both sides (the odd sample goes right). The report scales "by the
-    dataset's extremes"; one divisor for both keeps silence at zero, where the padding is.
+    Takes clips `(samples,)` and returns `input_values` `(batch, num_samples)`, float32. As in the paper (D. Pak,
+    "Emotion Classification using Various Transformer Architectures", 2022), a clip is divided by the largest absolute
+    sample of the training set, and cut to its first `num_samples` or zero-padded equally on both sides (the odd
+    sample goes right). The paper scales "by the dataset's extremes"; one divisor for both keeps silence at zero, the
+    value of the padding.
 
     Args:
-        sampling_rate: of the audio that is accepted, in Hz.
+        sampling_rate: sampling rate of the clips, in Hz.
         num_samples: length of every output.
         peak: largest absolute sample of the training set; outputs are divided by it.
-        zero_mean_unit_variance: normalise each padded clip by itself, as wav2vec2 wants it.
-        mean: subtracted from every value; measured on the training set.
-        std: divides every value after that; measured on the training set.
-        kwargs: those of `SilenceTrimmingMixin`; clips are trimmed first, if at all.
+        zero_mean_unit_variance: normalise each padded clip by itself, as wav2vec2 needs it.
+        mean: mean of the features of the training set, which is subtracted.
+        std: standard deviation of the features of the training set, which divides them.
+        kwargs: arguments of `SilenceTrimmingMixin`; clips are trimmed first.
+
+    Raises:
+        ValueError: unless `num_samples`, `peak` and `std` are positive.
     """
 
     model_input_names = ("input_values",)
@@ -60,13 +65,13 @@ class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
         return_tensors: str | None = None,
         **kwargs,
     ) -> BatchFeature:
-        """Normalised features of one clip or of several.
+        """Return the normalised features of one clip or of several.
 
         Args:
             raw_speech: one clip `(samples,)`, or a list of such clips, or an array `(batch, samples)`.
             sampling_rate: of the clips, in Hz.
             return_tensors: `"pt"` or `"np"`.
-            kwargs: the library's padding arguments; lengths are fixed here, so none of them has an effect.
+            kwargs: padding arguments of transformers, without effect, since the length is fixed.
 
         Raises:
             ValueError: for a missing or other sampling rate, and for clips that are not one-dimensional, have no
@@ -82,25 +87,29 @@ class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
         return BatchFeature({self.model_input_names[0]: features}, tensor_type=return_tensors)
 
     def extract(self, clips: list[np.ndarray]) -> np.ndarray:
-        """Features before `normalize`, `(batch, num_samples)`: what may be cached for every fold."""
+        """Return features before `normalize`, `(batch, num_samples)`, which all folds can share."""
         waveforms = np.stack([fit_length(self.trim(clip), self.num_samples) for clip in clips])
         if self.peak != 1:
             waveforms /= np.float32(self.peak)
         if self.zero_mean_unit_variance:
             centred = waveforms - waveforms.mean(axis=1, keepdims=True)
-            # 1e-7 under the root: the constant of the library's Wav2Vec2FeatureExtractor
+            # 1e-7 under the root: the constant of transformers' Wav2Vec2FeatureExtractor
             waveforms = centred / np.sqrt(centred.var(axis=1, keepdims=True) + 1e-7)
         return waveforms
 
     def normalize(self, features):
-        """`(features - mean) / std`, for arrays and tensors alike."""
+        """Return `(features - mean) / std`, for arrays and tensors."""
         if self.mean == 0 and self.std == 1:
             return features
         return (features - self.mean) / self.std
 
 
 def as_clips(raw_speech: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
-    """The clips as a list of float32 arrays `(samples,)`, each checked."""
+    """Return one clip or several as a list of float32 arrays `(samples,)`.
+
+    Raises:
+        ValueError: for clips that are not one-dimensional, have no samples or hold NaN or infinite ones.
+    """
     single = not isinstance(raw_speech, (list, tuple)) and np.ndim(raw_speech) == 1
     single = single or (isinstance(raw_speech, (list, tuple)) and len(raw_speech) > 0 and np.ndim(raw_speech[0]) == 0)
     clips = [np.asarray(clip, dtype=np.float32) for clip in ([raw_speech] if single else raw_speech)]
@@ -116,7 +125,7 @@ def as_clips(raw_speech: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:
 
 
 def fit_length(clip: np.ndarray, num_samples: int) -> np.ndarray:
-    """The first `num_samples`, or the clip in the middle of zeros; `(num_samples,)`."""
+    """Return the first `num_samples` of a clip, or the clip with zeros on both sides; `(num_samples,)`."""
     if len(clip) >= num_samples:
         return clip[:num_samples]
     missing = num_samples - len(clip)

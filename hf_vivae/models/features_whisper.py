@@ -1,17 +1,17 @@
-"""Whisper's log-mel features with a mask of the frames that hold the clip, which the library leaves out."""
+"""Feature extractor of Whisper with a mask of the clip's frames."""
 
 from transformers import BatchFeature, WhisperFeatureExtractor
 
 
 class MaskedWhisperFeatureExtractor(WhisperFeatureExtractor):
-    """The library's extractor, whose `attention_mask` `(batch, frames)` is returned unless a caller declines it.
+    """`WhisperFeatureExtractor` that returns an `attention_mask` by default.
 
-    `pipeline` never asks for the mask, and its `return_attention_mask` in the configuration has no effect. All clips
-    are padded up to `chunk_length`, so that `pipeline` can batch them and the features of one do not depend on others.
+    `pipeline` does not ask for the mask, and `return_attention_mask` in the configuration has no effect. All clips
+    are padded to `chunk_length`, so that `pipeline` can batch them and the features of one do not depend on others.
 
     Args:
-        cut_to_clips: whether the model hears the clips alone, so that nothing else has to be kept of them.
-        kwargs: the library's.
+        cut_to_clips: the model uses the frames of the clip only, so that features can be stored without padding.
+        kwargs: arguments of `WhisperFeatureExtractor`.
     """
 
     def __init__(self, cut_to_clips: bool = True, **kwargs) -> None:
@@ -19,5 +19,5 @@ class MaskedWhisperFeatureExtractor(WhisperFeatureExtractor):
         self.cut_to_clips = cut_to_clips
 
     def __call__(self, raw_speech, *args, return_attention_mask: bool | None = True, **kwargs) -> BatchFeature:
-        """`input_features` `(batch, mel bins, frames)` and `attention_mask` `(batch, frames)`."""
+        """Return `input_features` `(batch, mel bins, frames)` and `attention_mask` `(batch, frames)`."""
         return super().__call__(raw_speech, *args, return_attention_mask=return_attention_mask, **kwargs)

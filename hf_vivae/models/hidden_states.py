@@ -1,7 +1,7 @@
-"""Every hidden state of an encoder of the library, and which of its frames are the clip's.
+"""Hidden states of all layers of an encoder of transformers, and a mask of the clip's frames.
 
-Padding that a mask tells of is heard by no frame of a clip, in any encoder that has frames: a clip in a padded batch
-gives what it gives alone.
+Masked padding has no effect on the frames of a clip, in any encoder that has frames: a clip in a padded batch has the
+same hidden states as alone.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import create_bidirectional_mask
 
-UNMASKABLE = ("audio-spectrogram-transformer",)  # their tokens are patches of the spectrogram, not frames
+UNMASKABLE = ("audio-spectrogram-transformer",)  # its tokens are patches of the spectrogram, not frames
 
 
 def bare_encoder(model: PreTrainedModel) -> PreTrainedModel:
-    """The encoder of one of the library's audio classifiers, without its head."""
+    """Return the encoder of an audio classifier, without its head."""
     return model.encoder if hasattr(model, "encoder") else model.base_model
 
 
@@ -23,33 +23,34 @@ def hidden_states(
     whole_window: bool = False,
     **inputs: torch.Tensor,
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor | None]:
-    """The input of the first layer and the output of each, `(batch, frames, width)`, and a mask of the clips' frames.
-
-    The last output is what the encoder itself gives, behind the norm that ends some encoders. The mask is
-    `(batch, frames)`, 1 for frames of the clip, and None where all frames are.
+    """Return the hidden states of all layers, and a mask of the clip's frames.
 
     Args:
-        encoder: of one of the library's audio classifiers, after `padding.mask_padding`.
+        encoder: encoder of an audio classifier of transformers, after `padding.mask_padding`.
         attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-        whole_window: have Whisper hear the padding, as in its pretraining, and mask the result only.
-        inputs: `input_values` or `input_features`, as the encoder's feature extractor gives them.
+        whole_window: let Whisper encode the padding too, as in its pretraining, and mask the result only.
+        inputs: `input_values` or `input_features`, as the encoder's feature extractor returns them.
+
+    Returns:
+        The input of the first layer and the output of each, `(batch, frames, width)`, the last after the norm that
+        ends some encoders; and the mask `(batch, frames)`, 1 for frames of the clip, None where all frames are.
     """
     inputs = {name: values.to(encoder.dtype) for name, values in inputs.items()}  # extractors give single precision
     if encoder.config.model_type == "whisper" and attention_mask is not None and not whole_window:
         return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
     masked = {} if attention_mask is None else {"attention_mask": attention_mask}
-    found = encoder(**inputs, **masked, output_hidden_states=True)
-    states = found.hidden_states
-    if found.last_hidden_state.shape == states[-1].shape:  # unless what comes out has other frames, as in SEW
-        # the library lists what goes into the norm that ends HuBERT large, WavLM large, conformers and AST
-        states = (*states[:-1], found.last_hidden_state)
+    output = encoder(**inputs, **masked, output_hidden_states=True)
+    states = output.hidden_states
+    if output.last_hidden_state.shape == states[-1].shape:  # not in SEW, whose output has other frames
+        # transformers lists the input of the norm that ends HuBERT large, WavLM large, conformers and AST
+        states = (*states[:-1], output.last_hidden_state)
     return states, None if attention_mask is None else _frame_mask(encoder, attention_mask, states[0].shape[1])
 
 
 def _whisper_states(
     encoder: PreTrainedModel, input_features: torch.Tensor, attention_mask: torch.Tensor
 ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-    """The library's encoder for spectrograms `(batch, mel bins, frames)` of any length, which its own forward refuses.
+    """Encode spectrograms `(batch, mel bins, frames)` of any length, which Whisper's own forward refuses.
 
     The positions are the first of its table, and no layer is dropped at random.
     """
@@ -73,5 +74,5 @@ def _whisper_states(
 def _frame_mask(encoder: PreTrainedModel, attention_mask: torch.Tensor, frames: int) -> torch.Tensor:
     if hasattr(encoder, "_get_feature_vector_attention_mask") and attention_mask.shape[1] != frames:
         return encoder._get_feature_vector_attention_mask(frames, attention_mask)
-    # w2v-BERT's is of frames already; Whisper's window has two mel frames for each
+    # the mask of w2v-BERT has one value a frame already, that of Whisper's window two
     return attention_mask[:, :: attention_mask.shape[1] // frames]

@@ -1,6 +1,6 @@
-"""Logistic regression on the waveform: the report's simplest baseline, as one linear layer.
+"""Logistic regression on the waveform as a linear layer.
 
-scikit-learn finds the weights (`hf_vivae.training`); this class holds them, so that the result is saved, loaded and
+scikit-learn fits the weights (`hf_vivae.training`); this class holds them, so that the result is saved, loaded and
 scored like every other model.
 """
 
@@ -15,9 +15,9 @@ class LogisticRegressionConfig(PreTrainedConfig):
 
     Args:
         num_samples: length of the waveform, in samples.
-        max_iterations: of the solver (the report: 100).
+        max_iterations: largest number of iterations of the solver (100 in the paper).
         inverse_regularization: scikit-learn's `C`, the inverse strength of the L2 penalty.
-        kwargs: the library's, such as `id2label`.
+        kwargs: arguments of `PreTrainedConfig`, such as `id2label`.
     """
 
     model_type = "vivae_logistic_regression"
@@ -36,7 +36,11 @@ class LogisticRegressionConfig(PreTrainedConfig):
 
 
 class LogisticRegressionForAudioClassification(PreTrainedModel):
-    """One linear layer from the samples of a clip to its label."""
+    """Logistic regression on the waveform, the simplest baseline of the paper.
+
+    Source: D. Pak, "Emotion Classification using Various Transformer Architectures" (2022). Takes waveforms
+    `(batch, num_samples)` and returns logits `(batch, num_labels)`; 264,606 parameters by default with six labels.
+    """
 
     config_class = LogisticRegressionConfig
     base_model_prefix = "classifier"
@@ -50,7 +54,7 @@ class LogisticRegressionForAudioClassification(PreTrainedModel):
     def forward(
         self, input_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """Scores of each label.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
             input_values: waveforms `(batch, num_samples)`.

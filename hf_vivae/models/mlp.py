@@ -1,4 +1,4 @@
-"""The report's multi-layer perceptron on the waveform."""
+"""Multi-layer perceptron on the waveform."""
 
 import math
 
@@ -15,9 +15,9 @@ class MLPConfig(PreTrainedConfig):
 
     Args:
         num_samples: length of the waveform, in samples.
-        hidden_sizes: width of each hidden layer (the report's Table 2 prints the last layer as 60-60; it is 60-6).
-        hidden_dropout: after every hidden layer but the last.
-        kwargs: the library's, such as `id2label`.
+        hidden_sizes: width of each hidden layer (Table 2 of the paper prints the last layer as 60-60; it is 60-6).
+        hidden_dropout: dropout after every hidden layer but the last.
+        kwargs: arguments of `PreTrainedConfig`, such as `id2label`.
     """
 
     model_type = "vivae_mlp"
@@ -36,7 +36,7 @@ class MLPConfig(PreTrainedConfig):
 
 
 class MLPLayer(GradientCheckpointingLayer):
-    """Linear, ReLU, dropout."""
+    """Linear layer, ReLU and dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -48,7 +48,11 @@ class MLPLayer(GradientCheckpointingLayer):
 
 
 class MLPForAudioClassification(PreTrainedModel):
-    """Hidden layers from the samples of a clip to its label; 4,442,726 parameters by default with six labels."""
+    """Multi-layer perceptron on the waveform, a baseline of the paper.
+
+    Source: D. Pak, "Emotion Classification using Various Transformer Architectures" (2022). Takes waveforms
+    `(batch, num_samples)` and returns logits `(batch, num_labels)`; 4,442,726 parameters by default with six labels.
+    """
 
     config_class = MLPConfig
     base_model_prefix = "layers"
@@ -67,7 +71,7 @@ class MLPForAudioClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # torch's own start, which the report used: the library's normal(0, 0.02) would be another model
+        # torch's initialisation, which the paper used: transformers' normal(0, 0.02) would be another model
         if isinstance(module, nn.Linear):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             bound = 1 / math.sqrt(module.in_features)
@@ -76,7 +80,7 @@ class MLPForAudioClassification(PreTrainedModel):
     def forward(
         self, input_values: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """Scores of each label.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
             input_values: waveforms `(batch, num_samples)`.

@@ -1,9 +1,10 @@
-"""Attention whose cost is linear in the tokens: FAVOR+ of Choromanski et al., "Rethinking Attention with Performers".
+"""Performer attention (FAVOR+), whose cost is linear in the number of tokens.
 
-ICLR 2021, arXiv 2009.14794. exp(q . k) is the mean of exp(w . q - |q|^2 / 2) exp(w . k - |k|^2 / 2) over Gaussian w.
-With some random w in place of all, softmax attention meets keys and values once, and no token meets another token. The
-error falls as the square root of their number, and grows fast with the length of queries and keys. The vectors w are
-drawn once and kept; the paper's option of drawing them anew while training is left out.
+Source: Choromanski et al., "Rethinking Attention with Performers", ICLR 2021, arXiv 2009.14794. exp(q . k) is the mean
+of exp(w . q - |q|^2 / 2) exp(w . k - |k|^2 / 2) over Gaussian w. With a sample of w, keys and values are summed once
+for each w, and no pair of tokens is compared. The error falls with the square root of the number of w, and grows fast
+with the length of queries and keys. The vectors w are drawn once and kept; redrawing them during training, an option
+of the source, is left out.
 """
 
 import math
@@ -16,7 +17,11 @@ ATTENTIONS = ("softmax", "performer")
 
 
 def check_attention(attention: str, num_random_features: int | None) -> None:
-    """Refuse an attention that does not exist, and random features that it cannot have, with a ValueError."""
+    """Check the type of attention, and the number of random features.
+
+    Raises:
+        ValueError: for another type, and for random features without Performer attention or below 1.
+    """
     if attention not in ATTENTIONS:
         raise ValueError(
             f"expected attention {' or '.join(map(repr, ATTENTIONS))}, found {attention!r}; use one of these."
@@ -31,21 +36,21 @@ def check_attention(attention: str, num_random_features: int | None) -> None:
     if not isinstance(num_random_features, int) or num_random_features < 1:
         raise ValueError(
             f"expected num_random_features to be a whole number of at least 1, found {num_random_features!r}; leave "
-            "it out for the paper's number."
+            "it out for the default."
         )
 
 
 def default_num_features(head_dim: int) -> int:
-    """The paper's d log d random features for heads of width d, and at least d: 266 for 64."""
+    """Return d log d, the number of Choromanski et al. for heads of width d, and at least d: 266 for 64."""
     return max(head_dim, round(head_dim * math.log(head_dim)))
 
 
 def orthogonal_gaussian(num_features: int, head_dim: int) -> torch.Tensor:
-    """Random vectors that are orthogonal in blocks of `head_dim`, each by itself standard normal (section 2.4).
+    """Draw random vectors that are orthogonal in blocks of `head_dim`, each by itself standard normal (section 2.4).
 
     Args:
-        num_features: how many; of any number, the last block is the shorter one.
-        head_dim: their width.
+        num_features: number of vectors; the last block may be shorter.
+        head_dim: width of a vector.
 
     Returns:
         `(num_features, head_dim)`, in 32 bits.
@@ -57,7 +62,7 @@ def orthogonal_gaussian(num_features: int, head_dim: int) -> torch.Tensor:
 
 
 def log_features(vectors: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
-    """Logarithms of positive random features: on average, exp of the sum of those of q and k is exp(q . k).
+    """Return logarithms of positive random features: the mean of exp(those of q + those of k) is exp(q . k).
 
     Args:
         vectors: scaled queries or keys `(..., tokens, head_dim)`.
@@ -72,12 +77,12 @@ def log_features(vectors: torch.Tensor, projection: torch.Tensor) -> torch.Tenso
 def performer_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, projection: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Softmax attention of all tokens to all tokens, estimated in time and memory linear in the tokens.
+    """Estimate softmax attention of all tokens to all tokens, in time and memory linear in the tokens.
 
     Keys and values become one mean value for each random feature, and each query a distribution over features. This is
-    the paper's ratio of sums, without its small constant in the denominator: a feature is divided by its largest key,
-    and the queries take the factor over, so that every sum is at least 1. Computed in 32 bits under autocast, too,
-    because features are exponentials.
+    the ratio of sums of Choromanski et al., without their small constant in the denominator: the features of the keys
+    are divided by the largest one, and those of the queries multiplied by it, so that every sum is at least 1. It is
+    computed in 32 bits under autocast too, because features are exponentials.
 
     Args:
         query: `(batch, heads, tokens, head_dim)`.

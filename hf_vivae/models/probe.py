@@ -1,7 +1,7 @@
-"""A linear probe: a frozen encoder, its hidden states averaged over the clip's own frames, one linear layer.
+"""Linear probe: a frozen encoder, its hidden states averaged over the clip's frames, and one linear layer.
 
-How much a representation knows without being changed (Alain and Bengio, ICLR Workshops 2017). Embeddings of all layers
-are computed once; scikit-learn finds the weights (`hf_vivae.probing`), and this class holds them with the encoder.
+Embeddings of all layers are computed once; scikit-learn fits the weights (`hf_vivae.training`), and this class holds
+them with the encoder.
 """
 
 from typing import Any
@@ -20,13 +20,13 @@ class ProbeConfig(WrappedConfig):
 
     Args:
         encoder: see `WrappedConfig`.
-        layer: number of the hidden state that is used, 0 for the input of the first layer, -1 for the last; None for
+        layer: index of the hidden state that is used, 0 for the input of the first layer, -1 for the last; None for
             the mean over all.
-        masked_mean: average over the frames that hold the clip, rather than over padding too.
-        inverse_regularization: scikit-learn's `C`; None until it is chosen on validation clips.
-        max_iterations: of the solver.
-        refit: fit the weights again on training and validation clips together, once the latter have chosen.
-        kwargs: `sampling_rate` of `WrappedConfig`, and the library's, such as `id2label`.
+        masked_mean: average over the frames of the clip only, rather than over padding too.
+        inverse_regularization: scikit-learn's `C`; None until it is selected on validation clips.
+        max_iterations: largest number of iterations of the solver.
+        refit: fit the weights again on training and validation clips together, after the selection.
+        kwargs: `sampling_rate` of `WrappedConfig`, and arguments of `PreTrainedConfig`, such as `id2label`.
 
     Raises:
         ValueError: for a layer that the encoder does not have, and for masked frames where it has none.
@@ -68,7 +68,12 @@ class ProbeConfig(WrappedConfig):
 
 
 class ProbeForAudioClassification(WrappedForAudioClassification):
-    """One linear layer over the averaged hidden states of a frozen encoder."""
+    """Linear probe of a frozen encoder.
+
+    It measures the information in a representation that was trained for another task (Alain and Bengio,
+    "Understanding intermediate layers using linear classifier probes", ICLR Workshops 2017). Takes the inputs of the
+    encoder, or embeddings `(batch, states, width)`, and returns logits `(batch, num_labels)`.
+    """
 
     config_class = ProbeConfig
 
@@ -76,7 +81,7 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         super().__init__(config)
         self.encoder.requires_grad_(False)
         width = config.encoder.hidden_size
-        # of the training clips' embeddings, so that one regularisation fits every dimension
+        # statistics of the training clips' embeddings, so that one regularisation fits every dimension
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
         self.classifier = nn.Linear(width, config.num_labels)
@@ -85,11 +90,11 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
     def forward(
         self, *inputs, embeddings: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """Scores of each label, from what the encoder's feature extractor gives or from embeddings.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
             inputs: see `WrappedForAudioClassification`.
-            embeddings: of all hidden states, `(batch, states, width)`, as `embed` gives them.
+            embeddings: embeddings of all hidden states, `(batch, states, width)`, as `embed` returns them.
             labels: label index of each clip, `(batch,)`.
             kwargs: see `WrappedForAudioClassification`.
         """
@@ -98,27 +103,27 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         return self._output(self.classifier(self.standardize(embeddings)), labels, **kwargs)
 
     def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
+        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
         return self.classifier(self.standardize(self.embed(attention_mask, **inputs)))
 
     def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """The chosen layer of embeddings `(batch, states, width)`, or their mean, as the classifier wants it."""
+        """Return the selected layer of embeddings `(batch, states, width)`, standardised, `(batch, width)`."""
         return (self.choose(embeddings).to(self.mean.dtype) - self.mean) / self.std
 
     def choose(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """The chosen layer, or the mean over all, `(batch, width)`."""
+        """Return the selected layer of embeddings, or the mean over all, `(batch, width)`."""
         return embeddings.mean(dim=1) if self.config.layer is None else embeddings[:, self.config.layer]
 
     @torch.no_grad()
     def embed(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Every hidden state averaged over frames, `(batch, states, width)`.
+        """Return every hidden state averaged over frames, `(batch, states, width)`.
 
         Args:
             attention_mask: as for `forward`; without it all frames belong to the clip.
             inputs: `input_values` or `input_features`.
         """
-        # Whisper was pretrained with silence behind the clip, and frozen it hears some: up to the corpus' longest clip
-        # in whole seconds, where its pretraining had 30 s
+        # Whisper was pretrained with silence after the clip, up to 30 s; frozen, it gets some too: up to the longest
+        # clip of the corpus, in whole seconds
         mask = attention_mask if self.config.masked_mean else None
         states, mask = hidden_states(self.encoder, mask, whole_window=True, **inputs)
         # (batch, states, frames, width); sums over frames are more than half precision holds

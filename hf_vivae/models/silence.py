@@ -1,7 +1,7 @@
-"""Silence at both ends of a clip, found by its energy and cut off.
+"""Trimming of silence at both ends of a clip, by the energy of its frames.
 
-Plain NumPy, since a checkpoint that was trained on trimmed clips trims wherever it is used: librosa's `effects.trim`,
-whose rule this is, would bring numba there.
+The rule is that of librosa's `effects.trim`, in plain NumPy: a checkpoint that was trained on trimmed clips trims
+wherever it is used, and librosa would need numba there.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ FRAMES_PER_SECOND = 100  # frames of 10 ms, about one period of the lowest voice
 
 
 class SilenceTrimmingMixin:
-    """Settings of a feature extractor that cuts silence off both ends of a clip before anything else.
+    """Mixin of feature extractors that trims silence from both ends of a clip.
 
     Args:
         trim_db: frames further than this below the clip's loudest frame are silent, in dB; None trims nothing.
-        trim_margin: what stays of the silence on both sides, in seconds; rounded up to whole frames of 10 ms.
-        trim_min_seconds: clips are not cut shorter than this.
-        args: of the feature extractor, which has a `sampling_rate`.
-        kwargs: of the feature extractor.
+        trim_margin: silence that is kept on both sides, in seconds; rounded up to whole frames of 10 ms.
+        trim_min_seconds: smallest length of a trimmed clip, in seconds.
+        args: arguments of the feature extractor, which has a `sampling_rate`.
+        kwargs: arguments of the feature extractor.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class SilenceTrimmingMixin:
         self.trim_min_seconds = trim_min_seconds
 
     def trim(self, clip: np.ndarray) -> np.ndarray:
-        """The clip `(samples,)` without the silence at its ends; as it is where `trim_db` is None."""
+        """Return the clip `(samples,)` without the silence at its ends; unchanged if `trim_db` is None."""
         if self.trim_db is None:
             return clip
         return trim_silence(clip, self.sampling_rate, self.trim_db, self.trim_margin, self.trim_min_seconds)
@@ -38,7 +38,7 @@ class SilenceTrimmingMixin:
 def trim_silence(
     samples: np.ndarray, sampling_rate: int, trim_db: float, trim_margin: float, trim_min_seconds: float
 ) -> np.ndarray:
-    """The clip between the ends of `non_silent_range`, which has the arguments."""
+    """Return the clip within `non_silent_range`, which has the same arguments."""
     first, last = non_silent_range(samples, sampling_rate, trim_db, trim_margin, trim_min_seconds)
     return samples[first:last]
 
@@ -46,18 +46,19 @@ def trim_silence(
 def non_silent_range(
     samples: np.ndarray, sampling_rate: int, trim_db: float, trim_margin: float, trim_min_seconds: float
 ) -> tuple[int, int]:
-    """First sample of a clip that stays, and the first after it that does not.
+    """Return the first sample of the part that is kept, and the first after it.
 
-    A frame is silent where its energy is more than `trim_db` below that of the clip's loudest frame; a sample's peak
-    would let one click declare a voice silent. Silence between sounds stays, and so does a clip that is silent
-    throughout. What begins at a frame ends at one, so that trimming twice cuts no more than trimming once.
+    A frame is silent where its energy is more than `trim_db` below that of the clip's loudest frame; with the peak of
+    samples instead, one click would make a voice silent. Silence between sounds is kept, and so is a clip that is
+    silent throughout. The part begins and ends at frames, so that trimming twice cuts no more than trimming once.
 
     Args:
-        samples: `(samples,)`, one at least, all finite.
-        sampling_rate: in Hz.
-        trim_db: above 0, in dB.
-        trim_margin: what stays of the silence on both sides, in seconds; rounded up to whole frames.
-        trim_min_seconds: a shorter part is widened equally on both sides, as far as the clip goes.
+        samples: `(samples,)`, at least one, all finite.
+        sampling_rate: sampling rate in Hz.
+        trim_db: threshold below the loudest frame, above 0, in dB.
+        trim_margin: silence that is kept on both sides, in seconds; rounded up to whole frames.
+        trim_min_seconds: smallest length in seconds; a shorter part is widened equally on both sides, up to the ends
+            of the clip.
     """
     length = frame_length(sampling_rate)
     energies = frame_energies(samples, sampling_rate)
@@ -74,13 +75,13 @@ def non_silent_range(
 
 
 def frame_energies(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Mean square of each frame of 10 ms about the frame's own mean, `(frames,)`; an offset (DC) is thus no sound.
+    """Return the variance of each frame of 10 ms, `(frames,)`; a constant offset (DC) is thus no sound.
 
     The last frame is filled up with its mirror image.
 
     Args:
         samples: `(samples,)`.
-        sampling_rate: in Hz.
+        sampling_rate: sampling rate in Hz.
     """
     length = frame_length(sampling_rate)
     filled = np.pad(samples.astype(np.float64), (0, -len(samples) % length), "symmetric")
@@ -88,5 +89,5 @@ def frame_energies(samples: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def frame_length(sampling_rate: int) -> int:
-    """Samples of a frame of 10 ms at a rate in Hz, rounded up."""
+    """Return the number of samples of a frame of 10 ms at a sampling rate in Hz, rounded up."""
     return -(-sampling_rate // FRAMES_PER_SECOND)

@@ -1,8 +1,4 @@
-"""The report's vision transformer on a mel spectrogram, trained from scratch.
-
-Notable: heads are wider than `hidden_size / heads` (16 heads of 64 on 200), pre-norm blocks without a norm after the
-last one, a class token, learned positions. Same arithmetic as vit-pytorch 0.33.2 (May 2022), which the report used.
-"""
+"""Vision transformer on a mel spectrogram, trained from scratch."""
 
 import math
 
@@ -25,21 +21,21 @@ class SpectrogramViTConfig(PreTrainedConfig):
     Args:
         num_mel_bins: height of the spectrogram.
         num_frames: width of the spectrogram.
-        patch_size: mel bins and frames of a patch; they divide height and width.
+        patch_size: mel bins and frames of a patch, which divide height and width.
         hidden_size: width of a token.
         num_hidden_layers: number of blocks.
         num_attention_heads: heads in each block.
         head_dim: width of a head, independent of `hidden_size`.
         intermediate_size: width of the hidden layer of the MLP in each block.
-        embedding_dropout: on the tokens before the first block.
-        hidden_dropout: after the output projection of attention and after both layers of the MLP.
-        attention_dropout: on the attention weights; without effect on `performer`, which has none.
+        embedding_dropout: dropout of the tokens before the first block.
+        hidden_dropout: dropout after the output projection of attention and after both layers of the MLP.
+        attention_dropout: dropout of the attention weights; without effect on `performer`, which has none.
         attention: `softmax`, or `performer` (see `performer.py`), whose cost is linear in the patches.
-        num_random_features: of `performer`, in each layer; None for the paper's head_dim log head_dim.
-        pooling: of the tokens behind the last block and its norm: `class`, the first one alone, or `mean`, over all of
-            them (Beyer, Zhai and Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022).
-        hop_length: step between frames of the spectrogram, in samples; the feature extractor's.
-        kwargs: the library's, such as `id2label` and `attn_implementation`.
+        num_random_features: random features of `performer`, in each layer; None for head_dim log head_dim.
+        pooling: pooling of the tokens after the last block and its norm: `class`, the first one alone, or `mean` over
+            all (Beyer, Zhai and Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022).
+        hop_length: step between frames of the spectrogram, in samples, which the feature extractor uses.
+        kwargs: arguments of `PreTrainedConfig`, such as `id2label` and `attn_implementation`.
 
     Raises:
         ValueError: where the patch does not divide the spectrogram, with the sizes that do; for another attention or
@@ -96,12 +92,12 @@ class SpectrogramViTConfig(PreTrainedConfig):
 
     @property
     def num_patches(self) -> int:
-        """Patches of one spectrogram; the tokens are one more."""
+        """Number of patches of a spectrogram; with the class token there is one more token."""
         return (self.num_mel_bins // self.patch_size[0]) * (self.num_frames // self.patch_size[1])
 
 
 class SpectrogramViTEmbeddings(nn.Module):
-    """Spectrogram `(batch, 1, num_mel_bins, num_frames)` to tokens `(batch, 1 + patches, hidden_size)`."""
+    """Embedding of a spectrogram `(batch, 1, num_mel_bins, num_frames)` as `(batch, 1 + patches, hidden_size)`."""
 
     def __init__(self, config: SpectrogramViTConfig) -> None:
         super().__init__()
@@ -115,13 +111,13 @@ class SpectrogramViTEmbeddings(nn.Module):
         height, width = self.patch_size
         batch, _, bins, frames = input_features.shape
         patches = input_features.reshape(batch, bins // height, height, frames // width, width)
-        patches = patches.transpose(2, 3).reshape(batch, -1, height * width)  # row by row, as the report's
+        patches = patches.transpose(2, 3).reshape(batch, -1, height * width)  # row by row, as in the paper
         tokens = torch.cat((self.class_token.expand(batch, -1, -1), self.projection(patches)), dim=1)
         return self.dropout(tokens + self.positions)
 
 
 class SpectrogramViTAttention(nn.Module):
-    """Multi-head attention with heads of a free width."""
+    """Multi-head attention whose width of heads is independent of the width of tokens."""
 
     def __init__(self, config: SpectrogramViTConfig) -> None:
         super().__init__()
@@ -154,7 +150,7 @@ class SpectrogramViTAttention(nn.Module):
 
 
 class SpectrogramViTLayer(GradientCheckpointingLayer):
-    """Pre-norm block: attention, then MLP, each added to its input."""
+    """Pre-norm block: attention and MLP, each added to its input."""
 
     def __init__(self, config: SpectrogramViTConfig) -> None:
         super().__init__()
@@ -175,9 +171,13 @@ class SpectrogramViTLayer(GradientCheckpointingLayer):
 
 
 class SpectrogramViTForAudioClassification(PreTrainedModel):
-    """Transformer over spectrogram patches.
+    """Vision transformer on patches of a mel spectrogram, trained from scratch.
 
-    With six labels and patches (32, 30), (16, 69), (8, 23): 4,906,906, 4,934,506 and 4,790,506 parameters.
+    Source: D. Pak, "Emotion Classification using Various Transformer Architectures" (2022). Same arithmetic as
+    vit-pytorch 0.33.2 (May 2022), which the paper used: heads wider than `hidden_size / heads` (16 of 64 on 200),
+    pre-norm blocks, a layer norm in the head, a class token and learnt positions. Takes spectrograms
+    `(batch, 1, num_mel_bins, num_frames)` and returns logits `(batch, num_labels)`. With six labels and patches
+    (32, 30), (16, 69), (8, 23): 4,906,906, 4,934,506 and 4,790,506 parameters.
     """
 
     config_class = SpectrogramViTConfig
@@ -197,7 +197,7 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        # torch's own start for layers and standard normal tokens, as vit-pytorch: other starts are other models
+        # torch's initialisation of layers and standard normal tokens, as vit-pytorch: others would be another model
         if isinstance(module, nn.Linear):
             init.kaiming_uniform_(module.weight, a=math.sqrt(5))
             if module.bias is not None:
@@ -215,7 +215,7 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
     def forward(
         self, input_features: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """Scores of each label.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
             input_features: mel spectrograms `(batch, 1, num_mel_bins, num_frames)`.
@@ -229,7 +229,7 @@ class SpectrogramViTForAudioClassification(PreTrainedModel):
         if tuple(input_features.shape[1:]) != expected:
             raise ValueError(
                 f"expected input_features of shape (batch, {expected[0]}, {expected[1]}, {expected[2]}), found "
-                f"{tuple(input_features.shape)}; use the feature extractor saved beside this model."
+                f"{tuple(input_features.shape)}; use the feature extractor that is saved with this model."
             )
         hidden_states = self.embeddings(input_features)
         for layer in self.layers:
@@ -252,7 +252,7 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention written out, the reference for sdpa: output `(batch, tokens, heads, head_dim)` and weights."""
+    """Compute attention by matrix products: output `(batch, tokens, heads, head_dim)` and weights."""
     weights = torch.softmax(query @ key.transpose(2, 3) * scaling, dim=-1)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     return (weights @ value).transpose(1, 2), weights

@@ -1,7 +1,6 @@
-"""timm's image ViT on a mel spectrogram: the report's ViT-Base.
+"""Image ViT of timm on a mel spectrogram.
 
-timm builds the network; this class owns what goes in (spectrogram to image), what comes out (logits, loss, labels)
-and how it is saved.
+timm builds the network; this class turns spectrograms into images, and adds loss, labels, saving and loading.
 """
 
 from pathlib import Path
@@ -18,17 +17,20 @@ class TimmViTConfig(PreTrainedConfig):
     """Configuration of `TimmViTForAudioClassification`.
 
     Args:
-        architecture: name of a timm model that takes square colour images.
-        architecture_config: what `timm.create_model` shall do otherwise, such as `{"depth": 2}`.
+        architecture: name of a timm model for square colour images.
+        architecture_config: further arguments of `timm.create_model`, such as `{"depth": 2}`.
         num_mel_bins: height of the spectrogram.
         num_frames: width of the spectrogram.
-        pad_clip: cut or zero-pad clips to `num_frames`; else the spectrogram is the middle of the whole clip's.
-        image_scaling: `min_max` makes a clip's quietest value black and its loudest white; `wrap` does to decibels
-            what the report's notebook did by a conversion meant for values from 0 to 1, and leaves noise.
-        image_size: side of the image the network sees, in pixels.
-        resize_size: length the spectrogram's shorter side is resized to before the middle of `image_size` is cut
-            out, as the report's notebook does; `None` resizes the whole spectrogram to the image instead.
-        kwargs: the library's, such as `id2label`.
+        pad_clip: cut or zero-pad clips to `num_frames`; else take the middle of the whole clip's spectrogram.
+        image_scaling: `min_max` makes a clip's quietest value black and its loudest white; `wrap` repeats the
+            conversion of the paper's notebook, which is meant for values from 0 to 1 and makes noise of decibels.
+        image_size: side of the image that the network takes, in pixels.
+        resize_size: length to which the spectrogram's shorter side is resized before the middle of `image_size` is
+            cut out, as in the paper's notebook; None resizes the whole spectrogram to the image instead.
+        kwargs: arguments of `PreTrainedConfig`, such as `id2label`.
+
+    Raises:
+        ValueError: for another image_scaling, and for a resize_size below image_size.
     """
 
     model_type = "vivae_timm_vit"
@@ -64,13 +66,18 @@ class TimmViTConfig(PreTrainedConfig):
 
 
 class TimmViTForAudioClassification(PreTrainedModel):
-    """A timm image model behind the spectrogram; 85,803,270 parameters as ViT-Base with six labels."""
+    """Vision transformer of timm, pretrained on images, for mel spectrograms: the ViT-Base of the paper.
+
+    Source: D. Pak, "Emotion Classification using Various Transformer Architectures" (2022); network: Dosovitskiy et
+    al., "An Image is Worth 16x16 Words", ICLR 2021. Takes spectrograms `(batch, 1, num_mel_bins, num_frames)` and
+    returns logits `(batch, num_labels)`; 85,803,270 parameters as ViT-Base with six labels.
+    """
 
     config_class = TimmViTConfig
     base_model_prefix = "backbone"
     main_input_name = "input_features"
     supports_gradient_checkpointing = True
-    _supports_sdpa = True  # timm's attention calls torch's fused kernel by itself
+    _supports_sdpa = True  # timm's attention calls torch's fused kernel
 
     def __init__(self, config: TimmViTConfig) -> None:
         super().__init__(config)
@@ -86,7 +93,7 @@ class TimmViTForAudioClassification(PreTrainedModel):
 
     @classmethod
     def from_timm(cls, folder: str | Path, config: TimmViTConfig) -> "TimmViTForAudioClassification":
-        """The model with the weights of a timm checkpoint folder and a new classifier."""
+        """Return the model with the weights of a timm checkpoint folder, and a new classifier."""
         import timm
 
         model = cls(config)
@@ -102,7 +109,7 @@ class TimmViTForAudioClassification(PreTrainedModel):
         return model
 
     def _init_weights(self, module: nn.Module) -> None:
-        # timm has initialised its own modules; a classifier that is missing in a checkpoint starts at zero, as timm's
+        # timm initialises its own modules; a classifier that is missing in a checkpoint starts at zero, as timm's
         if module is getattr(self.backbone, "head", None) and isinstance(module, nn.Linear):
             init.zeros_(module.weight)
             init.zeros_(module.bias)
@@ -111,9 +118,9 @@ class TimmViTForAudioClassification(PreTrainedModel):
         self.backbone.set_grad_checkpointing(enable)
 
     def to_image(self, input_features: torch.Tensor) -> torch.Tensor:
-        """Spectrograms `(batch, 1, bins, frames)` as images `(batch, 3, image_size, image_size)` in [-1, 1].
+        """Return spectrograms `(batch, 1, bins, frames)` as images `(batch, 3, image_size, image_size)` in [-1, 1].
 
-        Mean and deviation are 0.5, with which the network was pretrained.
+        Mean and standard deviation are 0.5, as in the pretraining of the network.
         """
         pixels = wrap_to_bytes(input_features) if self.config.image_scaling == "wrap" else min_max(input_features)
         size, resize = self.config.image_size, self.config.resize_size
@@ -130,7 +137,7 @@ class TimmViTForAudioClassification(PreTrainedModel):
     def forward(
         self, input_features: torch.Tensor, labels: torch.Tensor | None = None, **kwargs
     ) -> SequenceClassifierOutput:
-        """Scores of each label.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
             input_features: mel spectrograms `(batch, 1, num_mel_bins, num_frames)`.
@@ -145,15 +152,15 @@ class TimmViTForAudioClassification(PreTrainedModel):
 
 
 def min_max(input_features: torch.Tensor) -> torch.Tensor:
-    """Spectrograms `(batch, 1, bins, frames)` in any unit, each stretched to [0, 1]."""
+    """Return spectrograms `(batch, 1, bins, frames)` in any unit, each scaled to [0, 1]."""
     loudest = input_features.amax(dim=(1, 2, 3), keepdim=True)
     quietest = input_features.amin(dim=(1, 2, 3), keepdim=True)
     return (input_features - quietest) / (loudest - quietest).clamp(min=1e-6)
 
 
 def wrap_to_bytes(input_features: torch.Tensor) -> torch.Tensor:
-    """Values times 255, their fractions dropped, modulo 256, in [0, 1]: torchvision's `ToPILImage` of floats.
+    """Return values times 255, truncated, modulo 256, in [0, 1], as torchvision's `ToPILImage` converts floats.
 
-    Neighbouring decibels land anywhere: -37.2, -37.3, -37.25 and 10.0 dB become 242, 217, 230 and 246 of 255.
+    Similar decibels become unrelated values: -37.2, -37.3, -37.25 and 10.0 dB become 242, 217, 230 and 246 of 255.
     """
     return (input_features * 255).trunc().remainder(256) / 255

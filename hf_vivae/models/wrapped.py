@@ -1,4 +1,4 @@
-"""What the models of this package that hold an encoder of the library have in common: configuration and forward."""
+"""Base classes of models that wrap an encoder of transformers: configuration and forward."""
 
 from typing import Any, ClassVar
 
@@ -9,27 +9,27 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from .hidden_states import bare_encoder
 from .padding import mask_padding
 
-LAYER_DROPS = ("layerdrop", "encoder_layerdrop")  # the library's names of the share of layers that a step leaves out
+LAYER_DROPS = ("layerdrop", "encoder_layerdrop")  # names in transformers of the probability that a layer is skipped
 
 
 class WrappedConfig(PreTrainedConfig):
-    """Configuration of a model that holds an encoder of the library's audio classifiers.
+    """Configuration of a model that wraps an encoder of the audio classifiers of transformers.
 
     Args:
-        encoder: configuration of the encoder, as a dictionary or as the library's object, which is copied. Its layer
-            drop becomes 0: a layer that is left out leaves no hidden state, and those of all layers are used.
-        sampling_rate: of the sound that the encoder was pretrained with, in Hz.
-        kwargs: the library's, such as `id2label`.
+        encoder: configuration of the encoder, as a dictionary or an object, which is copied. Its layer drop becomes 0:
+            a skipped layer has no hidden state, and those of all layers are used.
+        sampling_rate: sampling rate of the encoder's pretraining, in Hz.
+        kwargs: arguments of `PreTrainedConfig`, such as `id2label`.
     """
 
-    # so that the library hands the encoder its precision and its attention, too
+    # so that transformers sets precision and attention of the encoder too
     sub_configs: ClassVar[dict[str, type]] = {"encoder": AutoConfig}
 
     def __init__(
         self, encoder: PreTrainedConfig | dict[str, Any] | None = None, sampling_rate: int = 16000, **kwargs
     ) -> None:
         fields = encoder.to_dict() if isinstance(encoder, PreTrainedConfig) else encoder
-        # the library makes a configuration without arguments
+        # transformers builds a configuration without arguments
         self.encoder = AutoConfig.for_model(**(fields or {"model_type": "wav2vec2"}))
         for name in LAYER_DROPS:
             if hasattr(self.encoder, name):
@@ -39,7 +39,10 @@ class WrappedConfig(PreTrainedConfig):
 
 
 class WrappedForAudioClassification(PreTrainedModel):
-    """An encoder of the library that padding does not reach; what is made of it is a subclass's `score`."""
+    """Base class of audio classifiers that wrap an encoder of transformers and mask its padding.
+
+    A subclass computes logits in `score`.
+    """
 
     main_input_name = "input_values"
     supports_gradient_checkpointing = True
@@ -57,12 +60,12 @@ class WrappedForAudioClassification(PreTrainedModel):
         labels: torch.Tensor | None = None,
         **kwargs,
     ) -> SequenceClassifierOutput:
-        """Scores of each label, from what the encoder's feature extractor gives.
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
 
         Args:
-            input_values: waveforms `(batch, samples)`, for encoders that take those.
+            input_values: waveforms `(batch, samples)`, for encoders that take waveforms.
             attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-            input_features: spectrograms, for encoders that take those.
+            input_features: spectrograms, for encoders that take spectrograms, as their feature extractor returns them.
             labels: label index of each clip, `(batch,)`.
             kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
         """
@@ -71,8 +74,8 @@ class WrappedForAudioClassification(PreTrainedModel):
         return self._output(logits, labels, **kwargs)
 
     def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        raise NotImplementedError  # encoder and probe have one each, and nothing builds this class alone
+        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
+        raise NotImplementedError
 
     def _output(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> SequenceClassifierOutput:
         loss = None

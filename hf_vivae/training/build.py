@@ -17,7 +17,7 @@ from transformers.utils import logging
 from .. import run_folder
 from ..checkpoints.adapters import add_lora, find_encoder, freeze
 from ..checkpoints.calibration import TEMPERATURE_FIELD
-from ..checkpoints.checks import building
+from ..checkpoints.checks import explain_build_errors
 from ..checkpoints.load import (
     LONGEST_INPUT,
     fix_spec_augment,
@@ -224,7 +224,7 @@ def _load(
     labels = dict(enumerate(label_names))
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
     cure = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
-    with building(run.model, cure):
+    with explain_build_errors(run.model, cure):
         if run.model in MODELS:
             return load_registered(run.model, labels, run.model_config, checkpoint)
         if run.model.startswith(PROBE):

@@ -1,4 +1,4 @@
-"""Checkpoints that are not ours: encoders of the library with short inputs, weights from folders, and no network."""
+"""Checkpoints of others: encoders of the library with short inputs, weights from folders, and no network."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ WAVE = {key: value for key, value in CONFIGS["wav2vec2"].items()}
 
 
 def library_model(kind: str):
-    """A tiny checkpoint of the library and the extractor it is published with."""
+    """Return a tiny model of the library and the extractor it is published with."""
     torch.manual_seed(0)
     if kind == "whisper":
         config = WhisperConfig(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=24)
@@ -84,7 +84,7 @@ def test_a_librarys_checkpoint_is_loaded_saved_and_piped_as_it_was_trained(kind,
         assert scores == pytest.approx({LABELS[i]: float(p) for i, p in enumerate(row)}, abs=1e-4)
 
 
-def test_whisper_hears_the_clips_and_not_30_seconds(published):
+def test_whisper_takes_the_clips_and_not_30_seconds(published):
     model, extractor = load_checkpoint(published["whisper"], LABELS, {}, max_seconds=1.5)
     assert model_inputs(extractor, clips(16000), 1.5)["input_features"].shape == (3, 80, 200)  # 2 s
     assert model.config.max_source_positions == 100
@@ -187,9 +187,7 @@ def test_a_name_knows_where_its_weights_are(published):
     assert find_checkpoint("wav2vec2", str(published["ast"])) == published["ast"]
     with pytest.raises(ValueError, match=r"'facebook/wav2vec2-base-960h' is neither a folder nor in the cache"):
         find_checkpoint("wav2vec2")
-    with pytest.raises(
-        ValueError, match=r"expected --model_name_or_path beside one of .*, found it beside --model a/b"
-    ):
+    with pytest.raises(ValueError, match=r"expected --model_name_or_path with one of .*, found it with --model a/b"):
         find_checkpoint("a/b", str(published["ast"]))
 
 

@@ -1,4 +1,4 @@
-"""Where the main branch has a pickle, the safetensors that the Hub's converter made of it; nobody else's."""
+"""Checkpoints with a pickle on the main branch: the safetensors of the Hub's converter are taken, and no others."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ NONE = (
 
 @pytest.fixture
 def no_network(client, monkeypatch):
-    """This process, which is offline, has the cache of the client."""
+    """Use the cache of the client in this process, which is offline."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(client.home / "hub"))
 
 
@@ -111,7 +111,7 @@ def test_no_other_pull_request_is_taken(reason, changed, client, no_network):
 
 
 def listed(monkeypatch, author: str, status: str) -> None:
-    """A mirror of the Hub lists one pull request, whatever it is asked for."""
+    """Imitate a mirror of the Hub that lists one pull request for every request."""
     ids = {"num": 1, "repo_id": "a/b", "repo_type": "model", "is_pull_request": True, "endpoint": "http://mirror"}
     pull = Discussion(TITLE, status, author=author, created_at=datetime.now(UTC), **ids)
     monkeypatch.setattr(HfApi, "get_repo_discussions", lambda *_, **filters: iter([pull]))
@@ -150,7 +150,7 @@ def test_later_without_the_hub_the_cache_has_it(client, no_network, caplog):
 
 
 @pytest.mark.hub
-def test_a_repository_without_pull_requests_is_said_in_the_same_sentence(client):
+def test_a_repository_without_pull_requests_is_the_same_sentence(client):
     push(client, "tester/switched-off")
     client.hub.faults.append(Fault("GET", "switched-off/discussions", 403))
     assert client("tester/switched-off")["error"] == NONE.format("tester/switched-off")

@@ -1,4 +1,4 @@
-"""Encoders that are trained further: from half precision, from this package's own runs, and what is refused."""
+"""Encoders that are trained further: from half precision, from runs of this package, and refused ones."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def encoders(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory) -> Path:
-    """A classifier of the library as some are published."""
+    """A classifier of the library in half precision, as some are published."""
     folder = tmp_path_factory.mktemp("half")
     model = AutoModelForAudioClassification.from_config(Wav2Vec2Config(**WAVEFORM))
     model.to(torch.float16).save_pretrained(folder)
@@ -53,7 +53,7 @@ def test_weights_of_half_precision_are_trained_in_single(half, load):
 
 @pytest.mark.parametrize("load", ["named", "any"])
 def test_weights_of_layers_that_a_checkpoint_lacks_start_alike(half, load):
-    """The library leaves them as the memory was that they took."""
+    """The library leaves them uninitialised."""
     for _ in range(3):
         torch.full((10_000,), torch.nan)
         config = {"use_weighted_layer_sum": True}
@@ -66,7 +66,7 @@ def test_weights_of_layers_that_a_checkpoint_lacks_start_alike(half, load):
 
 
 def saved(folder: Path, to: Path):
-    """A model of this package on an encoder, saved as a run leaves it."""
+    """Save a model of this package with an encoder as a run does."""
     model, extractor = encoder(folder)
     model.save_pretrained(to)
     extractor.save_pretrained(to)
@@ -102,23 +102,23 @@ def test_a_head_of_other_labels_keeps_what_fits_and_starts_small(encoders, pooli
         kept = {name: weight for name, weight in model.state_dict().items() if "classifier" not in name}
         torch.testing.assert_close(kept, {name: before.state_dict()[name] for name in kept}, atol=0, rtol=0)
         del model, classifier, kept
-        torch.full((10_000,), torch.nan)  # what memory that nobody fills may hold
+        torch.full((10_000,), torch.nan)  # as uninitialised memory may hold
 
 
-def test_a_run_goes_on_from_another_ones_folder_and_says_that_it_no_longer_trims(
+def test_a_run_goes_on_from_another_ones_folder_and_warns_that_it_no_longer_trims(
     encoders, tiny_vivae, tmp_path, monkeypatch
 ):
     saved(encoders["whisper"], tmp_path / "first")
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "first")
     trimming_extractor(extractor, {"trim_db": 40.0}).save_pretrained(tmp_path / "first")
-    said = []
-    monkeypatch.setattr("hf_vivae.training.build.logger.warning_once", lambda text, *args: said.append(text % args))
+    texts = []
+    monkeypatch.setattr("hf_vivae.training.build.logger.warning_once", lambda text, *args: texts.append(text % args))
     argv = encoder_flags(tiny_vivae, tmp_path / "first", tmp_path / "second", "--freeze", "all_but_last_1")
     argv[argv.index("--model") + 1] = str(tmp_path / "first")
     rates = ["--learning_rate", "1e-4", "--head_learning_rate", "1e-2", "--num_train_epochs", "1"]
     results = run([*argv, *rates])
     assert results["test"]["n"] == 12
-    assert said == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
+    assert texts == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
     first, second = (load_for_inference(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
     moved = {name for name, weight in first.items() if not torch.equal(weight, second[name]) and "head" not in name}
     assert moved
@@ -129,7 +129,7 @@ def test_weights_of_ours_cannot_be_frozen_in_part():
     for name in MODELS:
         if name == "wav2vec2":
             continue
-        with pytest.raises(ValueError, match=r"^expected an encoder of the library beside --freeze, found \w+, which"):
+        with pytest.raises(ValueError, match=r"^expected an encoder of the library with --freeze, found \w+, which"):
             freeze(build_model(name, **CONFIGS[name]), "all")
 
 
@@ -138,9 +138,7 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     build_feature_extractor("mlp", num_samples=2000).save_pretrained(tmp_path / "mlp")
     argv = flags(tiny_vivae, tmp_path / "run", "mlp", "--head_learning_rate", "1e-3")
     argv[argv.index("--model") + 1] = str(tmp_path / "mlp")
-    sentence = (
-        "^expected an encoder of the library beside --head_learning_rate, found MLPForAudioClassification, which"
-    )
+    sentence = "^expected an encoder of the library with --head_learning_rate, found MLPForAudioClassification, which"
     with pytest.raises(ValueError, match=sentence):
         run(argv)
 
@@ -149,13 +147,13 @@ def test_a_head_of_ours_has_no_rate_of_its_own(tiny_vivae, tmp_path):
     ("fields", "sentence"),
     [
         ("x", "^expected the encoder's fields in --model_config as an object, found 'x'; give one, such as"),
-        ({"layerdrop": 0.1}, "^expected layerdrop 0 of an encoder all of whose layers are heard, found 0.1; leave it"),
+        ({"layerdrop": 0.1}, "^expected layerdrop 0 of an encoder whose layers are all used, found 0.1; leave it"),
         ({"encoder_layerdrop": 0.2}, "^expected encoder_layerdrop 0 of an encoder"),
         ({"hiden": 1}, "has no field 'hiden'.*; correct or remove it"),
     ],
 )
 @pytest.mark.parametrize("load", [load_encoder, load_checkpoint])
-def test_what_cannot_be_said_of_an_encoder_is_refused(encoders, load, fields, sentence, tmp_path):
+def test_impossible_fields_of_an_encoder_are_refused(encoders, load, fields, sentence, tmp_path):
     saved(encoders["group norm"], tmp_path)
     folder = encoders["group norm"] if load is load_encoder else tmp_path
     with pytest.raises(ValueError, match=sentence):

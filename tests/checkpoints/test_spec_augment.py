@@ -1,4 +1,4 @@
-"""Batches of short clips train; others are masked as the library masks them."""
+"""SpecAugment: batches of short clips can be trained, and others are masked as in the library."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_longer_ones_are_masked_as_before(folder):
 
 
 def test_features_are_masked_too(folder):
-    """WavLM's configuration lacks a field that the library's masks of features ask for."""
+    """WavLM's configuration lacks a field that the library's masks of features need."""
     settings = {"mask_time_prob": 0.0, "mask_feature_prob": 0.5, "mask_feature_length": 4}
     model, extractor = load_encoder(folder, LABELS, {"encoder": settings}, 1.0)
     fix_spec_augment(model)
@@ -55,7 +55,7 @@ def test_features_are_masked_too(folder):
     assert not torch.equal(logits(model, extractor, RATE), masked)
 
 
-def test_a_model_without_masks_over_time_hears_short_clips_too(folder):
+def test_a_model_without_masks_over_time_takes_short_clips_too(folder):
     model, extractor = load_checkpoint(folder, LABELS, {"mask_time_prob": 0.0, "mask_feature_prob": 0.0}, 0.05)
     fix_spec_augment(model)
     assert logits(model, extractor, 900).isfinite().all()

@@ -43,13 +43,13 @@ def config(**changes) -> dict[str, str]:
 
 
 BROKEN = {
-    "width": (config(hidden_sizes=[10**9]), "expected weights in .* of the shapes that its config.json says"),
-    "samples": (config(num_samples=10**12), "expected weights in .* of the shapes that its config.json says"),
+    "width": (config(hidden_sizes=[10**9]), "expected weights in .* of the shapes that its config.json states"),
+    "samples": (config(num_samples=10**12), "expected weights in .* of the shapes that its config.json states"),
     "labels": (config(num_labels=10**8), r"expected at most 100000 labels in .*config\.json, found num_labels 1"),
     "300 MB": ({"config.json": b'{"a": "' + bytes(9 * 2**20)}, r"expected at most 8 MiB in .*config\.json, found 9; "),
     "depth": ({"config.json": b"[" * 10**6}, r"expected JSON in .*config\.json, found a damaged file \(maximum recur"),
     "cut": ({"config.json": b'{"model_type": '}, r"expected JSON in .*config\.json, found a damaged file \(Expecting"),
-    "no text": ({"config.json": b"\xff\xfe\0"}, r"expected JSON in .*config\.json, found a damaged file \('utf-8'"),
+    "no text": ({"config.json": b"\xff\xfe\0"}, r"expected text in UTF-8, found none in .*config\.json"),
     "list": ({"config.json": b"[]"}, r"expected a JSON object in .*config\.json, found list; "),
     "extractor": ({"preprocessor_config.json": b"{"}, r"expected JSON in .*preprocessor_config\.json, found a"),
     "header": ({"model.safetensors": (2**40).to_bytes(8, "little") + b"{"}, "expected whole weights in .*, found"),

@@ -1,4 +1,4 @@
-"""Checkpoints with random weights that are far from their first ones, for tests of what is done with checkpoints."""
+"""Checkpoints with random weights far from their initialisation, for tests of the commands that use checkpoints."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hf_vivae.features.extraction import matching_extractor
 
 
 def write_checkpoint(folder: Path, name: str = "vit-32-30") -> Path:
-    """A model of `MODELS`, small, with its feature extractor; the folder."""
+    """Save a small model of `MODELS` and its feature extractor; return the folder."""
     torch.manual_seed(0)
     labels = dict(enumerate(EMOTIONS))
     model = build_model(name, **CONFIGS[name], id2label=labels, label2id={label: key for key, label in labels.items()})

@@ -1,4 +1,4 @@
-"""An encoder of each kind that the library has for audio classification, small and with random weights."""
+"""Small encoders with random weights, one of each kind that transformers has for audio classification."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ WHISPER = {
 ENCODERS = {
     "group norm": ("Wav2Vec2Config", WAVEFORM, "Wav2Vec2FeatureExtractor"),
     "layer norm": ("WavLMConfig", WAVEFORM | {"feat_extract_norm": "layer"}, "Wav2Vec2FeatureExtractor"),
-    "stable": (  # the norm of each layer before it, and one behind the last, as in HuBERT large and WavLM large
+    "stable": (  # the norm of each layer before it, and one after the last, as in HuBERT large and WavLM large
         "HubertConfig", WAVEFORM | {"feat_extract_norm": "layer", "do_stable_layer_norm": True},
         "Wav2Vec2FeatureExtractor",
     ),
@@ -41,7 +41,7 @@ ENCODERS = {
 
 
 def write_encoder(folder: Path, kind: str) -> Path:
-    """Save an encoder of `ENCODERS` and its feature extractor; the folder."""
+    """Save an encoder of `ENCODERS` and its feature extractor; return the folder."""
     torch.manual_seed(0)
     config, fields, extractor = ENCODERS[kind]
     config = getattr(transformers, config)(**fields)
@@ -51,12 +51,12 @@ def write_encoder(folder: Path, kind: str) -> Path:
 
 
 def write_encoders(parent: Path) -> dict[str, Path]:
-    """Save all of them, each into a folder of its own."""
+    """Save all encoders, each into a folder of its own."""
     return {kind: write_encoder(parent / kind.replace(" ", "-"), kind) for kind in ENCODERS}
 
 
 def encoder(folder: Path, **config):
-    """A model whose head is far from its start, where it tells nothing apart."""
+    """Return a model whose head is far from its initialisation, with which all scores are alike."""
     model, extractor = load_encoder(folder, LABELS, config, SECONDS)
     torch.manual_seed(1)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Gradients of every step of trainings in one process or in several, launched as a script: cases, then a file."""
+"""Gradients of each step of trainings in one process or in several; run as a script with cases and a folder."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ class Clips(torch.utils.data.Dataset):
 
 
 class Noted(TrainerCallback):
-    """Keeps the gradient of each step, after all processes have averaged theirs."""
+    """Keep the gradient of each step, after all processes have averaged theirs."""
 
     def __init__(self) -> None:
         self.gradients: list[torch.Tensor] = []
@@ -49,7 +49,7 @@ class Noted(TrainerCallback):
 def train(
     folder: Path, clips: int, accumulated: int, mixed: bool = False, **arguments: Any
 ) -> dict[str, torch.Tensor]:
-    """Gradients `(steps, parameters)` of two epochs, of the same after a resume in the middle, and what was logged."""
+    """Return gradients `(steps, parameters)` of two epochs, perhaps from a checkpoint on, and the logged values."""
     resume = arguments.pop("resume", None)
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     per_process = GLOBAL_BATCH // accumulated // processes
@@ -72,13 +72,13 @@ def train(
 
 
 def train_all(cases: list[dict[str, Any]], folder: Path) -> dict[str, torch.Tensor]:
-    """The results of `train` for each case, under the case's number; a case may resume an earlier one's folder."""
-    found = {}
+    """Return the results of `train` for each case by its number; a case may resume the folder of an earlier one."""
+    results = {}
     for number, case in enumerate(cases):
         case = dict(case)
         of = case.pop("of", number)
-        found |= {f"{number} {name}": values for name, values in train(folder / str(of), **case).items()}
-    return found
+        results |= {f"{number} {name}": values for name, values in train(folder / str(of), **case).items()}
+    return results
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Every model of `MODELS` small enough for a test, without dropout so that runs can be compared, and clips for it."""
+"""Small configurations of all models, without dropout so that runs can be compared, and clips for them."""
 
 import numpy as np
 import torch
 
 from hf_vivae.features.extraction import batch_features, extract_features
 
-# of the whole models, with six labels
+# of the models in full size, with six labels
 PARAMETERS = {
     "logistic-regression": 264_606,
     "mlp": 4_442_726,
@@ -68,9 +68,9 @@ def clips(sampling_rate: int, count: int = 3, seed: int = 0) -> list[np.ndarray]
 
 
 def model_inputs(extractor, sounds: list[np.ndarray], max_seconds: float) -> dict[str, torch.Tensor]:
-    """What a model takes for clips `(samples,)` at its rate, as one batch; not yet normalised over a corpus."""
+    """Return the inputs of a model for clips `(samples,)` at its rate as one batch, not normalised over a corpus."""
     features = extract_features(extractor, sounds, max_seconds)
     tensors = {
-        name: [torch.from_numpy(np.ascontiguousarray(clip)) for clip in kept] for name, kept in features.items()
+        name: [torch.from_numpy(np.ascontiguousarray(clip)) for clip in values] for name, values in features.items()
     }
     return batch_features(extractor, tensors)

@@ -316,7 +316,7 @@ def test_a_device_that_gives_no_scores_is_refused(device, trained):
 
 
 def test_a_revision_of_a_folder_is_refused(trained):
-    with pytest.raises(ValueError, match=r"^expected a Hub id \(owner/name\) beside revision 'v1', found the folder"):
+    with pytest.raises(ValueError, match=r"^expected a Hub id \(owner/name\) with revision 'v1', found the folder"):
         load_classifier(trained["mlp"], revision="v1")
 
 

@@ -21,13 +21,13 @@ from hf_vivae.models.backbones import BACKBONES, encoder_source, is_encoder
 from hf_vivae.models.hidden_states import bare_encoder
 
 DOCS = Path(__file__).parents[2] / "docs" / "backbones.md"
-# width, layers, attention heads: what the library's defaults, which are the base sizes, do not say
+# width, layers, attention heads of encoders that differ from the library's defaults, the base sizes
 LARGE, XLARGE = (1024, 24, 16), (1280, 48, 16)
 WHISPER = {"tiny": (384, 4, 6), "base": (512, 6, 8), "small": (768, 12, 12), "medium": (1024, 24, 16)}
 
 
 def wide(width: int, layers: int, heads: int) -> dict:
-    """What the published large models have in common."""
+    """Return the fields that the published large models share."""
     return {
         "hidden_size": width,
         "num_hidden_layers": layers,
@@ -39,7 +39,7 @@ def wide(width: int, layers: int, heads: int) -> dict:
 
 
 def published_config(name: str) -> PreTrainedConfig:
-    """The configuration that a backbone is published with, as far as it decides its size."""
+    """Return the published configuration of a backbone, as far as its size depends on it."""
     kind, _, size = name.partition("-")
     if kind == "whisper":
         width, layers, heads = WHISPER[size]
@@ -63,16 +63,16 @@ def published_config(name: str) -> PreTrainedConfig:
 
 
 def encoder_of(config: PreTrainedConfig) -> torch.nn.Module:
-    """Its encoder without memory for its weights."""
+    """Return the encoder without memory for its weights."""
     with torch.device("meta"):
         return bare_encoder(AutoModelForAudioClassification.from_config(config, attn_implementation="eager")).eval()
 
 
 def operations_of(config: PreTrainedConfig) -> int:
-    """Operations forward for a clip of one second."""
+    """Return the operations of a forward pass for a clip of one second."""
     frames = {"whisper": (1, 80, 100), "wav2vec2-bert": (1, 50, 160), "audio-spectrogram-transformer": (1, 1024, 128)}
     if config.model_type == "whisper":
-        config.max_source_positions = 50  # of 20 ms: it hears the clip alone
+        config.max_source_positions = 50  # of 20 ms: it takes the clip alone
     encoder = encoder_of(config)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         encoder(torch.empty(frames.get(config.model_type, (1, 16000)), device="meta"))
@@ -80,7 +80,7 @@ def operations_of(config: PreTrainedConfig) -> int:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_backbone_has_the_size_that_is_said(name):
+def test_a_backbone_has_the_size_of_the_table(name):
     config = published_config(name)
     assert config.model_type in MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "encoder: knows no other"
     parameters = sum(weight.numel() for weight in encoder_of(config).parameters())
@@ -143,7 +143,7 @@ WHISPER_SMALL = {
     **{f"{part}_ffn_dim": 24 for part in ("encoder", "decoder")},
     **{"decoder_start_token_id": 2, "begin_suppress_tokens": [5]},
 }
-# the class whose weights a repository holds, a small configuration of it, the extractor beside it
+# the class whose weights a repository holds, a small configuration of it, the extractor next to it
 HELD = {
     "hubert": ("HubertModel", SPEECH, "Wav2Vec2FeatureExtractor"),
     "wavlm": ("WavLMModel", SPEECH, "Wav2Vec2FeatureExtractor"),
@@ -157,7 +157,7 @@ HELD = {
 
 @pytest.mark.parametrize("kind", HELD)
 def test_weights_load_as_repositories_hold_them(kind, tmp_path):
-    """Those of pretraining, of another task, or without any head; and named as before torch's parametrizations."""
+    """Classes of pretraining, of another task, or without a head; with names from before torch's parametrizations."""
     class_name, settings, extractor = HELD[kind]
     model_class = getattr(transformers, class_name)
     torch.manual_seed(0)

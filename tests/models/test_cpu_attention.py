@@ -1,6 +1,7 @@
-"""Attention and dropout for CPUs compute what torch's do: same outputs and gradients, and nothing is saved of them."""
+"""Attention and dropout for CPUs have the outputs and gradients of torch's, and are not saved."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,13 +9,14 @@ from tiny import CONFIGS
 from torch import nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from hf_vivae import models
 from hf_vivae.models import build_model
 from hf_vivae.models import cpu_attention as cpu
 from hf_vivae.models.cpu_attention import attend, dropout, speed_up
 
 
 class Attention(nn.Module):
-    """Says of itself what modules of encoders say."""
+    """Module with the attributes of attention layers of encoders."""
 
     is_causal = False
 
@@ -28,7 +30,7 @@ def no_sdpa(monkeypatch):
 
 
 def operands(dtype: torch.dtype, tokens: int = 7) -> list[torch.Tensor]:
-    """Query, key and value `(2, 3, tokens, 4)` as views of one tensor, which models give."""
+    """Return query, key and value `(2, 3, tokens, 4)` as views of one tensor, as in models."""
     torch.manual_seed(0)
     packed = torch.randn(2, tokens, 3, 3, 4).to(dtype)
     return [part.detach().requires_grad_() for part in packed.permute(2, 0, 3, 1, 4)]
@@ -103,7 +105,7 @@ def test_dropout_keeps_its_share_and_scales_the_rest(p, dtype):
     assert found.dtype == dtype
     assert kept.float().mean() == pytest.approx(1 - p, abs=4 * (p * (1 - p) / values.numel()) ** 0.5)
     assert torch.equal(found[kept].unique(), torch.tensor([1 / (1 - p)], dtype=dtype))
-    # neighbours, which are cut from one number, know nothing of each other
+    # neighbours, which are cut from one number, are independent
     pairs = torch.stack((kept.flatten()[:-1], kept.flatten()[1:])).float()
     assert torch.corrcoef(pairs)[0, 1].abs() < 0.01
     torch.manual_seed(1)
@@ -138,3 +140,8 @@ def test_attention_that_was_asked_for_stays():
     model = build_model("vit-32-30", **CONFIGS["vit-32-30"], attn_implementation="eager")
     speed_up(model)
     assert model.config._attn_implementation == "eager"
+
+
+def test_no_file_that_is_exported_imports_it():
+    for file in Path(models.__file__).parent.glob("*.py"):
+        assert file.stem == "cpu_attention" or "cpu_attention" not in file.read_text(), file.name

@@ -1,4 +1,4 @@
-"""Any encoder behind one head: no score depends on batch-mates, and a checkpoint is whole and carries its code."""
+"""Encoders with this package's head: no score depends on batch-mates, and a checkpoint is exported with its code."""
 
 import json
 import shutil
@@ -74,15 +74,15 @@ def test_attention_can_listen_to_one_frame_and_never_to_padding():
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encoders, name):
-    """Some encoders end with a norm, which the library's own list of hidden states leaves out."""
+    """Some encoders end with a norm, whose output is missing in the library's list of hidden states."""
     model, extractor = encoder(encoders[name])
     inputs = model_inputs(extractor, clips(RATE), SECONDS)
     with torch.no_grad():
         for module in model.encoder.modules():
             if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine:
-                module.bias.normal_()  # else one more norm behind another would change little
+                module.bias.normal_()  # else a second norm after another would change little
         states, _ = hidden_states(model.encoder, **inputs)
-        # of Whisper, the library's own forward takes a full window alone, and is compared below
+        # Whisper's own forward takes full windows only, and is compared below
         if name != "whisper":
             expected = model.encoder(**inputs).last_hidden_state
             assert (states[-1].shape == expected.shape) == (name != "squeezed"), "SEW gives two frames for each"
@@ -91,18 +91,18 @@ def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encode
     freeze(model, "none")
     model(**inputs).logits.square().sum().backward()
     dead = [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
-    assert [key for key in dead if "masked_spec_embed" not in key] == []  # which is heard while training only
+    assert [key for key in dead if "masked_spec_embed" not in key] == []  # used in training only
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "whisper"])
 def test_no_layer_is_left_out_while_training(encoders, name):
     model, extractor = load_encoder(encoders[name], LABELS, {}, SECONDS)
-    for _ in range(5):  # the library's layer drop of 0.1 would leave one out and shorten the list of states
+    for _ in range(5):  # the library's layer drop of 0.1 would skip a layer and shorten the list of states
         model.train()(**model_inputs(extractor, clips(RATE), SECONDS))
 
 
 @torch.no_grad()
-def test_whisper_hears_what_the_librarys_own_forward_does_where_a_clip_fills_its_window(encoders):
+def test_whisper_equals_the_librarys_own_forward_where_a_clip_fills_its_window(encoders):
     model, extractor = encoder(encoders["whisper"], layer_weights=False, pooling="mean")
     sound = np.resize(clips(RATE)[0], 30 * RATE)
     found = model(**model_inputs(extractor, [sound], 30.0)).logits
@@ -115,7 +115,7 @@ def test_whisper_hears_what_the_librarys_own_forward_does_where_a_clip_fills_its
 @pytest.mark.parametrize(("load", "pooling"), [(encoder, "attention"), (encoder, "mean_std"), ("probe", None)])
 @pytest.mark.parametrize("name", ["group norm", "conformer", "whisper"])
 @torch.no_grad()
-def test_a_checkpoint_is_heard_in_half_precision(encoders, name, load, pooling, precision, tmp_path):
+def test_a_checkpoint_predicts_in_half_precision(encoders, name, load, pooling, precision, tmp_path):
     if load == "probe":
         model, extractor = load_probe(encoders[name], LABELS, {}, SECONDS)
     else:
@@ -142,14 +142,14 @@ def test_an_encoder_attends_as_it_is_asked_to(encoders, name, tmp_path):
     assert eager.encoder.config._attn_implementation == "sdpa"
 
 
-def test_a_mel_frame_of_padding_is_not_heard(encoders):
+def test_a_mel_frame_of_padding_has_no_effect(encoders):
     model, extractor = encoder(encoders["whisper"])
     inputs = model_inputs(extractor, clips(RATE), SECONDS)
     shortest = int(inputs["attention_mask"].sum(-1).argmin())
     before = model(**inputs).logits[shortest]
-    behind = inputs["attention_mask"][shortest] == 0
-    assert behind.any()
-    inputs["input_features"][shortest][:, behind] = 7.0
+    padding = inputs["attention_mask"][shortest] == 0
+    assert padding.any()
+    inputs["input_features"][shortest][:, padding] = 7.0
     torch.testing.assert_close(model(**inputs).logits[shortest], before, atol=0, rtol=0)
 
 
@@ -232,6 +232,6 @@ def test_a_backbone_of_another_rate_is_refused_unless_it_was_pretrained_so(encod
         assert len(kept["input_values"]) == len(hf_vivae.audio.load(row["audio"], 22050)[0])
 
 
-def test_an_encoder_hears_clips_at_the_rate_that_it_was_pretrained_with(encoders, tiny_vivae, tmp_path):
+def test_an_encoder_takes_clips_at_the_rate_that_it_was_pretrained_with(encoders, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=r"--resample false needs .* and 44100 Hz; leave it out"):
         run(encoder_flags(tiny_vivae, encoders["layer norm"], tmp_path, "--resample", "false"))

@@ -1,4 +1,4 @@
-"""The contract that every model of `MODELS` keeps, and what single models equal."""
+"""Properties of every model of `MODELS`, and the reference implementations of single models."""
 
 import json
 import subprocess
@@ -28,13 +28,13 @@ def features_of(extractor, batch):
 
 
 def cut(extractor, clip):
-    """As training cuts it where the extractor is the library's; ours do it themselves."""
+    """Cut a clip as training does for extractors of the library; ours cut by themselves."""
     return clip[: getattr(extractor, "num_samples", None)]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """Folder of each tiny model, and the logits it gave as training sees clips: in one batch, padded."""
+    """Folder of each tiny model, and its logits of clips in one padded batch, as in training."""
     folders = {}
     for name in MODELS:
         model, extractor = tiny(name, id2label=EMOTIONS, label2id={v: k for k, v in EMOTIONS.items()})
@@ -49,7 +49,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize("name", MODELS)
 class TestContract:
-    def test_number_of_parameters_is_that_of_the_report(self, name):
+    def test_number_of_parameters_is_that_of_the_paper(self, name):
         with torch.device("meta"):
             model = build_model(name)
         assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
@@ -81,7 +81,7 @@ class TestContract:
         extractor = classify.feature_extractor
         rate = extractor.sampling_rate
         batch = [{"array": cut(extractor, clip), "sampling_rate": rate} for clip in clips(rate)]
-        # the library pads a batch of wav2vec2, which sees it
+        # the library pads a batch of wav2vec2, whose scores depend on it
         size = 1 if name == "wav2vec2" else 2
         for output, row in zip(classify(batch, top_k=None, batch_size=size), logits.softmax(-1), strict=True):
             scores = {item["label"]: item["score"] for item in output}
@@ -124,7 +124,7 @@ class TestContract:
 
 
 def test_a_new_process_loads_the_same_logits_without_and_with_the_package(saved, tmp_path):
-    """Without the package the code that was saved beside the weights runs, and only on consent."""
+    """Without the package the code that was saved with the weights runs, and only on consent."""
     program = """
 import json, sys
 import numpy as np, torch
@@ -180,7 +180,7 @@ def test_spectrogram_vit_equals_vit_pytorch(patch):
 
 
 def vit_pytorch_names(model) -> dict[str, str]:
-    """Our parameter names to those of vit-pytorch 0.33.2."""
+    """Return the name in vit-pytorch 0.33.2 of each of our parameters."""
     names = {
         "embeddings.class_token": "cls_token",
         "embeddings.positions": "pos_embedding",
@@ -198,11 +198,11 @@ def vit_pytorch_names(model) -> dict[str, str]:
             f"layers.{i}.mlp.0": f"{mlp}.fn.net.0",
             f"layers.{i}.mlp.3": f"{mlp}.fn.net.3",
         }
-    found = {}
+    parameters = {}
     for key in model.state_dict():
         stem = key if key in names else key.rpartition(".")[0]
-        found[key] = names[stem] + key[len(stem) :]
-    return found
+        parameters[key] = names[stem] + key[len(stem) :]
+    return parameters
 
 
 def test_vit_base_equals_timm(tmp_path):
@@ -267,7 +267,7 @@ def test_other_mel_and_patch_sizes_work_where_they_divide():
     assert model(torch.zeros(2, 1, 48, 100)).logits.shape == (2, 6)
 
 
-def test_a_longer_step_between_frames_hears_more_of_a_clip_in_as_many_frames():
+def test_a_longer_step_between_frames_covers_more_of_a_clip_in_as_many_frames():
     model, extractor = tiny("vit-32-30", hop_length=128)
     assert (extractor.hop_length, extractor.num_samples) == (128, 689 * 128)
     spectrograms = features_of(extractor, clips(44100))["input_features"]

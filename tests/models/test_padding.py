@@ -1,4 +1,4 @@
-"""A clip in a padded batch gives what the library's own model gives for the clip alone."""
+"""A clip in a padded batch has the outputs of the library's own model for the clip alone."""
 
 import copy
 
@@ -20,16 +20,18 @@ def tiny(kind: str, **settings):
     torch.manual_seed(0)
     fields = {**CONFIGS["wav2vec2"], "num_feat_extract_layers": 3, "num_labels": 3, **settings}
     if kind == "data2vec-audio":
-        fields["num_conv_pos_embeddings"] = 2  # of these it has so many layers
+        fields["num_conv_pos_embeddings"] = 2  # the number of its layers of positions
     model = AutoModelForAudioClassification.from_config(AutoConfig.for_model(kind, **fields)).eval()
     with torch.no_grad():
-        for weight in model.parameters():  # far from their start, where positions and norms do little
+        for (
+            weight
+        ) in model.parameters():  # far from their initialisation, where positions and norms have little effect
             weight.add_(0.3 * torch.randn_like(weight))
     return model
 
 
 def padded() -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-    """Clips `(samples,)`, and the same as one batch with its mask."""
+    """Return clips `(samples,)`, and the same as one batch with its mask."""
     generator = torch.Generator().manual_seed(1)
     clips = [torch.randn(length, generator=generator) for length in LENGTHS]
     values, mask = torch.zeros(3, max(LENGTHS)), torch.zeros(3, max(LENGTHS), dtype=torch.long)
@@ -62,7 +64,7 @@ def test_a_padded_batch_gives_the_logits_of_each_clip_alone(kind, settings):
     ("kind", "settings"),
     [("wav2vec2-conformer", {"conformer_conv_dropout": 0.0}), ("hubert", {"conv_pos_batch_norm": True})],
 )
-def test_a_batch_norm_hears_no_padding_and_no_other_clip_while_training(kind, settings):
+def test_a_batch_norm_depends_on_no_padding_and_no_other_clip_while_training(kind, settings):
     model, (clips, batch) = mask_padding(tiny(kind, final_dropout=0.0, **settings)).train(), padded()
     torch.testing.assert_close(model(**batch).logits, alone(model, clips), atol=1e-5, rtol=1e-5)
 

@@ -23,7 +23,7 @@ PERFORMER = {**CONFIGS["vit-8-23"], "attention": "performer"}
 
 
 def vectors(seed: int = 0, batch: int = 2, heads: int = 3, tokens: int = 40) -> tuple[torch.Tensor, ...]:
-    """Queries and keys of a network's length, and values; `(batch, heads, tokens, HEAD_DIM)` each."""
+    """Return queries and keys as long as in networks, and values; `(batch, heads, tokens, HEAD_DIM)` each."""
     generator = torch.Generator().manual_seed(seed)
     query, key, value = torch.randn(3, batch, heads, tokens, HEAD_DIM, generator=generator)
     return query / 2, key / 2, value
@@ -44,7 +44,7 @@ def spectrograms(count: int = 3) -> torch.Tensor:
 
 
 def error(num_features: int, orthogonal: bool = True, seeds: int = 20) -> float:
-    """Root mean square difference to exact attention, whose own root mean square is 0.2."""
+    """Return the root mean square difference to exact attention, whose own root mean square is 0.2."""
     query, key, value = vectors()
     exact = scaled_dot_product_attention(query, key, value).transpose(1, 2)
     squares = [
@@ -125,13 +125,13 @@ def test_gradients_point_where_those_of_exact_attention_do():
     exact = scaled_dot_product_attention(*inputs).transpose(1, 2)
     estimate = performer_attention(*inputs, draw(0, 8192), SCALING)
     expected = torch.autograd.grad((exact * upstream).sum(), inputs)
-    found = torch.autograd.grad((estimate * upstream).sum(), inputs)
-    for one, other in zip(found, expected, strict=True):
-        assert cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.95
+    gradients = torch.autograd.grad((estimate * upstream).sum(), inputs)
+    for gradient, target in zip(gradients, expected, strict=True):
+        assert cosine_similarity(gradient.flatten(), target.flatten(), dim=0) > 0.95
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes how many numbers the largest result of any operation has."""
+    """Record the size of the largest result of any operation."""
 
     numbers = 0
 
@@ -271,7 +271,7 @@ class TestViT:
             (
                 {"attention": "performer", "num_random_features": count},
                 f"expected num_random_features to be a whole number of at least 1, found {count!r}; leave it out for "
-                "the paper's number.",
+                "the default.",
             )
             for count in (0, 2.5)
         ),

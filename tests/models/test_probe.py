@@ -1,4 +1,4 @@
-"""The frozen-feature probe: whose frames it averages, what it chooses by, what it keeps, and how good it is."""
+"""Linear probes: averaged frames, selection on validation clips, saved weights, and scores of a reference."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_layers():
         ("whisper", {"layers": 3}, r"a probe has no field 'layers' \(did you mean 'layer'\?\); correct or"),
     ],
 )
-def test_what_a_probe_cannot_do_is_said(encoders, name, config, sentence):
+def test_an_impossible_probe_is_a_sentence(encoders, name, config, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}|.*{sentence}"):
         probe(encoders[name], **config)
 
@@ -152,7 +152,7 @@ def test_a_run_folder_is_that_of_any_model_and_says_what_chose(trained):
     history = [json.loads(line) for line in (trained / "history.jsonl").read_text().splitlines()]
     best = min(history, key=lambda entry: entry["eval_loss"])
     assert chosen["inverse_regularization"] == best["inverse_regularization"]
-    # predicted by the weights that had not seen them, and not by those of the checkpoint
+    # predicted before the refit on them, and not with the weights of the checkpoint
     assert results["validation"]["loss"] == pytest.approx(best["eval_loss"])
     assert results["test"]["n"] == 12
 

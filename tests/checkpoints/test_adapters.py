@@ -1,4 +1,4 @@
-"""What of an encoder is trained: parts of it, or LoRA's matrices; and what is kept of these."""
+"""Fine-tuning of a part of an encoder: frozen layers, LoRA, and saved adapters."""
 
 import json
 import shutil
@@ -79,7 +79,7 @@ def test_lora_starts_as_the_encoder_and_ends_merged_as_it_was_trained(encoders, 
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_matrix_of_lora_learns(encoders, name):
-    """WavLM reads its attention's weights past their layers, where LoRA would do nothing."""
+    """WavLM reads the weights of its attention without calling the layers, where LoRA would have no effect."""
     model, extractor = encoder(encoders[name])
     add_lora(model, lora_arguments(), "somewhere", Path())
     model.train()(**model_inputs(extractor, clips(RATE), SECONDS)).logits.square().sum().backward()
@@ -122,13 +122,13 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
     [
         ({"freeze": "some"}, "expected --freeze none, feature_encoder, all or all_but_last_<layers>, found 'some'"),
         ({"lora_rank": 2, "lora_alpha": 0}, "expected --lora_alpha above 0, found 0; twice the rank is usual"),
-        ({"lora_rank": 2, "freeze": "all_but_last_1"}, "adapts every layer, found --freeze all_but_last_1 beside it"),
+        ({"lora_rank": 2, "freeze": "all_but_last_1"}, "adapts every layer, found --freeze all_but_last_1 with it"),
         (
             {"lora_rank": 2, "from_scratch": True, "lora_save": "adapter"},
             "found random weights .--from_scratch.; keep",
         ),
         ({"lora_rank": -1}, "expected --lora_rank of 0 or more, found -1; 8 is usual"),
-        ({"lora_targets": ["q_proj"]}, "expected --lora_rank beside other flags of LoRA, found none; 8 is usual"),
+        ({"lora_targets": ["q_proj"]}, "expected --lora_rank with other flags of LoRA, found none; 8 is usual"),
         (
             {"model": "mlp", "lora_rank": 4},
             "an encoder .* beside --lora_rank, found --model mlp; leave out --lora",
@@ -156,7 +156,7 @@ def test_more_layers_than_there_are_cannot_be_trained(encoders):
 
 @pytest.fixture(scope="module")
 def adapted(tiny_vivae, encoders, tmp_path_factory) -> dict[str, Path]:
-    """The same run, kept merged and as an adapter."""
+    """The same run, saved merged and as an adapter."""
     folders = {}
     for kept in ("merged", "adapter"):
         output = tmp_path_factory.mktemp(kept)
@@ -193,7 +193,7 @@ def test_merged_weights_are_the_librarys_names(adapted, encoders):
     assert {key.split(".")[0] for key in loaded.state_dict()} == {key.split(".")[0] for key in fresh.state_dict()}
 
 
-def test_an_adapter_whose_encoder_is_gone_is_said(adapted, tmp_path):
+def test_an_adapter_whose_encoder_is_gone_is_a_sentence(adapted, tmp_path):
     shutil.copytree(adapted["adapter"], tmp_path / "moved")
     file = tmp_path / "moved" / ADAPTER / "adapter_config.json"
     content = json.loads(file.read_text())
@@ -245,7 +245,7 @@ def test_an_adapter_is_no_start_of_another_training(adapted):
 
 @pytest.mark.parametrize("what", ["none", "feature_encoder", "all", "lora"])
 def test_what_an_encoder_learnt_of_its_layers_statistics_stays(encoders, what, tmp_path):
-    """Batch norm, which only a conformer has, would take those of padded batches, and an adapter not keep them."""
+    """The batch norm of a conformer would learn those of padded batches, and an adapter would not save them."""
     model, extractor = encoder(encoders["conformer"])
     lora = add_lora(model, lora_arguments(), "somewhere", Path()) if what == "lora" else freeze(model, what)
     before = {name: values.clone() for name, values in model.encoder.named_buffers()}
@@ -299,7 +299,7 @@ def test_an_adapter_that_is_a_pickle_or_lacks_weights_is_refused(adapted, change
 
 
 @pytest.mark.parametrize("size", [0, 100])
-def test_matrices_that_are_cut_are_said(adapted, size, tmp_path):
+def test_matrices_that_are_cut_are_a_sentence(adapted, size, tmp_path):
     folder = shutil.copytree(adapted["adapter"], tmp_path / "run")
     file = folder / ADAPTER / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:size])
@@ -329,7 +329,7 @@ def test_settings_that_no_adapter_has_are_one_sentence(adapted, changes, sentenc
         load_for_inference(folder)
 
 
-def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted, encoders, tmp_path):
+def test_an_adapter_with_the_configuration_of_another_network_is_a_sentence(adapted, encoders, tmp_path):
     folder = shutil.copytree(adapted["adapter"], tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())
     config["encoder"]["d_model"] *= 2
@@ -338,7 +338,7 @@ def test_an_adapter_beside_the_configuration_of_another_network_is_said(adapted,
         load_for_inference(folder)
     shutil.copy(encoders["whisper"] / "config.json", folder)
     with pytest.raises(
-        UserError, match=r"^expected the configuration of an adapted encoder .*, found that of a whisp"
+        UserError, match=r"^expected the configuration of an adapted encoder with .*, found that of a whisp"
     ):
         load_for_inference(folder)
 
