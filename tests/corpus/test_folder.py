@@ -97,7 +97,7 @@ class TestClassFolders:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 3 bad audio ({', '.join(lines)}); "
-            "mend them or take them out, or leave out those that cannot be read with --on_bad_audio skip.",
+            "correct them or remove them, or leave out those that cannot be read with --on_bad_audio skip.",
         )
         read = read_folder(tmp_path, on_bad_audio="skip")
         assert read.problems == tuple(f"bad audio: {line}" for line in lines)
@@ -120,7 +120,7 @@ class TestClassFolders:
             root,
             f"expected only usable clips in {root}, found 2 outside the folder "
             f"(cry/c.wav, a link to {tmp_path}/elsewhere/c.wav, sob, a link to {tmp_path}/elsewhere/far); "
-            "copy what lies elsewhere into the folder, mend them or take them out.",
+            "copy files from elsewhere into the folder, correct them or remove them.",
             on_bad_audio="skip",
         )
 
@@ -164,7 +164,7 @@ class TestClassFolders:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 outside the class folders (c_1.wav); "
-            "mend them or take them out.",
+            "correct them or remove them.",
         )
 
     def test_nothing_to_tell_apart(self, tmp_path):
@@ -198,7 +198,7 @@ class TestClassFolders:
             read_folder(tmp_path)
         assert str(error.value) == (
             f"expected only usable clips in {tmp_path}, found 3 bad audio ({', '.join(lines)}); "
-            "mend them or take them out, or leave out those that cannot be read with --on_bad_audio skip."
+            "correct them or remove them, or leave out those that cannot be read with --on_bad_audio skip."
         )
         assert error.value.problems == tuple(f"bad audio: {line}" for line in lines)
         read = read_folder(tmp_path, on_bad_audio="skip")
@@ -206,7 +206,9 @@ class TestClassFolders:
         assert read.dataset["file"] == list(TWO)
         with caplog.at_level(logging.WARNING):
             load_folder(tmp_path, on_bad_audio="skip")
-        assert caplog.messages == [f"{tmp_path}, 3 problems: {', '.join(read.problems)}."]
+        assert caplog.messages == [
+            f"folder clips: 3 files are missing, left out or not as expected ({', '.join(read.problems)})."
+        ]
 
 
 class TestSpeakers:
@@ -219,7 +221,7 @@ class TestSpeakers:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 without a speaker by '(S[0-9]+)' (cry/S01/a_1.wav); "
-            "mend them or take them out.",
+            "correct them or remove them.",
             speaker_pattern="(S[0-9]+)",
             on_bad_audio="skip",
         )
@@ -368,7 +370,7 @@ class TestMetadata:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 without a label (c.wav in row 3); "
-            "give a label to each clip that has none, mend them or take them out.",
+            "give a label to each clip that has none, correct them or remove them.",
         )
 
     def test_an_absent_speaker_is_unknown(self, tmp_path):
@@ -420,34 +422,34 @@ class TestMetadata:
             (
                 "metadata.jsonl",
                 b'{"file": "a.wav"}\n[1]\n',
-                "expected one JSON object per line in {}, found '[1]' in line 2; mend it.",
+                "expected one JSON object per line in {}, found '[1]' in line 2; fix it.",
             ),
             (
                 "metadata.jsonl",
                 b'{"file": ',
-                "expected one JSON object per line in {}, found '{{\"file\": ' in line 1; mend it.",
+                "expected one JSON object per line in {}, found '{{\"file\": ' in line 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\na.wav,cry,and,more\n",
-                "expected as many fields as columns in {}, found more in row 1; mend it.",
+                "expected as many fields as columns in {}, found more in row 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\n\xff.wav,cry\n",
-                "expected text in UTF-8 in {}, found invalid start byte; save it anew.",
+                "expected text in UTF-8 in {}, found invalid start byte; save it in UTF-8.",
             ),
             (
                 "metadata.jsonl",
                 b"[" * 100_000,
-                "expected one JSON object per line in {}, found '" + "[" * 40 + "' in line 1; mend it.",
+                "expected one JSON object per line in {}, found '" + "[" * 40 + "' in line 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\n" + b"a" * 200_000,
-                "expected a CSV table at {}, found another file (field larger than field limit (131072)); mend it.",
+                "expected a CSV table at {}, found another file (field larger than field limit (131072)); fix it.",
             ),
-            ("metadata.parquet", b"no table", "expected a parquet table at {}, found another file; write it anew."),
+            ("metadata.parquet", b"no table", "expected a parquet table at {}, found another file; write it again."),
         ],
     )
     def test_damaged_tables(self, tmp_path, name, content, message):
@@ -463,7 +465,7 @@ class TestMetadata:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
         monkeypatch.setattr(Path, "open", deny)
-        refused(tmp_path, f"expected a table that can be read at {path}, found Permission denied; write it anew.")
+        refused(tmp_path, f"expected a table that can be read at {path}, found Permission denied; write it again.")
 
 
 @pytest.mark.real

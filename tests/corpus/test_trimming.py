@@ -194,10 +194,10 @@ class TestFlags:
     @pytest.mark.parametrize(
         ("flags", "sentence"),
         [
-            ({"trim_db": 0.0}, "expected --trim_db above 0, found 0; usual ones lie between 20 and 60."),
-            ({"trim_db": -40.0}, "expected --trim_db above 0, found -40; usual ones lie between 20 and 60."),
-            ({"trim_db": float("nan")}, "expected --trim_db above 0, found nan; usual ones lie between 20 and 60."),
-            ({"trim_db": float("inf")}, "expected --trim_db above 0, found inf; usual ones lie between 20 and 60."),
+            ({"trim_db": 0.0}, "expected --trim_db above 0, found 0; usual values are 20 to 60."),
+            ({"trim_db": -40.0}, "expected --trim_db above 0, found -40; usual values are 20 to 60."),
+            ({"trim_db": float("nan")}, "expected --trim_db above 0, found nan; usual values are 20 to 60."),
+            ({"trim_db": float("inf")}, "expected --trim_db above 0, found inf; usual values are 20 to 60."),
             (
                 {"trim_db": 40.0, "trim_margin": -0.1},
                 "expected --trim_margin of 0 s or more, found -0.1; 0.05 is usual.",
@@ -208,12 +208,12 @@ class TestFlags:
             ),
             (
                 {"trim_margin": 0.2},
-                "expected --trim_db beside --trim_margin 0.2, found none, so that nothing is trimmed; add "
+                "expected --trim_db with --trim_margin 0.2, found none, so that nothing is trimmed; add "
                 "--trim_db 40 or leave out --trim_margin.",
             ),
             (
                 {"trim_min_seconds": 0.5},
-                "expected --trim_db beside --trim_min_seconds 0.5, found none, so that nothing is trimmed; add "
+                "expected --trim_db with --trim_min_seconds 0.5, found none, so that nothing is trimmed; add "
                 "--trim_db 40 or leave out --trim_min_seconds.",
             ),
         ],

@@ -109,11 +109,13 @@ class TestProblems:
         (tmp_path / "full_set" / NAMES[0]).write_bytes(b"")
         assert len(error_of(tmp_path, allow_partial=True).problems) == 1085
 
-    def test_the_log_tells_what_was_left_out(self, broken_vivae, caplog):
+    def test_the_log_names_the_missing_files(self, broken_vivae, caplog):
         spoil(broken_vivae, NAMES[0], None)
         with caplog.at_level(logging.WARNING):
             assert len(load_vivae(broken_vivae, allow_partial=True)) == 1084
-        assert caplog.messages == [f"VIVAE, 1 problems: missing: {NAMES[0]}."]
+        assert caplog.messages == [
+            f"vivae clips: 1 files are missing, left out or not as expected (missing: {NAMES[0]})."
+        ]
 
 
 def refused(message: str, **options) -> None:
@@ -158,7 +160,7 @@ class TestRefusals:
         root = f"{tmp_path.name}/"
         refused(
             f"expected one folder full_set in {tmp_path}, found 2 ({root}a/full_set, {root}b/full_set); "
-            "give the one that is meant with --data_dir.",
+            "give one of them with --data_dir.",
             path=tmp_path,
         )
 

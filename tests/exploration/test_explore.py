@@ -175,7 +175,7 @@ class TestScript:
         [
             (
                 ["--data", "synthetic", "--trim_db", "0"],
-                "expected --trim_db above 0, found 0; usual ones lie between 20 and 60.",
+                "expected --trim_db above 0, found 0; usual values are 20 to 60.",
             ),
             (
                 ["--data", "synthetic", "--synthetic_sed", "1"],
