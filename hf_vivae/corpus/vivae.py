@@ -110,17 +110,15 @@ def read_vivae(
     source = Path(path) if path is not None else download(url, archive_path(url, cache_dir))
     problems = Problems()
     source, rows = read_rows(source, subset, problems)
-    # the checksum at Zenodo may belong to another file, which it then confirms
+    # where the address is that of another file at Zenodo, the checksum confirms that other file
     verified = path is None and zenodo_file(url) == ZENODO_FILE and is_verified(source)
     _check_recorded(source, subset, rows, verified, problems)
     accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
     if not rows or problems.keys() - accepted:
-        expected = (
-            f"the {CORE_CLIPS} clips of core_set" if subset == "core" else f"the {VIVAE_CLIPS} clips of full_set"
-        )
+        clips = CORE_CLIPS if subset == "core" else VIVAE_CLIPS
         raise CorpusError(
-            f"expected {expected} in {source}, found {problems}; get VIVAE.zip again from "
-            "https://doi.org/10.5281/zenodo.4066235, or use the clips that are good with --allow_partial.",
+            f"expected the {clips} clips of {SUBSETS[subset]} in {source}, found {problems}; get VIVAE.zip again "
+            "from https://doi.org/10.5281/zenodo.4066235, or use the clips that are good with --allow_partial.",
             problems.lines(),
         )
     return Corpus("vivae" if subset == "full" else "vivae-core", build_dataset(rows), problems.lines())
