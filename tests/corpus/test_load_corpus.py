@@ -49,8 +49,8 @@ class TestLoadCorpus:
         with pytest.raises(CorpusError) as error:
             load_corpus("synthetic")
         assert str(error.value) == (
-            f"expected the synthetic clips in {broken_vivae} as they were made, found them damaged "
-            f"({', '.join(lines)}); delete that folder to have them made again."
+            f"expected the synthetic clips in {broken_vivae} as they were generated, found them damaged "
+            f"({', '.join(lines)}); delete that folder to generate them again."
         )
         assert error.value.problems == lines
 

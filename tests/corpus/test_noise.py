@@ -90,7 +90,7 @@ def test_every_clip_is_its_own_noise():
 
 def test_changed_noise_has_a_new_version():
     """The cache knows the noise by its version only: whoever changes these numbers raises it."""
-    assert noise.VERSION == "v1"
+    assert noise.NOISE_VERSION == "v1"
     made = [noise_clip(name) for name in NAMES[::500]]
     assert [len(clip) for clip in made] == [17_991, 86_274, 32_068]
     assert [clip[5] for clip in made] == pytest.approx([-0.025779, -0.131721, -0.000354], abs=1e-6)
@@ -109,8 +109,8 @@ def test_damaged_clips_are_to_be_made_again(corpus: Path, tmp_path: Path, monkey
     (broken / "full_set" / NAMES[0]).unlink()
     monkeypatch.setattr(noise, "make_noise_corpus", lambda seed, cache_dir: broken)
     message = (
-        f"expected the noise clips in {broken} as they were made, found them damaged (missing: {NAMES[0]}); "
-        "delete that folder to have them made again."
+        f"expected the noise clips in {broken} as they were generated, found them damaged (missing: {NAMES[0]}); "
+        "delete that folder to generate them again."
     )
     with pytest.raises(CorpusError, match=f"^{re.escape(message)}$"):
         load_corpus("noise")

@@ -192,7 +192,7 @@ def test_a_changed_voice_has_a_new_version():
 def test_an_unknown_name_is_refused():
     message = (
         "expected one of the 1085 file names of VIVAE, found 'S12_joy_low_01.wav'; "
-        "hf_vivae.corpus.vivae.read_manifest lists them."
+        "hf_vivae.corpus.manifest.read_manifest lists them."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         synthesize_clip("S12_joy_low_01.wav")
