@@ -185,7 +185,7 @@ def test_the_table_of_the_document_is_what_its_program_prints(capsys):
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     exec(program, {})
     printed = capsys.readouterr().out.splitlines()
-    numbers = DOCUMENT.split("## What they do to a score")[0]
+    numbers = DOCUMENT.split("## Effect on a score")[0]
     written = [line for line in numbers.splitlines() if re.match(r"\| `[a-z0-9-]+` \| \d", line)]
     assert [line.split("`")[1] for line in printed] == list(PROTOCOLS)
     assert written == printed
