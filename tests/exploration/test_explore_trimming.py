@@ -76,7 +76,7 @@ def test_it_has_pictures_and_none_are_left_when_it_is_off(silences, tmp_path):
 def test_the_clips_that_are_shown(cut, rows):
     files = tuple(map(str, range(len(cut))))
     cuts = Cuts(files, np.full(len(cut), 9.0), np.array(cut), np.zeros(len(cut)))
-    assert figures.telling_rows(cuts) == rows
+    assert figures.example_rows(cuts) == rows
 
 
 def test_a_clip_is_drawn_before_and_after_with_what_is_cut_shaded():
