@@ -36,10 +36,10 @@ def main(argv: list[str]) -> None:
     arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
     check_report_folder(folder)
-    numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
+    numbers, figures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
     print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")
-    for path in pictures.values():
-        print(f"picture   {path}")
+    for path in figures.values():
+        print(f"figure    {path}")
 
 
 if __name__ == "__main__":

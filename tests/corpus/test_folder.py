@@ -1,4 +1,4 @@
-"""Anybody's clips: class folders and metadata files give the columns of every corpus, or name what is wrong."""
+"""Folders of labelled clips: class folders and metadata files, and the errors for unusable files and rows."""
 
 import errno
 import io
@@ -82,7 +82,7 @@ class TestClassFolders:
         assert dataset[2]["audio"] == {"bytes": None, "path": str(tmp_path / "cry/session/2/a_2.flac")}
 
     @pytest.mark.parametrize("name", ["a.wave", "a.oga", "a.snd", "a.xyz", "a"])
-    def test_the_content_counts_and_not_the_suffix(self, tmp_path, name):
+    def test_the_format_is_read_from_the_content_not_the_suffix(self, tmp_path, name):
         fill(tmp_path, {**TWO, f"cry/{name}": CLIP})
         assert load_folder(tmp_path)["file"] == sorted([*TWO, f"cry/{name}"])
 
@@ -111,7 +111,7 @@ class TestClassFolders:
         assert load_folder(root)["file"] == ["cry/a_1.wav", "cry/c_1.wav", "laugh/b_1.wav"]
 
     def test_nothing_outside_the_folder_is_read(self, tmp_path):
-        """A stranger's archive may hold links to any place of the machine that unpacks it."""
+        """An unpacked archive may contain links to any file of the machine."""
         root = fill(tmp_path / "root", TWO)
         fill(tmp_path / "elsewhere", {"far/a.wav": CLIP, "far/b.wav": CLIP, "c.wav": CLIP})
         (root / "sob").symlink_to(tmp_path / "elsewhere" / "far")
@@ -133,7 +133,7 @@ class TestClassFolders:
         assert load_folder(snapshot)["file"] == ["cry/a.wav", "laugh/a.wav"]
 
     def test_names_are_the_same_in_both_unicode_forms(self, tmp_path):
-        """The disk of a Mac keeps other names than the archive that was unpacked on it."""
+        """MacOS stores another Unicode form of the names than an unpacked archive contains."""
         names = ["p\u00e9/z_1.wav", "p\u00e9/\u00e4_1.wav", "pz/e\u0301_2.wav"]
         composed, apart = (
             load_folder(fill(tmp_path / form, {unicodedata.normalize(form, name): CLIP for name in names}))
@@ -153,7 +153,7 @@ class TestClassFolders:
         with pytest.raises(CorpusError, match=r"found 1 named twice \(p\u00e9/a\.wav, in two Unicode forms\)"):
             load_folder(tmp_path)
 
-    def test_a_name_that_is_not_utf_8_is_told(self, tmp_path):
+    def test_a_name_that_is_not_utf_8_is_named(self, tmp_path):
         fill(tmp_path, TWO)
         (tmp_path / "cry" / os.fsdecode(b"p\xe9.wav")).write_bytes(CLIP)
         with pytest.raises(CorpusError, match=r"1 with a name that is not UTF-8 \(cry/p\\xe9\.wav\)"):
@@ -167,7 +167,7 @@ class TestClassFolders:
             "correct them or remove them.",
         )
 
-    def test_nothing_to_tell_apart(self, tmp_path):
+    def test_fewer_than_two_classes_are_refused(self, tmp_path):
         wanted = (
             f"expected clips of at least two classes in {tmp_path} (one folder per class, or a metadata file "
             "with the columns file and label), found "
@@ -243,7 +243,7 @@ class TestSpeakers:
             speaker_pattern="(",
         )
 
-    def test_a_pattern_without_an_end_is_stopped(self, tmp_path):
+    def test_a_pattern_that_takes_too_long_is_stopped(self, tmp_path):
         name = "cry/" + "a" * 60 + ".b.wav"
         fill(tmp_path, {**TWO, name: CLIP})
         refused(
@@ -457,7 +457,7 @@ class TestMetadata:
         refused(tmp_path, message.format(tmp_path / name))
 
     def test_a_table_that_cannot_be_read(self, tmp_path, monkeypatch):
-        """Without permission, which root does not lack, or on a disk that fails."""
+        """A file without permission (simulated, since root may read it), or on a failing disk."""
         path = tmp_path / "metadata.csv"
         write(path, ROWS)
 

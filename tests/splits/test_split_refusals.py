@@ -1,4 +1,4 @@
-"""What cannot be split is refused in one sentence, and a fold proves its parts."""
+"""Errors for corpora that cannot be split, and for folds with invalid parts."""
 
 import re
 
@@ -18,7 +18,7 @@ def refuses(sentence: str):
     return pytest.raises(ValueError, match=f"^{re.escape(sentence)}$")
 
 
-CURE = (
+REMEDY = (
     "take it from the file names with `--speaker_pattern`, add a speaker column to the metadata file, "
     "or use `--protocol random-80-20`"
 )
@@ -34,15 +34,15 @@ def test_a_misspelt_protocol_names_the_nearest():
 
 
 @pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
-def test_a_clip_without_speaker_is_named_with_the_cure(protocol):
-    with refuses(f"{protocol} needs a speaker for every clip, but 2 of 6 have none (first: clip_0003.wav): {CURE}"):
+def test_a_clip_without_speaker_is_named_with_the_remedy(protocol):
+    with refuses(f"{protocol} needs a speaker for every clip, but 2 of 6 have none (first: clip_0003.wav): {REMEDY}"):
         make_folds(corpus_of(["a", "b", "c", None, "", "a"]), protocol, [0] * 6)
 
 
 @pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
 def test_two_speakers_are_too_few(protocol):
     with refuses(
-        f"{protocol} needs at least 3 speakers, one each to train, select and test, but found ['a', 'b']: {CURE}"
+        f"{protocol} needs at least 3 speakers, one each to train, select and test, but found ['a', 'b']: {REMEDY}"
     ):
         make_folds(corpus_of(list("abab")), protocol, [0] * 4)
 
@@ -114,15 +114,15 @@ def test_two_groups_need_two_speakers_each():
 
 
 def test_the_core_set_must_be_known_and_must_not_be_everything():
-    cure = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
+    remedy = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
     needs = "core-to-full needs true or false in the column core for every clip, but"
     known = corpus_of(list("abcd") * 4)
     for dataset in (known.remove_columns("core"), corpus_of(list("abcd") * 4, core=[None] * 16)):
-        with refuses(f"{needs} 16 of 16 have none (first: clip_0000.wav): {cure}"):
+        with refuses(f"{needs} 16 of 16 have none (first: clip_0000.wav): {remedy}"):
             make_folds(dataset, "core-to-full", [0] * 16)
     for inside in (0, 16):
         with refuses(
-            f"core-to-full needs clips inside and outside the core set, but found {inside} of 16 inside: {cure}"
+            f"core-to-full needs clips inside and outside the core set, but found {inside} of 16 inside: {remedy}"
         ):
             make_folds(corpus_of(list("abcd") * 4, core=[inside == 16] * 16), "core-to-full", [0] * 16)
 
@@ -160,7 +160,7 @@ def test_every_clip_needs_an_intensity_and_there_must_be_two():
         make_folds(corpus_of(list("abcd") * 4, intensity=[3] * 16), "cross-intensity", [0] * 16)
 
 
-def test_labels_that_tell_the_intensity_cannot_be_learnt_without_it():
+def test_labels_with_one_intensity_each_are_refused():
     intensity = [0, 1, 2, 3] * 4
     with refuses(
         "cross-intensity needs labels that occur at several intensities, but found each at one only, so that a model "
@@ -176,8 +176,8 @@ def test_a_group_without_an_intensity_has_no_fold_for_it():
     assert folds[-1].test == (0,)
 
 
-def test_whoever_selects_must_have_another_intensity():
-    """Speaker a knows one intensity only, and validates one of the other three speakers."""
+def test_validating_speakers_need_another_intensity():
+    """Speaker a has one intensity only, and validates for one of the other three speakers."""
     intensity = [0 if speaker == "a" else row // 4 % 2 for row, speaker in enumerate("abcd" * 4)]
     with pytest.raises(
         ValueError,
@@ -200,7 +200,7 @@ def test_two_clips_of_one_name_are_refused():
         make_folds(corpus_of(["a", "b", "c"], ["b.wav", "a.wav", "a.wav"]), "random-80-20", [0] * 3)
 
 
-def test_a_fold_sorts_its_rows_and_proves_its_parts():
+def test_a_fold_sorts_its_rows_and_checks_its_parts():
     assert Fold("x", np.array([4, 0]), [2], (3, 1)) == Fold("x", (0, 4), (2,), (1, 3))
     with refuses(
         "fold 'x': expected one or more different rows in validation, found 0, of which 0 differ: "
