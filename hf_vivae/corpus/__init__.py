@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..validation import UserError, check_choice
 from .folder import load_folder, read_folder
-from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
+from .schema import EMOTIONS, GENERATED, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
 
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 SOURCES = ("vivae", "synthetic", "folder", "noise")
-GENERATED = ("synthetic", "noise")
 
 
 def load_corpus(

@@ -48,7 +48,7 @@ class Listing:
                 "correct --data_dir."
             ) from error
         self.root = root
-        self._homes = real_folders(root)
+        self._folders = real_folders(root)
         self.paths: dict[str, list[Path]] = {}
         for path in filter(wanted, walk_files(root, lambda folder: not self.leads_out(folder))):
             self.paths.setdefault(normalize(readable(path.relative_to(root).as_posix())), []).append(path)
@@ -62,13 +62,13 @@ class Listing:
         """Return the name in the form of the keys of `paths`: relative to the root, in NFC."""
         parts = Path(name)
         if parts.is_absolute() or ".." in parts.parts:
-            parts = Path(os.path.relpath(self._resolve(self.root / name), self._homes[0]))
+            parts = Path(os.path.relpath(self._resolve(self.root / name), self._folders[0]))
         return normalize(parts.as_posix())
 
     def leads_out(self, path: Path) -> Path | None:
         """Return the target of a path outside the folder; None for paths that lead to a place inside."""
         real = self._resolve(path)
-        return None if any(real.is_relative_to(home) for home in self._homes) else real
+        return None if any(real.is_relative_to(folder) for folder in self._folders) else real
 
     @staticmethod
     def _resolve(path: Path) -> Path:

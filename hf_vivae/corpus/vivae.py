@@ -51,13 +51,13 @@ class File:
 
     Args:
         name: base name, suffix in lower case.
-        place: path below the subset's folder.
+        location: path below the subset's folder.
         audio: bytes or path, as in the column of that name.
         fault: reason why it could not be read from the archive; empty where it could.
     """
 
     name: str
-    place: str
+    location: str
     audio: dict[str, Any]
     fault: str = ""
 
@@ -139,8 +139,8 @@ def read_rows(source: Path, subset: str, problems: Problems) -> tuple[Path, list
         UserError: for a source without files of the subset, with several folders of its name, or with a damaged
             archive.
     """
-    source, found = _find_files(source, SUBSETS[subset])
-    files = _by_name(found, problems)
+    source, candidates = _find_files(source, SUBSETS[subset])
+    files = _by_name(candidates, problems)
     if subset == "core":
         core = set(files)
         if len(files) != CORE_CLIPS:
@@ -163,14 +163,14 @@ def archive_path(url: str = ZENODO_URL, cache_dir: str | Path | None = None) -> 
 
 
 def _by_name(files: list[File], problems: Problems) -> dict[str, File]:
-    problems.note("badly named", sorted(file.place for file in files if not FILE_NAME.fullmatch(file.name)))
+    problems.note("badly named", sorted(file.location for file in files if not FILE_NAME.fullmatch(file.name)))
     groups: dict[str, list[File]] = {}
-    for file in sorted(files, key=lambda file: file.place):
+    for file in sorted(files, key=lambda file: file.location):
         if FILE_NAME.fullmatch(file.name):
             groups.setdefault(file.name, []).append(file)
     problems.note(
         "duplicate",
-        [f"{copy.place}, as {first.place}" for first, *copies in groups.values() for copy in copies],
+        [f"{copy.location}, as {first.location}" for first, *copies in groups.values() for copy in copies],
     )
     return {name: group[0] for name, group in groups.items()}
 
@@ -255,11 +255,11 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
 
 def _folder_files(source: Path, folder: str) -> list[File]:
     paths = _folder_paths(source)
-    places = _below(paths.values(), folder, source)
+    locations = _below(paths.values(), folder, source)
     return [
-        File(_clip_name(path), str(places[inner]), {"bytes": None, "path": str(path)})
+        File(_clip_name(path), str(locations[inner]), {"bytes": None, "path": str(path)})
         for path, inner in paths.items()
-        if inner in places
+        if inner in locations
     ]
 
 
@@ -271,11 +271,11 @@ def _folder_paths(source: Path) -> dict[Path, Path]:
 
 def _archive_files(source: Path, folder: str) -> list[File]:
     members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
-    places = _below((member.path for member in members), folder, source)
+    locations = _below((member.path for member in members), folder, source)
     return [
         File(
             _clip_name(member.path),
-            str(places[member.path]),
+            str(locations[member.path]),
             {"bytes": member.content, "path": member.path.name},
             member.fault,
         )
@@ -293,16 +293,16 @@ def _clip_name(path: PurePath) -> str:
 
 def _below(paths: Iterable[PurePath], folder: str, source: Path) -> dict[PurePath, PurePath]:
     """Return the paths below the only folder of that name, each with its part below the folder."""
-    places: dict[PurePath, PurePath] = {}
+    locations: dict[PurePath, PurePath] = {}
     roots: set[PurePath] = set()
     for path in paths:
         if folder in path.parts[:-1]:
             depth = path.parts.index(folder) + 1
             roots.add(type(path)(*path.parts[:depth]))
-            places[path] = type(path)(*path.parts[depth:])
+            locations[path] = type(path)(*path.parts[depth:])
     if len(roots) > 1:
         raise UserError(
             f"expected one folder {folder} in {source}, found {len(roots)} "
             f"({first_names(sorted(map(str, roots)))}); give one of them with --data_dir."
         )
-    return places
+    return locations

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.signal import lfilter, sosfilt
 
-SAMPLING_RATE = 44_100
+from .manifest import SAMPLING_RATE
+
 UPPER_FORMANTS = np.arange(3500.0, 9000.0, 1000.0)  # Hz, those of a uniform tube; shared by all vowels
 BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0])  # Hz
 OPEN_QUOTIENT = 0.65  # share of each cycle in which the glottis is open
@@ -71,7 +72,9 @@ def sing(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
     envelope, semitones = _bursts(utterance)
     voiced, opening = _glottis(utterance, semitones, rng)
     source = envelope * voiced + _aspiration(utterance, envelope, opening, rng)
-    clip = _vocal_tract(utterance, source) * _fade(utterance.samples)
+    clock = np.arange(utterance.samples)
+    fade = np.minimum(1.0, np.minimum(clock, clock[::-1]) / (FADE_SECONDS * SAMPLING_RATE))
+    clip = _vocal_tract(utterance, source) * fade
     clip *= _amplitude(utterance.level) / np.abs(clip).max()
     clip += _amplitude(utterance.floor) * rng.standard_normal(utterance.samples)
     return np.clip(clip, -1.0, 1.0)
@@ -151,9 +154,3 @@ def _resonators(vowel: np.ndarray, tract: float) -> np.ndarray:
     second = radius**2
     zeros, ones = np.zeros_like(first), np.ones_like(first)
     return np.stack([1.0 + first + second, zeros, zeros, ones, first, second], axis=1)
-
-
-def _fade(samples: int) -> np.ndarray:
-    edge = FADE_SECONDS * SAMPLING_RATE
-    clock = np.arange(samples)
-    return np.minimum(1.0, np.minimum(clock, samples - 1 - clock) / edge)

@@ -202,7 +202,11 @@ def draw_groups(numbers: dict[str, Any], by: str, seconds: dict[str, np.ndarray]
     figure, (above, below) = _figure(
         max(6, 2 + 0.42 * len(shown)), 4.2 + 0.3 * len(counts), rows=2, ratios=(0.3 * len(counts), 2.2), sharex=True
     )
-    _write_counts(above, counts, list(crossed))
+    above.imshow(counts, cmap="Blues", aspect="auto", vmin=0, vmax=1.6 * counts.max())  # light enough for black text
+    above.set_yticks(range(len(counts)), list(crossed))
+    above.tick_params(axis="x", labelbottom=False)
+    for (row, column), count in np.ndenumerate(counts):
+        above.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=BLACK if count else GREY)
     below.boxplot([seconds[name] for name in shown], positions=range(len(shown)), widths=0.6, manage_ticks=False,
                   medianprops={"color": ORANGE, "linewidth": 2}, flierprops={"markersize": 3})  # fmt: skip
     names = [f"{name}\n{len(seconds[name])}" for name in shown]
@@ -236,14 +240,6 @@ def _trace(axes: Sequence["Axes"], samples: np.ndarray, rate: int, colour: str, 
     seconds = np.arange(len(samples)) / rate
     axes[0].plot(seconds, samples, color=colour, linewidth=0.6)
     axes[1].plot(seconds, samples, color=colour, linewidth=1, marker=marker, markerfacecolor="none", label=label)
-
-
-def _write_counts(axes: "Axes", counts: np.ndarray, names: Sequence[str]) -> None:
-    axes.imshow(counts, cmap="Blues", aspect="auto", vmin=0, vmax=1.6 * counts.max())  # light enough for black text
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="x", labelbottom=False)
-    for (row, column), count in np.ndenumerate(counts):
-        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=BLACK if count else GREY)
 
 
 def _figure(width: float, height: float, rows: int = 1, ratios: Sequence[float] | None = None, sharex: bool = False):
