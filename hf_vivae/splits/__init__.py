@@ -62,7 +62,7 @@ def make_folds(
             its audio is not read.
         protocol: a key of `PROTOCOLS`.
         labels: label index of each row, `(rows,)`.
-        seed: seed of the protocol; the same seed results in the same clips in the same folds.
+        seed: seed of all random choices that the protocol does not fix; the same seed results in the same folds.
         num_groups: maximum number of groups of speakers, for protocols that are `grouped`.
         digests: digest of the sound of each row, `(rows,)`; rows with the same digest are copies of a clip. If None,
             no row counts as a copy.
