@@ -81,15 +81,13 @@ def make_folds(
         )
     check_num_groups(protocol, num_groups)
     if len(labels) != len(dataset):
-        raise UserError(
-            f"expected one label for each of {len(dataset)} rows, found {len(labels)}: pass the labels of this dataset"
-        )
+        raise UserError(f"expected one label for each of {len(dataset)} rows, found {len(labels)}; pass its labels.")
     files = dataset["file"][:]
     repeated = [file for file, count in Counter(files).items() if count > 1]
     if repeated:
         raise UserError(
             f"expected a file name of its own for each clip, found {len(repeated)} names more than once "
-            f"(first: {min(repeated)}): rename the clips or remove the copies"
+            f"(first: {min(repeated)}); rename the clips or remove the copies."
         )
     order = sorted(range(len(files)), key=files.__getitem__)
     copies = [[row] for row in order]  # the rows of each clip, in the order of their first names
@@ -121,12 +119,12 @@ def check_num_groups(protocol: str, num_groups: int) -> None:
     """
     if num_groups < 2:
         raise UserError(
-            f"expected --num_groups of 2 or more, found {num_groups}: some speakers train while others are tested"
+            f"expected --num_groups of 2 or more, found {num_groups}; one group cannot both train and test."
         )
     if num_groups != NUM_GROUPS and not PROTOCOLS[protocol].grouped:
         grouped = ", ".join(name for name, header in PROTOCOLS.items() if header.grouped)
         raise UserError(
-            f"expected --num_groups only with a protocol of {grouped}, found it with {protocol}: leave it out"
+            f"expected --num_groups only with a protocol of {grouped}, found it with {protocol}; leave it out."
         )
 
 
@@ -153,19 +151,19 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
     if repeated:
         raise UserError(
             f"{protocol}: expected each clip in at most one test part, found {len(repeated)} in several "
-            f"(first: row {min(repeated)}): correct the protocol"
+            f"(first: row {min(repeated)}); correct the protocol."
         )
     if header.tests_every_clip and len(tested) < len(dataset):
         raise UserError(
-            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}: correct the protocol"
+            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}; correct the protocol."
         )
     if header.uses_every_clip:
         for fold in folds:
             used = sum(len(getattr(fold, part)) for part in PARTS)
             if used < len(dataset):
                 raise UserError(
-                    f"fold {fold.name!r}: expected all {len(dataset)} clips in its parts, found {used}: "
-                    "correct the protocol"
+                    f"fold {fold.name!r}: expected all {len(dataset)} clips in its parts, found {used}; "
+                    "correct the protocol."
                 )
     if header.speaker_disjoint:
         _check_speakers(folds, dataset["speaker"][:])
@@ -179,8 +177,8 @@ def _check_speakers(folds: list[Fold], speakers: list[str]) -> None:
             shared = names[present[part] & present[other]].tolist()
             if shared:
                 raise UserError(
-                    f"fold {fold.name!r}: expected no speaker in both {part} and {other}, found {shared}: "
-                    "correct the protocol"
+                    f"fold {fold.name!r}: expected no speaker in both {part} and {other}, found {shared}; "
+                    "correct the protocol."
                 )
 
 
@@ -199,12 +197,12 @@ def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str
             more = f"; and {len(pairs) - 10} more" if len(pairs) > 10 else ""
             raise UserError(
                 f"fold {fold.name!r}: expected no clip in two parts, found {len(pairs)} with a copy in another "
-                f"({'; '.join(pairs[:10])}{more}): {remedy}"
+                f"({'; '.join(pairs[:10])}{more}); {remedy}."
             )
         for row in fold.test:
             name, other = tested.setdefault(digests[row], (fold.name, row))
             if name != fold.name:
                 raise UserError(
                     f"expected each clip in the test part of one fold, found {files[other]} in that of {name} and its "
-                    f"copy {files[row]} in that of {fold.name}: {remedy}"
+                    f"copy {files[row]} in that of {fold.name}; {remedy}."
                 )

@@ -45,14 +45,14 @@ class Fold:
             if repeated or not len(rows[part]):
                 raise UserError(
                     f"fold {self.name!r}: expected one or more different rows in {part}, found {len(rows[part])}, "
-                    f"of which {len(rows[part]) - repeated} differ: give it rows, each once"
+                    f"of which {len(rows[part]) - repeated} differ; give it rows, each once."
                 )
         for part, other in combinations(PARTS, 2):
             shared = rows[other][np.isin(rows[other], rows[part])]
             if len(shared):
                 raise UserError(
                     f"fold {self.name!r}: expected no row in both {part} and {other}, found {len(shared)} "
-                    f"(first: {shared[0]}): give each row to one part"
+                    f"(first: {shared[0]}); give each row to one part."
                 )
 
 

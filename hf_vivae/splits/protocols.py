@@ -27,7 +27,7 @@ def random_80_20(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int)
     test_size = len(clips) // 5
     validation_size = (len(clips) - test_size) // 10
     if not validation_size:
-        raise UserError(f"random-80-20 needs at least 12 clips, found {len(clips)}: add clips")
+        raise UserError(f"random-80-20: expected at least 12 clips, found {len(clips)}; add clips.")
     shuffled = np.random.default_rng(seed).permutation(len(clips))
     test, validation, train = np.split(shuffled, [test_size, test_size + validation_size])
     return [Fold("random-80-20", train, validation, test)]
@@ -47,8 +47,8 @@ def speakers_05_06(clips: Dataset, labels: np.ndarray, seed: int, num_groups: in
     names, speakers = _speakers(clips, protocol)
     if not {"S05", "S06"} <= set(names) or len(names) < 4:
         raise UserError(
-            f"{protocol} needs the speakers S05 and S06, and at least 2 others to train and select, but found "
-            f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}: use `--protocol speaker-k-fold`"
+            f"{protocol}: expected the speakers S05 and S06, and at least 2 others to train and select, found "
+            f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol speaker-k-fold."
         )
     tested = np.isin(speakers, [names.index("S05"), names.index("S06")])
     train, validation = _train_and_select(np.flatnonzero(~tested), speakers, labels, 1, seed)
@@ -59,7 +59,7 @@ def random_10_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: in
     """Return ten folds, whose test parts are the slices of the shuffled clips; the next slice validates."""
     size = len(clips) // 10
     if not size:
-        raise UserError(f"random-10-fold needs at least 10 clips, one for each slice, found {len(clips)}: add clips")
+        raise UserError(f"random-10-fold: expected at least 10 clips, one per slice, found {len(clips)}; add clips.")
     shuffled = list(range(len(clips)))
     random.Random(PUBLISHED_SEED).shuffle(shuffled)
     slices = np.split(shuffled, [number * size for number in range(1, 10)])
@@ -78,8 +78,8 @@ def random_70_15_15(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
     if sizes.min() < 7:  # 30 % of 7 clips are 2, one for each of the two small parts
         first = clips[int(np.argmax(labels == values[sizes.argmin()]))]["file"]
         raise UserError(
-            f"random-70-15-15 needs at least 7 clips of each label, but one has {sizes.min()} (first: {first}): "
-            "add clips, or use another --protocol"
+            f"random-70-15-15: expected at least 7 clips of each label, found {sizes.min()} of one (first: {first}); "
+            "add clips, or use another --protocol."
         )
     shuffled = np.random.RandomState(PUBLISHED_SEED).permutation(len(clips))  # as DataFrame.sample(frac=1) does
     train, others = train_test_split(shuffled, test_size=0.3, stratify=labels[shuffled], random_state=PUBLISHED_SEED)
@@ -140,9 +140,9 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
             train, validation = ([row for row in rows if not match[row]] for rows in (fold.train, fold.validation))
             if test and not (train and validation):
                 raise UserError(
-                    f"{protocol} needs clips of another intensity than {names[intensity]} to "
-                    f"{'select' if train else 'train'}, but the speakers who do so in fold {fold.name} have none: "
-                    "change --num_groups or --seed, or use `--protocol speaker-k-fold`"
+                    f"{protocol}: expected clips of another intensity than {names[intensity]} to "
+                    f"{'select' if train else 'train'}, found none by the speakers who do so in fold {fold.name}; "
+                    "change --num_groups or --seed, or use --protocol speaker-k-fold."
                 )
             if test:
                 yield Fold(f"{names[intensity]}-{fold.name}", train, validation, test)
@@ -152,8 +152,8 @@ def _check_others(protocol: str, speakers: np.ndarray, number: int, which: str =
     count = len(np.unique(speakers))
     if count < 2:
         raise UserError(
-            f"{protocol} needs at least 2 speakers{which} besides each group, one each to train and select, but found "
-            f"{count} besides group {number}: ask for more groups with --num_groups, or add speakers"
+            f"{protocol}: expected at least 2 speakers{which} besides each group, one each to train and select, found "
+            f"{count} besides group {number}; ask for more groups with --num_groups, or add speakers."
         )
 
 
@@ -172,45 +172,47 @@ def _train_and_select(
 def _speakers(clips: Dataset, protocol: str) -> tuple[list[str], np.ndarray]:
     """Return the sorted names of the speakers, and the index of each clip's speaker, `(clips,)`."""
     remedy = (
-        "take it from the file names with `--speaker_pattern`, add a speaker column to the metadata file, "
-        "or use `--protocol random-80-20`"
+        "take it from the file names with --speaker_pattern, add a speaker column to the metadata file, "
+        "or use --protocol random-80-20"
     )
-    names, speakers = np.unique(_column(clips, "speaker", f"{protocol} needs a speaker", remedy), return_inverse=True)
+    names, speakers = np.unique(
+        _column(clips, "speaker", f"{protocol}: expected a speaker", remedy), return_inverse=True
+    )
     if len(names) < 3:
         raise UserError(
-            f"{protocol} needs at least 3 speakers, one each to train, select and test, but found "
-            f"{names.tolist()}: {remedy}"
+            f"{protocol}: expected at least 3 speakers, one each to train, select and test, found "
+            f"{names.tolist()}; {remedy}."
         )
     return names.tolist(), speakers
 
 
 def _core(clips: Dataset, protocol: str) -> np.ndarray:
     """Return for each clip whether it is in the core set, `(clips,)`."""
-    remedy = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
-    core = _column(clips, "core", f"{protocol} needs true or false in the column core", remedy)
+    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
+    core = _column(clips, "core", f"{protocol}: expected true or false in the column core", remedy)
     if core.all() or not core.any():
         raise UserError(
-            f"{protocol} needs clips inside and outside the core set, but found {core.sum()} of {len(core)} inside: "
-            f"{remedy}"
+            f"{protocol}: expected clips inside and outside the core set, found {core.sum()} of {len(core)} inside; "
+            f"{remedy}."
         )
     return core
 
 
 def _intensities(clips: Dataset, labels: np.ndarray, protocol: str) -> tuple[list[str], np.ndarray]:
     """Return the names of all intensities, and the index of each clip's intensity, `(clips,)`."""
-    remedy = "use `--protocol speaker-k-fold`"
+    remedy = "use --protocol speaker-k-fold"
     intensities = _column(
-        clips, "intensity", f"{protocol} needs an intensity", f"add it to the metadata file, or {remedy}"
+        clips, "intensity", f"{protocol}: expected an intensity", f"add it to the metadata file, or {remedy}"
     )
     names = clips.features["intensity"].names
     if len(np.unique(intensities)) < 2:
         raise UserError(
-            f"{protocol} needs clips of at least 2 intensities, but found only {names[intensities[0]]}: {remedy}"
+            f"{protocol}: expected clips of at least 2 intensities, found only {names[intensities[0]]}; {remedy}."
         )
     if len(set(zip(labels.tolist(), intensities.tolist(), strict=True))) == len(np.unique(labels)):
         raise UserError(
-            f"{protocol} needs labels that occur at several intensities, but found each at one only, so that a model "
-            f"could not learn those that it is tested on: use `--task emotion`, or {remedy}"
+            f"{protocol}: expected labels that occur at several intensities, found each at one only, so that a model "
+            f"could not learn those that it is tested on; use --task emotion, or {remedy}."
         )
     return names, intensities
 
@@ -220,7 +222,7 @@ def _column(clips: Dataset, column: str, need: str, remedy: str) -> np.ndarray:
     unknown = [file for file, value in zip(clips["file"][:], values, strict=True) if value is None or value == ""]
     if unknown:
         raise UserError(
-            f"{need} for every clip, but {len(unknown)} of {len(values)} have none (first: {unknown[0]}): {remedy}"
+            f"{need} for every clip, found none for {len(unknown)} of {len(values)} (first: {unknown[0]}); {remedy}."
         )
     return np.array(values)
 

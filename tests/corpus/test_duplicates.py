@@ -65,7 +65,7 @@ def test_copies_in_two_parts_are_refused_by_name():
         make_folds(CLIPS, "leave-one-speaker-out", LABELS, digests=digests)
     assert str(refused.value) == (
         "fold 'S01': expected no clip in two parts, found 1 with a copy in another (clip_0001.wav (validation) = "
-        "clip_0000.wav (test)): remove the copies, or keep them in one part with --duplicates keep_together"
+        "clip_0000.wav (test)); remove the copies, or keep them in one part with --duplicates keep_together."
     )
 
 
