@@ -12,7 +12,7 @@ from typing import IO
 from ..validation import UserError
 from .schema import first_names, is_clutter
 
-# VIVAE's longest clip lasts 2 s (176 kB) and all clips take about 90 MB; far larger archives are attacks or mistakes.
+# VIVAE's longest clip lasts 2 s (176 kB) and all clips take about 90 MB; archives far above that are refused.
 MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 64 * 2**20, 2 * 2**30
 # Exceptions of zipfile for archives with damaged bytes (48,000 were tried): a wrong checksum, a stream that does not
 # decode or ends early, impossible sizes and offsets, undecodable names, an unknown version or method, a password.

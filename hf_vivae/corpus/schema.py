@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 INTENSITIES = ("low", "moderate", "strong", "peak")
-GENERATED = ("synthetic", "noise")  # corpora that are no recordings
+GENERATED = ("synthetic", "noise")  # corpora without recordings of people
 BAD_AUDIO = "bad audio"  # the kind of problem that on_bad_audio="skip" accepts
 ON_BAD_AUDIO = ("error", "skip")
 

@@ -66,7 +66,7 @@ def save_figures(
     paths = {key: folder / f"{key}.png" for key in FIGURES}
     for path in paths.values():
         path.unlink(missing_ok=True)
-    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a label or file name is a dollar
+    with matplotlib.rc_context({"text.parse_math": False}):  # show a dollar sign in a name as it is
         figures = {
             "figure_1_lengths": draw_lengths(numbers),
             "figure_2_waveform": draw_waveform(example),
@@ -243,7 +243,7 @@ def _trace(axes: Sequence["Axes"], samples: np.ndarray, rate: int, colour: str, 
 
 
 def _figure(width: float, height: float, rows: int = 1, ratios: Sequence[float] | None = None, sharex: bool = False):
-    from matplotlib.figure import Figure  # without pyplot: no display is looked for
+    from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     return figure, figure.subplots(rows, height_ratios=ratios, sharex=sharex)

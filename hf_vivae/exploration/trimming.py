@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+FIGURES = {
+    "trimming_clips": "Clips before and after trimming; shaded parts lie below the threshold and are cut off.",
+    "trimming_seconds": "Seconds that trimming cuts off the beginnings and ends of the clips.",
+}
+BINS = 30
+SHORTEST_AXIS = 0.01  # seconds, if no clip is cut
+LOWEST = -100.0  # dB, the level at which digital silence is drawn
+
+
 @dataclass(frozen=True)
 class Cuts:
     """Seconds that trimming cuts off each clip of a corpus, in the order of the corpus.
@@ -83,15 +92,6 @@ def trim_statistics(cuts: Cuts) -> dict[str, Any]:
     }
 
 
-FIGURES = {
-    "trimming_clips": "Clips before and after trimming; shaded parts lie below the threshold and are cut off.",
-    "trimming_seconds": "Seconds that trimming cuts off the beginnings and ends of the clips.",
-}
-BINS = 30
-SHORTEST_AXIS = 0.01  # seconds, if no clip is cut
-LOWEST = -100.0  # dB, the level at which digital silence is drawn
-
-
 def save_trimming_figures(
     folder: Path, corpus: Corpus, cuts: Cuts | None, trim: dict[str, float] | None
 ) -> dict[str, Path]:
@@ -114,7 +114,7 @@ def save_trimming_figures(
         kind: Example(corpus.name, cuts.files[row], *load(corpus.dataset[row]["audio"], name=cuts.files[row]))
         for kind, row in example_rows(cuts).items()
     }
-    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a file name is a dollar
+    with matplotlib.rc_context({"text.parse_math": False}):  # show a dollar sign in a file name as it is
         draw_cut_clips(examples, trim).savefig(paths["trimming_clips"])
         draw_cut_seconds(corpus.name, cuts, trim).savefig(paths["trimming_seconds"])
     return paths

@@ -162,8 +162,9 @@ def _train_and_select(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide the positions `others` by whole speakers: about an eighth of them validates, all others train."""
     eighths = _speaker_groups(speakers[others], labels[others], 8, seed)
-    # Each fold starts at another group, so that different speakers validate. A group with most of the clips would
-    # leave few to train on, and one without some label cannot select for it: both are taken last.
+    # Each fold starts at another group, so that different speakers validate. A group with more than
+    # a quarter of the clips would leave few to train on, and one without some label cannot select for it: both are
+    # taken last.
     rotated = eighths[number % len(eighths) :] + eighths[: number % len(eighths)]
     selected = max(rotated, key=lambda rows: (len(rows) <= len(others) / 4, len(np.unique(labels[others][rows]))))
     return np.delete(others, selected), others[selected]
