@@ -203,6 +203,7 @@ class QuietC:
 Source = bytes | str | Path | dict[str, Any]
 
 MPEG_FRAME = 1152  # samples
+SHORTEST_SECONDS = 0.025  # one window of the library's encoders, which fail or return NaN for shorter clips
 MIN_RATE, MAX_RATE = 1_000, 768_000
 LARGEST_TERM = 1000  # of a ratio of rates
 # Writers that cannot seek back leave 0x7FFFF000 or more where the size of the sound belongs.

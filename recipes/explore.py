@@ -1,4 +1,4 @@
-"""Describe the clips of a corpus in numbers and pictures, before anything is trained.
+"""Describe the clips of a corpus in numbers and figures.
 
 python recipes/explore.py --data synthetic
 python recipes/explore.py --data folder --data_dir my_clips --speaker_pattern '^([^_]+)_'
@@ -14,14 +14,14 @@ from hf_vivae.corpus.arguments import CorpusArguments, TrimArguments
 
 @dataclass
 class ExploreArguments(CorpusArguments, TrimArguments):
-    """A corpus, the clip to show of it, how it would be trimmed, and where the files go."""
+    """Arguments of the description of a corpus, and of the trimming to describe."""
 
     clip: str | None = field(
         default=None,
-        metadata={"help": "Name of the clip to draw, as in the column file; of median length by default."},
+        metadata={"help": "Name of the clip to draw, as in the column file; by default one of median length."},
     )
     output_dir: str | None = field(
-        default=None, metadata={"help": "Folder of numbers and pictures; runs/<data>/exploration if absent."}
+        default=None, metadata={"help": "Output folder; runs/<data>/exploration by default."}
     )
 
     def __post_init__(self) -> None:
@@ -36,10 +36,10 @@ def main(argv: list[str]) -> None:
     arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
     check_report_folder(folder)
-    numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
+    numbers, figures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
     print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")
-    for path in pictures.values():
-        print(f"picture   {path}")
+    for path in figures.values():
+        print(f"figure    {path}")
 
 
 if __name__ == "__main__":

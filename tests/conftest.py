@@ -87,6 +87,7 @@ def whole_vivae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_vivae(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published lengths of VIVAE's clips are those of `whole_vivae` during a test."""
+    import hf_vivae.corpus.generated  # noqa: F401 - copies two of the lengths when it is imported
     from hf_vivae.corpus import manifest
 
     for name in ("SHORTEST", "MEDIAN", "MEAN", "LONGEST"):

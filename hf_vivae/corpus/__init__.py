@@ -1,4 +1,7 @@
-"""Where clips come from: VIVAE, the synthetic stand-in, anybody's folder, or noise; all with the same columns."""
+"""Sources of clips: VIVAE, the synthetic substitute for it, a folder of labelled clips, or noise.
+
+All of them have the same columns, see `schema.features`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..validation import UserError, check_choice
 from .folder import load_folder, read_folder
-from .schema import EMOTIONS, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
+from .schema import EMOTIONS, GENERATED, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
 
@@ -34,7 +37,6 @@ __all__ = [
 ]
 
 SOURCES = ("vivae", "synthetic", "folder", "noise")
-GENERATED = ("synthetic", "noise")
 
 
 def load_corpus(
@@ -47,24 +49,33 @@ def load_corpus(
     speaker_pattern: str | None = None,
     synthetic_seed: int = 0,
 ) -> Corpus:
-    """Corpus of the source named by `--data`, with what was missing from it.
+    """Return the corpus of a source, and the problems with its files.
 
     Args:
         data: one of `SOURCES`.
-        data_dir: folder or archive of VIVAE, or the folder of `folder`.
-        data_url: another address of VIVAE's archive.
-        subset: "full" or "core"; VIVAE only.
-        allow_partial: use the part of VIVAE that is there; VIVAE only.
+        data_dir: folder or archive of `vivae`, or the folder of `folder`.
+        data_url: another address of VIVAE's archive; `vivae` only.
+        subset: "full" or "core"; `vivae` only.
+        allow_partial: use the good clips of a VIVAE with missing or extra files; `vivae` only.
         on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
         speaker_pattern: as for `read_folder`; `folder` only.
         synthetic_seed: seed of the generated clips, at least 0; `synthetic` and `noise` only.
 
     Raises:
-        ValueError: for an unknown source, an option that the source does not have, and whatever the readers
-            raise.
+        UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
     """
     check_choice("--data", data, SOURCES)
-    _refuse_unused(data, data_dir, data_url, subset, allow_partial, speaker_pattern, synthetic_seed)
+    unused = {
+        "--data_dir": data in GENERATED and data_dir is not None,
+        "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
+        "--subset": data != "vivae" and subset != "full",
+        "--allow_partial": data != "vivae" and allow_partial,
+        "--speaker_pattern": data != "folder" and speaker_pattern is not None,
+        "--synthetic_seed": data not in GENERATED and synthetic_seed != 0,
+    }
+    if options := [option for option, is_unused in unused.items() if is_unused]:
+        source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
+        raise UserError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")
     if data == "folder":
         if data_dir is None:
             raise UserError(
@@ -79,16 +90,16 @@ def load_corpus(
 
 
 def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Dataset:
-    """`Dataset` of the embedded stand-in for VIVAE: its 1085 names, sung by a small voice from a seed."""
+    """Return the `Dataset` of the synthetic clips, which have VIVAE's 1085 file names (see `synthetic`)."""
     return read_synthetic(seed, cache_dir).dataset
 
 
 def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
-    """The synthetic corpus, made where the cache does not hold it, and read as VIVAE is.
+    """Read the synthetic corpus from the cache; generate it on the first call.
 
     Raises:
-        CorpusError: where clips in the cache are no longer whole; its `problems` names all of them.
-        ValueError: for a seed below 0.
+        CorpusError: for damaged clips in the cache; its `problems` names all of them.
+        UserError: for a seed below 0.
     """
     from .synthetic import synthesize_corpus
 
@@ -96,11 +107,13 @@ def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus
 
 
 def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
-    """White noise under VIVAE's names, made where the cache does not hold it: a score off chance on it is a leak.
+    """Read white noise under VIVAE's names from the cache; generate it on the first call.
+
+    It is a control: a score on it that differs from chance shows a leak from training to test.
 
     Raises:
-        CorpusError: where clips in the cache are no longer whole; its `problems` names all of them.
-        ValueError: for a seed below 0.
+        CorpusError: for damaged clips in the cache; its `problems` names all of them.
+        UserError: for a seed below 0.
     """
     from .generated import make_noise_corpus
 
@@ -114,37 +127,14 @@ def _read_generated(name: str, folder: Path) -> Corpus:
     try:
         _, rows = read_rows(folder, "full", problems)
         lines = problems.lines()
-    except UserError:  # the folder has none or several full_set
+    except UserError:  # no full_set, or several
         lines = ("not one full_set with clips",)
     if lines:
         raise CorpusError(
-            f"expected the {name} clips in {folder} as they were made, found them damaged "
-            f"({first_names(lines)}); delete that folder to have them made again.",
+            f"expected the {name} clips in {folder} as they were generated, found them damaged "
+            f"({first_names(lines)}); delete that folder to generate them again.",
             lines,
         )
     core = stand_in_core([row["file"] for row in rows])
-    rows = [row | {"core": chosen} for row, chosen in zip(rows, core, strict=True)]
+    rows = [row | {"core": in_core} for row, in_core in zip(rows, core, strict=True)]
     return Corpus(name, build_dataset(rows))
-
-
-def _refuse_unused(
-    data: str,
-    data_dir: str | Path | None,
-    data_url: str | None,
-    subset: str,
-    allow_partial: bool,
-    speaker_pattern: str | None,
-    synthetic_seed: int,
-) -> None:
-    unused = {
-        "--data_dir": data in GENERATED and data_dir is not None,
-        "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
-        "--subset": data != "vivae" and subset != "full",
-        "--allow_partial": data != "vivae" and allow_partial,
-        "--speaker_pattern": data != "folder" and speaker_pattern is not None,
-        "--synthetic_seed": data not in GENERATED and synthetic_seed != 0,
-    }
-    options = [option for option, given in unused.items() if given]
-    if options:
-        source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
-        raise UserError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")

@@ -1,4 +1,4 @@
-"""Zip archives of strangers, read member by member into memory: nothing is written, so nothing can escape."""
+"""Untrusted zip archives, read member by member into memory; nothing is written at the paths that members name."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import IO
 from ..validation import UserError
 from .schema import first_names, is_clutter
 
-# VIVAE's longest clip lasts 2 s (176 kB) and all of it takes some 90 MB: more than this is a trap.
+# VIVAE's longest clip lasts 2 s (176 kB) and all clips take about 90 MB; archives far above that are refused.
 MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 64 * 2**20, 2 * 2**30
-# What zipfile raises for archives with damaged bytes (48,000 were tried): a bad sum, a stream that does not decode or
-# ends too early, sizes and places that cannot be, names that are no text, an unknown version or method, a password.
+# Exceptions of zipfile for archives with damaged bytes (48,000 were tried): a wrong checksum, a stream that does not
+# decode or ends early, impossible sizes and offsets, undecodable names, an unknown version or method, a password.
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError)
-# Of all others, zipfile unpacks a piece of the archive at once, however much comes out of it.
+# With any other method, zipfile unpacks a chunk of the archive at once, without a limit on the size of the result.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of an archive: its path, its content, or why there is none."""
+    """A file of an archive: its path, and its content or the reason why it cannot be read (`fault`)."""
 
     path: PurePosixPath
     content: bytes | None
@@ -31,10 +31,10 @@ class Member:
 
 
 def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
-    """Members of a zip archive whose path is wanted, without what operating systems leave there.
+    """Read the members of a zip archive whose path is `wanted`, without files that operating systems add.
 
     Raises:
-        ValueError: for what is no whole zip archive, is encrypted, or would take too much memory.
+        UserError: for an archive that is damaged or encrypted, or would take too much memory.
     """
     with _open(source) as archive:
         members = [(info, path) for info, path in _members(archive) if wanted(path)]
@@ -43,24 +43,24 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[
 
 
 def list_members(source: Path) -> list[PurePosixPath]:
-    """Paths of all members of a zip archive, without what operating systems leave there.
+    """Return the paths of all members of a zip archive, without files that operating systems add.
 
     Raises:
-        ValueError: for what is no whole zip archive.
+        UserError: for a file that is not a complete zip archive.
     """
     with _open(source) as archive:
         return [path for _, path in _members(archive)]
 
 
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
-    """A member as a file that gives no more bytes than the archive's directory says.
+    """Open a member as a file, which yields at most as many bytes as the archive's directory states.
 
     Raises:
         NotImplementedError: for a compression that unpacks without a limit.
-        Exception: one of `DAMAGE`, as reading from it does.
+        Exception: one of `DAMAGE`; reading from the file may raise them, too.
     """
     if info.compress_type not in METHODS:
-        # as zipfile raises for methods that it does not know, so that readers treat both alike (`DAMAGE`)
+        # the exception that zipfile raises for unknown methods, so that callers treat both alike (`DAMAGE`)
         raise NotImplementedError(f"compression method {info.compress_type}, not stored or deflated")
     return archive.open(info)
 
@@ -90,17 +90,17 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
     large = [info.filename for info in members if info.file_size > MAX_MEMBER_BYTES]
     total = sum(info.file_size for info in members)
     if large or total > MAX_TOTAL_BYTES:
-        found = f"more in {first_names(large)}" if large else f"{total / 2**30:.1f} GiB"
+        size = f"more in {first_names(large)}" if large else f"{total / 2**30:.1f} GiB"
         raise UserError(
             f"expected clips of at most {MAX_MEMBER_BYTES // 2**20} MiB and {MAX_TOTAL_BYTES // 2**30} GiB "
-            f"in all in {source}, found {found}; get VIVAE.zip again from its source."
+            f"in all in {source}, found {size}; get VIVAE.zip again from its source."
         )
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
     try:
         with open_member(archive, info) as file:
-            # no more: where the directory lies about the size, zipfile would unpack gigabytes and then drop them
+            # with a limit: where the directory states a wrong size, zipfile would unpack gigabytes and discard them
             return Member(path, file.read(info.file_size))
     except DAMAGE as error:
         return Member(path, None, f"a damaged member of the archive ({error})")

@@ -1,21 +1,19 @@
-"""Arguments that select a corpus and trim its clips."""
+"""Command-line arguments that select a corpus and trim its clips."""
 
-import logging
 import math
 import os
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from ..audio import SHORTEST_SECONDS
 from ..validation import UserError
 from . import load_corpus
 from .schema import Corpus
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass
 class CorpusArguments:
-    """Where clips come from, and what to do about those that are missing or cannot be used."""
+    """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
     data: str = field(default="vivae", metadata={"help": "vivae, synthetic, folder, or noise (a control)."})
     data_dir: str | None = field(
@@ -25,15 +23,15 @@ class CorpusArguments:
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
     subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
     allow_partial: bool = field(
-        default=False, metadata={"help": "Use what is there of VIVAE, with clips missing, extra or unusable."}
+        default=False, metadata={"help": "Use the good clips of a VIVAE with missing, extra or unusable clips."}
     )
     on_bad_audio: Literal["error", "skip"] = field(
         default="error",
-        metadata={"help": "Clips that cannot be used stop the run, or are left out and listed."},
+        metadata={"help": "Stop at clips that cannot be used (error), or leave them out and list them (skip)."},
     )
     speaker_pattern: str | None = field(
         default=None,
-        metadata={"help": "Regular expression whose group is the speaker in a file name (folder)."},
+        metadata={"help": "Regular expression with one group, which matches the speaker in a file name (folder)."},
     )
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
 
@@ -42,10 +40,10 @@ class CorpusArguments:
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
 
     def load(self) -> Corpus:
-        """The corpus; what is missing, left out or not as expected goes to the log as one warning.
+        """Return the corpus, with one warning for files that are missing, left out or not as expected.
 
         Raises:
-            ValueError: for an unknown source, an option that it does not have, and whatever its reader raises.
+            UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
         """
         corpus = load_corpus(
             self.data,
@@ -57,56 +55,46 @@ class CorpusArguments:
             speaker_pattern=self.speaker_pattern,
             synthetic_seed=self.synthetic_seed,
         )
-        if corpus.problems:
-            shown = "; ".join(corpus.problems[:5])
-            more = f"; and {len(corpus.problems) - 5} more" if len(corpus.problems) > 5 else ""
-            logger.warning("%d files are left out, missing or unexpected: %s%s", len(corpus.problems), shown, more)
+        corpus.log_problems()
         return corpus
-
-
-SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
 
 
 @dataclass
 class TrimArguments:
-    """How silence is cut off both ends of each clip before anything else; not at all without `trim_db`."""
+    """Settings for cutting silence off both ends of each clip before anything else; without `trim_db`, none is cut."""
 
     trim_db: float | None = field(
         default=None,
-        metadata={"help": "Cut off what is so many dB below a clip's loudest 10 ms, at both ends; 40 is usual."},
+        metadata={"help": "Cut off both ends of a clip that are this many dB below its loudest 10 ms; 40 is usual."},
     )
     trim_margin: float = field(
-        default=0.05, metadata={"help": "Seconds of that silence that stay on both sides (with trim_db)."}
+        default=0.05, metadata={"help": "Seconds of silence that are kept at both ends (with trim_db)."}
     )
     trim_min_seconds: float = field(
-        default=0.1, metadata={"help": "Seconds below which no clip is cut (with trim_db)."}
+        default=0.1, metadata={"help": "Shortest length in seconds to which a clip is cut (with trim_db)."}
     )
 
     def __post_init__(self) -> None:
         if self.trim_db is None:
-            self._refuse_without_threshold()
+            for entry in fields(TrimArguments):
+                if (value := getattr(self, entry.name)) != entry.default:
+                    raise UserError(
+                        f"expected --trim_db with --{entry.name} {value:g}, found none, so that nothing is trimmed; "
+                        f"add --trim_db 40 or leave out --{entry.name}."
+                    )
         elif not (math.isfinite(self.trim_db) and self.trim_db > 0):
-            raise UserError(f"expected --trim_db above 0, found {self.trim_db:g}; usual ones lie between 20 and 60.")
+            raise UserError(f"expected --trim_db above 0, found {self.trim_db:g}; usual values are 20 to 60.")
         if not (math.isfinite(self.trim_margin) and self.trim_margin >= 0):
             raise UserError(f"expected --trim_margin of 0 s or more, found {self.trim_margin:g}; 0.05 is usual.")
-        if not (math.isfinite(self.trim_min_seconds) and self.trim_min_seconds >= SHORTEST):
+        if not (math.isfinite(self.trim_min_seconds) and self.trim_min_seconds >= SHORTEST_SECONDS):
             raise UserError(
-                f"expected --trim_min_seconds of {SHORTEST} or more, which encoders need, found "
+                f"expected --trim_min_seconds of {SHORTEST_SECONDS} or more, which encoders need, found "
                 f"{self.trim_min_seconds:g}; 0.1 is usual."
             )
 
     @property
     def trim(self) -> dict[str, float] | None:
-        """The settings as feature extractors have them; None where nothing is trimmed."""
+        """The arguments of `SilenceTrimmingMixin`; None where nothing is trimmed."""
         if self.trim_db is None:
             return None
         return {entry.name: getattr(self, entry.name) for entry in fields(TrimArguments)}
-
-    def _refuse_without_threshold(self) -> None:
-        for entry in fields(TrimArguments):
-            value = getattr(self, entry.name)
-            if value != entry.default:
-                raise UserError(
-                    f"expected --trim_db beside --{entry.name} {value:g}, found none, so that nothing is trimmed; "
-                    f"add --trim_db 40 or leave out --{entry.name}."
-                )

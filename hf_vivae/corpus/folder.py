@@ -1,11 +1,10 @@
-"""Labelled clips in a folder: one subfolder for each label, or a metadata file."""
+"""Labelled clips in a folder: one subfolder for each label, or a metadata file (CSV, JSON Lines or Parquet)."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
-import logging
 import os
 import re
 import time
@@ -16,171 +15,15 @@ from typing import TYPE_CHECKING, Any
 from ..audio import BadAudio, inspect, load
 from ..validation import UserError, check_choice, readable
 from .listing import Listing, normalize
-from .schema import BAD_AUDIO, INTENSITIES, ON_BAD_AUDIO, Corpus, CorpusError, Problems, build_dataset, first_names
+from .schema import BAD_AUDIO, INTENSITIES, ON_BAD_AUDIO, Corpus, CorpusError, Problems, build_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from regex import Pattern
 
 
-NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-NO_LABEL = "without a label"  # the kind of problem of such rows
-OUTSIDE = "outside the folder"  # of files that lie elsewhere
-TWICE = "named twice"  # of files with several names, or of one name
-NOT_LISTED = "in no row of the metadata file"  # of clips that are left out
-# How Python and pandas write an absent value; a label of that name would be a class of clips that have none.
-ABSENT = frozenset({"", "nan", "NaN", "None", "<NA>"})
-
-
-@dataclass(frozen=True)
-class LabelledFile:
-    """A labelled file: its name below the root with slashes, where it lies, and what is known of it."""
-
-    file: str
-    path: Path
-    label: str
-    speaker: str | None = None
-    intensity: str | None = None
-    item: str | None = None
-
-
-def metadata_file(root: Path) -> Path | None:
-    """The metadata file of a folder, if it has one.
-
-    Raises:
-        ValueError: where it has several.
-    """
-    found = [root / name for name in NAMES if (root / name).is_file()]
-    if len(found) > 1:
-        raise UserError(
-            f"expected one metadata file in {root}, found {' and '.join(file.name for file in found)}; "
-            "keep one of them."
-        )
-    return found[0] if found else None
-
-
-def read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
-    """Clips of the rows that name a file of the folder; all other rows and files are added to the problems.
-
-    Columns are `file` (or `file_name`), `label` (or `emotion`), and where known `speaker`, `intensity`, `item`.
-
-    Args:
-        metadata: the file.
-        listing: the files of its folder.
-        problems: where rows that cannot be used are added, and files that no row names.
-
-    Raises:
-        ValueError: where the file is not such a table.
-    """
-    rows = [_text(row) for row in _read_rows(metadata)]
-    file = _column(metadata, rows, "file", "file_name")
-    label = _column(metadata, rows, "label", "emotion")
-    problems.note("without a file", [f"row {number}" for number, row in enumerate(rows, 1) if not row.get(file)])
-    rows = [(number, row) for number, row in enumerate(rows, 1) if row.get(file)]
-    problems.note(NO_LABEL, [f"{row[file]} in row {number}" for number, row in rows if not row.get(label)])
-    places = [listing.find(row[file]) for _, row in rows]
-    outside = [listing.leads_out(place) for place in places]
-    problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
-    clips = [
-        LabelledFile(
-            file=listing.name_of(row[file]),
-            path=place,
-            label=normalize(row.get(label) or ""),
-            speaker=row.get("speaker") and normalize(row["speaker"]),
-            intensity=row.get("intensity"),
-            item=row.get("item") and normalize(row["item"]),
-        )
-        for (_, row), place, elsewhere in zip(rows, places, outside, strict=True)
-        if not elsewhere
-    ]
-    return _check(clips, listing, problems)
-
-
-def _check(clips: list[LabelledFile], listing: Listing, problems: Problems) -> list[LabelledFile]:
-    present = [clip for clip in clips if os.path.isfile(clip.path)]
-    names: dict[str, dict[str, int]] = {}  # of each file, with the number of rows that give it
-    for clip in present:
-        counts = names.setdefault(os.path.realpath(clip.path), {})
-        counts[clip.file] = counts.get(clip.file, 0) + 1
-    problems.note(TWICE, [", as ".join(counts) for counts in names.values() if sum(counts.values()) > 1])
-    problems.note("absent", [clip.file for clip in clips if not os.path.isfile(clip.path)])
-    problems.note(
-        f"with an intensity other than {', '.join(INTENSITIES)}",
-        [f"{clip.file}: {clip.intensity}" for clip in clips if clip.intensity not in (None, *INTENSITIES)],
-    )
-    files = sorted((name, path) for name, paths in listing.paths.items() for path in paths)
-    problems.note(NOT_LISTED, [name for name, path in files if os.path.realpath(path) not in names])
-    return present
-
-
-def _read_rows(metadata: Path) -> list[dict[str, Any]]:
-    read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[metadata.suffix]
-    try:
-        return read(metadata)
-    except UnicodeDecodeError as error:
-        raise UserError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it anew.") from error
-    except OSError as error:  # of a disk, or of pyarrow for damaged pages
-        raise UserError(
-            f"expected a table that can be read at {metadata}, found {error.strerror or error}; write it anew."
-        ) from error
-
-
-def _read_csv(metadata: Path) -> list[dict[str, Any]]:
-    with metadata.open(newline="", encoding="utf-8-sig") as lines:
-        try:
-            rows = list(csv.DictReader(lines))
-        except csv.Error as error:
-            raise UserError(f"expected a CSV table at {metadata}, found another file ({error}); mend it.") from error
-    for number, row in enumerate(rows, 1):
-        if None in row:  # where DictReader keeps the fields that have no column
-            raise UserError(f"expected as many fields as columns in {metadata}, found more in row {number}; mend it.")
-    return rows
-
-
-def _read_jsonl(metadata: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(metadata.read_text("utf-8-sig").split("\n"), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):  # no JSON, or numbers and nesting beyond all reason
-            row = line
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line.strip():
-            raise UserError(
-                f"expected one JSON object per line in {metadata}, found {line[:40]!r} in line {number}; mend it."
-            )
-    return rows
-
-
-def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(metadata).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise UserError(f"expected a parquet table at {metadata}, found another file; write it anew.") from error
-
-
-def _text(row: dict[str, Any]) -> dict[str, str | None]:
-    # JSON may hold halves of characters, which no table takes
-    texts = {key: str(value).strip().encode("utf-8", "backslashreplace").decode() for key, value in row.items()}
-    return {key: None if text in ABSENT else text for key, text in texts.items()}
-
-
-def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> str:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    present = [name for name in names if name in columns]
-    if len(present) != 1:
-        found = " and ".join(present) or ", ".join(columns) or "no rows"
-        raise UserError(
-            f"expected one column {' or '.join(names)} in {metadata}, found {found}; name the column {names[0]}."
-        )
-    return present[0]
-
-
-# What lies beside clips and is none, in lower case: suffixes, and names that have none. Any other file counts as a
-# clip, so that sound in a format that nobody thought of is read or named as unreadable, not passed over.
+# In lower case: suffixes, and names without one, of files that lie next to clips but hold no sound. Any other file
+# counts as a clip, so that a file in a format missing here is read or named as unreadable, never ignored.
 NOT_CLIPS = frozenset({
     ".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".log",
     ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".parquet",
@@ -191,132 +34,92 @@ NOT_CLIPS = frozenset({
     ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".bak", ".tmp",
     "readme", "license", "licence", "copying",
 })  # fmt: skip
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+# Missing values as Python and pandas write them; as a label, such a text would become a class of unlabelled clips.
+ABSENT = frozenset({"", "nan", "NaN", "None", "<NA>"})
+# kinds of problems that are noted at several places, or named in a remedy
+NO_LABEL = "without a label"
+OUTSIDE = "outside the folder"
+TWICE = "named twice"
+NOT_LISTED = "in no row of the metadata file"
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """A labelled file: its name below the root with slashes, its path, label, and further columns if known."""
+
+    file: str
+    path: Path
+    label: str
+    speaker: str | None = None
+    intensity: str | None = None
+    item: str | None = None
 
 
 def load_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_audio: str = "error") -> Dataset:
-    """`Dataset` of `read_folder`; what was left out goes to the log as one warning."""
+    """Return the `Dataset` of `read_folder`, with one warning for clips that were left out."""
     corpus = read_folder(path, speaker_pattern, on_bad_audio)
-    if corpus.problems:
-        logger.warning("%s, %d problems: %s.", path, len(corpus.problems), first_names(corpus.problems))
+    corpus.log_problems()
     return corpus.dataset
 
 
 def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_audio: str = "error") -> Corpus:
-    """Clips of a folder, of any format of libsndfile and any rate, in the order of their paths.
+    """Read the clips of a folder, in any format of libsndfile and at any rate, in the order of their paths.
 
-    With `metadata.csv`, `metadata.jsonl` or `metadata.parquet` in the folder, its rows are the clips: columns
-    `file` (or `file_name`) and `label` (or `emotion`), and where known `speaker`, `intensity`, `item`. Else each
-    subfolder is a class, and every file below it is a clip of that class, except hidden files and those of
-    `NOT_CLIPS` (texts, tables, pictures, annotations, archives). Labels become the names of the emotion column,
-    sorted. Names and labels are in Unicode's NFC, whichever form they have on the disk. Nothing outside the folder is
-    read: links may lead to other places in it, and to the blobs beside a snapshot in the Hub's cache.
+    If the folder contains `metadata.csv`, `metadata.jsonl` or `metadata.parquet`, each row of it is a clip, with the
+    columns `file` (or `file_name`) and `label` (or `emotion`), and if known `speaker`, `intensity` and `item`.
+    Otherwise each subfolder is a class, and every file below it is a clip of that class, except hidden files and those
+    of `NOT_CLIPS` (texts, tables, pictures, annotations, archives). The sorted labels are the names of the emotion
+    column. Names and labels are converted to Unicode's NFC. Nothing outside the folder is read: links may lead to
+    other places in it, and to the blobs of a snapshot in the Hub's cache.
 
     Args:
         path: the folder.
-        speaker_pattern: regular expression that is searched in each file's name, without its folders; its one
+        speaker_pattern: regular expression that is searched in each file's name, without its folders; its only
             group, or its group named `speaker`, is the speaker.
-        on_bad_audio: "skip" leaves out clips whose sound cannot be used, and lists them in `Corpus.problems`, where
-            clips that the metadata file does not name are listed, too.
+        on_bad_audio: "skip" leaves out clips whose sound cannot be used, and lists them in `Corpus.problems`, together
+            with clips that the metadata file does not name.
 
     Raises:
-        CorpusError: where files or rows are not usable; its `problems` names all of them.
-        ValueError: where there is no such folder, no clip or only one class, or the pattern has no one group or is too
-            slow.
+        CorpusError: for files or rows that cannot be used; its `problems` names all of them.
+        UserError: for a missing folder, no clips or only one class, and for a pattern that is too slow or does not
+            have exactly one group.
     """
     check_choice("--on_bad_audio", on_bad_audio, ON_BAD_AUDIO)
     root = Path(path)
     problems = Problems()
     listing = Listing(root, may_be_clip)
-    metadata = metadata_file(root)
-    clips = read_metadata(metadata, listing, problems) if metadata else _from_classes(listing, problems)
+    tables = [root / name for name in METADATA_FILES if (root / name).is_file()]
+    if len(tables) > 1:
+        raise UserError(
+            f"expected one metadata file in {root}, found {' and '.join(file.name for file in tables)}; "
+            "keep one of them."
+        )
+    clips = _read_metadata(tables[0], listing, problems) if tables else _read_classes(listing, problems)
     problems.note(
         "with a name that is not UTF-8", [clip.file for clip in clips if readable(str(clip.path)) != str(clip.path)]
     )
     if speaker_pattern is not None:
-        clips = _with_speakers(clips, speaker_pattern, problems)
+        clips = _add_speakers(clips, speaker_pattern, problems)
     clips = sorted(clips, key=lambda clip: clip.file)
     rows = [row for clip in clips if (row := _row(clip, problems))]
     if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
         raise _error(root, problems)
+    labels = sorted({row["emotion"] for row in rows})
+    if len(labels) < 2:
+        raise UserError(
+            f"expected clips of at least two classes in {root} (one folder per class, or a metadata file "
+            f"with the columns file and label), found {f'only {labels[0]}' if labels else 'no clips'}; "
+            "correct --data_dir."
+        )
     rates = {row.pop("sampling_rate") for row in rows}
     rate = rates.pop() if len(rates) == 1 else None
-    return Corpus("folder", build_dataset(rows, _labels(root, rows), sampling_rate=rate), problems.lines())
-
-
-def _from_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
-    paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
-    outside = {path for _, path in paths if listing.leads_out(path)}
-    unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
-    problems.note("outside the class folders", unlabelled)
-    problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
-    twice = [name for name, places in listing.paths.items() if len(places) > 1]
-    problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
-    return [
-        LabelledFile(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside
-    ]
-
-
-def _link_outside(listing: Listing, path: Path) -> str:
-    """The first link on the way to a file outside, and where to."""
-    steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
-    step = next(step for step in steps if listing.leads_out(listing.root / step))
-    return readable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
+    return Corpus("folder", build_dataset(rows, labels, sampling_rate=rate), problems.lines())
 
 
 def may_be_clip(file: Path) -> bool:
-    """Whether a file may hold sound, by its name."""
+    """Return True for a file that may contain sound, judged by its name (see `NOT_CLIPS`)."""
     return (file.suffix or file.name).lower() not in NOT_CLIPS
-
-
-def _with_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
-    expression, group = _compile(pattern)
-    if any(clip.speaker for clip in clips):
-        raise UserError(
-            "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
-        )
-    speakers = _search(expression, group, [clip.file for clip in clips])
-    unknown = [clip.file for clip, speaker in zip(clips, speakers, strict=True) if not speaker]
-    problems.note(f"without a speaker by {pattern!r}", unknown)
-    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
-
-
-def _search(expression: Pattern[str], group: int | str, files: list[str]) -> list[str | None]:
-    """The group in the name of each file, within the time of a second and a millisecond for each."""
-    speakers: list[str | None] = []
-    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
-    for file in files:
-        try:
-            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
-        except TimeoutError as error:
-            raise UserError(
-                f"expected a quick regular expression in --speaker_pattern, found that {expression.pattern!r} takes "
-                f"more than a second at {file}; write it without a repetition inside a repetition."
-            ) from error
-        speakers.append(match[group] if match else None)
-    return speakers
-
-
-def _compile(pattern: str) -> tuple[Pattern[str], int | str]:
-    import regex  # reads what `re` does, but its searches can be ended
-
-    remedy = "write for example '^([^_]+)_' for names that begin with the speaker and an underscore."
-    try:
-        re.compile(pattern)
-        expression = regex.compile(pattern)
-    except (re.error, regex.error) as error:
-        raise UserError(
-            f"expected a regular expression in --speaker_pattern, found {pattern!r} ({error}); {remedy}"
-        ) from error
-    if "speaker" in expression.groupindex:
-        return expression, "speaker"
-    if expression.groups != 1:
-        raise UserError(
-            "expected one group, or a group named speaker, in --speaker_pattern, "
-            f"found {expression.groups} groups in {pattern!r}; {remedy}"
-        )
-    return expression, 1
 
 
 def _row(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
@@ -340,9 +143,9 @@ def _row(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
 
 
 def _error(root: Path, problems: Problems) -> CorpusError:
-    remedy = "mend them or take them out"
+    remedy = "correct them or remove them"
     if OUTSIDE in problems:
-        remedy = "copy what lies elsewhere into the folder, " + remedy
+        remedy = "copy files from elsewhere into the folder, " + remedy
     if NO_LABEL in problems:
         remedy = "give a label to each clip that has none, " + remedy
     if BAD_AUDIO in problems:
@@ -350,12 +153,175 @@ def _error(root: Path, problems: Problems) -> CorpusError:
     return CorpusError(f"expected only usable clips in {root}, found {problems}; {remedy}.", problems.lines())
 
 
-def _labels(root: Path, rows: list[dict[str, Any]]) -> list[str]:
-    labels = sorted({row["emotion"] for row in rows})
-    if len(labels) < 2:
-        found = f"only {labels[0]}" if labels else "no clips"
-        raise UserError(
-            f"expected clips of at least two classes in {root} (one folder per class, or a metadata file "
-            f"with the columns file and label), found {found}; correct --data_dir."
+def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
+    paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
+    outside = {path for _, path in paths if listing.leads_out(path)}
+    unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
+    problems.note("outside the class folders", unlabelled)
+    problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
+    twice = [name for name, places in listing.paths.items() if len(places) > 1]
+    problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
+    return [
+        LabelledFile(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside
+    ]
+
+
+def _link_outside(listing: Listing, path: Path) -> str:
+    """Return the first link on the path to a file outside the folder, with its target."""
+    steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
+    step = next(step for step in steps if listing.leads_out(listing.root / step))
+    return readable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
+
+
+def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
+    """Return the clips of the rows that name a file of the folder; add all other rows and files to the problems."""
+    rows = [_text(row) for row in _read_rows(metadata)]
+    file = _column(metadata, rows, "file", "file_name")
+    label = _column(metadata, rows, "label", "emotion")
+    problems.note("without a file", [f"row {number}" for number, row in enumerate(rows, 1) if not row.get(file)])
+    rows = [(number, row) for number, row in enumerate(rows, 1) if row.get(file)]
+    problems.note(NO_LABEL, [f"{row[file]} in row {number}" for number, row in rows if not row.get(label)])
+    paths = [listing.find(row[file]) for _, row in rows]
+    outside = [listing.leads_out(path) for path in paths]
+    problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
+    clips = [
+        LabelledFile(
+            file=listing.name_of(row[file]),
+            path=path,
+            label=normalize(row.get(label) or ""),
+            speaker=row.get("speaker") and normalize(row["speaker"]),
+            intensity=row.get("intensity"),
+            item=row.get("item") and normalize(row["item"]),
         )
-    return labels
+        for (_, row), path, elsewhere in zip(rows, paths, outside, strict=True)
+        if not elsewhere
+    ]
+    present = [clip for clip in clips if os.path.isfile(clip.path)]
+    names: dict[str, dict[str, int]] = {}  # names of each real path, with the number of rows that contain them
+    for clip in present:
+        counts = names.setdefault(os.path.realpath(clip.path), {})
+        counts[clip.file] = counts.get(clip.file, 0) + 1
+    problems.note(TWICE, [", as ".join(counts) for counts in names.values() if sum(counts.values()) > 1])
+    problems.note("absent", [clip.file for clip in clips if not os.path.isfile(clip.path)])
+    problems.note(
+        f"with an intensity other than {', '.join(INTENSITIES)}",
+        [f"{clip.file}: {clip.intensity}" for clip in clips if clip.intensity not in (None, *INTENSITIES)],
+    )
+    files = sorted((name, path) for name, paths in listing.paths.items() for path in paths)
+    problems.note(NOT_LISTED, [name for name, path in files if os.path.realpath(path) not in names])
+    return present
+
+
+def _read_rows(metadata: Path) -> list[dict[str, Any]]:
+    read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[metadata.suffix]
+    try:
+        return read(metadata)
+    except UnicodeDecodeError as error:
+        raise UserError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it in UTF-8.") from error
+    except OSError as error:  # from the disk, or from pyarrow for damaged pages
+        raise UserError(
+            f"expected a table that can be read at {metadata}, found {error.strerror or error}; write it again."
+        ) from error
+
+
+def _read_csv(metadata: Path) -> list[dict[str, Any]]:
+    with metadata.open(newline="", encoding="utf-8-sig") as lines:
+        try:
+            rows = list(csv.DictReader(lines))
+        except csv.Error as error:
+            raise UserError(f"expected a CSV table at {metadata}, found another file ({error}); fix it.") from error
+    for number, row in enumerate(rows, 1):
+        if None in row:  # the key under which DictReader keeps fields without a column
+            raise UserError(f"expected as many fields as columns in {metadata}, found more in row {number}; fix it.")
+    return rows
+
+
+def _read_jsonl(metadata: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(metadata.read_text("utf-8-sig").split("\n"), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):  # not JSON, or a number or nesting too large for Python
+            row = line
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            raise UserError(
+                f"expected one JSON object per line in {metadata}, found {line[:40]!r} in line {number}; fix it."
+            )
+    return rows
+
+
+def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(metadata).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise UserError(f"expected a parquet table at {metadata}, found another file; write it again.") from error
+
+
+def _text(row: dict[str, Any]) -> dict[str, str | None]:
+    # JSON may contain single surrogates, which a pyarrow table does not accept
+    texts = {key: str(value).strip().encode("utf-8", "backslashreplace").decode() for key, value in row.items()}
+    return {key: None if text in ABSENT else text for key, text in texts.items()}
+
+
+def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> str:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    present = [name for name in names if name in columns]
+    if len(present) != 1:
+        found = " and ".join(present) or ", ".join(columns) or "no rows"
+        raise UserError(
+            f"expected one column {' or '.join(names)} in {metadata}, found {found}; name the column {names[0]}."
+        )
+    return present[0]
+
+
+def _add_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
+    expression, group = _compile(pattern)
+    if any(clip.speaker for clip in clips):
+        raise UserError(
+            "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
+        )
+    speakers = _search_speakers(expression, group, [clip.file for clip in clips])
+    unknown = [clip.file for clip, speaker in zip(clips, speakers, strict=True) if not speaker]
+    problems.note(f"without a speaker by {pattern!r}", unknown)
+    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
+
+
+def _search_speakers(expression: Pattern[str], group: int | str, files: list[str]) -> list[str | None]:
+    """Return the match of the group in each file name, within a second plus a millisecond for each file."""
+    speakers: list[str | None] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
+    for file in files:
+        try:
+            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
+        except TimeoutError as error:
+            raise UserError(
+                f"expected a quick regular expression in --speaker_pattern, found that {expression.pattern!r} takes "
+                f"more than a second at {file}; write it without a repetition inside a repetition."
+            ) from error
+        speakers.append(match[group] if match else None)
+    return speakers
+
+
+def _compile(pattern: str) -> tuple[Pattern[str], int | str]:
+    import regex  # takes the same patterns as `re`, but its searches have a timeout
+
+    remedy = "write for example '^([^_]+)_' for names that begin with the speaker and an underscore."
+    try:
+        re.compile(pattern)
+        expression = regex.compile(pattern)
+    except (re.error, regex.error) as error:
+        raise UserError(
+            f"expected a regular expression in --speaker_pattern, found {pattern!r} ({error}); {remedy}"
+        ) from error
+    if "speaker" in expression.groupindex:
+        return expression, "speaker"
+    if expression.groups != 1:
+        raise UserError(
+            "expected one group, or a group named speaker, in --speaker_pattern, "
+            f"found {expression.groups} groups in {pattern!r}; {remedy}"
+        )
+    return expression, 1

@@ -1,4 +1,4 @@
-"""The files of a folder by name, in one Unicode form, and where each of them really lies."""
+"""Files of a folder by name in one Unicode form, and a check that links do not lead out of the folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .schema import walk_files
 
 
 def normalize(text: str) -> str:
-    """The text in NFC: macOS writes an accent as a character of its own, and others do not."""
+    """Return the text in NFC; macOS stores accents in file names as separate characters, other systems do not."""
     return unicodedata.normalize("NFC", text)
 
 
 def real_folders(root: Path) -> tuple[Path, ...]:
-    """Return where files of a folder may lie once links are followed: in the folder, and if it is a snapshot in the
-    Hub's cache, in the blobs of its repository.
+    """Return the real folders that may contain the files of a folder: the folder itself, and the blobs of its
+    repository if it is a snapshot in the Hub's cache.
     """
     real = Path(os.path.realpath(root))
     return real, *(parent.parent / "blobs" for parent in real.parents if parent.name == "snapshots")
@@ -29,13 +29,13 @@ class Listing:
 
     Args:
         root: the folder.
-        wanted: whether a file counts, by its name.
+        wanted: returns True for the files to list.
 
     Attributes:
-        paths: where the files of each name lie; several where names differ by their Unicode form only.
+        paths: paths of each name; several for names that differ only in their Unicode form.
 
     Raises:
-        ValueError: where there is no such folder, or it cannot be read.
+        UserError: for a folder that does not exist or cannot be read.
     """
 
     def __init__(self, root: Path, wanted: Callable[[Path], bool]) -> None:
@@ -48,31 +48,31 @@ class Listing:
                 "correct --data_dir."
             ) from error
         self.root = root
-        self._homes = real_folders(root)
+        self._folders = real_folders(root)
         self.paths: dict[str, list[Path]] = {}
         for path in filter(wanted, walk_files(root, lambda folder: not self.leads_out(folder))):
             self.paths.setdefault(normalize(readable(path.relative_to(root).as_posix())), []).append(path)
 
     def find(self, name: str) -> Path:
-        """Path of a file below the root, whichever Unicode form its name has; as written where there is none."""
-        written = self.root / name
-        return written if os.path.isfile(written) else self.paths.get(normalize(name), [written])[0]
+        """Return the path of a file below the root, with its name in any Unicode form; an absent file's as given."""
+        path = self.root / name
+        return path if os.path.isfile(path) else self.paths.get(normalize(name), [path])[0]
 
     def name_of(self, name: str) -> str:
-        """A name as `paths` has it, however it is written."""
+        """Return the name in the form of the keys of `paths`: relative to the root, in NFC."""
         parts = Path(name)
         if parts.is_absolute() or ".." in parts.parts:
-            parts = Path(os.path.relpath(self._end_of(self.root / name), self._homes[0]))
+            parts = Path(os.path.relpath(self._resolve(self.root / name), self._folders[0]))
         return normalize(parts.as_posix())
 
     def leads_out(self, path: Path) -> Path | None:
-        """Return where a path ends, if that is not below the root."""
-        real = self._end_of(path)
-        return None if any(real.is_relative_to(home) for home in self._homes) else real
+        """Return the target of a path outside the folder; None for paths that lead to a place inside."""
+        real = self._resolve(path)
+        return None if any(real.is_relative_to(folder) for folder in self._folders) else real
 
     @staticmethod
-    def _end_of(path: Path) -> Path:
+    def _resolve(path: Path) -> Path:
         try:
             return Path(os.path.realpath(path))
-        except ValueError:  # a zero byte, with which there is no file
+        except ValueError:  # a null byte, which no file name contains
             return path.absolute()

@@ -1,4 +1,4 @@
-"""Names and lengths of the clips of VIVAE's full set, as they were published."""
+"""Published names and lengths of the clips of VIVAE's full set."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from statistics import fmean, median
 
 SAMPLING_RATE = 44100
-# Samples of all 1085 clips, by the report of 2022 that this package reproduces.
+# Lengths of the 1085 clips in samples, as the paper (2022) states them.
 SHORTEST, MEDIAN, MEAN, LONGEST = 17_619, 35_732, 39_819, 88_200
 
 
 def read_manifest() -> list[dict[str, str]]:
-    """Rows (file_name, speaker, emotion, intensity, item) of the shipped list of `full_set`, by file name."""
+    """Return the shipped list of `full_set`: rows of file_name, speaker, emotion, intensity and item, by file name."""
     with Path(__file__).with_name("manifest.csv").open(newline="", encoding="utf-8") as lines:
         return sorted(csv.DictReader(lines), key=lambda row: row["file_name"])
 
 
 def compare_lengths(samples: Sequence[int]) -> str | None:
-    """Say how the lengths of 1085 clips differ from those of VIVAE; None where they do not.
+    """Return a text that compares the lengths of 1085 clips with those of VIVAE; None where they are equal.
 
     Args:
         samples: length of each clip at 44.1 kHz.

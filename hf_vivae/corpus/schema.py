@@ -1,7 +1,7 @@
-"""What every corpus looks like: its columns, its labels, and how rows become a `Dataset`.
+"""Columns, labels, problems and digests of a corpus, the same for every source of clips.
 
-The audio column is stored with `decode=False`: a row holds the bytes or the path of the file as it is, and
-`hf_vivae.audio.load` decodes it.
+The audio column is stored with `decode=False`: a row holds the bytes or the path of the file, which
+`hf_vivae.audio.load` decodes.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import datasets
 
 from ..validation import UserError
 
@@ -23,8 +22,11 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
 
 
+logger = logging.getLogger(__name__)
+
 EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 INTENSITIES = ("low", "moderate", "strong", "peak")
+GENERATED = ("synthetic", "noise")  # corpora without recordings of people
 BAD_AUDIO = "bad audio"  # the kind of problem that on_bad_audio="skip" accepts
 ON_BAD_AUDIO = ("error", "skip")
 
@@ -34,20 +36,28 @@ class Corpus:
     """Labelled clips from one source.
 
     Args:
-        name: what tables and run folders call the source.
+        name: name of the source in tables and run folders.
         dataset: one row per clip, with the columns of `features`.
-        problems: one line per file that was missing, skipped or not as expected; empty for a whole corpus.
+        problems: one line per file that was missing, left out or not as expected; empty for a complete corpus.
     """
 
     name: str
     dataset: Dataset
     problems: tuple[str, ...] = ()
 
+    def log_problems(self) -> None:
+        """Log one warning that counts the problems and shows the first ones; nothing for a complete corpus."""
+        if self.problems:
+            logger.warning(
+                "%s clips: %d files are missing, left out or not as expected (%s).",
+                self.name,
+                len(self.problems),
+                first_names(self.problems),
+            )
+
 
 class CorpusError(UserError):
-    """A corpus that is not as it should be; `problems` names every file concerned, the message the first
-    ones.
-    """
+    """A corpus with missing or unusable files; `problems` names every such file, the message the first ones."""
 
     def __init__(self, message: str, problems: Iterable[str]) -> None:
         super().__init__(message, tuple(problems))
@@ -58,7 +68,7 @@ class CorpusError(UserError):
 
 
 class Problems(dict[str, list[str]]):
-    """What is wrong with the files of a corpus: texts by kind."""
+    """Problems with the files of a corpus: texts by kind."""
 
     def note(self, kind: str, texts: Iterable[str]) -> None:
         """Add texts of one kind, if there are any."""
@@ -66,7 +76,7 @@ class Problems(dict[str, list[str]]):
             self.setdefault(kind, []).extend(texts)
 
     def lines(self) -> tuple[str, ...]:
-        """One line per text."""
+        """Return one line per text."""
         return tuple(f"{kind}: {text}" for kind, texts in self.items() for text in texts)
 
     def __str__(self) -> str:
@@ -74,9 +84,9 @@ class Problems(dict[str, list[str]]):
 
 
 def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100) -> Features:
-    """Columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds), core.
+    """Return the columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds), core.
 
-    `core` says whether VIVAE's core set holds the clip, too; None where that is not known.
+    `core` is true for clips that VIVAE's core set contains as well, and None where this is not known.
     """
     from datasets import Audio, ClassLabel, Features, Value
 
@@ -97,17 +107,17 @@ def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 441
 def build_dataset(
     rows: Sequence[dict[str, Any]], emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100
 ) -> Dataset:
-    """`Dataset` of rows whose emotion and intensity are still names.
+    """Build the `Dataset` of rows that hold emotion and intensity by name.
 
     Args:
-        rows: one dict per clip with every column of `features`; speaker and intensity may be None, core absent.
+        rows: one dict per clip with every column of `features`; speaker and intensity may be None, core may be absent.
         emotions: names of the emotion column, in the order of their indices.
         sampling_rate: rate in Hz that all clips share, or None where they differ.
     """
     import pyarrow
     from datasets import Dataset
 
-    # `Dataset.from_list` with an Audio feature encodes, and that asks for torchcodec; a table does not.
+    # `Dataset.from_list` would encode the Audio feature, for which it needs torchcodec; a table is taken as it is.
     schema = features(emotions, sampling_rate).arrow_schema
     emotion = {name: index for index, name in enumerate(emotions)}
     intensity = {name: index for index, name in enumerate(INTENSITIES)} | {None: None}
@@ -115,15 +125,50 @@ def build_dataset(
     return Dataset(pyarrow.Table.from_pylist(coded, schema=schema))
 
 
-def walk_files(root: Path, enters: Callable[[Path], bool] = lambda folder: True) -> Iterator[Path]:
-    """Files under a folder in sorted order, links followed once; leaves out hidden ones and `__MACOSX`.
+def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
+    """Return a digest of the content and name of all clips, their speakers and labels; it differs between corpora."""
+    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
-    Pipes, sockets and devices are no files: reading one may never end. A link to nothing is kept for whoever reads it
-    to name.
+
+def corpus_key(dataset: Dataset) -> str:
+    """Return a digest of the name and content of all clips, which does not depend on their folder."""
+    digest = hashlib.sha256()
+    for name, content in zip(dataset["file"][:], clip_digests(dataset), strict=True):
+        digest.update(hashlib.sha256(name.encode()).digest() + bytes.fromhex(content))
+    return digest.hexdigest()
+
+
+# the caches and folds of a run all need the digests of its corpus, for which all bytes are read
+@functools.lru_cache(maxsize=1)
+def clip_digests(dataset: Dataset) -> tuple[str, ...]:
+    """Return the SHA-256 of the file of each clip, as it is stored."""
+    return tuple(
+        hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
+        for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
+        for source in batch["audio"]
+    )
+
+
+def describe_clips(dataset: Dataset) -> list[dict[str, Any]]:
+    """Return file, digest, speaker, intensity and duration of each clip, as `run_folder.write_predictions` needs."""
+    described = dataset.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
+    intensities = dataset.features["intensity"].names
+    for row, digest in zip(described, clip_digests(dataset), strict=True):
+        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
+        row["digest"] = digest[:16]
+    return described
+
+
+def walk_files(root: Path, enters: Callable[[Path], bool] = lambda folder: True) -> Iterator[Path]:
+    """Yield the files under a folder in sorted order, without hidden ones and `__MACOSX`; links are followed once.
+
+    Pipes, sockets and devices are left out: reading one may never end. A link without a target is yielded, so that the
+    caller can name it.
 
     Args:
         root: the folder.
-        enters: whether a subfolder is walked; one that is not is kept as if it were a file, to be named.
+        enters: returns True for subfolders to walk; any other subfolder is yielded like a file, to be named.
 
     Raises:
         UserError: for a folder that cannot be read.
@@ -151,46 +196,11 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def is_clutter(name: str) -> bool:
-    """Whether a file or folder is left there by an operating system or a tool, and is no clip."""
+    """Return True for files and folders that operating systems and tools create, which are never clips."""
     return name == "__MACOSX" or (name.startswith(".") and name != "..")  # "._x.wav" is the resource fork of x.wav
 
 
 def first_names(names: Sequence[str], limit: int = 10) -> str:
-    """The first names of a list, and how many more there are."""
+    """Return the first names of a list, and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def corpus_key(dataset: datasets.Dataset) -> str:
-    """Digest of names and content of all clips, the same wherever they lie."""
-    digest = hashlib.sha256()
-    for name, content in zip(dataset["file"][:], clip_digests(dataset), strict=True):
-        digest.update(hashlib.sha256(name.encode()).digest() + bytes.fromhex(content))
-    return digest.hexdigest()
-
-
-# every cache and fold of a run asks for those of its corpus, and all bytes are read for them
-@functools.lru_cache(maxsize=1)
-def clip_digests(dataset: datasets.Dataset) -> tuple[str, ...]:
-    """SHA-256 of the file of each clip, as it is stored."""
-    return tuple(
-        hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
-        for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
-        for source in batch["audio"]
-    )
-
-
-def describe_clips(dataset: datasets.Dataset) -> list[dict[str, Any]]:
-    """File, digest, speaker, intensity and duration of each clip, as `runs.write_predictions` wants them."""
-    described = dataset.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
-    intensities = dataset.features["intensity"].names
-    for row, digest in zip(described, clip_digests(dataset), strict=True):
-        row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
-        row["digest"] = digest[:16]
-    return described
-
-
-def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
-    """What tells two corpora apart: content and names of all clips, their speakers and labels."""
-    content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

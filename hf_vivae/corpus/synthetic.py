@@ -1,7 +1,7 @@
-"""The embedded stand-in for VIVAE: its 1085 names, sung by the small voice of `voice.py`.
+"""The synthetic corpus: a generated substitute for VIVAE with its 1085 file names, sung by the voice of `voice.py`.
 
-Nobody feels anything here: a score on these clips says that the code works, and nothing about VIVAE. Every
-clip has its own random stream, made from the seed and its name, so it sounds the same in any process.
+The clips express no emotion of a person: a score on them shows that the code works, and nothing about VIVAE. Every
+clip has its own random stream, from the seed and its name, so that its samples are the same in any process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .generated import check_seed, generate_corpus, random_stream, typical_sampl
 from .manifest import read_manifest
 from .voice import SAMPLING_RATE, Utterance, sing
 
-VERSION = "v1"  # of the voice; a clip that sounds different needs a new one, and so a new cache folder
+VERSION = "v1"  # part of the folder name in the cache; a change of the samples needs a new one
 
 # First three formants of men's vowels by their ARPAbet names, Hz: Peterson and Barney, 1952 (doi:10.1121/1.1906875).
 VOWELS = {
@@ -35,13 +35,13 @@ VOWELS = {
 
 @dataclass(frozen=True)
 class Style:
-    """How an emotion sounds on average; the other quantities are those of `Utterance`.
+    """Average parameters of the clips of an emotion; attributes that are not listed here are those of `Utterance`.
 
     Attributes:
         register: pitch above the speaker's own, semitones.
         attack: natural logarithm of the seconds.
         tempo: bursts per second.
-        roughness: logit, so that habits and blends can be added to it.
+        roughness: logit, so that shifts can be added to it.
         tilt: natural logarithm of the corner frequency in Hz.
     """
 
@@ -59,8 +59,8 @@ class Style:
     tilt: float
     vowels: np.ndarray
 
-    def towards(self, other: Style, share: float) -> Style:
-        """The style `share` of the way (0 to 1) from this one to `other`."""
+    def interpolate(self, other: Style, share: float) -> Style:
+        """Return the style between this one (share 0) and the other one (share 1)."""
         values = ((getattr(style, field.name) for style in (self, other)) for field in fields(self))
         return Style(*((1.0 - share) * own + share * others for own, others in values))
 
@@ -98,7 +98,8 @@ NEIGHBOURS = {
     "pleasure": "achievement",
     "surprise": "fear",
 }
-# What intensity, the speaker's habits and chance add to a style's quantities, and the level of the peak in dB.
+# Shifts of a style's parameters by intensity, and standard deviations of the shifts by speaker and by clip; `level` is
+# the level of the clip's peak in dB.
 INTENSITY_SHIFTS = {
     "low": {"register": -2.0, "roughness": -0.5, "tilt": -0.3, "breath": 0.0, "level": -22.0},
     "moderate": {"register": 0.0, "roughness": 0.0, "tilt": 0.0, "breath": -1.5, "level": -16.0},
@@ -107,33 +108,34 @@ INTENSITY_SHIFTS = {
 }
 SPEAKER_SD = {"register": 1.0, "roughness": 0.3, "tilt": 0.2, "breath": 1.5, "level": 2.0}
 TAKE_SD = {"register": 2.0, "roughness": 0.5, "tilt": 0.25, "breath": 3.0, "level": 3.0}
-UNHURRIED = {"pleasure": 0.4, "anger": 0.1, "surprise": -0.4}  # standard deviations of the rank
+# shifts of the rank by which clips receive their lengths, in standard deviations
+LENGTH_SHIFTS = {"pleasure": 0.4, "anger": 0.1, "surprise": -0.4}
 
 
 def synthesize_corpus(seed: int = 0, cache_dir: str | Path | None = None) -> Path:
-    """The folder that holds `full_set/` with all 1085 clips; sung on the first call, afterwards found in the cache.
+    """Return the folder with `full_set/` and all 1085 clips, which are generated on the first call.
 
     Args:
-        seed: another seed, of at least 0, gives other speakers and other takes.
-        cache_dir: by default that of `hf_vivae.corpus.download.cache_folder`.
+        seed: seed of the speakers and takes, at least 0.
+        cache_dir: by default that of `hf_vivae.files.cache_folder`.
 
     Raises:
-        ValueError: for a seed below 0.
+        UserError: for a seed below 0.
     """
     return generate_corpus("synthetic", VERSION, seed, cache_dir, _manifest(), synthesize_clip)
 
 
 def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
-    """One clip of the corpus, `(samples,)` at 44.1 kHz, between -1 and 1.
+    """Return a clip of the corpus, `(samples,)` at 44.1 kHz, between -1 and 1.
 
     Raises:
-        ValueError: if VIVAE has no clip of that name, or for a seed below 0.
+        UserError: for a name that is not in VIVAE's list, or a seed below 0.
     """
     check_seed(seed)
     if name not in _manifest():
         raise UserError(
             f"expected one of the {len(_manifest())} file names of VIVAE, found {name!r}; "
-            "hf_vivae.corpus.vivae.read_manifest lists them."
+            "hf_vivae.corpus.manifest.read_manifest lists them."
         )
     rng = random_stream(seed, "clip", name)
     return sing(_utterance(name, seed, rng), rng)
@@ -146,9 +148,9 @@ def _manifest() -> dict[str, dict[str, str]]:
 
 @functools.cache
 def _durations(seed: int) -> dict[str, int]:
-    """Samples of each clip: the same 1085 values for every seed, dealt out in another order."""
+    """Return the length of each clip in samples; all seeds distribute the same 1085 values."""
     rank = {
-        name: UNHURRIED.get(row["emotion"], 0.0) + random_stream(seed, "duration", name).standard_normal()
+        name: LENGTH_SHIFTS.get(row["emotion"], 0.0) + random_stream(seed, "duration", name).standard_normal()
         for name, row in _manifest().items()
     }
     samples = typical_samples(np.linspace(0.0, 1.0, len(rank))).tolist()
@@ -157,31 +159,31 @@ def _durations(seed: int) -> dict[str, int]:
 
 @functools.cache
 def _speaker(speaker: str, seed: int) -> tuple[float, float, dict[str, float]]:
-    """What all clips of a speaker share: pitch in Hz, factor on the formants, and habits as in `SPEAKER_SD`."""
+    """Return the parameters of a speaker: pitch in Hz, factor on the formants, shifts with the keys of SPEAKER_SD."""
     rng = random_stream(seed, "speaker", speaker)
-    smallness, pitch, *habits = rng.standard_normal(2 + len(SPEAKER_SD))
+    smallness, pitch, *scores = rng.standard_normal(2 + len(SPEAKER_SD))
     hertz = 210.0 * 2.0 ** ((2.5 * smallness + 1.5 * pitch) / 12.0)
-    habits = {key: SPEAKER_SD[key] * habit for key, habit in zip(SPEAKER_SD, habits, strict=True)}
-    return hertz, np.exp(0.12 + 0.06 * smallness), habits
+    shifts = {key: SPEAKER_SD[key] * score for key, score in zip(SPEAKER_SD, scores, strict=True)}
+    return hertz, np.exp(0.12 + 0.06 * smallness), shifts
 
 
 def _blurred_style(emotion: str, intensity: str, rng: np.random.Generator) -> Style:
-    """The emotion's style, a little like its neighbour's; less its own when low, and least at the peak."""
-    style = STYLES[emotion].towards(STYLES[NEIGHBOURS[emotion]], 0.6 * rng.beta(0.7, 3.0))
+    """Return the emotion's style mixed with its neighbour's, and at low and peak intensity with a common style."""
+    style = STYLES[emotion].interpolate(STYLES[NEIGHBOURS[emotion]], 0.6 * rng.beta(0.7, 3.0))
     if intensity == "low":
-        return style.towards(MURMUR, rng.uniform(0.1, 0.35))
+        return style.interpolate(MURMUR, rng.uniform(0.1, 0.35))
     if intensity == "peak":
-        return style.towards(SCREAM, rng.uniform(0.1, 0.45))
+        return style.interpolate(SCREAM, rng.uniform(0.1, 0.45))
     return style
 
 
 def _utterance(name: str, seed: int, rng: np.random.Generator) -> Utterance:
-    """One take: the style, coloured by intensity and speaker, and varied at random."""
+    """Return the utterance of a clip: the style with the shifts of intensity, speaker and chance."""
     speaker, emotion, intensity = (_manifest()[name][key] for key in ("speaker", "emotion", "intensity"))
     samples, vary = _durations(seed)[name], rng.standard_normal
-    pitch, tract, habits = _speaker(speaker, seed)
+    pitch, tract, speaker_shift = _speaker(speaker, seed)
     style = _blurred_style(emotion, intensity, rng)
-    shift = {key: INTENSITY_SHIFTS[intensity][key] + habits[key] + TAKE_SD[key] * vary() for key in TAKE_SD}
+    shift = {key: INTENSITY_SHIFTS[intensity][key] + speaker_shift[key] + TAKE_SD[key] * vary() for key in TAKE_SD}
     bursts = style.tempo * np.exp(0.2 * vary()) * (1.0 - style.inhale) * samples / SAMPLING_RATE
     roughness = expit(style.roughness + shift["roughness"])
     any_vowels = np.array(list(VOWELS.values()))[rng.integers(len(VOWELS), size=2)]
@@ -205,5 +207,5 @@ def _utterance(name: str, seed: int, rng: np.random.Generator) -> Utterance:
         vowels=0.65 * style.vowels + 0.35 * any_vowels,
         tract=tract * np.exp(0.03 * vary()),
         level=np.clip(shift["level"], -35.0, -1.0),
-        floor=-82.0 + habits["level"],
+        floor=-82.0 + speaker_shift["level"],
     )

@@ -1,6 +1,7 @@
-"""A small source-filter voice (Fant, *Acoustic Theory of Speech Production*, 1960): a glottal source with
-jitter, shimmer, subharmonics and breath, through the formants of a vocal tract. It sings one `Utterance` at
-a time and knows nothing of emotions; `synthetic.py` writes the utterances.
+"""A source-filter voice (Fant, *Acoustic Theory of Speech Production*, 1960) for the synthetic corpus.
+
+A glottal source with jitter, shimmer, subharmonics and breath is filtered by the formants of a vocal tract. The
+parameters of each clip are an `Utterance`; `synthetic.py` derives them from emotion, intensity and speaker.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.signal import lfilter, sosfilt
 
-SAMPLING_RATE = 44_100
+from .manifest import SAMPLING_RATE
+
 UPPER_FORMANTS = np.arange(3500.0, 9000.0, 1000.0)  # Hz, those of a uniform tube; shared by all vowels
 BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0])  # Hz
 OPEN_QUOTIENT = 0.65  # share of each cycle in which the glottis is open
@@ -18,13 +20,13 @@ FADE_SECONDS = 0.004
 
 @dataclass(frozen=True)
 class Utterance:
-    """Everything the voice needs to sing one clip.
+    """Parameters of one clip.
 
     Attributes:
         samples: length of the clip.
         pitch: fundamental frequency that the contour moves around, Hz.
         contour: pitch at equal steps of each burst, semitones from `pitch`, `(steps,)`.
-        bursts: how many times the voice starts anew.
+        bursts: number of bursts of the voice.
         gap: share of each burst's time that is silent before the next one, 0 to 1.
         inhale: share of the clip before the first burst that is breath alone, 0 to 1.
         attack: rise time of each burst, seconds.
@@ -66,11 +68,13 @@ class Utterance:
 
 
 def sing(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
-    """The clip `(samples,)` at 44.1 kHz, its peak at `utterance.level`, so that it never clips."""
+    """Return the clip, `(samples,)` at 44.1 kHz, with its peak at `utterance.level`, so that it is never clipped."""
     envelope, semitones = _bursts(utterance)
     voiced, opening = _glottis(utterance, semitones, rng)
     source = envelope * voiced + _aspiration(utterance, envelope, opening, rng)
-    clip = _vocal_tract(utterance, source) * _fade(utterance.samples)
+    clock = np.arange(utterance.samples)
+    fade = np.minimum(1.0, np.minimum(clock, clock[::-1]) / (FADE_SECONDS * SAMPLING_RATE))
+    clip = _vocal_tract(utterance, source) * fade
     clip *= _amplitude(utterance.level) / np.abs(clip).max()
     clip += _amplitude(utterance.floor) * rng.standard_normal(utterance.samples)
     return np.clip(clip, -1.0, 1.0)
@@ -81,7 +85,7 @@ def _amplitude(decibels: float) -> float:
 
 
 def _bursts(utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
-    """Loudness 0 to 1 and pitch in semitones along the clip, each `(samples,)`."""
+    """Return loudness (0 to 1) and pitch (semitones) along the clip, each `(samples,)`."""
     u = utterance
     edges = np.linspace(u.inhale, 1.0, u.bursts + 1) * u.samples
     steps = np.linspace(0.0, 1.0, len(u.contour))
@@ -100,7 +104,7 @@ def _bursts(utterance: Utterance) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _glottis(utterance: Utterance, semitones: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Derivative of the glottal flow, and the flow itself (0 to 1), each `(samples,)`.
+    """Return the derivative of the glottal flow, and the flow itself (0 to 1), each `(samples,)`.
 
     The pulse is KLGLOTT88's cubic (Klatt and Klatt, 1990, doi:10.1121/1.398894).
     """
@@ -126,7 +130,7 @@ def _glottis(utterance: Utterance, semitones: np.ndarray, rng: np.random.Generat
 def _aspiration(
     utterance: Utterance, envelope: np.ndarray, opening: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Noise of the breath, stronger while the glottis is open; alone during the inhalation, `(samples,)`."""
+    """Return the noise of the breath, `(samples,)`, stronger while the glottis is open and during inhalation."""
     u = utterance
     noise = lfilter([1.0, -0.7], [1.0], rng.standard_normal(u.samples))
     breathing = envelope * (0.4 + 0.9 * opening)
@@ -136,23 +140,17 @@ def _aspiration(
 
 
 def _vocal_tract(utterance: Utterance, source: np.ndarray) -> np.ndarray:
-    """The source through the first vowel, passing over to the last one, `(samples,)`."""
+    """Return the source filtered by the first vowel, with a linear transition to the last one, `(samples,)`."""
     start, end = (sosfilt(_resonators(vowel, utterance.tract), source) for vowel in utterance.vowels)
     share = np.linspace(0.0, 1.0, len(source))
     return (1.0 - share) * start + share * end
 
 
 def _resonators(vowel: np.ndarray, tract: float) -> np.ndarray:
-    """Second-order sections `(formants, 6)`, unit gain at 0 Hz (Klatt, 1980, doi:10.1121/1.383940)."""
+    """Return second-order sections `(formants, 6)`, unit gain at 0 Hz (Klatt, 1980, doi:10.1121/1.383940)."""
     formants = np.array([*vowel, *UPPER_FORMANTS]) * tract
     radius = np.exp(-np.pi * BANDWIDTHS / SAMPLING_RATE)
     first = -2.0 * radius * np.cos(2.0 * np.pi * formants / SAMPLING_RATE)
     second = radius**2
     zeros, ones = np.zeros_like(first), np.ones_like(first)
     return np.stack([1.0 + first + second, zeros, zeros, ones, first, second], axis=1)
-
-
-def _fade(samples: int) -> np.ndarray:
-    edge = FADE_SECONDS * SAMPLING_RATE
-    clock = np.arange(samples)
-    return np.minimum(1.0, np.minimum(clock, samples - 1 - clock) / edge)

@@ -1,1 +1,1 @@
-"""Description of a corpus, opened by `recipes/explore.py`."""
+"""Description of a corpus in numbers and figures, started by `recipes/explore.py`."""

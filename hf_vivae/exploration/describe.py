@@ -1,7 +1,10 @@
-"""Description of a corpus in numbers: clips, durations, levels, silence."""
+"""Description of a corpus in numbers and figures: clips, lengths, labels, and what trimming would cut.
+
+The numbers are written to `exploration.json`; `format_exploration` prints them.
+"""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,8 +19,9 @@ from ..validation import UserError
 from .figures import Example, save_figures
 from .trimming import Cuts, measure_cuts, save_trimming_figures, trim_statistics
 
-UNKNOWN = "(none)"  # the group of clips whose speaker or intensity is not known
+UNKNOWN = "(none)"  # the group of clips without a known speaker or intensity
 GROUPS = {"emotion": "labels", "speaker": "speakers", "intensity": "intensities"}  # columns, and their plurals
+BINS = 16  # of the paper's Figure 1
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,12 @@ class CorpusClips:
     """Lengths and labels of a corpus, an entry for each clip in the corpus's order.
 
     Attributes:
-        name: of the corpus.
-        label_names: all names of the emotion column, also of those without clips.
-        samples: `(clips,)`, per channel.
+        name: name of the corpus.
+        label_names: all names of the emotion column, with and without clips.
+        files: names as in the column `file`.
+        samples: `(clips,)`, samples per channel.
         sampling_rates: `(clips,)`, in Hz.
-        groups: names of each clip's emotion, speaker and intensity; the latter two only where they are known.
+        groups: names of each clip's emotion, speaker and intensity; the last two only if any clip has one.
     """
 
     name: str
@@ -41,56 +46,35 @@ class CorpusClips:
 
     @property
     def seconds(self) -> np.ndarray:
-        """Lengths `(clips,)` in seconds."""
+        """Lengths in seconds, `(clips,)`."""
         return self.samples / self.sampling_rates
 
     def members(self, by: str) -> dict[str, np.ndarray]:
-        """Row indices of the clips of each emotion, speaker or intensity; intensities from low to peak."""
+        """Return the row indices of the clips of each emotion, speaker or intensity; intensities from low to peak."""
         names = np.asarray(self.groups[by])
         order = {name: rank for rank, name in enumerate(INTENSITIES if by == "intensity" else ())}
         present = sorted(set(names.tolist()), key=lambda name: (name == UNKNOWN, order.get(name, 0), name))
         return {name: np.flatnonzero(names == name) for name in present}
 
 
-def read_clips(corpus: Corpus) -> CorpusClips:
-    """Lengths and labels of all clips of a corpus."""
-    dataset = corpus.dataset
-    files, names = tuple(dataset["file"]), dataset.features["emotion"].names
-    infos = [inspect(source, name) for source, name in zip(dataset["audio"], files, strict=True)]
-    intensities = [None if index is None else INTENSITIES[index] for index in dataset["intensity"]]
-    columns = {"speaker": list(dataset["speaker"]), "intensity": intensities}
-    groups = {by: tuple(name or UNKNOWN for name in column) for by, column in columns.items() if any(column)}
-    return CorpusClips(
-        name=corpus.name,
-        label_names=tuple(names),
-        files=files,
-        samples=np.array([info.samples for info in infos]),
-        sampling_rates=np.array([info.sampling_rate for info in infos]),
-        groups={"emotion": tuple(names[index] for index in dataset["emotion"]), **groups},
-    )
-
-
-BINS = 16  # of the report's Figure 1
-
-
 def explore(
     corpus: Corpus, folder: Path, clip: str | None = None, trim: dict[str, float] | None = None
 ) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Write `exploration.json` and the pictures; the numbers, and the path of each picture drawn.
+    """Write `exploration.json` and the figures, and return the numbers and the path of each figure.
 
-    The paths have the keys of `exploration_figures.FIGURES`, which holds the captions, and those of
-    `trimming_figures.FIGURES` where trimming is asked for. Where no clip has a speaker or an intensity that picture
-    is left out, and a sentence under "notes" says so.
+    The paths have the keys of `figures.FIGURES`, and with `trim` those of `trimming.FIGURES`, which contain the
+    captions. If no clip has a speaker or an intensity, its figure is left out, and "notes" contains a sentence on it.
 
     Args:
-        corpus: of any source.
-        folder: where the files go; pictures of an earlier exploration are replaced.
+        corpus: corpus of any source.
+        folder: output folder; figures of an earlier exploration are replaced.
         clip: name of the example clip as in the column `file`; by default the clip whose length is nearest the
             median length (the first such clip in the corpus's order).
-        trim: of `TrimArguments.trim`; what it would cut goes under "trimming" and into pictures of its own.
+        trim: settings from `TrimArguments.trim`; the effect of such trimming is described under "trimming" and in two
+            more figures.
 
     Raises:
-        ValueError: for a clip that the corpus has not, naming the nearest; and where the folder cannot be written to.
+        UserError: for a clip that is not in the corpus, and for a folder that cannot be written to.
     """
     clips = read_clips(corpus)
     row = _find(clips, clip)
@@ -115,49 +99,80 @@ def explore(
         for by in ("speaker", "intensity")
         if by in clips.groups
     }
-    pictures = save_figures(folder, numbers, example, seconds)
-    return numbers, pictures | save_trimming_figures(folder, corpus, cuts, trim)
+    figures = save_figures(folder, numbers, example, seconds)
+    return numbers, figures | save_trimming_figures(folder, corpus, cuts, trim)
+
+
+def read_clips(corpus: Corpus) -> CorpusClips:
+    """Read the lengths and labels of all clips of a corpus."""
+    dataset = corpus.dataset
+    files, names = tuple(dataset["file"]), dataset.features["emotion"].names
+    infos = [inspect(source, name) for source, name in zip(dataset["audio"], files, strict=True)]
+    intensities = [None if index is None else INTENSITIES[index] for index in dataset["intensity"]]
+    columns = {"speaker": list(dataset["speaker"]), "intensity": intensities}
+    groups = {by: tuple(name or UNKNOWN for name in column) for by, column in columns.items() if any(column)}
+    return CorpusClips(
+        name=corpus.name,
+        label_names=tuple(names),
+        files=files,
+        samples=np.array([info.samples for info in infos]),
+        sampling_rates=np.array([info.sampling_rate for info in infos]),
+        groups={"emotion": tuple(names[index] for index in dataset["emotion"]), **groups},
+    )
 
 
 def describe(clips: CorpusClips) -> dict[str, Any]:
-    """All numbers of a corpus, ready for JSON.
+    """Return all numbers of a corpus, ready for JSON.
 
-    `lengths` and `by_emotion`, `by_speaker`, `by_intensity` hold `statistics` in samples and in seconds; `histogram`
-    counts samples, or seconds where the sampling rates differ; `majority` and `chance` are the shares that always
-    guessing the commonest label, and guessing each as often, would get right.
+    `lengths` and `by_emotion`, `by_speaker`, `by_intensity` contain `statistics` in samples and in seconds. The
+    `histogram` is of samples, or of seconds where the sampling rates differ. `majority` and `chance` are the
+    accuracies of always predicting the most frequent label, and of predicting all labels equally often.
     """
-    shares = _labels(clips)
-    majority = max(shares, key=lambda name: shares[name]["count"])
-    by = {
-        f"by_{name}": {group: _lengths(clips, rows) for group, rows in clips.members(name).items()}
-        if name in clips.groups
-        else None
-        for name in GROUPS
-    }
-    crossed = {
-        f"emotion_by_{name}": _cross(clips, name) if name in clips.groups else None
-        for name in ("speaker", "intensity")
-    }
+    emotions = np.asarray(clips.groups["emotion"])
+    counts = {name: int((emotions == name).sum()) for name in clips.label_names}
+    shares = {name: {"count": count, "share": count / len(clips.files)} for name, count in counts.items()}
+    majority = max(counts, key=counts.__getitem__)
+    crossed = {f"emotion_by_{by}": None for by in ("speaker", "intensity")}
+    for by in clips.groups.keys() - {"emotion"}:
+        members = clips.members(by)
+        crossed[f"emotion_by_{by}"] = {
+            name: {group: int((emotions[rows] == name).sum()) for group, rows in members.items()}
+            for name in clips.label_names
+        }
+    rates = Counter(clips.sampling_rates.tolist())
+    unit = "samples" if len(rates) == 1 else "seconds"
+    histogram, edges = np.histogram(getattr(clips, unit), bins=BINS)
     return {
         "corpus": clips.name,
         "clips": len(clips.files),
-        "sampling_rates": _counts(clips.sampling_rates.tolist()),
+        "sampling_rates": {str(rate): count for rate, count in sorted(rates.items())},
         "lengths": _lengths(clips, np.arange(len(clips.files))),
-        "histogram": _histogram(clips),
+        "histogram": {"unit": unit, "edges": edges.tolist(), "counts": histogram.tolist()},
         "labels": shares,
         "majority": {"label": majority, "share": shares[majority]["share"]},
         "chance": 1 / len(shares),
-        **by,
+        **_by_group(clips, lambda rows: _lengths(clips, rows)),
         **crossed,
         "notes": _notes(clips),
     }
 
 
-def statistics(values: np.ndarray) -> dict[str, float]:
-    """Count, extremes, quartiles, mean and standard deviation (of these values themselves: divided by their count).
+def describe_trimming(clips: CorpusClips, cuts: Cuts, trim: dict[str, float]) -> dict[str, Any]:
+    """Return the settings and `trim_statistics` of all clips, and of each group in `by_emotion` and so on.
 
     Args:
-        values: `(clips,)`, one at least.
+        clips: clips of the corpus.
+        cuts: cuts of the same clips in the same order.
+        trim: settings that the cuts were measured with.
+    """
+    return {**trim, **trim_statistics(cuts), **_by_group(clips, lambda rows: trim_statistics(cuts.select(rows)))}
+
+
+def statistics(values: np.ndarray) -> dict[str, float]:
+    """Return count, extremes, quartiles, mean and standard deviation (divided by the count) of some values.
+
+    Args:
+        values: `(clips,)`, at least one.
     """
     lower, median, upper = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
     return {
@@ -173,7 +188,7 @@ def statistics(values: np.ndarray) -> dict[str, float]:
 
 
 def format_exploration(numbers: dict[str, Any]) -> str:
-    """The numbers of `explore` for a terminal; the corpus is named beside its shares."""
+    """Format the numbers of `explore` for a terminal; the shares are printed together with the name of the corpus."""
     name, example = numbers["corpus"], numbers["example"]
     rates = ", ".join(f"{int(rate):,}" for rate in numbers["sampling_rates"])
     groups = ", ".join(
@@ -204,80 +219,8 @@ def format_exploration(numbers: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _find(clips: CorpusClips, name: str | None) -> int:
-    if name is None:
-        return int(np.argmin(np.abs(clips.seconds - np.median(clips.seconds))))
-    if name not in clips.files:
-        near = get_close_matches(name, clips.files, 1, cutoff=0.0)
-        raise UserError(
-            f"expected a clip of the corpus as the example, found {name!r} (did you mean {near[0]}?); "
-            "give a name of the column file."
-        )
-    return clips.files.index(name)
-
-
-def _lengths(clips: CorpusClips, rows: np.ndarray) -> dict[str, dict[str, float]]:
-    return {"samples": statistics(clips.samples[rows]), "seconds": statistics(clips.seconds[rows])}
-
-
-def _histogram(clips: CorpusClips) -> dict[str, Any]:
-    unit = "samples" if len(set(clips.sampling_rates.tolist())) == 1 else "seconds"
-    counts, edges = np.histogram(getattr(clips, unit), bins=BINS)
-    return {"unit": unit, "edges": edges.tolist(), "counts": counts.tolist()}
-
-
-def _labels(clips: CorpusClips) -> dict[str, dict[str, float]]:
-    counts = Counter(clips.groups["emotion"])
-    return {name: {"count": counts[name], "share": counts[name] / len(clips.files)} for name in clips.label_names}
-
-
-def _cross(clips: CorpusClips, by: str) -> dict[str, dict[str, int]]:
-    emotions = np.asarray(clips.groups["emotion"])
-    members = clips.members(by)
-    return {
-        name: {group: int((emotions[rows] == name).sum()) for group, rows in members.items()}
-        for name in clips.label_names
-    }
-
-
-def _counts(values: Iterable[int]) -> dict[str, int]:
-    return {str(value): count for value, count in sorted(Counter(values).items())}
-
-
-def _notes(clips: CorpusClips) -> list[str]:
-    notes = []
-    for by in ("speaker", "intensity"):
-        if by not in clips.groups:
-            notes.append(f"no clip has a known {by}, so there is no by_{by}.png")
-        elif unknown := clips.groups[by].count(UNKNOWN):
-            notes.append(f"{unknown} of {len(clips.files)} clips have no known {by} and form the group {UNKNOWN}")
-    if len(rates := _counts(clips.sampling_rates.tolist())) > 1:
-        notes.append(f"the clips have {len(rates)} sampling rates, so the histogram counts seconds and not samples")
-    empty = [name for name in clips.label_names if name not in clips.groups["emotion"]]
-    if empty:
-        notes.append(f"no clip has the label {', '.join(empty)}")
-    return notes
-
-
-def describe_trimming(clips: CorpusClips, cuts: Cuts, trim: dict[str, float]) -> dict[str, Any]:
-    """The settings and `trim_statistics`, those of each group in `by_emotion`, `by_speaker` and `by_intensity`.
-
-    Args:
-        clips: of the corpus.
-        cuts: of the same clips in the same order.
-        trim: what they were measured with.
-    """
-    by = {
-        f"by_{name}": {group: trim_statistics(cuts.select(rows)) for group, rows in clips.members(name).items()}
-        if name in clips.groups
-        else None
-        for name in GROUPS
-    }
-    return {**trim, **trim_statistics(cuts), **by}
-
-
 def format_trimming(numbers: dict[str, Any]) -> list[str]:
-    """The numbers of `describe_trimming` for a terminal, in lines."""
+    """Format the numbers of `describe_trimming` for a terminal, as lines."""
     longest = numbers["longest_cut"]
     width = max(map(len, numbers["by_emotion"]))
     before, after = numbers["seconds_before"], numbers["seconds_after"]
@@ -295,3 +238,42 @@ def format_trimming(numbers: dict[str, Any]) -> list[str]:
             for label, entry in numbers["by_emotion"].items()
         ),
     ]
+
+
+def _find(clips: CorpusClips, name: str | None) -> int:
+    if name is None:
+        return int(np.argmin(np.abs(clips.seconds - np.median(clips.seconds))))
+    if name not in clips.files:
+        near = get_close_matches(name, clips.files, 1, cutoff=0.0)
+        raise UserError(
+            f"expected a clip of the corpus as the example, found {name!r} (did you mean {near[0]}?); "
+            "give a name of the column file."
+        )
+    return clips.files.index(name)
+
+
+def _lengths(clips: CorpusClips, rows: np.ndarray) -> dict[str, dict[str, float]]:
+    return {"samples": statistics(clips.samples[rows]), "seconds": statistics(clips.seconds[rows])}
+
+
+def _by_group(clips: CorpusClips, measure: Callable[[np.ndarray], Any]) -> dict[str, dict[str, Any] | None]:
+    """Return the measure of the rows of each group, by emotion, speaker and intensity; None if all are unknown."""
+    return {
+        f"by_{by}": {name: measure(rows) for name, rows in clips.members(by).items()} if by in clips.groups else None
+        for by in GROUPS
+    }
+
+
+def _notes(clips: CorpusClips) -> list[str]:
+    notes = []
+    for by in ("speaker", "intensity"):
+        if by not in clips.groups:
+            notes.append(f"no clip has a known {by}, so there is no by_{by}.png")
+        elif unknown := clips.groups[by].count(UNKNOWN):
+            notes.append(f"{unknown} of {len(clips.files)} clips have no known {by} and form the group {UNKNOWN}")
+    if (rates := len(set(clips.sampling_rates.tolist()))) > 1:
+        notes.append(f"the clips have {rates} sampling rates, so the histogram counts seconds and not samples")
+    empty = [name for name in clips.label_names if name not in clips.groups["emotion"]]
+    if empty:
+        notes.append(f"no clip has the label {', '.join(empty)}")
+    return notes

@@ -1,4 +1,4 @@
-"""Pictures of a corpus: the exploratory ones of the 2022 report, numbered as there, and by speaker and intensity."""
+"""Figures of a corpus: the exploratory figures of the paper, numbered as there, and clips by speaker and intensity."""
 
 import math
 from collections.abc import Sequence
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 FIGURES = {
-    "figure_1_lengths": "Histogram of the clips' lengths in 16 bins, with mean and median (the report's Figure 1).",
-    "figure_2_waveform": "A clip's waveform, cut or padded with zeros to 44,100 samples (the report's Figure 2).",
-    "figure_4_mel": "Mel spectrogram of the same padded waveform: 64 bands, 690 frames (the report's Figure 4).",
-    "figure_5_labels": "Clips of each label, and the shares that guessing gets right (the report's Figure 5).",
-    "figure_6_resampled": "The first second of the same clip as recorded and at 16 kHz (the report's Figure 6).",
+    "figure_1_lengths": "Histogram of the clips' lengths in 16 bins, with mean and median (the paper's Figure 1).",
+    "figure_2_waveform": "A clip's waveform, cut or padded with zeros to 44,100 samples (the paper's Figure 2).",
+    "figure_4_mel": "Mel spectrogram of the same padded waveform: 64 bands, 690 frames (the paper's Figure 4).",
+    "figure_5_labels": "Clips of each label, and the accuracy of guessing (the paper's Figure 5).",
+    "figure_6_resampled": "The first second of the same clip as recorded and at 16 kHz (the paper's Figure 6).",
     "by_speaker": "Clips of each label and speaker; lengths by speaker, whiskers up to 1.5 quartile ranges.",
     "by_intensity": "Clips of each label and intensity; lengths by intensity, drawn as by speaker.",
 }
 # Okabe and Ito's palette, which colour-blind readers can tell apart (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE, SKY, BLACK, GREY = "#0072B2", "#D55E00", "#56B4E9", "#222222", "#999999"
-MOST_GROUPS = 30  # columns whose numbers can still be read
+MOST_GROUPS = 30  # maximum number of columns with readable numbers
 HERTZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000)
 ZOOM_SECONDS = 0.004
 AMPLITUDE = "amplitude (full scale = 1)"
-RESAMPLED_RATE, RESAMPLED_SAMPLES = 16_000, 16_000  # of the report's wav2vec2
+RESAMPLED_RATE, RESAMPLED_SAMPLES = 16_000, 16_000  # of the paper's wav2vec2
 BELOW = {"loc": "outside lower center", "ncols": 3, "frameon": False}  # a legend that covers nothing
 
 
 @dataclass(frozen=True)
 class Example:
-    """One clip: the corpus that it is from, its name there, samples `(samples,)`, their rate in Hz."""
+    """A clip: name of its corpus, name of its file, samples `(samples,)`, sampling rate in Hz."""
 
     corpus: str
     file: str
@@ -46,27 +46,27 @@ class Example:
 
     @property
     def title(self) -> str:
-        """Corpus and file, of which the end where it is long."""
+        """Corpus and file; of a long file name, the end."""
         return f"{self.corpus} clip {self.file if len(self.file) <= 60 else '…' + self.file[-59:]}"
 
 
 def save_figures(
     folder: Path, numbers: dict[str, Any], example: Example, seconds: dict[str, dict[str, np.ndarray]]
 ) -> dict[str, Path]:
-    """Save the pictures of a corpus as PNG, by the keys of `FIGURES`; without those of a grouping that it lacks.
+    """Save the figures of a corpus as PNG, and return their paths by the keys of `FIGURES`.
 
     Args:
-        folder: where they go; pictures of another corpus that were there are gone afterwards.
-        numbers: of `exploration.describe`.
-        example: the clip to show.
-        seconds: lengths `(clips,)` of the clips of each speaker and intensity.
+        folder: output folder; figures of another exploration in it are deleted.
+        numbers: numbers of `describe.describe`.
+        example: clip to draw.
+        seconds: lengths `(clips,)` by speaker and by intensity; a figure is drawn for each of the two that is present.
     """
     import matplotlib
 
     paths = {key: folder / f"{key}.png" for key in FIGURES}
     for path in paths.values():
         path.unlink(missing_ok=True)
-    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a label or file name is a dollar
+    with matplotlib.rc_context({"text.parse_math": False}):  # show a dollar sign in a name as it is
         figures = {
             "figure_1_lengths": draw_lengths(numbers),
             "figure_2_waveform": draw_waveform(example),
@@ -81,7 +81,7 @@ def save_figures(
 
 
 def draw_lengths(numbers: dict[str, Any]) -> "Figure":
-    """Histogram of lengths; in samples with a second axis in seconds, or in seconds where sampling rates differ."""
+    """Draw a histogram of lengths: in samples with a second axis in seconds, or in seconds if the rates differ."""
     figure, axes = _figure(7, 4.2)
     histogram, unit = numbers["histogram"], numbers["histogram"]["unit"]
     edges = np.array(histogram["edges"])
@@ -102,7 +102,7 @@ def draw_lengths(numbers: dict[str, Any]) -> "Figure":
 
 
 def draw_waveform(example: Example) -> "Figure":
-    """The waveform as the report's waveform models get it, the zeros around it shaded."""
+    """Draw the waveform that the paper's waveform models take, with the zeros of the padding shaded."""
     extractor = WaveformFeatureExtractor()
     waveform, sound = model_input(example, extractor)
     figure, axes = _figure(8, 3.6)
@@ -121,7 +121,7 @@ def draw_waveform(example: Example) -> "Figure":
 
 
 def draw_mel(example: Example) -> "Figure":
-    """The spectrogram as the report's spectrogram models get it, on the mel scale."""
+    """Draw the spectrogram that the paper's spectrogram models take, on the mel scale."""
     from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
     extractor = LogMelFeatureExtractor()
@@ -143,7 +143,7 @@ def draw_mel(example: Example) -> "Figure":
 
 
 def draw_labels(numbers: dict[str, Any]) -> "Figure":
-    """Clips of each label with their shares, the commonest one and an equal share marked."""
+    """Draw the clips of each label with their shares, and mark the most frequent label and an equal share."""
     labels, majority = numbers["labels"], numbers["majority"]
     figure, axes = _figure(7, 1.6 + 0.34 * len(labels))
     rows = range(len(labels))
@@ -164,7 +164,7 @@ def draw_labels(numbers: dict[str, Any]) -> "Figure":
 
 
 def draw_resampled(example: Example) -> "Figure":
-    """The clip at 16 kHz over the clip as recorded: the first 16,000 samples, and 4 ms around the loudest of them."""
+    """Draw the clip at 16 kHz and as recorded: the first 16,000 samples, and 4 ms around the loudest of them."""
     resampled = resample(example.samples, example.sampling_rate, RESAMPLED_RATE)[:RESAMPLED_SAMPLES]
     original = example.samples[: math.ceil(RESAMPLED_SAMPLES / RESAMPLED_RATE * example.sampling_rate)]
     middle = max(np.abs(original).argmax() / example.sampling_rate, ZOOM_SECONDS / 2)
@@ -174,7 +174,10 @@ def draw_resampled(example: Example) -> "Figure":
     _trace(axes, original, example.sampling_rate, GREY, ".", f"original, {example.sampling_rate:,} Hz")
     _trace(axes, resampled, RESAMPLED_RATE, BLUE, "o", label)
     axes[0].axvspan(*zoom, color=ORANGE, alpha=0.4, label="shown below")
-    axes[0].set(title=_resampled_title(example), xlim=(0, len(original) / example.sampling_rate))
+    title = f"resampled from {example.sampling_rate:,} Hz to {RESAMPLED_RATE:,} Hz"
+    if example.sampling_rate == RESAMPLED_RATE:
+        title = f"recorded at {RESAMPLED_RATE:,} Hz: nothing is resampled"
+    axes[0].set(title=f"{example.title}\n{title}", xlim=(0, len(original) / example.sampling_rate))
     axes[1].set_xlim(zoom)
     for panel in axes:
         panel.set(xlabel="time (s)", ylabel=AMPLITUDE)
@@ -183,12 +186,12 @@ def draw_resampled(example: Example) -> "Figure":
 
 
 def draw_groups(numbers: dict[str, Any], by: str, seconds: dict[str, np.ndarray]) -> "Figure":
-    """Counts of each label in each group, and below them box plots of the same groups' lengths.
+    """Draw the counts of each label in each group, and box plots of the lengths in each group below them.
 
-    Of many groups only the `MOST_GROUPS` with most clips are drawn, as the title then says.
+    Only the `MOST_GROUPS` groups with most clips are drawn; if there are more, the title states this.
 
     Args:
-        numbers: of `exploration.describe`.
+        numbers: numbers of `describe.describe`.
         by: speaker or intensity.
         seconds: lengths `(clips,)` of each group.
     """
@@ -199,7 +202,11 @@ def draw_groups(numbers: dict[str, Any], by: str, seconds: dict[str, np.ndarray]
     figure, (above, below) = _figure(
         max(6, 2 + 0.42 * len(shown)), 4.2 + 0.3 * len(counts), rows=2, ratios=(0.3 * len(counts), 2.2), sharex=True
     )
-    _write_counts(above, counts, list(crossed))
+    above.imshow(counts, cmap="Blues", aspect="auto", vmin=0, vmax=1.6 * counts.max())  # light enough for black text
+    above.set_yticks(range(len(counts)), list(crossed))
+    above.tick_params(axis="x", labelbottom=False)
+    for (row, column), count in np.ndenumerate(counts):
+        above.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=BLACK if count else GREY)
     below.boxplot([seconds[name] for name in shown], positions=range(len(shown)), widths=0.6, manage_ticks=False,
                   medianprops={"color": ORANGE, "linewidth": 2}, flierprops={"markersize": 3})  # fmt: skip
     names = [f"{name}\n{len(seconds[name])}" for name in shown]
@@ -213,7 +220,7 @@ def draw_groups(numbers: dict[str, Any], by: str, seconds: dict[str, np.ndarray]
 
 
 def model_input(example: Example, extractor: WaveformFeatureExtractor) -> tuple[np.ndarray, tuple[float, float]]:
-    """What the extractor makes of the clip, and the seconds in it between which there is sound and no padding."""
+    """Return the features of the clip, and the start and end of the sound in them without the padding, in seconds."""
     rate = extractor.sampling_rate
     clip = resample(example.samples, example.sampling_rate, rate)
     before = max(0, extractor.num_samples - len(clip)) // 2
@@ -222,7 +229,7 @@ def model_input(example: Example, extractor: WaveformFeatureExtractor) -> tuple[
 
 
 def mel_centres(extractor: LogMelFeatureExtractor) -> np.ndarray:
-    """Centre frequencies of the extractor's bands `(num_mel_bins,)`, in Hz."""
+    """Return the centre frequencies of the extractor's bands in Hz, `(num_mel_bins,)`."""
     from transformers.audio_utils import hertz_to_mel, mel_to_hertz
 
     top = hertz_to_mel(extractor.sampling_rate // 2, "htk")
@@ -235,16 +242,8 @@ def _trace(axes: Sequence["Axes"], samples: np.ndarray, rate: int, colour: str, 
     axes[1].plot(seconds, samples, color=colour, linewidth=1, marker=marker, markerfacecolor="none", label=label)
 
 
-def _write_counts(axes: "Axes", counts: np.ndarray, names: Sequence[str]) -> None:
-    axes.imshow(counts, cmap="Blues", aspect="auto", vmin=0, vmax=1.6 * counts.max())  # light enough for black text
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="x", labelbottom=False)
-    for (row, column), count in np.ndenumerate(counts):
-        axes.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=BLACK if count else GREY)
-
-
 def _figure(width: float, height: float, rows: int = 1, ratios: Sequence[float] | None = None, sharex: bool = False):
-    from matplotlib.figure import Figure  # without pyplot: no display is looked for
+    from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     return figure, figure.subplots(rows, height_ratios=ratios, sharex=sharex)
@@ -255,14 +254,8 @@ def _clips(numbers: dict[str, Any]) -> str:
 
 
 def _model_input_title(example: Example, extractor: WaveformFeatureExtractor) -> str:
-    own, given = len(example.samples) / example.sampling_rate, extractor.num_samples / extractor.sampling_rate
-    how = f"first {given:.3f} s of {own:.3f} s" if own > given else f"{own:.3f} s, padded to {given:.3f} s"
+    length, size = len(example.samples) / example.sampling_rate, extractor.num_samples / extractor.sampling_rate
+    part = f"first {size:.3f} s of {length:.3f} s" if length > size else f"{length:.3f} s, padded to {size:.3f} s"
     rate = extractor.sampling_rate
     resampled = f", resampled from {example.sampling_rate:,} Hz" if rate != example.sampling_rate else ""
-    return f"{example.title}\n{how} at {rate:,} Hz{resampled}"
-
-
-def _resampled_title(example: Example) -> str:
-    if example.sampling_rate == RESAMPLED_RATE:
-        return f"{example.title}\nrecorded at {RESAMPLED_RATE:,} Hz: nothing is resampled"
-    return f"{example.title}\nresampled from {example.sampling_rate:,} Hz to {RESAMPLED_RATE:,} Hz"
+    return f"{example.title}\n{part} at {rate:,} Hz{resampled}"

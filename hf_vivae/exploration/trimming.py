@@ -1,31 +1,39 @@
-"""Effect of trimming on a corpus: cuts, statistics and figures."""
+"""Effect of trimming on a corpus: seconds that are cut off each clip, statistics and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 
-from .. import audio
 from ..audio import load
 from ..corpus.schema import Corpus
 from ..models.silence import frame_energies, frame_length, non_silent_range
 from .figures import BELOW, BLACK, BLUE, ORANGE, Example
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+FIGURES = {
+    "trimming_clips": "Clips before and after trimming; shaded parts lie below the threshold and are cut off.",
+    "trimming_seconds": "Seconds that trimming cuts off the beginnings and ends of the clips.",
+}
+BINS = 30
+SHORTEST_AXIS = 0.01  # seconds, if no clip is cut
+LOWEST = -100.0  # dB, the level at which digital silence is drawn
+
+
 @dataclass(frozen=True)
 class Cuts:
-    """What trimming cuts off the clips of a corpus, an entry for each clip in the corpus's order.
+    """Seconds that trimming cuts off each clip of a corpus, in the order of the corpus.
 
     Attributes:
         files: names as in the column `file`.
-        seconds: `(clips,)`, lengths before.
+        seconds: `(clips,)`, lengths before trimming.
         start: `(clips,)`, seconds that are cut off the beginning.
         end: `(clips,)`, seconds that are cut off the end.
     """
@@ -41,32 +49,32 @@ class Cuts:
         return self.start + self.end
 
     def select(self, rows: Sequence[int]) -> "Cuts":
-        """Those of some clips."""
+        """Return the cuts of some clips."""
         rows = np.asarray(rows)
         files = tuple(self.files[row] for row in rows)
         return Cuts(files, self.seconds[rows], self.start[rows], self.end[rows])
 
 
-def measure_cuts(dataset: datasets.Dataset, trim: dict[str, float]) -> Cuts:
-    """What trimming would cut off each clip; all of them are decoded, at their own rates.
+def measure_cuts(dataset: "Dataset", trim: dict[str, float]) -> Cuts:
+    """Measure the seconds that trimming would cut off each clip; clips are decoded at their own rates.
 
     Args:
         dataset: a corpus.
-        trim: of `TrimArguments.trim`.
+        trim: settings from `TrimArguments.trim`.
     """
     files = tuple(dataset["file"])
     parts = []
     for source, name in zip(dataset["audio"], files, strict=True):
-        samples, rate = audio.load(source, name=name)
+        samples, rate = load(source, name=name)
         first, last = non_silent_range(samples, rate, **trim)
         parts.append((len(samples) / rate, first / rate, (len(samples) - last) / rate))
     return Cuts(files, *np.array(parts).T)
 
 
 def trim_statistics(cuts: Cuts) -> dict[str, Any]:
-    """How many of some clips are cut and by how much, ready for JSON; seconds, and shares of 1.
+    """Return number and size of the cuts, in seconds and as shares between 0 and 1, ready for JSON.
 
-    `mean_start` and `mean_end` are over all the clips, also those that are not cut.
+    `mean_start` and `mean_end` are means over all clips, with those that are not cut.
     """
     longest = int(cuts.total.argmax())
     before, cut = float(cuts.seconds.sum()), float(cuts.total.sum())
@@ -84,25 +92,16 @@ def trim_statistics(cuts: Cuts) -> dict[str, Any]:
     }
 
 
-FIGURES = {
-    "trimming_clips": "Clips before and after trimming: what is cut is shaded, and lies below the threshold.",
-    "trimming_seconds": "Seconds that trimming cuts off the beginnings and ends of the clips.",
-}
-BINS = 30
-SHORTEST_AXIS = 0.01  # seconds, where nothing is cut
-LOWEST = -100.0  # dB, where digital silence is drawn
-
-
 def save_trimming_figures(
     folder: Path, corpus: Corpus, cuts: Cuts | None, trim: dict[str, float] | None
 ) -> dict[str, Path]:
-    """Save the pictures of trimming as PNG, by the keys of `FIGURES`; none without cuts.
+    """Save the figures of trimming as PNG, and return their paths by the keys of `FIGURES`; no figures without cuts.
 
     Args:
-        folder: where they go; those of an earlier exploration are gone afterwards.
-        corpus: whose clips are shown.
-        cuts: of all its clips.
-        trim: what they were measured with.
+        folder: output folder; figures of an earlier exploration in it are deleted.
+        corpus: corpus of the clips to draw.
+        cuts: cuts of all its clips.
+        trim: settings that the cuts were measured with.
     """
     import matplotlib
 
@@ -111,52 +110,52 @@ def save_trimming_figures(
         path.unlink(missing_ok=True)
     if cuts is None:
         return {}
-    shown = {
-        what: Example(corpus.name, cuts.files[row], *load(corpus.dataset[row]["audio"], name=cuts.files[row]))
-        for what, row in telling_rows(cuts).items()
+    examples = {
+        kind: Example(corpus.name, cuts.files[row], *load(corpus.dataset[row]["audio"], name=cuts.files[row]))
+        for kind, row in example_rows(cuts).items()
     }
-    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar in a file name is a dollar
-        draw_cut_clips(shown, trim).savefig(paths["trimming_clips"])
+    with matplotlib.rc_context({"text.parse_math": False}):  # show a dollar sign in a file name as it is
+        draw_cut_clips(examples, trim).savefig(paths["trimming_clips"])
         draw_cut_seconds(corpus.name, cuts, trim).savefig(paths["trimming_seconds"])
     return paths
 
 
-def telling_rows(cuts: Cuts) -> dict[str, int]:
-    """Rows of the clips with the longest cut, with the median one, and without one (else with the shortest).
+def example_rows(cuts: Cuts) -> dict[str, int]:
+    """Return the rows of the clips with the longest cut, the median cut, and no cut (or else the shortest cut).
 
-    The median is that of the clips that are cut. Where fewer clips differ, there are fewer rows.
+    The median is taken over the clips that are cut. A clip that would appear twice is returned once.
     """
     order = np.argsort(cuts.total, kind="stable").tolist()
     uncut = int((cuts.total == 0).sum())
-    telling = [("no cut" if uncut else "shortest cut", order[0])]
+    kinds = [("no cut" if uncut else "shortest cut", order[0])]
     if uncut < len(order):
-        telling = [("longest cut", order[-1]), ("median cut", order[(uncut + len(order) - 1) // 2]), *telling]
+        kinds = [("longest cut", order[-1]), ("median cut", order[(uncut + len(order) - 1) // 2]), *kinds]
     names: dict[int, str] = {}
-    for what, row in telling:
-        names.setdefault(row, what)
-    return {what: row for row, what in names.items()}
+    for kind, row in kinds:
+        names.setdefault(row, kind)
+    return {kind: row for row, kind in names.items()}
 
 
 def draw_cut_clips(clips: dict[str, Example], trim: dict[str, float]) -> "Figure":
-    """A row for each clip: its waveform, its level in frames of 10 ms with the threshold, and what is left of it.
+    """Draw for each clip its waveform, its level in frames of 10 ms with the threshold, and the trimmed waveform.
 
     Args:
-        clips: by what they are examples of.
-        trim: of `TrimArguments.trim`.
+        clips: clips by kind, such as "longest cut".
+        trim: settings from `TrimArguments.trim`.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 0.9 + 2.4 * len(clips)), dpi=120, layout="constrained")
     rows = figure.subplots(len(clips), 3, squeeze=False)
-    for panels, (what, example) in zip(rows, clips.items(), strict=True):
-        _draw_clip(panels, what, example, trim)
+    for panels, (kind, example) in zip(rows, clips.items(), strict=True):
+        _draw_clip(panels, kind, example, trim)
     handles = {label: handle for handle, label in zip(*rows[0][1].get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), **BELOW)
     return figure
 
 
 def draw_cut_seconds(corpus: str, cuts: Cuts, trim: dict[str, float]) -> "Figure":
-    """Histograms of the seconds cut off beginnings and ends, of those clips that are cut there."""
+    """Draw histograms of the seconds cut off beginnings and ends, for the clips that are cut there."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), dpi=120, layout="constrained")
@@ -174,7 +173,7 @@ def draw_cut_seconds(corpus: str, cuts: Cuts, trim: dict[str, float]) -> "Figure
     return figure
 
 
-def _draw_clip(panels: "np.ndarray", what: str, example: Example, trim: dict[str, float]) -> None:
+def _draw_clip(panels: np.ndarray, kind: str, example: Example, trim: dict[str, float]) -> None:
     before, level, after = panels
     samples, rate = example.samples, example.sampling_rate
     length = len(samples) / rate
@@ -186,7 +185,7 @@ def _draw_clip(panels: "np.ndarray", what: str, example: Example, trim: dict[str
         for left, right in ((0, first), (last, len(samples))):
             if left < right:
                 axes.axvspan(left / rate, right / rate, color=ORANGE, alpha=0.25, linewidth=0, label="cut off")
-    title = f"{what}: {example.title}, {length:.3f} s before and {(last - first) / rate:.3f} s after"
+    title = f"{kind}: {example.title}, {length:.3f} s before and {(last - first) / rate:.3f} s after"
     before.set_title(title, loc="left", fontsize="medium")
     before.set(xlabel="time (s), before", ylabel="amplitude")
     level.set(xlabel="time (s), before", ylabel="level (dB)")
@@ -197,7 +196,7 @@ def _draw_clip(panels: "np.ndarray", what: str, example: Example, trim: dict[str
 
 def _draw_level(axes: "Axes", samples: np.ndarray, rate: int, trim_db: float) -> None:
     energies = frame_energies(samples, rate)
-    loudest = max(energies.max(), np.finfo(float).tiny)  # of a clip of zeros
+    loudest = max(energies.max(), np.finfo(float).tiny)  # for a clip of zeros
     levels = 10 * np.log10(np.maximum(energies / loudest, 10 ** (LOWEST / 10)))
     edges = np.append(np.arange(len(levels)) * frame_length(rate), len(samples)) / rate
     axes.stairs(levels, edges, baseline=None, color=BLUE, label="level of each 10 ms, the loudest at 0 dB")

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoints.resolve import starting_point
+from ..corpus.schema import GENERATED
 from ..evaluation.bootstrap import LEVEL, Bounds, Estimate
 from ..evaluation.scores import SystemScores
 from ..evaluation.systems import System
@@ -26,7 +27,6 @@ from .publication import Publication
 PIPELINE = "audio-classification"
 TAGS = (PIPELINE, "non-verbal-vocalization", "vocal-bursts")
 OF_VIVAE = ("vivae", "vivae-core")
-GENERATED = ("synthetic", "noise")
 CLIPS = {  # what cards call the clips of a corpus
     "vivae": "VIVAE",
     "vivae-core": "VIVAE's core set",

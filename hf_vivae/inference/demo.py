@@ -17,6 +17,7 @@ import soundfile
 
 from ..corpus import EMOTIONS
 from ..corpus.manifest import SAMPLING_RATE, read_manifest
+from ..corpus.schema import GENERATED
 from ..corpus.synthetic import synthesize_clip
 from ..models import LogMelFeatureExtractor
 from ..reporting.plots import blank_figure
@@ -51,7 +52,6 @@ ORIGINS = {
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "folder": "Trained on clips of whoever made this checkpoint, of which it says no more.",
 }
-GENERATED = ("synthetic", "noise")
 DELETED = (
     f"expected a clip that is still here, found one that has been deleted, as all are within {GONE_MINUTES} minutes; "
     "drop or record it again."

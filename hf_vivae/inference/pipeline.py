@@ -21,7 +21,6 @@ from ..models.features_trimmed import pad_to_minimum
 from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
-SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or give NaN below it
 QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, as dither makes of silence
 LOUDEST = 100.0  # full scale is 1; 16-bit samples that were made floats but not scaled lie above
 GIVE = (
@@ -141,8 +140,10 @@ class VocalisationPipeline(AudioClassificationPipeline):
         if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
             heard = heard[: getattr(extractor, "num_samples", None)]
         seconds = len(heard) / extractor.sampling_rate
-        if seconds < SHORTEST:
-            raise _unusable(name, f"at least {1000 * SHORTEST:g} ms of sound", f"{1000 * seconds:.3g} ms")
+        if seconds < audio.SHORTEST_SECONDS:
+            raise _unusable(
+                name, f"at least {1000 * audio.SHORTEST_SECONDS:g} ms of sound", f"{1000 * seconds:.3g} ms"
+            )
         if np.ptp(heard) <= QUIETEST:
             raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
         return samples if trims else pad_to_minimum(extractor, heard)

@@ -1,8 +1,8 @@
-"""Which clips train, select and test: protocols that turn a corpus into folds of row indices.
+"""Splits of a corpus into training, validation and test clips: folds of row indices, made by protocols.
 
-Every fold is proven: its parts are disjoint, by row and by the digest of the sound, speakers stay on one side where
-the protocol says so, and no clip is tested twice. Folds depend on the clips' names and the seed, never on the order of
-the rows.
+Every fold is checked: its parts are disjoint by row and by the digest of the sound, no speaker is in two parts where
+the protocol claims so, and no clip is tested twice. Folds depend on the names of the clips and the seed, never on the
+order of the rows.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ __all__ = ["NUM_GROUPS", "PARTS", "PROTOCOLS", "Fold", "Protocol", "make_folds"]
 logger = logging.getLogger(__name__)
 
 NUM_GROUPS = 5
-KEEP_TOGETHER = "keep_together"
 
 
 @dataclass
 class SplitArguments:
-    """Copies of clips where a corpus is split."""
+    """Treatment of copies of clips when a corpus is split."""
 
     duplicates: Literal["error", "keep_together"] = field(
         default="error",
         metadata={
-            "help": "Copies of a clip in two parts of a fold stop the run, or are kept in the part of the first."
+            "help": "Stop at copies of a clip in two parts of a fold (error), or put them into one (keep_together)."
         },
     )
 
@@ -56,24 +55,24 @@ def make_folds(
     digests: Sequence[str] | None = None,
     duplicates: str = "error",
 ) -> list[Fold]:
-    """Folds of a protocol, checked against what the protocol claims.
+    """Make the folds of a protocol, and check them against its claims.
 
     Args:
-        dataset: a corpus with the columns `file` and `speaker`, and where the protocol asks for them `intensity`
-            and `core`; its audio is not read.
+        dataset: a corpus with the columns `file` and `speaker`, and `intensity` or `core` if the protocol needs them;
+            its audio is not read.
         protocol: a key of `PROTOCOLS`.
         labels: label index of each row, `(rows,)`.
-        seed: of every random choice that the protocol has not fixed; the same seed gives the same clips in the
-            same folds.
-        num_groups: into how many groups, at most, a protocol that is `grouped` divides the speakers.
-        digests: of the sound of each row, `(rows,)`; rows of one digest are copies of a clip. Without them, no row
-            counts as a copy.
-        duplicates: "error" refuses folds with copies of a clip in two parts; "keep_together" puts them where the
-            first by name is, and speakers who share a clip into one part where the protocol keeps speakers apart.
+        seed: seed of all random choices that the protocol does not fix; the same seed results in the same folds.
+        num_groups: maximum number of groups of speakers, for protocols that are `grouped`.
+        digests: digest of the sound of each row, `(rows,)`; rows with the same digest are copies of a clip. If None,
+            no row counts as a copy.
+        duplicates: "error" refuses folds with copies of a clip in two parts; "keep_together" puts them into the part
+            of the first by name. If the protocol keeps speakers apart, speakers who share a clip count as one.
 
     Raises:
-        UserError: the protocol is unknown or has no groups, labels or file names do not fit the rows, the corpus
-            lacks what the protocol needs, copies of a clip lie in two parts, or the folds break the protocol's claims.
+        UserError: for an unknown protocol, a number of groups that it does not use, labels or file names that do not
+            fit the rows, a corpus without columns or clips that the protocol needs, copies of a clip in two parts, and
+            folds that violate the protocol's claims.
     """
     if protocol not in PROTOCOLS:
         nearest = difflib.get_close_matches(protocol, PROTOCOLS, 1, cutoff=0)[0]
@@ -82,14 +81,22 @@ def make_folds(
         )
     check_num_groups(protocol, num_groups)
     if len(labels) != len(dataset):
+        raise UserError(f"expected one label for each of {len(dataset)} rows, found {len(labels)}; pass its labels.")
+    files = dataset["file"][:]
+    repeated = [file for file, count in Counter(files).items() if count > 1]
+    if repeated:
         raise UserError(
-            f"expected one label for each of {len(dataset)} rows, found {len(labels)}: pass the labels of this dataset"
+            f"expected a file name of its own for each clip, found {len(repeated)} names more than once "
+            f"(first: {min(repeated)}); rename the clips or remove the copies."
         )
-    order = _order_by_file(dataset["file"][:])
-    copies = [[row] for row in order]  # of each clip, in the order of the first names
+    order = sorted(range(len(files)), key=files.__getitem__)
+    copies = [[row] for row in order]  # the rows of each clip, in the order of their first names
     clips = dataset
-    if digests is not None and duplicates == KEEP_TOGETHER:
-        copies = _group_copies(order, digests)
+    if digests is not None and duplicates == "keep_together":
+        groups: dict[str, list[int]] = {}
+        for row in order:
+            groups.setdefault(digests[row], []).append(row)
+        copies = list(groups.values())
         if PROTOCOLS[protocol].speaker_disjoint:
             clips = _join_speakers(dataset, copies)
     first = [rows[0] for rows in copies]
@@ -100,62 +107,83 @@ def make_folds(
     ]
     _check_folds(folds, protocol, dataset)
     if digests is not None:
-        _check_copies(folds, dataset["file"][:], digests)
+        _check_copies(folds, files, digests)
     return folds
 
 
 def check_num_groups(protocol: str, num_groups: int) -> None:
-    """Refuse a number of groups that no protocol has, or that this one has no use for.
+    """Check that a protocol uses this number of groups.
 
     Raises:
-        ValueError: saying which protocols divide speakers into groups.
+        UserError: for a number below 2, and for a protocol that does not divide the speakers into groups.
     """
     if num_groups < 2:
         raise UserError(
-            f"expected --num_groups of 2 or more, found {num_groups}: some speakers train while others are tested"
+            f"expected --num_groups of 2 or more, found {num_groups}; one group cannot both train and test."
         )
     if num_groups != NUM_GROUPS and not PROTOCOLS[protocol].grouped:
         grouped = ", ".join(name for name, header in PROTOCOLS.items() if header.grouped)
         raise UserError(
-            f"expected --num_groups only with a protocol of {grouped}, found it with {protocol}: leave it out"
+            f"expected --num_groups only with a protocol of {grouped}, found it with {protocol}; leave it out."
         )
-
-
-def _order_by_file(files: list[str]) -> np.ndarray:
-    repeated = [file for file, count in Counter(files).items() if count > 1]
-    if repeated:
-        raise UserError(
-            f"expected a file name of its own for each clip, found {len(repeated)} names more than once "
-            f"(first: {min(repeated)}): rename the clips or remove the copies"
-        )
-    return np.array(sorted(range(len(files)), key=files.__getitem__), dtype=int)
-
-
-def _group_copies(order: np.ndarray, digests: Sequence[str]) -> list[list[int]]:
-    groups: dict[str, list[int]] = {}
-    for row in order.tolist():
-        groups.setdefault(digests[row], []).append(row)
-    return list(groups.values())
 
 
 def _join_speakers(dataset: Dataset, copies: list[list[int]]) -> Dataset:
-    """The corpus with one name, the first, for speakers who share a clip, directly or by way of others."""
+    """Return the corpus with one name, the first, for speakers who share a clip, directly or through others."""
     speakers = dataset["speaker"][:]
-    if None in speakers:  # which the protocol refuses in its own words
+    if None in speakers:  # refused by the protocol, with a remedy
         return dataset
     names, codes = np.unique(speakers, return_inverse=True)
     first, second = zip(*((codes[rows[0]], codes[row]) for rows in copies for row in rows), strict=True)
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     _, component = connected_components(links, directed=False)
-    joined = [names[component == number] for number in range(component.max() + 1)]
-    if shared := [" = ".join(group) for group in joined if len(group) > 1]:
+    groups = [names[component == number] for number in range(component.max() + 1)]
+    if shared := [" = ".join(group) for group in groups if len(group) > 1]:
         logger.warning("Speakers who share a clip count as one: %s.", "; ".join(shared))
-    renamed = [str(joined[component[code]][0]) for code in codes]
+    renamed = [str(groups[component[code]][0]) for code in codes]
     return dataset.remove_columns("speaker").add_column("speaker", renamed)
 
 
+def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
+    header = PROTOCOLS[protocol]
+    tested = Counter(row for fold in folds for row in fold.test)
+    repeated = [row for row, count in tested.items() if count > 1]
+    if repeated:
+        raise UserError(
+            f"{protocol}: expected each clip in at most one test part, found {len(repeated)} in several "
+            f"(first: row {min(repeated)}); correct the protocol."
+        )
+    if header.tests_every_clip and len(tested) < len(dataset):
+        raise UserError(
+            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}; correct the protocol."
+        )
+    if header.uses_every_clip:
+        for fold in folds:
+            used = sum(len(getattr(fold, part)) for part in PARTS)
+            if used < len(dataset):
+                raise UserError(
+                    f"fold {fold.name!r}: expected all {len(dataset)} clips in its parts, found {used}; "
+                    "correct the protocol."
+                )
+    if header.speaker_disjoint:
+        _check_speakers(folds, dataset["speaker"][:])
+
+
+def _check_speakers(folds: list[Fold], speakers: list[str]) -> None:
+    names, codes = np.unique(speakers, return_inverse=True)
+    for fold in folds:
+        present = {part: np.bincount(codes[list(getattr(fold, part))], minlength=len(names)) > 0 for part in PARTS}
+        for part, other in combinations(PARTS, 2):
+            shared = names[present[part] & present[other]].tolist()
+            if shared:
+                raise UserError(
+                    f"fold {fold.name!r}: expected no speaker in both {part} and {other}, found {shared}; "
+                    "correct the protocol."
+                )
+
+
 def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str]) -> None:
-    cure = "remove the copies, or keep them in one part with --duplicates keep_together"
+    remedy = "remove the copies, or keep them in one part with --duplicates keep_together"
     tested: dict[str, tuple[str, int]] = {}
     for fold in folds:
         parts = {row: part for part in PARTS for row in getattr(fold, part)}
@@ -169,53 +197,12 @@ def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str
             more = f"; and {len(pairs) - 10} more" if len(pairs) > 10 else ""
             raise UserError(
                 f"fold {fold.name!r}: expected no clip in two parts, found {len(pairs)} with a copy in another "
-                f"({'; '.join(pairs[:10])}{more}): {cure}"
+                f"({'; '.join(pairs[:10])}{more}); {remedy}."
             )
         for row in fold.test:
             name, other = tested.setdefault(digests[row], (fold.name, row))
             if name != fold.name:
                 raise UserError(
                     f"expected each clip in the test part of one fold, found {files[other]} in that of {name} and its "
-                    f"copy {files[row]} in that of {fold.name}: {cure}"
-                )
-
-
-def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
-    header = PROTOCOLS[protocol]
-    tested = Counter(row for fold in folds for row in fold.test)
-    again = [row for row, count in tested.items() if count > 1]
-    if again:
-        raise UserError(
-            f"{protocol}: expected each clip in at most one test part, found {len(again)} in several "
-            f"(first: row {min(again)}): correct the protocol"
-        )
-    if header.tests_every_clip and len(tested) < len(dataset):
-        raise UserError(
-            f"{protocol}: expected {len(dataset)} clips in the test parts, found {len(tested)}: correct the protocol"
-        )
-    if header.uses_every_clip:
-        _check_use(folds, len(dataset))
-    if header.speaker_disjoint:
-        _check_speakers(folds, dataset["speaker"][:])
-
-
-def _check_use(folds: list[Fold], clips: int) -> None:
-    for fold in folds:
-        used = sum(len(getattr(fold, part)) for part in PARTS)
-        if used < clips:
-            raise UserError(
-                f"fold {fold.name!r}: expected all {clips} clips in its parts, found {used}: correct the protocol"
-            )
-
-
-def _check_speakers(folds: list[Fold], speakers: list[str]) -> None:
-    names, codes = np.unique(speakers, return_inverse=True)
-    for fold in folds:
-        present = {part: np.bincount(codes[list(getattr(fold, part))], minlength=len(names)) > 0 for part in PARTS}
-        for one, other in combinations(PARTS, 2):
-            shared = names[present[one] & present[other]].tolist()
-            if shared:
-                raise UserError(
-                    f"fold {fold.name!r}: expected no speaker in both {one} and {other}, found {shared}: "
-                    "correct the protocol"
+                    f"copy {files[row]} in that of {fold.name}; {remedy}."
                 )

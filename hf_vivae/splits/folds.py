@@ -1,4 +1,4 @@
-"""What a split is: folds of row indices, and protocols, which make folds and say what they promise."""
+"""`Fold`, the row indices of a split, and `Protocol`, a way to split a corpus with its claims."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Fold:
-    """Row indices of one split of a corpus, each part sorted; training sees `train`, selection `validation`.
+    """Row indices of one split of a corpus, each part sorted.
 
     Args:
-        name: unique among the folds of its protocol, and safe as a folder name where speakers are.
-        train: rows that fit the model and every statistic of its features.
-        validation: rows that choose epochs and settings.
+        name: unique among the folds of its protocol, and a safe folder name if the names of the speakers are.
+        train: rows that the model and every statistic of its features are fitted on.
+        validation: rows that select epochs and settings.
         test: rows that are predicted once, at the end.
 
     Raises:
-        ValueError: a part is empty, holds a row twice, or shares a row with another part.
+        UserError: for a part that is empty, contains a row twice, or shares a row with another part.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Fold:
             if repeated or not len(rows[part]):
                 raise UserError(
                     f"fold {self.name!r}: expected one or more different rows in {part}, found {len(rows[part])}, "
-                    f"of which {len(rows[part]) - repeated} differ: give it rows, each once"
+                    f"of which {len(rows[part]) - repeated} differ; give it rows, each once."
                 )
-        for one, other in combinations(PARTS, 2):
-            shared = rows[other][np.isin(rows[other], rows[one])]
+        for part, other in combinations(PARTS, 2):
+            shared = rows[other][np.isin(rows[other], rows[part])]
             if len(shared):
                 raise UserError(
-                    f"fold {self.name!r}: expected no row in both {one} and {other}, found {len(shared)} "
-                    f"(first: {shared[0]}): give each row to one part"
+                    f"fold {self.name!r}: expected no row in both {part} and {other}, found {len(shared)} "
+                    f"(first: {shared[0]}); give each row to one part."
                 )
 
 
@@ -61,19 +61,19 @@ FoldMaker = Callable[["Dataset", np.ndarray, int, int], Iterable[Fold]]
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to split a corpus, with what its score means.
+    """A way to split a corpus, with claims about its folds and the meaning of its scores.
 
     Args:
-        make_folds: `(clips sorted by file, labels (clips,), seed, number of groups)` -> folds of positions among
-            those clips.
-        speaker_disjoint: whether a speaker's clips all lie in one part of a fold, or in none.
-        tests_every_clip: whether the test parts of all folds together hold every clip.
-        uses_every_clip: whether the three parts of each fold together hold every clip.
-        grouped: whether the number of groups means anything to it.
-        idea: how it splits.
-        source: who uses it.
-        measures: the question that its score answers.
-        cannot: the question that its score leaves open.
+        make_folds: function of clips sorted by file, labels `(clips,)`, seed and number of groups, which returns folds
+            of positions among these clips.
+        speaker_disjoint: each fold has all clips of a speaker in the same part, or in none.
+        tests_every_clip: the test parts of all folds together contain every clip.
+        uses_every_clip: the three parts of each fold together contain every clip.
+        grouped: the folds depend on the number of groups.
+        idea: description of the split.
+        source: publication or program that uses it.
+        measures: what its score measures.
+        cannot: what its score does not show, to follow the words "It cannot".
     """
 
     make_folds: FoldMaker

@@ -1,4 +1,4 @@
-"""The flags that say which clips: what they load, warn of and keep."""
+"""The arguments that select a corpus: the clips that they load, their warning, the folder in run.json."""
 
 import logging
 
@@ -9,13 +9,13 @@ from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.validation import UserError
 
 
-def test_they_load_what_they_say_and_warn_of_what_is_missing(tiny_vivae, caplog):
+def test_they_load_the_corpus_with_one_warning_for_missing_files(tiny_vivae, caplog):
     arguments = parse_flags(CorpusArguments, ["--data_dir", str(tiny_vivae), "--allow_partial"], "")
     with caplog.at_level(logging.WARNING):
         corpus = arguments.load()
     assert len(corpus.dataset) == 48
-    assert f"{len(corpus.problems)} files are left out, missing or unexpected: " in caplog.text
-    assert f"; and {len(corpus.problems) - 5} more" in caplog.text
+    assert f"vivae clips: {len(corpus.problems)} files are missing, left out or not as expected (" in caplog.text
+    assert f" and {len(corpus.problems) - 10} more)." in caplog.text
 
 
 def test_the_folder_is_kept_as_an_absolute_path(tmp_path, monkeypatch):

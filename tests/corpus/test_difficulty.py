@@ -1,4 +1,4 @@
-"""The synthetic clips are worth training on: neither given away by their waveform nor hopeless."""
+"""Difficulty of the synthetic clips: accuracy on unseen speakers lies between chance and perfect."""
 
 import json
 

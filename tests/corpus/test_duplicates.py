@@ -1,4 +1,4 @@
-"""Copies of a clip under other names: no fold has one sound in two parts, whatever speakers and labels they name."""
+"""Copies of a clip under other names: no fold has the same sound in two parts, for any speakers and labels."""
 
 import shutil
 from itertools import combinations
@@ -23,7 +23,7 @@ CLIPS = corpus_of(
 
 
 def digests_of(seed: int) -> list[str]:
-    """A twentieth of the clips are copies of others: of their own speaker's, or of one other speaker's."""
+    """Return digests with a twentieth of the clips as copies of clips of the same or of one other speaker."""
     rng = np.random.default_rng(seed)
     digests = [str(row) for row in range(168)]
     twins = {"S03": "S10", "S04": "S11", "S07": "S12"}
@@ -65,11 +65,11 @@ def test_copies_in_two_parts_are_refused_by_name():
         make_folds(CLIPS, "leave-one-speaker-out", LABELS, digests=digests)
     assert str(refused.value) == (
         "fold 'S01': expected no clip in two parts, found 1 with a copy in another (clip_0001.wav (validation) = "
-        "clip_0000.wav (test)): remove the copies, or keep them in one part with --duplicates keep_together"
+        "clip_0000.wav (test)); remove the copies, or keep them in one part with --duplicates keep_together."
     )
 
 
-def test_copies_in_one_part_are_no_leak():
+def test_copies_in_one_part_are_accepted():
     digests = [str(row) for row in range(168)]
     digests[14] = digests[0]  # both of S01
     assert make_folds(CLIPS, "leave-one-speaker-out", LABELS, digests=digests)
@@ -88,7 +88,7 @@ def test_a_copy_in_the_test_part_of_another_fold_is_refused():
 
 @pytest.fixture
 def copied(tiny_vivae, tmp_path):
-    """A folder in which each clip of S01 is there once more, as one of S05."""
+    """A folder with a copy of each clip of S01 as a clip of S05."""
     for file in (tiny_vivae / "full_set").iterdir():
         speaker, label, rest = file.name.split("_", 2)
         (tmp_path / label).mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ def copied(tiny_vivae, tmp_path):
     return tmp_path
 
 
-def test_a_run_on_clips_that_train_and_test_is_refused_and_one_that_keeps_them_together_says_how_many(copied):
+def test_a_run_refuses_copies_or_keeps_them_together_and_counts_them(copied):
     argv = ["--model", "some/model", "--data", "folder", "--data_dir", str(copied)]
     corpus = read_folder(copied, r"^(S[0-9]+)_")
     for protocol in ("speaker-k-fold", "random-10-fold"):

@@ -1,4 +1,4 @@
-"""Anybody's clips: class folders and metadata files give the columns of every corpus, or name what is wrong."""
+"""Folders of labelled clips: class folders and metadata files, and the errors for unusable files and rows."""
 
 import errno
 import io
@@ -82,7 +82,7 @@ class TestClassFolders:
         assert dataset[2]["audio"] == {"bytes": None, "path": str(tmp_path / "cry/session/2/a_2.flac")}
 
     @pytest.mark.parametrize("name", ["a.wave", "a.oga", "a.snd", "a.xyz", "a"])
-    def test_the_content_counts_and_not_the_suffix(self, tmp_path, name):
+    def test_the_format_is_read_from_the_content_not_the_suffix(self, tmp_path, name):
         fill(tmp_path, {**TWO, f"cry/{name}": CLIP})
         assert load_folder(tmp_path)["file"] == sorted([*TWO, f"cry/{name}"])
 
@@ -97,7 +97,7 @@ class TestClassFolders:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 3 bad audio ({', '.join(lines)}); "
-            "mend them or take them out, or leave out those that cannot be read with --on_bad_audio skip.",
+            "correct them or remove them, or leave out those that cannot be read with --on_bad_audio skip.",
         )
         read = read_folder(tmp_path, on_bad_audio="skip")
         assert read.problems == tuple(f"bad audio: {line}" for line in lines)
@@ -111,7 +111,7 @@ class TestClassFolders:
         assert load_folder(root)["file"] == ["cry/a_1.wav", "cry/c_1.wav", "laugh/b_1.wav"]
 
     def test_nothing_outside_the_folder_is_read(self, tmp_path):
-        """A stranger's archive may hold links to any place of the machine that unpacks it."""
+        """An unpacked archive may contain links to any file of the machine."""
         root = fill(tmp_path / "root", TWO)
         fill(tmp_path / "elsewhere", {"far/a.wav": CLIP, "far/b.wav": CLIP, "c.wav": CLIP})
         (root / "sob").symlink_to(tmp_path / "elsewhere" / "far")
@@ -120,7 +120,7 @@ class TestClassFolders:
             root,
             f"expected only usable clips in {root}, found 2 outside the folder "
             f"(cry/c.wav, a link to {tmp_path}/elsewhere/c.wav, sob, a link to {tmp_path}/elsewhere/far); "
-            "copy what lies elsewhere into the folder, mend them or take them out.",
+            "copy files from elsewhere into the folder, correct them or remove them.",
             on_bad_audio="skip",
         )
 
@@ -133,7 +133,7 @@ class TestClassFolders:
         assert load_folder(snapshot)["file"] == ["cry/a.wav", "laugh/a.wav"]
 
     def test_names_are_the_same_in_both_unicode_forms(self, tmp_path):
-        """The disk of a Mac keeps other names than the archive that was unpacked on it."""
+        """MacOS stores another Unicode form of the names than an unpacked archive contains."""
         names = ["p\u00e9/z_1.wav", "p\u00e9/\u00e4_1.wav", "pz/e\u0301_2.wav"]
         composed, apart = (
             load_folder(fill(tmp_path / form, {unicodedata.normalize(form, name): CLIP for name in names}))
@@ -153,7 +153,7 @@ class TestClassFolders:
         with pytest.raises(CorpusError, match=r"found 1 named twice \(p\u00e9/a\.wav, in two Unicode forms\)"):
             load_folder(tmp_path)
 
-    def test_a_name_that_is_not_utf_8_is_told(self, tmp_path):
+    def test_a_name_that_is_not_utf_8_is_named(self, tmp_path):
         fill(tmp_path, TWO)
         (tmp_path / "cry" / os.fsdecode(b"p\xe9.wav")).write_bytes(CLIP)
         with pytest.raises(CorpusError, match=r"1 with a name that is not UTF-8 \(cry/p\\xe9\.wav\)"):
@@ -164,10 +164,10 @@ class TestClassFolders:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 outside the class folders (c_1.wav); "
-            "mend them or take them out.",
+            "correct them or remove them.",
         )
 
-    def test_nothing_to_tell_apart(self, tmp_path):
+    def test_fewer_than_two_classes_are_refused(self, tmp_path):
         wanted = (
             f"expected clips of at least two classes in {tmp_path} (one folder per class, or a metadata file "
             "with the columns file and label), found "
@@ -198,7 +198,7 @@ class TestClassFolders:
             read_folder(tmp_path)
         assert str(error.value) == (
             f"expected only usable clips in {tmp_path}, found 3 bad audio ({', '.join(lines)}); "
-            "mend them or take them out, or leave out those that cannot be read with --on_bad_audio skip."
+            "correct them or remove them, or leave out those that cannot be read with --on_bad_audio skip."
         )
         assert error.value.problems == tuple(f"bad audio: {line}" for line in lines)
         read = read_folder(tmp_path, on_bad_audio="skip")
@@ -206,7 +206,9 @@ class TestClassFolders:
         assert read.dataset["file"] == list(TWO)
         with caplog.at_level(logging.WARNING):
             load_folder(tmp_path, on_bad_audio="skip")
-        assert caplog.messages == [f"{tmp_path}, 3 problems: {', '.join(read.problems)}."]
+        assert caplog.messages == [
+            f"folder clips: 3 files are missing, left out or not as expected ({', '.join(read.problems)})."
+        ]
 
 
 class TestSpeakers:
@@ -219,7 +221,7 @@ class TestSpeakers:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 without a speaker by '(S[0-9]+)' (cry/S01/a_1.wav); "
-            "mend them or take them out.",
+            "correct them or remove them.",
             speaker_pattern="(S[0-9]+)",
             on_bad_audio="skip",
         )
@@ -241,7 +243,7 @@ class TestSpeakers:
             speaker_pattern="(",
         )
 
-    def test_a_pattern_without_an_end_is_stopped(self, tmp_path):
+    def test_a_pattern_that_takes_too_long_is_stopped(self, tmp_path):
         name = "cry/" + "a" * 60 + ".b.wav"
         fill(tmp_path, {**TWO, name: CLIP})
         refused(
@@ -368,7 +370,7 @@ class TestMetadata:
         refused(
             tmp_path,
             f"expected only usable clips in {tmp_path}, found 1 without a label (c.wav in row 3); "
-            "give a label to each clip that has none, mend them or take them out.",
+            "give a label to each clip that has none, correct them or remove them.",
         )
 
     def test_an_absent_speaker_is_unknown(self, tmp_path):
@@ -420,34 +422,34 @@ class TestMetadata:
             (
                 "metadata.jsonl",
                 b'{"file": "a.wav"}\n[1]\n',
-                "expected one JSON object per line in {}, found '[1]' in line 2; mend it.",
+                "expected one JSON object per line in {}, found '[1]' in line 2; fix it.",
             ),
             (
                 "metadata.jsonl",
                 b'{"file": ',
-                "expected one JSON object per line in {}, found '{{\"file\": ' in line 1; mend it.",
+                "expected one JSON object per line in {}, found '{{\"file\": ' in line 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\na.wav,cry,and,more\n",
-                "expected as many fields as columns in {}, found more in row 1; mend it.",
+                "expected as many fields as columns in {}, found more in row 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\n\xff.wav,cry\n",
-                "expected text in UTF-8 in {}, found invalid start byte; save it anew.",
+                "expected text in UTF-8 in {}, found invalid start byte; save it in UTF-8.",
             ),
             (
                 "metadata.jsonl",
                 b"[" * 100_000,
-                "expected one JSON object per line in {}, found '" + "[" * 40 + "' in line 1; mend it.",
+                "expected one JSON object per line in {}, found '" + "[" * 40 + "' in line 1; fix it.",
             ),
             (
                 "metadata.csv",
                 b"file,label\n" + b"a" * 200_000,
-                "expected a CSV table at {}, found another file (field larger than field limit (131072)); mend it.",
+                "expected a CSV table at {}, found another file (field larger than field limit (131072)); fix it.",
             ),
-            ("metadata.parquet", b"no table", "expected a parquet table at {}, found another file; write it anew."),
+            ("metadata.parquet", b"no table", "expected a parquet table at {}, found another file; write it again."),
         ],
     )
     def test_damaged_tables(self, tmp_path, name, content, message):
@@ -455,7 +457,7 @@ class TestMetadata:
         refused(tmp_path, message.format(tmp_path / name))
 
     def test_a_table_that_cannot_be_read(self, tmp_path, monkeypatch):
-        """Without permission, which root does not lack, or on a disk that fails."""
+        """A file without permission (simulated, since root may read it), or on a failing disk."""
         path = tmp_path / "metadata.csv"
         write(path, ROWS)
 
@@ -463,7 +465,7 @@ class TestMetadata:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
         monkeypatch.setattr(Path, "open", deny)
-        refused(tmp_path, f"expected a table that can be read at {path}, found Permission denied; write it anew.")
+        refused(tmp_path, f"expected a table that can be read at {path}, found Permission denied; write it again.")
 
 
 @pytest.mark.real

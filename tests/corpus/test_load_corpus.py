@@ -1,4 +1,4 @@
-"""The source of the clips is chosen by name, with the options that it has."""
+"""Selection of the source of the clips by name, and its options."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ class TestLoadCorpus:
         assert corpus.load_synthetic(3)["file"] == NAMES
 
     @pytest.mark.parametrize("name", ["one", "all"])
-    def test_damaged_synthetic_clips_are_to_be_made_again(self, broken_vivae, monkeypatch, name):
+    def test_damaged_synthetic_clips_are_named_with_the_remedy(self, broken_vivae, monkeypatch, name):
         from hf_vivae.corpus import synthetic
 
         monkeypatch.setattr(synthetic, "synthesize_corpus", lambda seed, cache_dir: broken_vivae)
@@ -49,8 +49,8 @@ class TestLoadCorpus:
         with pytest.raises(CorpusError) as error:
             load_corpus("synthetic")
         assert str(error.value) == (
-            f"expected the synthetic clips in {broken_vivae} as they were made, found them damaged "
-            f"({', '.join(lines)}); delete that folder to have them made again."
+            f"expected the synthetic clips in {broken_vivae} as they were generated, found them damaged "
+            f"({', '.join(lines)}); delete that folder to generate them again."
         )
         assert error.value.problems == lines
 

@@ -1,4 +1,4 @@
-"""The control: VIVAE's names over white noise, in which nothing tells one label from another."""
+"""The control corpus: white noise under VIVAE's names, from which no label can be predicted."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ def test_it_has_vivaes_labels_and_its_own_name(corpus: Path):
     assert sum(read.dataset["core"]) == 480
 
 
-def test_the_seed_is_that_of_the_flag(monkeypatch: pytest.MonkeyPatch, corpus: Path):
+def test_the_flag_sets_the_seed(monkeypatch: pytest.MonkeyPatch, corpus: Path):
     asked = []
     monkeypatch.setattr(noise, "make_noise_corpus", lambda *given: asked.append(given) or corpus)
     load_corpus("noise", synthetic_seed=7)
@@ -70,8 +70,8 @@ def test_the_noise_is_white_and_gaussian(clips: dict[str, np.ndarray]):
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["speaker", "emotion", "intensity"])
 @pytest.mark.parametrize("quantity", ["length", "level", "peak"])
-def test_no_label_can_be_told(clips: dict[str, np.ndarray], place: int, quantity: str):
-    """Kruskal and Wallis' test: the synthetic clips' lengths tell a little of the emotion, p below 1e-10."""
+def test_no_label_can_be_predicted(clips: dict[str, np.ndarray], place: int, quantity: str):
+    """Kruskal-Wallis test; the lengths of the synthetic clips depend on the emotion, with p below 1e-10."""
     from scipy.stats import kruskal
 
     measure = {"length": len, "level": np.std, "peak": np.max}[quantity]
@@ -89,8 +89,8 @@ def test_every_clip_is_its_own_noise():
 
 
 def test_changed_noise_has_a_new_version():
-    """The cache knows the noise by its version only: whoever changes these numbers raises it."""
-    assert noise.VERSION == "v1"
+    """The cache distinguishes the noise by its version only: where these numbers change, the version has to change."""
+    assert noise.NOISE_VERSION == "v1"
     made = [noise_clip(name) for name in NAMES[::500]]
     assert [len(clip) for clip in made] == [17_991, 86_274, 32_068]
     assert [clip[5] for clip in made] == pytest.approx([-0.025779, -0.131721, -0.000354], abs=1e-6)
@@ -103,14 +103,14 @@ def test_a_seed_below_0_is_refused(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_clips_are_to_be_made_again(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_damaged_clips_are_named_with_the_remedy(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     broken = tmp_path / "broken"
     shutil.copytree(corpus, broken)
     (broken / "full_set" / NAMES[0]).unlink()
     monkeypatch.setattr(noise, "make_noise_corpus", lambda seed, cache_dir: broken)
     message = (
-        f"expected the noise clips in {broken} as they were made, found them damaged (missing: {NAMES[0]}); "
-        "delete that folder to have them made again."
+        f"expected the noise clips in {broken} as they were generated, found them damaged (missing: {NAMES[0]}); "
+        "delete that folder to generate them again."
     )
     with pytest.raises(CorpusError, match=f"^{re.escape(message)}$"):
         load_corpus("noise")

@@ -1,4 +1,4 @@
-"""Files of a folder: those that can be read to their end, in a fixed order."""
+"""The files of a folder in a fixed order, without pipes and devices."""
 
 import os
 import socket
@@ -9,8 +9,8 @@ from hf_vivae.corpus.schema import walk_files
 from hf_vivae.validation import UserError
 
 
-def test_only_what_has_an_end_is_walked(tmp_path, monkeypatch):
-    """Reading a pipe waits for a writer, /dev/zero never ends; a link to nothing is for its reader to name."""
+def test_pipes_and_devices_are_left_out(tmp_path, monkeypatch):
+    """Reading a pipe waits for a writer, /dev/zero never ends; a link without a target is left to the caller."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "clip.wav").touch()
     (tmp_path / "link.wav").symlink_to("sub/clip.wav")
@@ -25,7 +25,7 @@ def test_only_what_has_an_end_is_walked(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    """The library passes over it, and its clips would be missing."""
+    """`os.walk` skips such a folder by default, and its clips would be missing."""
     (tmp_path / "closed").mkdir()
     scan = os.scandir
 

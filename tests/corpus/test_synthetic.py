@@ -1,4 +1,4 @@
-"""The embedded stand-in: VIVAE's shape, the same bits everywhere, and a cache that is whole or absent."""
+"""The synthetic corpus: VIVAE's names and format, reproducible samples, and a cache that is complete or absent."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ from hf_vivae.corpus.voice import SAMPLING_RATE, Utterance, sing
 
 NAMES = [row["file_name"] for row in read_manifest()]
 FEW = NAMES[::90]
-# In a new process: a corpus of the few names, in the folder given as the first argument.
+# Program of a new process: a corpus of a few names, in the folder given as the first argument.
 FEW_ONLY = f"""
 import sys
 from hf_vivae.corpus import synthetic
@@ -118,7 +118,7 @@ def test_intensity_is_loudness_but_emotion_is_not(clips: dict[str, np.ndarray]):
     assert np.ptp(means(1, EMOTIONS)) < 5.0
 
 
-def test_duration_says_little_about_the_emotion(clips: dict[str, np.ndarray]):
+def test_duration_hardly_depends_on_the_emotion(clips: dict[str, np.ndarray]):
     means = [np.mean([len(clips[name]) for name in NAMES if f"_{emotion}_" in name]) for emotion in EMOTIONS]
     assert np.ptp(means) / np.mean(means) < 0.35
 
@@ -171,7 +171,7 @@ for name in sys.argv[1:]:
     assert done.stdout.split()[::-1] == digests, done.stderr
 
 
-def test_another_seed_is_another_corpus():
+def test_another_seed_generates_other_clips():
     for name in FEW:
         first, second = synthesize_clip(name, 0), synthesize_clip(name, 1)
         shared = min(len(first), len(second))
@@ -179,7 +179,7 @@ def test_another_seed_is_another_corpus():
 
 
 def test_a_changed_voice_has_a_new_version():
-    """The cache knows the voice by its version only: whoever changes these numbers raises it."""
+    """The cache distinguishes the voice by its version only: where these numbers change, the version has to change."""
     loudness = {
         "S01_anger_low_01.wav": 0.014284250,
         "S04_anger_strong_7.wav": 0.026402007,
@@ -192,7 +192,7 @@ def test_a_changed_voice_has_a_new_version():
 def test_an_unknown_name_is_refused():
     message = (
         "expected one of the 1085 file names of VIVAE, found 'S12_joy_low_01.wav'; "
-        "hf_vivae.corpus.vivae.read_manifest lists them."
+        "hf_vivae.corpus.manifest.read_manifest lists them."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         synthesize_clip("S12_joy_low_01.wav")
@@ -207,7 +207,7 @@ def test_a_seed_below_0_is_refused(tmp_path: Path):
         synthesize_clip(FEW[0], -1)
 
 
-def test_a_killed_build_leaves_nothing_that_counts(tmp_path: Path, few: None):
+def test_a_killed_build_leaves_no_corpus(tmp_path: Path, few: None):
     script = """
 import time
 synthetic.sing = lambda *a: sung.append(0) or (sing(*a) if len(sung) < 4 else time.sleep(600))
@@ -267,13 +267,13 @@ def test_breath_fills_the_gaps_between_harmonics(utterance: Utterance):
     assert energy(breathy, 5050, 5150) > 10 * energy(clear, 5050, 5150)
 
 
-def test_bursts_are_heard_apart(utterance: Utterance):
+def test_bursts_are_separated_by_silence(utterance: Utterance):
     clip = np.abs(sung(replace(utterance, bursts=3, gap=0.4, floor=-60.0)))
     loud = np.convolve(clip, np.full(441, 1 / 441), mode="same") > 0.01
     assert np.count_nonzero(np.diff(loud.astype(int)) == 1) == 3
 
 
-def test_the_page_shows_the_styles_that_are_sung():
+def test_the_page_shows_the_styles_of_the_code():
     page = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text(encoding="utf-8")
     table = {row[0]: row[1:] for line in page.splitlines() if len(row := line.strip("| ").split(" | ")) == 13}
     styles = synthetic.STYLES | {"(murmur)": synthetic.MURMUR, "(scream)": synthetic.SCREAM}
@@ -297,7 +297,7 @@ def test_the_page_shows_the_styles_that_are_sung():
 
 
 @pytest.mark.slow
-def test_raw_waveforms_do_not_give_the_emotion_away(clips: dict[str, np.ndarray]):
+def test_raw_waveforms_hardly_predict_the_emotion(clips: dict[str, np.ndarray]):
     from sklearn.linear_model import LogisticRegression
 
     waveforms = np.zeros((len(NAMES), 44_100), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Tasks: which label each row has, and what the labels are called."""
+"""Tasks: the label of each row, and the names of the labels."""
 
 import re
 
@@ -57,7 +57,7 @@ def test_names_have_a_fixed_order():
     assert names["emotion_intensity"][3:5] == ["achievement_peak", "anger_low"]
 
 
-def test_emotions_of_other_corpora_are_their_own():
+def test_other_corpora_have_other_emotions():
     labels, names = task_labels(corpus([("yawn", None), ("cry", None)], ["cry", "yawn"]), "emotion")
     assert (labels, names) == ([1, 0], ["cry", "yawn"])
 

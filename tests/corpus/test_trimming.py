@@ -1,4 +1,4 @@
-"""Silence is cut off both ends of a clip and nowhere else, as the flags say, and what is cut is counted."""
+"""Trimming: silence is cut off both ends of a clip only, as the flags state, and the cuts are counted."""
 
 import re
 
@@ -29,14 +29,14 @@ def burst(before: int, sound: int, after: int, floor: float = 0.0) -> np.ndarray
 
 
 def swell(rise: int, fall: int) -> np.ndarray:
-    """Noise that swells from 80 dB below its loudest, and fades as far again."""
+    """Noise that rises from 80 dB below its loudest part and falls by as much."""
     decibels = np.concatenate([np.linspace(-80, 0, rise), np.linspace(0, -80, fall)])
     return noise(rise + fall) * (10 ** (decibels / 20)).astype(np.float32)
 
 
 @st.composite
 def stretches(draw) -> np.ndarray:
-    """Clips of stretches of noise, each of its own length and loudness, digital silence among them."""
+    """Clips of consecutive noises of different length and loudness, with digital silence among them."""
     parts = st.tuples(st.integers(1, 2000), st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0]))
     drawn = draw(st.lists(parts, min_size=1, max_size=8))
     return np.concatenate([noise(length, amplitude, seed) for seed, (length, amplitude) in enumerate(drawn)])
@@ -53,14 +53,14 @@ few = settings(max_examples=60, deadline=None)
 
 
 class TestSoundingPart:
-    def test_the_silence_goes_and_the_margin_stays(self):
+    def test_the_silence_is_cut_and_the_margin_stays(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME)
         assert non_silent_range(clip, RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
         assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
         assert np.array_equal(trim_silence(clip, RATE, 40.0, 0.0, 0.1), clip[20 * FRAME : 50 * FRAME])
 
     @pytest.mark.parametrize(("trim_db", "first"), [(54.0, 20), (58.0, 0)])
-    def test_silence_is_what_lies_further_below_the_loudest_frame_than_asked(self, trim_db, first):
+    def test_silence_lies_further_below_the_loudest_frame_than_the_threshold(self, trim_db, first):
         # two square waves, so that the energy of every frame is known: 20 log10(0.4 / 0.0006) = 56.5 dB apart
         square = np.tile([1.0, -1.0], 10 * FRAME)
         clip = np.concatenate([0.0006 * square, 0.4 * square])
@@ -83,7 +83,7 @@ class TestSoundingPart:
     def test_a_clip_of_a_frame_or_less_stays_whole(self, samples):
         assert non_silent_range(noise(samples), RATE, **TRIM) == (0, samples)
 
-    def test_a_short_rest_is_widened_equally_on_both_sides(self):
+    def test_a_short_part_is_widened_equally_on_both_sides(self):
         clip = burst(50 * FRAME, FRAME, 49 * FRAME)
         middle = 50.5 * FRAME
         assert non_silent_range(clip, RATE, 40.0, 0.0, 0.2) == (middle - 0.1 * RATE, middle + 0.1 * RATE)
@@ -96,12 +96,12 @@ class TestSoundingPart:
 
     @pytest.mark.parametrize("offset", [0.2, -0.7])
     def test_an_offset_is_no_sound(self, offset):
-        clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME + 77, floor=1e-4)  # the last frame is not a whole one
+        clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME + 77, floor=1e-4)  # the last frame is not complete
         assert non_silent_range(clip + np.float32(offset), RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
 
-    def test_a_click_among_a_voice_makes_no_silence_of_it(self):
+    def test_a_click_does_not_make_a_voice_silent(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME) * np.float32(0.02)  # 0.006 at most
-        clip[35 * FRAME] = 1.0  # its peak is more than 40 dB above all else, its frame is not
+        clip[35 * FRAME] = 1.0  # its peak is more than 40 dB above all others, the energy of its frame is not
         assert non_silent_range(clip, RATE, 40.0, 0.0, 0.1) == (20 * FRAME, 50 * FRAME)
         clip[35 * FRAME : 36 * FRAME : 2] = 1.0
         assert non_silent_range(clip, RATE, 40.0, 0.0, 0.025)[0] > 20 * FRAME
@@ -153,7 +153,7 @@ class TestProperties:
     @few
     @given(stretches(), SETTINGS, st.integers(-20, 20))
     def test_loudness_does_not_matter(self, clip, trim, exponent):
-        scaled = clip * np.float32(2.0**exponent)  # which floats do not round
+        scaled = clip * np.float32(2.0**exponent)  # exact for floats
         assert non_silent_range(scaled, RATE, **trim) == non_silent_range(clip, RATE, **trim)
 
     @few
@@ -164,12 +164,12 @@ class TestProperties:
 
     @few
     @given(st.integers(0, 4000), st.integers(0, 4000), st.integers(800, 3000), st.sampled_from([0.0, 0.02, 0.05]))
-    def test_of_silence_around_a_sound_the_margin_stays(self, before, after, sound, margin):
+    def test_the_margin_of_the_silence_around_a_sound_stays(self, before, after, sound, margin):
         clip = burst(before, sound, after)
         first, last = non_silent_range(clip, RATE, 40.0, margin, 0.025)
         left, right = before - first, last - before - sound
         least = round(margin * RATE)
-        # a frame is cut whole or not at all, and of one that holds a few samples of the sound these may be lost
+        # only whole frames are cut, and a frame with a few samples of the sound may be among them
         assert min(before, least) - 8 <= left < least + FRAME
         assert min(after, least) - 8 <= right < least + FRAME
 
@@ -194,10 +194,10 @@ class TestFlags:
     @pytest.mark.parametrize(
         ("flags", "sentence"),
         [
-            ({"trim_db": 0.0}, "expected --trim_db above 0, found 0; usual ones lie between 20 and 60."),
-            ({"trim_db": -40.0}, "expected --trim_db above 0, found -40; usual ones lie between 20 and 60."),
-            ({"trim_db": float("nan")}, "expected --trim_db above 0, found nan; usual ones lie between 20 and 60."),
-            ({"trim_db": float("inf")}, "expected --trim_db above 0, found inf; usual ones lie between 20 and 60."),
+            ({"trim_db": 0.0}, "expected --trim_db above 0, found 0; usual values are 20 to 60."),
+            ({"trim_db": -40.0}, "expected --trim_db above 0, found -40; usual values are 20 to 60."),
+            ({"trim_db": float("nan")}, "expected --trim_db above 0, found nan; usual values are 20 to 60."),
+            ({"trim_db": float("inf")}, "expected --trim_db above 0, found inf; usual values are 20 to 60."),
             (
                 {"trim_db": 40.0, "trim_margin": -0.1},
                 "expected --trim_margin of 0 s or more, found -0.1; 0.05 is usual.",
@@ -208,17 +208,17 @@ class TestFlags:
             ),
             (
                 {"trim_margin": 0.2},
-                "expected --trim_db beside --trim_margin 0.2, found none, so that nothing is trimmed; add "
+                "expected --trim_db with --trim_margin 0.2, found none, so that nothing is trimmed; add "
                 "--trim_db 40 or leave out --trim_margin.",
             ),
             (
                 {"trim_min_seconds": 0.5},
-                "expected --trim_db beside --trim_min_seconds 0.5, found none, so that nothing is trimmed; add "
+                "expected --trim_db with --trim_min_seconds 0.5, found none, so that nothing is trimmed; add "
                 "--trim_db 40 or leave out --trim_min_seconds.",
             ),
         ],
     )
-    def test_nonsense_is_refused(self, flags, sentence):
+    def test_invalid_values_are_refused(self, flags, sentence):
         with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
             TrimArguments(**flags)
 

@@ -1,4 +1,4 @@
-"""VIVAE from folders and archives: the same columns each time, and everything amiss named in one error."""
+"""VIVAE from folders and archives: the same columns, and one error that names all problems."""
 
 import pickle
 import re
@@ -47,7 +47,7 @@ class TestWhole:
         assert {row["duration"] for row in rows} == {0.05}
         assert {row["core"] for row in rows} == {None}
 
-    def test_the_manifest_is_what_vivae_is(self):
+    def test_the_manifest_has_the_published_counts(self):
         assert sorted(set(NAMES)) == NAMES
         assert len(NAMES) == 1085
         items = [row["item"] for row in read_manifest()]
@@ -73,7 +73,7 @@ class TestWhole:
         for dataset in (folder, zipped):
             np.testing.assert_array_equal(load(dataset[7]["audio"])[0], load(CLIP)[0])
 
-    def test_a_dataset_does_what_datasets_do(self, tiny_vivae):
+    def test_the_dataset_supports_the_methods_of_datasets(self, tiny_vivae):
         dataset = read_vivae(tiny_vivae, allow_partial=True).dataset
         again = pickle.loads(pickle.dumps(dataset))
         assert again[3] == dataset[3]
@@ -106,7 +106,7 @@ class TestLayouts:
         archived(tmp_path / "VIVAE.zip", whole_vivae)
         assert len(load_vivae(tmp_path)) == 1085
 
-    def test_what_systems_leave_behind_is_no_clip(self, broken_vivae, tmp_path):
+    def test_files_that_systems_create_are_no_clips(self, broken_vivae, tmp_path):
         clutter = {
             "__MACOSX/VIVAE/full_set/S01_anger_low_01.wav": b"",
             "VIVAE/full_set/._S01_anger_low_01.wav": b"",
@@ -142,7 +142,7 @@ class TestLayouts:
 
 
 class TestCoreColumn:
-    """Which clips of the full set are in the core set, too: by their names; its sound is not read."""
+    """The column core: true for names that the core set contains, whose sound is not read."""
 
     @pytest.fixture
     def both_sets(self, broken_vivae) -> Path:
@@ -152,7 +152,7 @@ class TestCoreColumn:
         return broken_vivae
 
     @pytest.mark.parametrize("zipped", [False, True])
-    def test_it_tells_the_names_of_core_set(self, both_sets, tmp_path, zipped):
+    def test_it_is_true_for_the_names_of_core_set(self, both_sets, tmp_path, zipped):
         path = archived(tmp_path / "VIVAE.zip", both_sets) if zipped else both_sets
         read = read_vivae(path)
         assert read.problems == ()
@@ -163,17 +163,17 @@ class TestCoreColumn:
     def test_it_is_unknown_where_only_full_set_is_given(self, both_sets):
         assert set(load_vivae(both_sets / "full_set")["core"]) == {None}
 
-    def test_a_core_set_with_other_names_is_left_aside_with_a_warning(self, both_sets, caplog):
+    def test_a_core_set_with_other_names_is_ignored_with_a_warning(self, both_sets, caplog):
         (both_sets / "core_set" / NAMES[0]).rename(both_sets / "core_set" / "S01_anger_low_99.wav")
         read = read_vivae(both_sets)
-        assert "core_set has names that full_set has not (S01_anger_low_99.wav): column core is left" in caplog.text
+        assert "core_set has names that full_set does not have (S01_anger_low_99.wav): " in caplog.text
         assert (read.problems, set(read.dataset["core"])) == ((), {None})
 
-    def test_two_core_sets(self, both_sets):
+    def test_two_core_sets_are_refused(self, both_sets):
         shutil.copytree(both_sets / "core_set", both_sets / "again" / "core_set")
         root = both_sets.name
         refused(
             f"expected one folder core_set in {both_sets}, found 2 ({root}/again/core_set, {root}/core_set); "
-            "give the one that is meant with --data_dir.",
+            "give one of them with --data_dir.",
             path=both_sets,
         )

@@ -1,4 +1,4 @@
-"""What is wrong with a copy of VIVAE is told in one error, and nothing is taken for good that is not."""
+"""Problems with a copy of VIVAE: one error names all of them, and no damaged file is accepted."""
 
 import logging
 import os
@@ -77,7 +77,7 @@ class TestProblems:
         assert set(read.dataset["file"]) == set(left) | set(list(BAD)[1:])
 
     @pytest.mark.parametrize("zipped", [False, True])
-    def test_bad_sound_is_told_from_good(self, broken_vivae, tmp_path, zipped):
+    def test_bad_sound_is_distinguished_from_good(self, broken_vivae, tmp_path, zipped):
         for name, (content, _) in BAD.items():
             assert name in NAMES
             spoil(broken_vivae, name, content)
@@ -100,20 +100,22 @@ class TestProblems:
         )
         assert error.problems == tuple(f"missing: {name}" for name in missing)
 
-    def test_an_error_crosses_processes(self):
+    def test_an_error_can_be_pickled(self):
         again = pickle.loads(pickle.dumps(CorpusError("no clips.", ["missing: a"])))
         assert (str(again), again.problems) == ("no clips.", ("missing: a",))
 
-    def test_nothing_good_is_an_error_even_in_part(self, tmp_path):
+    def test_no_usable_clip_is_an_error_also_with_allow_partial(self, tmp_path):
         (tmp_path / "full_set").mkdir()
         (tmp_path / "full_set" / NAMES[0]).write_bytes(b"")
         assert len(error_of(tmp_path, allow_partial=True).problems) == 1085
 
-    def test_the_log_tells_what_was_left_out(self, broken_vivae, caplog):
+    def test_the_log_names_the_missing_files(self, broken_vivae, caplog):
         spoil(broken_vivae, NAMES[0], None)
         with caplog.at_level(logging.WARNING):
             assert len(load_vivae(broken_vivae, allow_partial=True)) == 1084
-        assert caplog.messages == [f"VIVAE, 1 problems: missing: {NAMES[0]}."]
+        assert caplog.messages == [
+            f"vivae clips: 1 files are missing, left out or not as expected (missing: {NAMES[0]})."
+        ]
 
 
 def refused(message: str, **options) -> None:
@@ -124,24 +126,25 @@ def refused(message: str, **options) -> None:
 class TestRefusals:
     def test_neither_folder_nor_archive(self, tmp_path):
         expected = "expected full_set/ with .wav files at any depth of"
-        cure = "correct --data_dir, or leave it out to download VIVAE."
+        remedy = "correct --data_dir, or leave it out to download VIVAE."
         nowhere, text = tmp_path / "nowhere", tmp_path / "VIVAE.zip.txt"
         text.write_text("hello")
         refused(
-            f"expected a folder that holds full_set/ or a VIVAE.zip at {nowhere}, found nothing; {cure}", path=nowhere
+            f"expected a folder that holds full_set/ or a VIVAE.zip at {nowhere}, found nothing; {remedy}",
+            path=nowhere,
         )
         refused(
-            f"{expected} {tmp_path}, or VIVAE.zip in it, found neither; {cure}",
+            f"{expected} {tmp_path}, or VIVAE.zip in it, found neither; {remedy}",
             path=tmp_path,
         )
         refused(
             f"expected a folder or a whole zip archive at {text}, found a file that is neither "
-            f"(File is not a zip file); {cure}",
+            f"(File is not a zip file); {remedy}",
             path=text,
         )
 
-    def test_a_place_that_cannot_be_read(self, tmp_path):
-        """Such as one without permission, which root does not lack; or a pipe, which nobody writes to."""
+    def test_a_path_that_cannot_be_read_is_refused(self, tmp_path):
+        """A folder without permission (simulated, since root may read it), or a pipe without a writer."""
         long, pipe = tmp_path / ("x" * 300), tmp_path / "VIVAE.zip"
         os.mkfifo(pipe)
         for path, reason in ((long, "File name too long"), (pipe, "nothing")):
@@ -151,18 +154,18 @@ class TestRefusals:
                 path=path,
             )
 
-    def test_two_full_sets(self, tmp_path):
+    def test_two_full_sets_are_refused(self, tmp_path):
         for name in ("a", "b"):
             (tmp_path / name / "full_set").mkdir(parents=True)
             (tmp_path / name / "full_set" / NAMES[0]).write_bytes(CLIP)
         root = f"{tmp_path.name}/"
         refused(
             f"expected one folder full_set in {tmp_path}, found 2 ({root}a/full_set, {root}b/full_set); "
-            "give the one that is meant with --data_dir.",
+            "give one of them with --data_dir.",
             path=tmp_path,
         )
 
-    def test_encrypted_members(self, tmp_path):
+    def test_encrypted_members_are_refused(self, tmp_path):
         name = f"full_set/{NAMES[0]}"
         path = zip_of(tmp_path / "VIVAE.zip", {name: CLIP})
         data = bytearray(path.read_bytes())
@@ -176,7 +179,7 @@ class TestRefusals:
             path=path,
         )
 
-    def test_a_member_of_absurd_size(self, tmp_path):
+    def test_a_member_that_is_too_large_is_refused(self, tmp_path):
         name = f"full_set/{NAMES[0]}"
         path = zip_of(tmp_path / "VIVAE.zip", {name: bytes(archive.MAX_MEMBER_BYTES + 1)})
         refused(
@@ -185,7 +188,7 @@ class TestRefusals:
             path=path,
         )
 
-    def test_an_absurd_sum_of_sizes(self, tmp_path, monkeypatch):
+    def test_an_archive_that_is_too_large_is_refused(self, tmp_path, monkeypatch):
         monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 2**12)
         path = zip_of(tmp_path / "VIVAE.zip", {f"full_set/{name}": CLIP for name in NAMES[:2]})
         with pytest.raises(ValueError, match=r"in all in .*VIVAE\.zip, found 0\.0 GiB; get VIVAE\.zip again"):

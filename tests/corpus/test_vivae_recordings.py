@@ -1,4 +1,4 @@
-"""VIVAE's names do not make VIVAE: its lengths do, and clips that this package has made never are."""
+"""Recognition of VIVAE by the lengths of its clips, and of generated clips, which are never taken for it."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ CLIPS = {"synthetic": synthesize_clip, "noise": noise_clip}
 
 @pytest.fixture(scope="module")
 def published_lengths(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All 1085 names with as many samples as VIVAE's at the least, at the most, in the middle and on average."""
+    """All 1085 names with the minimum, maximum, median and mean length of VIVAE."""
     samples = [manifest.SHORTEST, *[manifest.MEDIAN] * 543, *[43_880] * 540, manifest.LONGEST]
     folder = tmp_path_factory.mktemp("published") / "full_set"
     folder.mkdir()
@@ -39,7 +39,7 @@ def test_clips_of_vivaes_lengths_are_accepted(published_lengths):
     assert read_vivae(published_lengths).problems == ()
 
 
-def test_clips_of_other_lengths_are_no_vivae(whole_vivae):
+def test_clips_of_other_lengths_are_refused(whole_vivae):
     error = error_of(whole_vivae)
     assert error.problems == (f"{SHORT}39819 and 88200",)
     assert "; get VIVAE.zip again from https://doi.org/10.5281/zenodo.4066235, or use the clips" in str(error)
@@ -63,8 +63,8 @@ def test_each_of_the_four_lengths_counts(place):
 
 @pytest.mark.parametrize("maker", CLIPS)
 @pytest.mark.parametrize("kind", ["folder", "archive", "core_set"])
-def test_clips_that_this_package_makes_are_never_vivae(maker, kind, tmp_path):
-    """A part of them, of another seed than the usual one, with nothing beside them, wherever it lies."""
+def test_generated_clips_are_refused(maker, kind, tmp_path):
+    """A part of the clips, with another seed than the default, alone in another folder."""
     folder = tmp_path / "VIVAE" / ("core_set" if kind == "core_set" else "full_set")
     folder.mkdir(parents=True)
     for name in NAMES[::90]:
@@ -79,8 +79,8 @@ def test_clips_that_this_package_makes_are_never_vivae(maker, kind, tmp_path):
         read_vivae(path, "core" if kind == "core_set" else "full", allow_partial=True)
 
 
-def test_recordings_are_not_taken_for_those_clips():
-    """Not even where their level is that of the noise, or where all but one have a length of synthetic clips."""
+def test_recordings_are_not_taken_for_generated_clips():
+    """Also with the level of the noise, and where all but one have a length of the synthetic clips."""
     lengths, level = typical_samples(np.linspace(0, 1, 1085)).tolist(), np.full(1085, 0.1)
     assert find_maker(lengths, level, 0.3 * level) == "synthetic"
     assert find_maker([*lengths[1:], lengths[1]], level, 0.3 * level) is None

@@ -1,4 +1,4 @@
-"""Where training cuts clips, prediction cuts them too, with and without this package; and it is told."""
+"""Clips that training cuts are also cut in prediction, with and without this package, and counted in a warning."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ FAST = ["--learning_rate", "1e-2", "--max_steps", "3"]
 
 
 def command(corpus: Path, model: str, output: Path, *more: str) -> list[str]:
-    """Of a run of an encoder, or of a probe, which has no epochs."""
+    """Return the command line of an encoder, or of a probe, which has no epochs."""
     argv = encoder_flags(corpus, Path(), output, *more, "--model", model)
     if model.startswith("probe:"):
         for flag in ("--num_train_epochs", "--per_device_train_batch_size"):
@@ -35,7 +35,7 @@ def command(corpus: Path, model: str, output: Path, *more: str) -> list[str]:
 
 
 def scores_of(rows: list[dict], found: list[list[dict]], labels: dict[int, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities in a run's predictions and in what a pipeline says, `(clips, labels)` each."""
+    """Return the probabilities of a run's predictions and of a pipeline, `(clips, labels)` each."""
     said = [{item["label"]: item["score"] for item in clip} for clip in found]
     expected = softmax(np.array([row["logits"] for row in rows]), axis=1)
     return expected, np.array([[clip[labels[index]] for index in range(len(labels))] for clip in said])
@@ -45,7 +45,7 @@ def scores_of(rows: list[dict], found: list[list[dict]], labels: dict[int, str])
     ("prefix", "kind"),
     [("encoder:", "w2v-bert"), ("encoder:", "whisper"), ("probe:", "layer norm"), ("probe:", "squeezed")],
 )
-def test_a_plain_pipeline_hears_of_longer_clips_what_the_training_heard(prefix, kind, tiny_vivae, tmp_path):
+def test_a_plain_pipeline_cuts_longer_clips_as_in_training(prefix, kind, tiny_vivae, tmp_path):
     folder = write_encoder(tmp_path / "library", kind)
     fast = [*FAST, "--head_learning_rate", "1e-2"] if prefix == "encoder:" else []
     run(command(tiny_vivae, f"{prefix}{folder}", tmp_path / "run", *CUT, *fast))
@@ -62,7 +62,7 @@ def test_a_plain_pipeline_hears_of_longer_clips_what_the_training_heard(prefix, 
         np.testing.assert_allclose(scores, expected, atol=1e-5)
     plain.feature_extractor.num_samples = 16000
     uncut = scores_of(rows, plain(sounds), plain.model.config.id2label)[1]
-    assert np.abs(uncut - expected).max() > 1e-4, "else it would not matter what is heard"
+    assert np.abs(uncut - expected).max() > 1e-4, "without a cut, the scores differ"
 
 
 @pytest.mark.parametrize("kind", ["w2v-bert", "whisper"])
@@ -79,7 +79,7 @@ def test_a_checkpoint_without_code_keeps_the_cut_for_this_package(kind, tiny_viv
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
-def test_whisper_hears_longer_clips_than_those_of_its_training(tiny_vivae, tmp_path):
+def test_whisper_takes_longer_clips_than_those_of_its_training(tiny_vivae, tmp_path):
     folder = write_encoder(tmp_path / "library", "whisper")
     run(encoder_flags(tiny_vivae, folder, tmp_path / "run", "--max_steps", "1", "--head_learning_rate", "0.1"))
     classify = pipeline("audio-classification", str(tmp_path / "run" / "S01"), top_k=None)
@@ -98,14 +98,14 @@ def test_whisper_hears_longer_clips_than_those_of_its_training(tiny_vivae, tmp_p
         ("", "whisper", "31", "30"),
     ],
 )
-def test_more_than_a_model_can_hear_is_refused(kind, given, most, prefix, tiny_vivae, tmp_path):
+def test_more_seconds_than_a_model_takes_are_refused(kind, given, most, prefix, tiny_vivae, tmp_path):
     folder = write_encoder(tmp_path / "library", kind)
     sentence = f"^expected --max_seconds of {most} at most, which .* hears, found {given}; leave it out\\."
     with pytest.raises(ValueError, match=sentence):
         run(command(tiny_vivae, f"{prefix}{folder}", tmp_path / "run", "--max_seconds", given))
 
 
-def test_clips_that_a_model_cannot_hear_to_their_end_are_counted(tiny_vivae, tmp_path, caplog):
+def test_clips_longer_than_a_model_takes_are_counted(tiny_vivae, tmp_path, caplog):
     folder = write_encoder(tmp_path / "library", "ast")
     settings = folder / "preprocessor_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"max_length": 77}))
@@ -122,7 +122,7 @@ def test_clips_that_a_model_cannot_hear_to_their_end_are_counted(tiny_vivae, tmp
     ]
 
 
-def test_clips_share_batches_by_what_trimming_leaves_of_them(tiny_vivae, tmp_path, monkeypatch):
+def test_clips_are_batched_by_their_length_after_trimming(tiny_vivae, tmp_path, monkeypatch):
     folder, seen, before = write_encoder(tmp_path / "library", "layer norm"), {}, VivaeTrainer.__init__
     monkeypatch.setattr(
         VivaeTrainer, "__init__", lambda self, *args, **kwargs: (seen.update(kwargs), before(self, *args, **kwargs))[1]

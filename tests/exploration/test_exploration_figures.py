@@ -1,4 +1,4 @@
-"""The pictures of an exploration show what the clips, the extractors and the counts are."""
+"""The figures of an exploration show the clips, the features of the extractors and the counts."""
 
 import math
 from collections.abc import Callable
@@ -39,13 +39,13 @@ def example(samples: int, sampling_rate: int = 44100) -> figures.Example:
     return figures.Example("synthetic", "a.wav", noise, sampling_rate)
 
 
-def test_each_has_a_caption_and_is_a_picture(explored):
+def test_each_figure_is_a_png_with_a_caption(explored):
     _, paths, folder = explored
     assert paths == {key: folder / f"{key}.png" for key in figures.FIGURES}
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
 
 
-def test_a_corpus_without_groups_has_none_and_none_is_left_from_another(folder_corpus, tmp_path):
+def test_a_corpus_without_groups_has_no_figure_of_them(folder_corpus, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "by_speaker.png").write_bytes(b"of another corpus")
     numbers, paths = explore(folder_corpus(), tmp_path / "out")
@@ -125,7 +125,7 @@ def test_the_spectrogram_is_the_extractors(samples, rate):
 def test_bands_lie_where_their_filters_peak():
     extractor = LogMelFeatureExtractor()
     peaks = mel_filters(64, 513, 44100).argmax(0) * 22050 / 512
-    wide = slice(20, None)  # filters of several bins, whose peak is not chance
+    wide = slice(20, None)  # filters of several bins, whose peak is well defined
     assert figures.mel_centres(extractor)[wide] == pytest.approx(peaks.numpy()[wide], abs=22050 / 512)
 
 
@@ -155,7 +155,7 @@ def test_the_resampled_waveform_lies_over_the_original(samples, kept):
     assert left <= np.abs(clip.samples[:44100]).argmax() / 44100 <= right
 
 
-def test_a_clip_at_16_khz_is_not_resampled_and_the_title_says_so():
+def test_a_clip_at_16_khz_is_not_resampled_and_the_title_states_it():
     clip = example(20000, 16000)
     axes = figures.draw_resampled(clip).axes[0]
     assert "nothing is resampled" in axes.get_title()
@@ -176,7 +176,7 @@ def test_groups_show_counts_and_lengths(tiny, explored):
     assert medians == pytest.approx([np.median(values) for values in seconds.values()])
 
 
-def test_of_many_groups_those_with_most_clips_are_drawn_and_the_title_says_so():
+def test_of_many_groups_those_with_most_clips_are_drawn_and_the_title_states_it():
     seconds = {f"s{k:02d}": np.ones(1 + (k >= 5)) for k in range(35)}
     numbers = {
         "clips": 65,

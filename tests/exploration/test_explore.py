@@ -1,4 +1,4 @@
-"""The exploration's numbers are those of the clips, its pictures show what the models get, and its flags are named."""
+"""The numbers of an exploration, its files, its output and its errors."""
 
 import json
 import re
@@ -164,7 +164,7 @@ class TestScript:
         assert written == {"exploration.json", *(f"{key}.png" for key in figures.FIGURES)}
         assert all(str(tmp_path / "out" / name) in printed for name in written)
 
-    def test_without_a_folder_to_write_to_it_has_its_own(self, folder_corpus, tmp_path, monkeypatch):
+    def test_the_default_output_folder(self, folder_corpus, tmp_path, monkeypatch):
         folder_corpus()
         monkeypatch.chdir(tmp_path)
         script(EXPLORE).main(["--data", "folder", "--data_dir", "clips"])
@@ -175,7 +175,7 @@ class TestScript:
         [
             (
                 ["--data", "synthetic", "--trim_db", "0"],
-                "expected --trim_db above 0, found 0; usual ones lie between 20 and 60.",
+                "expected --trim_db above 0, found 0; usual values are 20 to 60.",
             ),
             (
                 ["--data", "synthetic", "--synthetic_sed", "1"],
@@ -192,18 +192,18 @@ class TestScript:
             ),
         ],
     )
-    def test_what_is_misspelt_or_missing_is_named(self, argv, sentence):
+    def test_misspelt_and_missing_arguments_are_named(self, argv, sentence):
         with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
             script(EXPLORE).main(argv)
 
-    def test_a_choice_that_is_none_is_named(self):
+    def test_an_unknown_choice_is_named(self):
         with pytest.raises(
             ValueError, match=r"^argument --subset: invalid choice: 'ful' .*; see --help for all arguments\.$"
         ):
             script(EXPLORE).main(["--subset", "ful"])
 
-    @pytest.mark.parametrize("output", ["file", "/proc/x"])  # in which root neither can write
-    def test_a_place_that_is_no_folder_is_named(self, output, tiny_vivae, tmp_path):
+    @pytest.mark.parametrize("output", ["file", "/proc/x"])  # where root cannot write, either
+    def test_an_output_path_that_is_no_folder_is_named(self, output, tiny_vivae, tmp_path):
         (tmp_path / "file").write_text("")
         folder = tmp_path / output
         argv = ["--data_dir", str(tiny_vivae), "--allow_partial", "--output_dir", str(folder)]

@@ -1,4 +1,4 @@
-"""What trimming would cut off a corpus: the numbers, the pictures, and the flags of the exploration for them."""
+"""Effect of trimming on a corpus: the numbers, figures and flags of the exploration."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ TRIM = {"trim_db": 40.0, "trim_margin": 0.0, "trim_min_seconds": 0.1}
 
 @pytest.fixture(scope="module")
 def silences(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Clips of 0.5 s of noise; `b` has 0.1 s of silence before it, `c` 0.2 s before and 0.3 s behind."""
+    """Clips of 0.5 s of noise; `b` has 0.1 s of silence before it, `c` 0.2 s before and 0.3 s after it."""
     root = tmp_path_factory.mktemp("silences")
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 4000)
     for label, around in (("a", (0, 0)), ("b", (800, 0)), ("c", (1600, 2400))):
@@ -54,7 +54,7 @@ def test_speakers_and_intensities_are_counted_where_they_are_known(tiny_vivae):
         assert sum(entry["clips"] for entry in trimming[f"by_{by}"].values()) == 48
 
 
-def test_it_has_pictures_and_none_are_left_when_it_is_off(silences, tmp_path):
+def test_figures_are_written_and_deleted_by_an_exploration_without_trimming(silences, tmp_path):
     _, paths = explore(silences, tmp_path, trim=TRIM)
     assert paths.keys() == CORPUS_FIGURES | figures.FIGURES.keys()
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths.values())
@@ -73,10 +73,10 @@ def test_it_has_pictures_and_none_are_left_when_it_is_off(silences, tmp_path):
         ([0.0, 0.0], {"no cut": 0}),
     ],
 )
-def test_the_clips_that_are_shown(cut, rows):
+def test_the_example_clips(cut, rows):
     files = tuple(map(str, range(len(cut))))
     cuts = Cuts(files, np.full(len(cut), 9.0), np.array(cut), np.zeros(len(cut)))
-    assert figures.telling_rows(cuts) == rows
+    assert figures.example_rows(cuts) == rows
 
 
 def test_a_clip_is_drawn_before_and_after_with_what_is_cut_shaded():

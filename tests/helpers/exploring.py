@@ -1,4 +1,4 @@
-"""Corpora of somebody's own clips for the tests of the exploration."""
+"""Folders of clips for the tests of the exploration."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CORPUS_FIGURES = {key for key in figures.FIGURES if key.startswith("figure_")}
 
 
 def clips_in(root: Path, rates: tuple[int, ...] = (16000,), clips: int = 32, metadata: str | None = None) -> Corpus:
-    """A corpus of 16 classes: clip k of n has 100 (k + 1) samples, at one rate of several in turn."""
+    """Return a corpus of 16 classes; clip k has 100 (k + 1) samples, and the rates are used in turn."""
     for index in range(clips):
         file = root / f"class-{index % 16:02d}" / f"clip_{index}.wav"
         file.parent.mkdir(parents=True, exist_ok=True)

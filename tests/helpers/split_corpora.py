@@ -1,4 +1,4 @@
-"""Corpora without sound for tests of the splits, and what their folds hold."""
+"""Corpora without sound for tests of the splits, and the content of their folds."""
 
 from datasets import ClassLabel, Dataset, Features, Value
 
@@ -19,7 +19,7 @@ FEATURES = Features(
 
 
 def corpus_of(speakers: list[str | None], names: list[str] | None = None, **columns: list) -> Dataset:
-    """A corpus of these speakers, whose clips take turns in the first two intensities and in the core set."""
+    """Return a corpus of these speakers, whose clips alternate in intensity (of the first two) and in the core set."""
     count = len(speakers)
     known = {"intensity": [row % 2 for row in range(count)], "core": [row % 4 > 1 for row in range(count)]} | columns
     names = names or [f"clip_{row:04}.wav" for row in range(count)]

@@ -1,4 +1,4 @@
-"""VIVAE's 1085 names with a very short sound in each, as a folder or an archive, and what tests do to them."""
+"""Copies of VIVAE for tests: its 1085 names with a very short sound each, as a folder or an archive."""
 
 import io
 import zipfile

@@ -225,7 +225,7 @@ def test_what_a_corpus_does_not_allow_is_left_out_by_name(small, tmp_path, monke
     report = reproduce([*data, *models], small)
     text = (tmp_path / "out" / "report.md").read_text()
     for name, reason in {
-        "audit/mlp/one-split-off": "speaker-k-fold needs a speaker for every clip",
+        "audit/mlp/one-split-off": "speaker-k-fold: expected a speaker for every clip",
         "audit/wav2vec2/no-resampling": "it needs clips of one sampling rate",
         "as_coded/wav2vec2/seed42": "it needs clips of one sampling rate",
     }.items():

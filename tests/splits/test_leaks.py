@@ -1,4 +1,4 @@
-"""Where there is nothing to learn, no protocol of ours scores off chance, and each known leak does."""
+"""Scores on data without anything to learn: at chance if speakers are kept apart, above it with each known leak."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ROWS = read_manifest()
 FILES = [row["file_name"] for row in ROWS]
-# A session: one speaker's takes of one emotion at one intensity. Its clips sound alike, as recordings of one
-# afternoon do, and share a label that is drawn: who recognises the session knows the label of the rest of it.
+# A session: the takes of a speaker with one emotion at one intensity. Its clips have similar features, as recordings
+# of one afternoon have, and a common random label: a model that recognizes the session can predict it.
 SESSIONS = np.unique([file.rpartition("_")[0] for file in FILES], return_inverse=True)[1]
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(0, len(EMOTIONS), SESSIONS.max() + 1)[SESSIONS]
@@ -40,7 +40,7 @@ def clips() -> Dataset:
 
 
 def memorise(fold: Fold) -> KNeighborsClassifier:
-    """Knows every training clip by heart, and takes others for the nearest of them."""
+    """Return a model that stores the training clips, and predicts the label of the nearest one."""
     rows = list(fold.train)
     model = KNeighborsClassifier(1).fit(FEATURES[rows], LABELS[rows])
     assert model.score(FEATURES[rows], LABELS[rows]) == 1
@@ -48,7 +48,7 @@ def memorise(fold: Fold) -> KNeighborsClassifier:
 
 
 def accuracy_by_session(folds: list[Fold]) -> tuple[float, int]:
-    """Mean over the tested sessions of the share of their clips that were right, and the number of these sessions."""
+    """Return the accuracy as a mean over the tested sessions, and the number of these sessions."""
     hits = np.full(len(FILES), np.nan)
     for fold in folds:
         rows = list(fold.test)
@@ -60,12 +60,12 @@ def accuracy_by_session(folds: list[Fold]) -> tuple[float, int]:
 
 
 def chance(sessions: int) -> tuple[float, float]:
-    """Within which bounds 99.9 % of guesses at that many labels lie; clips of a session are one guess."""
+    """Return the interval that contains the accuracy of 99.9 % of guesses; the clips of a session are one guess."""
     return tuple(np.array(binom.interval(0.999, sessions, 1 / len(EMOTIONS))) / sessions)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_random_labels_are_known_where_speakers_are_on_both_sides_and_guessed_elsewhere(protocol, clips):
+def test_random_labels_are_predicted_only_where_speakers_are_in_two_parts(protocol, clips):
     accuracy, sessions = accuracy_by_session(make_folds(clips, protocol, LABELS))
     low, high = chance(sessions)
     if PROTOCOLS[protocol].speaker_disjoint:
@@ -74,8 +74,8 @@ def test_random_labels_are_known_where_speakers_are_on_both_sides_and_guessed_el
         assert accuracy > 0.8 > high
 
 
-def test_a_redrawn_split_holds_the_clips_that_were_learnt(clips):
-    """The report's AUC: on a split drawn anew after training, so that most of its clips are training clips."""
+def test_a_redrawn_split_contains_training_clips(clips):
+    """The paper's AUC is that of a split which is drawn again after training, and contains mostly training clips."""
     fold = make_folds(clips, "speaker-k-fold", LABELS)[0]
     model, rows = memorise(fold), []
     for part in PARTS:
@@ -96,7 +96,7 @@ def test_a_redrawn_split_holds_the_clips_that_were_learnt(clips):
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `full_set/`: white noise under the names of two takes of 4 speakers and 6 emotions.
 
-    It ends in a hum, behind what the model is given: the loader of VIVAE refuses clips that are white to their end.
+    It ends in a hum, after the part that the model takes: `read_vivae` refuses clips of white noise only.
     """
     hum = 0.2 * np.sin(np.arange(20_000) / 100)
     root = tmp_path_factory.mktemp("noise")
@@ -110,7 +110,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_on(noise: Path, output: Path, *more: str) -> tuple[np.ndarray, np.ndarray]:
-    """Hits among the 12 test clips of each fold: of the epoch that was picked `(4,)`, and of all epochs `(4, 12)`."""
+    """Return the hits among 12 test clips of each fold: of the selected epoch `(4,)`, and of all epochs `(4, 12)`."""
     settings = ["--num_train_epochs", "12", "--learning_rate", "1e-2", "--metric_for_best_model", "accuracy"]
     results = run(flags(noise, output, "mlp", *settings, "--folds", "0", "1", "2", "3", *more))
     epochs = []
@@ -123,14 +123,14 @@ def train_on(noise: Path, output: Path, *more: str) -> tuple[np.ndarray, np.ndar
 
 
 def test_selection_on_the_test_clips_reports_the_luckiest_epoch(noise, tmp_path):
-    """Of 12 epochs on 12 clips of noise, one is lucky: 14 of 48 clips, where the epochs average 8, as chance does."""
+    """The best of 12 epochs on noise has 14 hits in 48 clips, where the mean of the epochs is 8, which is chance."""
     picked, epochs = train_on(noise, tmp_path, "--select_on", "test")
     assert epochs.shape == (4, 12)
     np.testing.assert_allclose(picked, epochs.max(axis=1))
     assert picked.sum() >= epochs.mean(axis=1).sum() + 2
 
 
-def test_selection_on_validation_clips_does_not_know_the_luckiest_epoch(noise, tmp_path):
+def test_selection_on_validation_clips_does_not_find_the_luckiest_epoch(noise, tmp_path):
     picked, epochs = train_on(noise, tmp_path, "--watch_test", "true")
     assert epochs.shape == (4, 12)
     assert picked.sum() <= epochs.max(axis=1).sum() - 2

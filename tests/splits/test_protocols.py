@@ -1,4 +1,4 @@
-"""Every protocol on VIVAE's file list: exact numbers, published splits drawn by other means, and docs/protocols.md."""
+"""Every protocol on VIVAE's file list: exact numbers, published splits by other implementations, docs/protocols.md."""
 
 import random
 import re
@@ -36,14 +36,14 @@ def sizes(folds: list[Fold]) -> list[tuple[int, ...]]:
 
 
 def take(file: str) -> str:
-    """Speaker, emotion, intensity and the first two digits of the item."""
+    """Return speaker, emotion, intensity and the first two digits of the item."""
     return re.fullmatch(r"(.*_\d{1,2})\d?\.wav", file)[1]
 
 
 def siblings_across(fold: Fold) -> list[str]:
-    """Test clips of which another part of the take trains or selects."""
-    heard = {take(FILES[row]) for row in fold.train + fold.validation}
-    return [FILES[row] for row in fold.test if take(FILES[row]) in heard]
+    """Return the test clips with a sibling take in the training or validation part."""
+    seen = {take(FILES[row]) for row in fold.train + fold.validation}
+    return [FILES[row] for row in fold.test if take(FILES[row]) in seen]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -64,7 +64,7 @@ def test_another_seed_gives_other_folds(protocol, vivae):
 
 
 @pytest.mark.parametrize("protocol", ["leave-one-speaker-out", "random-10-fold", "random-70-15-15"])
-def test_the_seed_of_a_run_does_not_move_what_is_published(protocol, vivae):
+def test_the_seed_of_a_run_does_not_change_published_splits(protocol, vivae):
     assert len({tuple(make_folds(vivae, protocol, LABELS, seed)) for seed in range(5)}) == 1
 
 
@@ -74,7 +74,7 @@ def test_runs_with_other_seeds_test_the_same_clips_in_the_same_folds(protocol, v
     assert len(tested) == 1
 
 
-def test_the_reports_split_has_868_and_217_clips_and_86_of_the_868_validate(vivae):
+def test_the_papers_split_has_868_and_217_clips_and_86_of_the_868_validate(vivae):
     folds = make_folds(vivae, "random-80-20", LABELS)
     assert [fold.name for fold in folds] == ["random-80-20"]
     assert sizes(folds) == [(868 - 86, 86, 217)]
@@ -99,7 +99,7 @@ def test_nkululekos_two_speakers_have_222_clips(vivae):
 
 
 def test_voc2vecs_ten_slices(vivae):
-    """As its script draws them: the global state seeded with 42, one shuffle, ten slices, the last of them larger."""
+    """Drawn as in its script: the global state seeded with 42, one shuffle, ten slices, the last of them larger."""
     random.seed(42)
     indices = list(range(1085))
     random.shuffle(indices)
@@ -114,7 +114,7 @@ def test_voc2vecs_ten_slices(vivae):
 
 
 def test_links_three_parts(vivae):
-    """As its script draws them: a shuffled frame, split twice with labels as texts."""
+    """Drawn as in its script: a shuffled frame, split twice with labels as texts."""
     frame = pandas.DataFrame({"file": FILES, "label": [row["emotion"] for row in ROWS]})
     frame = frame.sample(frac=1, random_state=42).reset_index(drop=True)
     train, rest = train_test_split(frame, test_size=0.15 + 0.15, stratify=frame["label"], random_state=42)
@@ -125,7 +125,7 @@ def test_links_three_parts(vivae):
         assert [FILES[row] for row in getattr(fold, part)] == sorted(oracle["file"])
 
 
-def test_speaker_k_fold_balances_labels_and_varies_who_validates(vivae):
+def test_speaker_k_fold_balances_labels_and_varies_the_validating_speakers(vivae):
     folds = make_folds(vivae, "speaker-k-fold", LABELS)
     assert [fold.name for fold in folds] == ["1-of-5", "2-of-5", "3-of-5", "4-of-5", "5-of-5"]
     for fold in folds:
@@ -170,13 +170,13 @@ def test_22_clips_of_vivae_have_a_sibling():
 
 
 @pytest.mark.parametrize("protocol", [name for name, header in PROTOCOLS.items() if header.speaker_disjoint])
-def test_sibling_takes_stay_on_one_side(protocol, vivae):
+def test_sibling_takes_stay_in_one_part(protocol, vivae):
     folds = [fold for seed in range(3) for fold in make_folds(vivae, protocol, LABELS, seed)]
     assert not [file for fold in folds for file in siblings_across(fold)]
 
 
-def test_random_clips_tear_sibling_takes_apart(vivae):
-    """So that the test above can fail; of the 22 clips, voc2vec's slices keep one pair together."""
+def test_random_protocols_separate_sibling_takes(vivae):
+    """Shows that the test above can fail; of the 22 clips, voc2vec's slices keep one pair together."""
     torn = [file for fold in make_folds(vivae, "random-10-fold", LABELS) for file in siblings_across(fold)]
     assert len(torn) == 20
 
@@ -185,14 +185,14 @@ def test_the_table_of_the_document_is_what_its_program_prints(capsys):
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     exec(program, {})
     printed = capsys.readouterr().out.splitlines()
-    numbers = DOCUMENT.split("## What they do to a score")[0]
+    numbers = DOCUMENT.split("## Effect on a score")[0]
     written = [line for line in numbers.splitlines() if re.match(r"\| `[a-z0-9-]+` \| \d", line)]
     assert [line.split("`")[1] for line in printed] == list(PROTOCOLS)
     assert written == printed
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_document_says_what_the_protocol_says(protocol):
+def test_the_document_has_the_texts_of_the_protocol(protocol):
     header = PROTOCOLS[protocol]
     (section,) = re.findall(rf"### `{protocol}`\n(.*?)\n##", DOCUMENT, re.DOTALL)
     words = f"*How.* {header.idea} *Source.* {header.source} *Measures.* {header.measures} *Cannot.* {header.cannot}"

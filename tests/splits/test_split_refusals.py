@@ -1,4 +1,4 @@
-"""What cannot be split is refused in one sentence, and a fold proves its parts."""
+"""Errors for corpora that cannot be split, and for folds with invalid parts."""
 
 import re
 
@@ -18,9 +18,9 @@ def refuses(sentence: str):
     return pytest.raises(ValueError, match=f"^{re.escape(sentence)}$")
 
 
-CURE = (
-    "take it from the file names with `--speaker_pattern`, add a speaker column to the metadata file, "
-    "or use `--protocol random-80-20`"
+REMEDY = (
+    "take it from the file names with --speaker_pattern, add a speaker column to the metadata file, "
+    "or use --protocol random-80-20"
 )
 
 
@@ -34,15 +34,17 @@ def test_a_misspelt_protocol_names_the_nearest():
 
 
 @pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
-def test_a_clip_without_speaker_is_named_with_the_cure(protocol):
-    with refuses(f"{protocol} needs a speaker for every clip, but 2 of 6 have none (first: clip_0003.wav): {CURE}"):
+def test_a_clip_without_speaker_is_named_with_the_remedy(protocol):
+    with refuses(
+        f"{protocol}: expected a speaker for every clip, found none for 2 of 6 (first: clip_0003.wav); {REMEDY}."
+    ):
         make_folds(corpus_of(["a", "b", "c", None, "", "a"]), protocol, [0] * 6)
 
 
 @pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
 def test_two_speakers_are_too_few(protocol):
     with refuses(
-        f"{protocol} needs at least 3 speakers, one each to train, select and test, but found ['a', 'b']: {CURE}"
+        f"{protocol}: expected at least 3 speakers, one each to train, select and test, found ['a', 'b']; {REMEDY}."
     ):
         make_folds(corpus_of(list("abab")), protocol, [0] * 4)
 
@@ -50,14 +52,14 @@ def test_two_speakers_are_too_few(protocol):
 def test_random_80_20_needs_no_speaker_but_twelve_clips():
     (fold,) = make_folds(corpus_of([None] * 12), "random-80-20", [0] * 12)
     assert [len(part) for part in parts(fold)] == [9, 1, 2]
-    with refuses("random-80-20 needs at least 12 clips, found 11: add clips"):
+    with refuses("random-80-20: expected at least 12 clips, found 11; add clips."):
         make_folds(corpus_of([None] * 11), "random-80-20", [0] * 11)
 
 
 def test_random_10_fold_needs_a_clip_for_each_slice():
     folds = make_folds(corpus_of([None] * 10), "random-10-fold", [0] * 10)
     assert {tuple(map(len, parts(fold))) for fold in folds} == {(8, 1, 1)}
-    with refuses("random-10-fold needs at least 10 clips, one for each slice, found 9: add clips"):
+    with refuses("random-10-fold: expected at least 10 clips, one per slice, found 9; add clips."):
         make_folds(corpus_of([None] * 9), "random-10-fold", [0] * 9)
 
 
@@ -66,8 +68,8 @@ def test_random_70_15_15_needs_seven_clips_of_each_label():
     (fold,) = make_folds(corpus_of([None] * 14), "random-70-15-15", labels)
     assert [{labels[row] for row in part} for part in parts(fold)] == [{0, 1}] * 3
     with refuses(
-        "random-70-15-15 needs at least 7 clips of each label, but one has 6 (first: clip_0007.wav): add clips, or "
-        "use another --protocol"
+        "random-70-15-15: expected at least 7 clips of each label, found 6 of one (first: clip_0007.wav); add clips, "
+        "or use another --protocol."
     ):
         make_folds(corpus_of([None] * 13), "random-70-15-15", labels[:13])
 
@@ -75,20 +77,20 @@ def test_random_70_15_15_needs_seven_clips_of_each_label():
 @pytest.mark.parametrize("speakers", [["S05", "S06", "S07"], ["S05", "S07", "S08", "S09"]])
 def test_speakers_05_06_needs_them_and_two_others(speakers):
     with refuses(
-        "speakers-05-06 needs the speakers S05 and S06, and at least 2 others to train and select, but found "
-        f"{', '.join(speakers)}: use `--protocol speaker-k-fold`"
+        "speakers-05-06: expected the speakers S05 and S06, and at least 2 others to train and select, found "
+        f"{', '.join(speakers)}; use --protocol speaker-k-fold."
     ):
         make_folds(corpus_of(speakers * 4), "speakers-05-06", [0] * (4 * len(speakers)))
 
 
 def test_speakers_05_06_names_ten_speakers_at_most():
-    with pytest.raises(ValueError, match="but found A, B, C, D, E, F, G, H, I, J and more: use"):
+    with pytest.raises(ValueError, match="found A, B, C, D, E, F, G, H, I, J and more; use"):
         make_folds(corpus_of(list("ABCDEFGHIJK")), "speakers-05-06", [0] * 11)
 
 
 @pytest.mark.parametrize("groups", [1, 0, -5])
 def test_one_group_cannot_be_tested(groups):
-    with refuses(f"expected --num_groups of 2 or more, found {groups}: some speakers train while others are tested"):
+    with refuses(f"expected --num_groups of 2 or more, found {groups}; one group cannot both train and test."):
         make_folds(corpus_of(list("abcd") * 4), "speaker-k-fold", [0] * 16, num_groups=groups)
 
 
@@ -97,7 +99,7 @@ def test_a_number_of_groups_is_refused_where_there_are_none(protocol):
     with refuses(
         "expected --num_groups only with a protocol of speaker-k-fold, group-k-fold, core-to-full, cross-intensity, "
         "found it with "
-        f"{protocol}: leave it out"
+        f"{protocol}; leave it out."
     ):
         make_folds(corpus_of(["S05", "S06", "S07", "S08"] * 10), protocol, [0, 1] * 20, num_groups=3)
 
@@ -107,22 +109,22 @@ def test_two_groups_need_two_speakers_each():
     assert [fold.name for fold in folds] == ["1-of-2", "2-of-2"]
     with pytest.raises(
         ValueError,
-        match=r"^speaker-k-fold needs at least 2 speakers besides each group, one each to train and select, but found "
-        r"1 besides group [12]: ask for more groups with --num_groups, or add speakers$",
+        match=r"^speaker-k-fold: expected at least 2 speakers besides each group, one each to train and select, found "
+        r"1 besides group [12]; ask for more groups with --num_groups, or add speakers\.$",
     ):
         make_folds(corpus_of(list("abc") * 4), "speaker-k-fold", [0, 1] * 6, num_groups=2)
 
 
 def test_the_core_set_must_be_known_and_must_not_be_everything():
-    cure = "read VIVAE with both of its sets, or use `--protocol speaker-k-fold`"
-    needs = "core-to-full needs true or false in the column core for every clip, but"
+    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
+    expected = "core-to-full: expected true or false in the column core for every clip, found none for"
     known = corpus_of(list("abcd") * 4)
     for dataset in (known.remove_columns("core"), corpus_of(list("abcd") * 4, core=[None] * 16)):
-        with refuses(f"{needs} 16 of 16 have none (first: clip_0000.wav): {cure}"):
+        with refuses(f"{expected} 16 of 16 (first: clip_0000.wav); {remedy}."):
             make_folds(dataset, "core-to-full", [0] * 16)
     for inside in (0, 16):
         with refuses(
-            f"core-to-full needs clips inside and outside the core set, but found {inside} of 16 inside: {cure}"
+            f"core-to-full: expected clips inside and outside the core set, found {inside} of 16 inside; {remedy}."
         ):
             make_folds(corpus_of(list("abcd") * 4, core=[inside == 16] * 16), "core-to-full", [0] * 16)
 
@@ -139,8 +141,8 @@ def test_core_clips_of_one_other_speaker_cannot_both_train_and_select():
     core = [speaker in "ab" for speaker in "abcd" * 4]
     with pytest.raises(
         ValueError,
-        match=r"^core-to-full needs at least 2 speakers with core clips besides each group, one each to train and "
-        r"select, but found 1 besides group \d: ask for more groups with --num_groups, or add speakers$",
+        match=r"^core-to-full: expected at least 2 speakers with core clips besides each group, one each to train and "
+        r"select, found 1 besides group \d; ask for more groups with --num_groups, or add speakers\.$",
     ):
         make_folds(
             corpus_of(list("abcd") * 4, core=[inside and row > 3 for row, inside in enumerate(core)]),
@@ -150,21 +152,21 @@ def test_core_clips_of_one_other_speaker_cannot_both_train_and_select():
 
 
 def test_every_clip_needs_an_intensity_and_there_must_be_two():
-    other = "use `--protocol speaker-k-fold`"
+    other = "use --protocol speaker-k-fold"
     with refuses(
-        "cross-intensity needs an intensity for every clip, but 1 of 16 have none (first: clip_0003.wav): "
-        f"add it to the metadata file, or {other}"
+        "cross-intensity: expected an intensity for every clip, found none for 1 of 16 (first: clip_0003.wav); "
+        f"add it to the metadata file, or {other}."
     ):
         make_folds(corpus_of(list("abcd") * 4, intensity=[0, 1, 2, None] + [3] * 12), "cross-intensity", [0] * 16)
-    with refuses(f"cross-intensity needs clips of at least 2 intensities, but found only peak: {other}"):
+    with refuses(f"cross-intensity: expected clips of at least 2 intensities, found only peak; {other}."):
         make_folds(corpus_of(list("abcd") * 4, intensity=[3] * 16), "cross-intensity", [0] * 16)
 
 
-def test_labels_that_tell_the_intensity_cannot_be_learnt_without_it():
+def test_labels_with_one_intensity_each_are_refused():
     intensity = [0, 1, 2, 3] * 4
     with refuses(
-        "cross-intensity needs labels that occur at several intensities, but found each at one only, so that a model "
-        "could not learn those that it is tested on: use `--task emotion`, or use `--protocol speaker-k-fold`"
+        "cross-intensity: expected labels that occur at several intensities, found each at one only, so that a model "
+        "could not learn those that it is tested on; use --task emotion, or use --protocol speaker-k-fold."
     ):
         make_folds(corpus_of(list("aaaabbbbccccdddd"), intensity=intensity), "cross-intensity", intensity)
 
@@ -176,42 +178,42 @@ def test_a_group_without_an_intensity_has_no_fold_for_it():
     assert folds[-1].test == (0,)
 
 
-def test_whoever_selects_must_have_another_intensity():
-    """Speaker a knows one intensity only, and validates one of the other three speakers."""
+def test_validating_speakers_need_another_intensity():
+    """Speaker a has one intensity only, and validates for one of the other three speakers."""
     intensity = [0 if speaker == "a" else row // 4 % 2 for row, speaker in enumerate("abcd" * 4)]
     with pytest.raises(
         ValueError,
-        match=r"^cross-intensity needs clips of another intensity than low to select, but the speakers who do so in "
-        r"fold [1-4]-of-4 have none: change --num_groups or --seed, or use `--protocol speaker-k-fold`$",
+        match=r"^cross-intensity: expected clips of another intensity than low to select, found none by the speakers "
+        r"who do so in fold [1-4]-of-4; change --num_groups or --seed, or use --protocol speaker-k-fold\.$",
     ):
         make_folds(corpus_of(list("abcd") * 4, intensity=intensity), "cross-intensity", [0, 1] * 8)
 
 
 def test_labels_of_another_dataset_are_refused():
-    with refuses("expected one label for each of 20 rows, found 19: pass the labels of this dataset"):
+    with refuses("expected one label for each of 20 rows, found 19; pass its labels."):
         make_folds(corpus_of(["a"] * 20), "random-80-20", [0] * 19)
 
 
 def test_two_clips_of_one_name_are_refused():
     with refuses(
-        "expected a file name of its own for each clip, found 1 names more than once (first: a.wav): "
-        "rename the clips or remove the copies"
+        "expected a file name of its own for each clip, found 1 names more than once (first: a.wav); "
+        "rename the clips or remove the copies."
     ):
         make_folds(corpus_of(["a", "b", "c"], ["b.wav", "a.wav", "a.wav"]), "random-80-20", [0] * 3)
 
 
-def test_a_fold_sorts_its_rows_and_proves_its_parts():
+def test_a_fold_sorts_its_rows_and_checks_its_parts():
     assert Fold("x", np.array([4, 0]), [2], (3, 1)) == Fold("x", (0, 4), (2,), (1, 3))
     with refuses(
-        "fold 'x': expected one or more different rows in validation, found 0, of which 0 differ: "
-        "give it rows, each once"
+        "fold 'x': expected one or more different rows in validation, found 0, of which 0 differ; "
+        "give it rows, each once."
     ):
         Fold("x", (0,), (), (1,))
     with refuses(
-        "fold 'x': expected one or more different rows in test, found 3, of which 2 differ: give it rows, each once"
+        "fold 'x': expected one or more different rows in test, found 3, of which 2 differ; give it rows, each once."
     ):
         Fold("x", (0,), (1,), (2, 3, 2))
-    with refuses("fold 'x': expected no row in both train and test, found 2 (first: 3): give each row to one part"):
+    with refuses("fold 'x': expected no row in both train and test, found 2 (first: 3); give each row to one part."):
         Fold("x", (0, 3, 4), (1,), (3, 4))
 
 
@@ -220,20 +222,20 @@ def test_a_fold_sorts_its_rows_and_proves_its_parts():
     [
         (
             [Fold("1", (0,), (1,), (2, 3)), Fold("2", (0,), (1,), (3, 4, 5))],
-            "leaky: expected each clip in at most one test part, found 1 in several (first: row 3): "
-            "correct the protocol",
+            "leaky: expected each clip in at most one test part, found 1 in several (first: row 3); "
+            "correct the protocol.",
         ),
         (
             [Fold("1", (0, 1), (2, 3), (4,))],
-            "leaky: expected 6 clips in the test parts, found 1: correct the protocol",
+            "leaky: expected 6 clips in the test parts, found 1; correct the protocol.",
         ),
         (
             [Fold("1", (0, 1), (2, 3), (4, 5)), Fold("2", (4,), (2, 3), (0, 1)), Fold("3", (0, 1), (4, 5), (2, 3))],
-            "fold '2': expected all 6 clips in its parts, found 5: correct the protocol",
+            "fold '2': expected all 6 clips in its parts, found 5; correct the protocol.",
         ),
         (
             [Fold("1", (0,), (2, 3), (1, 4, 5)), Fold("2", (4, 5), (1,), (0, 2, 3))],
-            "fold '1': expected no speaker in both train and test, found ['a']: correct the protocol",
+            "fold '1': expected no speaker in both train and test, found ['a']; correct the protocol.",
         ),
     ],
     ids=["tested twice", "never tested", "in no part", "speaker on both sides"],

@@ -1,4 +1,4 @@
-"""Protocols over random corpora: what each claims is proven, and what it needs is said in one sentence."""
+"""The claims of the protocols on random corpora."""
 
 from collections import Counter
 from itertools import combinations
@@ -16,7 +16,7 @@ from hf_vivae.splits.protocols import PROTOCOLS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-# of a protocol that cannot do with three speakers, or with a label of one clip
+# minimum numbers of protocols that need more than three speakers, or than one clip of a label
 FEWEST_SPEAKERS = {"speakers-05-06": 4}
 FEWEST_OF_A_LABEL = {"random-70-15-15": 7}
 
@@ -40,7 +40,7 @@ def corpora(draw: st.DrawFn, protocol: str) -> tuple[Dataset, list[int], int]:
     labels = list(range(highest + 1)) * fewest + draw(st.lists(st.integers(0, highest), min_size=free, max_size=free))
     labels = [labels[index] for index in draw(st.permutations(range(count)))]
     if protocol == "cross-intensity":
-        labels[number] = labels[0]  # the first speaker's clips of either intensity
+        labels[number] = labels[0]  # two intensities of the first speaker
     files = [f"{index:03}.wav" for index in draw(st.permutations(range(count)))]
     groups = draw(st.integers(3, 8)) if PROTOCOLS[protocol].grouped else 5
     dataset = corpus_of(speakers, files, intensity=intensities[:count], core=core[:count])
@@ -50,7 +50,7 @@ def corpora(draw: st.DrawFn, protocol: str) -> tuple[Dataset, list[int], int]:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_parts_are_disjoint_and_hold_every_clip_that_they_should(protocol, data, seed):
+def test_parts_are_disjoint_and_contain_every_clip_as_claimed(protocol, data, seed):
     dataset, labels, groups = data.draw(corpora(protocol))
     everything = set(range(len(dataset)))
     folds = make_folds(dataset, protocol, labels, seed, groups)
@@ -68,7 +68,7 @@ def test_parts_are_disjoint_and_hold_every_clip_that_they_should(protocol, data,
 @pytest.mark.parametrize("protocol", SPEAKER_PROTOCOLS)
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_no_speaker_on_both_sides(protocol, data, seed):
+def test_no_speaker_is_in_two_parts(protocol, data, seed):
     dataset, labels, groups = data.draw(corpora(protocol))
     speakers = dataset["speaker"][:]
     for fold in make_folds(dataset, protocol, labels, seed, groups):
@@ -91,7 +91,7 @@ def test_folds_depend_on_seed_and_names_and_not_on_row_order(protocol, data, see
 
 @settings(max_examples=25, deadline=None)
 @given(corpus=corpora("cross-intensity"), seed=st.integers(0, 2**32 - 1))
-def test_an_intensity_is_tested_by_models_that_never_heard_it_in_the_folds_of_speaker_k_fold(corpus, seed):
+def test_cross_intensity_tests_an_unseen_intensity_in_the_folds_of_speaker_k_fold(corpus, seed):
     dataset, labels, groups = corpus
     intensity = [INTENSITIES[index] for index in dataset["intensity"]]
     whole = {fold.name: fold for fold in make_folds(dataset, "speaker-k-fold", labels, seed, groups)}
@@ -135,7 +135,7 @@ def test_with_fewer_than_five_speakers_each_is_a_group():
 
 
 @pytest.mark.parametrize("rare", [[6], [6, 7], [6, 6, 6]])
-def test_a_label_rarer_than_the_folds_is_legitimate(rare):
+def test_a_label_with_fewer_clips_than_folds_is_accepted(rare):
     labels = [*rare, *([0, 1, 2, 3] * 20)]
     folds = make_folds(corpus_of([f"S{row % 20:02}" for row in range(len(labels))]), "speaker-k-fold", labels)
     assert sum(len(fold.test) for fold in folds) == len(labels)
