@@ -1,11 +1,9 @@
 """Checkpoint names to folders: local folders, the Hub, its cache, and weights converted to safetensors."""
 
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ..files import cache_folder
+from ..files import cache_folder, write_text
 from ..models import MODELS, split_name
 from ..models.backbones import BACKBONES, encoder_source
 from ..network import NetworkError, check_reachable
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -230,8 +228,7 @@ def find_checkpoint(
             f"{name}; give one of the two."
         )
     if "/" not in place and place not in BACKBONES and not is_folder(place):
-        close = get_close_matches(place, (*MODELS, *BACKBONES), 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = did_you_mean(place, (*MODELS, *BACKBONES))
         raise UserError(
             f"expected one of {', '.join((*MODELS, *BACKBONES))}, a checkpoint folder or a Hub id (owner/name), found "
             f"{name!r}{hint}; check the spelling."
@@ -287,11 +284,7 @@ def pickles(info: ModelInfo) -> list[str]:
 
 def remember(repo: str, commit: str) -> None:
     """Note which commit of a repository's pull requests was taken, for when the Hub cannot be asked."""
-    note = _note(repo)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    written = note.with_name(f"{note.name}.{os.getpid()}")  # another process may be reading
-    written.write_text(commit)
-    os.replace(written, note)
+    write_text(_note(repo), commit)
 
 
 def remembered(repo: str) -> str | None:

@@ -15,9 +15,8 @@ from filelock import FileLock
 from scipy.special import ndtr, ndtri
 from tqdm.auto import tqdm
 
-from ..files import CACHE_CURE, cache_folder, writing
+from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
 from ..validation import UserError
-from .download import make_folder
 from .manifest import LONGEST, SAMPLING_RATE, SHORTEST, read_manifest
 
 # Durations: a log-normal distribution cut at VIVAE's shortest and longest clip, its two parameters chosen so
@@ -50,8 +49,8 @@ def generate_corpus(
     check_seed(seed)
     folder = Path(cache_dir or cache_folder(), kind, f"seed-{seed}-{version}")
     if not folder.exists():
-        make_folder(folder.parent)
-        with writing(folder.parent, CACHE_CURE), FileLock(f"{folder}.lock"):
+        make_folder(folder.parent, CACHE_REMEDY)
+        with disk_errors(folder.parent, CACHE_REMEDY), FileLock(f"{folder}.lock"):
             if not folder.exists():  # another process may have made it while this one waited
                 clips = ((name, make_clip(name, seed)) for name in names)
                 _build(folder, tqdm(clips, desc=f"{kind} clips", total=len(names), unit="clip"))

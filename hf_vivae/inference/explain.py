@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files import check_new, whole_file
+from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..models import LogMelFeatureExtractor
 from ..reporting.plots import BLUE, VERMILION, blank_figure, literal
 from ..validation import UserError
@@ -143,7 +143,7 @@ def run_explain(
         if method == "occlusion"
         else gradient_saliency(scorer, str(clip), label)
     )
-    with whole_file(output) as part:
+    with atomic_file(output, OUTPUT_REMEDY) as part:
         if output.suffix == ".npz":
             np.savez(part, **vars(found))
         else:

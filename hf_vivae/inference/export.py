@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files import check_place, whole_file
+from ..files import OUTPUT_REMEDY, atomic_file, check_place
 from ..validation import UserError
 from .onnx_graph import SoundToScores
 from .scorer import Scorer
 
 MODEL, INT8, ABOUT = "model.onnx", "model.int8.onnx", "model.json"
 KEYS = {"labels", "sampling_rate"}  # of model.json
-PART = re.compile(r"\.\d+\.model\.(onnx|int8\.onnx|json)")  # what an export that was killed leaves, see `whole_file`
+PART = re.compile(r"\.\d+\.model\.(onnx|int8\.onnx|json)")  # what an export that was killed leaves, see `atomic_file`
 TOLERANCE = 1e-4
 TRACED_SECONDS = 1.0
 
@@ -55,9 +55,9 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
     model = SoundToScores(scorer.model.cpu(), scorer.extractor).eval()
     traced = torch.rand(2, round(TRACED_SECONDS * scorer.sampling_rate)) - 0.5
     with (
-        whole_file(folder / MODEL) as graph,
-        whole_file(folder / INT8) if int8 else nullcontext() as small,
-        whole_file(folder / ABOUT) as about,
+        atomic_file(folder / MODEL, OUTPUT_REMEDY) as graph,
+        atomic_file(folder / INT8, OUTPUT_REMEDY) if int8 else nullcontext() as small,
+        atomic_file(folder / ABOUT, OUTPUT_REMEDY) as about,
     ):
         _to_graph(model, traced).save(graph)
         difference = _largest_difference(model, graph, scorer.sampling_rate)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
-from ..files import read_json, whole_file, write_json
+from ..files import atomic_file, read_json, write_json
 from ..reporting.tables import csv_cell
 from ..validation import UserError, readable
 from .scorer import ClipScores
@@ -129,7 +129,7 @@ class PredictionShards:
         if any(isinstance(result, ValueError) and not _is_refusal(result) for _, result in scores):
             metadata["retry"] = ""
         table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata(metadata)
-        with whole_file(self.path(number), KEPT) as part:
+        with atomic_file(self.path(number), KEPT) as part:
             pq.write_table(table, part)
 
     def _row(self, file: str, result: ClipScores | ValueError) -> dict[str, Any]:
@@ -247,9 +247,9 @@ def write_output(
     plain = pa.schema([schema.field(name) for name in names])
     scored = failed = longer = 0
     with (
-        whole_file(output, KEPT) if is_file else nullcontext() as part,
+        atomic_file(output, KEPT) if is_file else nullcontext() as part,
         closing(WRITERS[output.suffix](part, plain)) if is_file else nullcontext() as writer,
-        whole_file(errors, KEPT) as errors_part,
+        atomic_file(errors, KEPT) as errors_part,
         open(errors_part, "w", newline="", encoding="utf-8") as stream,
     ):
         lines = csv.writer(stream)

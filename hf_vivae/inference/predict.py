@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..files import check_place, writing
+from ..files import check_place, disk_errors
 from ..validation import UserError, printable, readable
 from .output import KEPT, WRITERS, PredictionShards, check_errors_file, errors_file, write_output
 from .scorer import ClipScores, Scorer
@@ -139,7 +139,7 @@ def predict(
                 return None
             raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
         check_errors_file(output)
-        with lock, writing(folder.parent, KEPT):
+        with lock, disk_errors(folder.parent, KEPT):
             parts = PredictionShards(folder, settings, scorer.labels)
         done = []
         for number, shard in enumerate(shards):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..audio import A_FILE, A_FORMAT, CURE, BadAudio, inspect, open_sound, resample
-from ..files import check_new, whole_file, write_text
+from ..files import OUTPUT_REMEDY, atomic_file, check_new, write_text
 from ..reporting.plots import blank_figure, literal
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
@@ -277,7 +277,7 @@ def run_timeline(
     timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)
     segments = find_segments(timeline, min_seconds, min_score)
     for file in outputs:
-        with whole_file(file) as part:
+        with atomic_file(file, OUTPUT_REMEDY) as part:
             if file.suffix == ".png":
                 timeline_figure(timeline).savefig(part)
             else:

@@ -179,7 +179,7 @@ def test_what_is_misspelt_or_missing_is_named(argv, sentence):
     ("text", "sentence"),
     [
         ("lerning_rate: 1e-5", r"mlp.yaml has an unknown key 'lerning_rate' \(did you mean learning_rate\?\)"),
-        ("- 1", "to hold `key: value` lines, found list"),
+        ("- 1", "expected `key: value` lines in .*, found list"),
         ("a: [", "is not valid YAML"),
         ("normalization: meanstd", "argument --normalization: invalid choice: 'meanstd'"),
         ("seed: 1.5", "argument --seed: invalid int value: '1.5'"),
