@@ -18,7 +18,7 @@ from hf_vivae.audio import BadAudio, inspect, load, open_sound, resample
 RATE = 44100
 TONE = (0.5 * np.sin(2 * np.pi * 441 * np.arange(RATE) / RATE)).astype(np.float32)
 ID3V2 = b"ID3\x04\0\0\0\0\1\2" + bytes(130)
-REMEDY = "replace the file, or leave out bad clips with --on_bad_audio skip."
+REMEDY = "replace the file."
 
 
 def encode(samples=TONE, rate=RATE, format="WAV", subtype=None) -> bytes:
@@ -214,11 +214,12 @@ def test_what_is_no_sound_is_named(read, tmp_path):
     assert sentence(b"", read) == f"a.wav: expected sound, found an empty file (0 bytes); {REMEDY}"
     assert sentence(b"dear diary, " * 9, read) == (
         "a.wav: expected WAV, FLAC, OGG, MP3 or another format of libsndfile, "
-        f"found no readable audio (format not recognised); {REMEDY}"
+        "found no readable audio (format not recognised); "
+        "replace the file, or convert a film or another format with ffmpeg -i FILE sound.wav."
     )
     assert sentence(encode(TONE[:0]), read) == f"a.wav: expected at least one sample, found 0 samples; {REMEDY}"
     missing = tmp_path / "b.wav"
-    assert sentence(missing, read) == f"a.wav: expected an audio file, found no file at {missing}; {REMEDY}"
+    assert sentence(missing, read) == f"a.wav: expected an audio file, found no file at {missing}; check the path."
     assert sentence({"bytes": None, "path": None}, read) == (
         f"a.wav: expected bytes or a path in the audio column, found neither; {REMEDY}"
     )
@@ -239,7 +240,7 @@ def test_pipes_sockets_and_devices_are_refused_unopened(read, tmp_path, monkeypa
     with socket.socket(socket.AF_UNIX) as open_socket:
         open_socket.bind("socket.wav")
         for kind in ("pipe", "device", "socket"):
-            found = f"a.wav: expected an audio file, found a pipe, socket or device; {REMEDY}"
+            found = "a.wav: expected an audio file, found a pipe, socket or device; check the path."
             assert sentence(f"{kind}.wav", read) == found
 
 

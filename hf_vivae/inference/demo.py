@@ -149,10 +149,8 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
             raise UserError(str(scores)) from scores
         long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
         over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
-    except (UserError, soundfile.SoundFileError) as error:
-        deleted = path is not None and not Path(path).is_file()  # which can happen at any of the lines above
-        if not deleted and not isinstance(error, UserError):
-            raise
+    except UserError as error:
+        deleted = path is not None and not Path(path).is_file()  # possible at any of the lines above
         return _message(DELETED if deleted else str(error)), hidden, hidden, hidden
     shown = gradio.update(value=clip_figure(samples, rate), visible=True)
     words = gradio.update(value=_segments(long), visible=True) if long else hidden
@@ -168,7 +166,7 @@ def _check_size(recording: Recording) -> None:
             f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
             "recordings of any length."
         )
-    samples = round(recording.seconds * recording.sampling_rate) * soundfile.info(recording.path).channels
+    samples = round(recording.seconds * recording.sampling_rate) * recording.channels
     if samples > MOST_SAMPLES:
         raise UserError(
             f"expected up to {MOST_SAMPLES:,} samples in all channels, found {samples:,}; save it as stereo of 48 kHz."

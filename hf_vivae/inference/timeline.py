@@ -5,7 +5,6 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from itertools import chain, pairwise
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio import A_FILE, A_FORMAT, CURE, BadAudio, inspect, open_sound, resample
+from ..audio import BadAudio, inspect, open_sound, resample
 from ..files import OUTPUT_REMEDY, atomic_file, check_new, write_text
 from ..reporting.plots import blank_figure, literal
 from ..reporting.tables import csv_cell
@@ -31,39 +30,40 @@ CONTEXT_SECONDS = 1  # of sound on both sides of a block, which the resampling f
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that is read piece by piece.
+    """An audio file of any length, read in blocks.
 
     Args:
         path: of the file.
         seconds: its length.
         sampling_rate: in Hz.
+        channels: how many there are.
     """
 
     path: Path
     seconds: float
     sampling_rate: int
+    channels: int = 1
 
     @classmethod
     def open(cls, path: Path) -> "Recording":
-        """Read the header of a file; it is decoded only where that does not say the length.
+        """Read the header of a file; it is decoded only where the header does not give the length.
 
         Raises:
             BadAudio: as `audio.inspect`.
         """
-        with _cures(path):
-            info = inspect(path)
-        return cls(path, info.duration, info.sampling_rate)
+        info = inspect(path)
+        return cls(path, info.duration, info.sampling_rate, info.channels)
 
     def blocks(self, rate: int) -> Iterator[np.ndarray]:
-        """The whole recording at a rate in Hz, mono float32 `(samples,)`, `BLOCK_SECONDS` at a time.
+        """Yield the whole recording at a rate in Hz, mono float32 `(samples,)`, `BLOCK_SECONDS` at a time.
 
         Raises:
-            BadAudio: for sound that does not decode to its end, is shorter or longer than its header says, or holds
-                NaN or infinite samples; blocks before the damage have come by then.
+            BadAudio: for sound that does not decode to its end, is shorter or longer than its header states, or has
+                NaN or infinite samples, after the blocks before the damage.
         """
         size, context = BLOCK_SECONDS * self.sampling_rate, CONTEXT_SECONDS * self.sampling_rate
         buffer, before, read = np.zeros(0, np.float32), 0, 0  # the buffer's first samples come before the block
-        with _cures(self.path), open_sound(self.path) as sound:
+        with open_sound(self.path) as sound:
             while True:
                 samples = sound.read(before + size + context - len(buffer))
                 finite = np.isfinite(samples)
@@ -79,20 +79,6 @@ class Recording:
                 first = rate * CONTEXT_SECONDS if before else 0
                 yield resampled[first : first + rate * BLOCK_SECONDS] if block == size else resampled[first:]
                 buffer, before = buffer[before + block - context if block == size else len(buffer) :], context
-
-
-@contextmanager
-def _cures(path: Path) -> Iterator[None]:
-    """Give errors the cure of a recording, which nobody leaves out of a corpus."""
-    try:
-        yield
-    except BadAudio as error:
-        cures = {
-            A_FILE: "check the path",
-            A_FORMAT: f"where it is a film or of another format: ffmpeg -i {path.name} sound.wav",
-        }
-        cure = cures.get(error.expected, "replace the file") if error.cure == CURE else error.cure
-        raise BadAudio(error.name, error.expected, error.found, cure) from error
 
 
 SMALLEST_HOP = 0.01  # seconds from one frame of the models' features to the next

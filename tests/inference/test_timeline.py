@@ -196,7 +196,7 @@ def test_windows_that_are_too_short_for_the_model_are_refused(scorer, tmp_path):
 @pytest.mark.parametrize("content", [b"text", b"RIFF", bytes(5000)])
 def test_what_is_no_recording_is_named(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    sentence = rf"^{name}: expected WAV, FLAC.*; where it is a film .*: ffmpeg -i {name} sound\.wav\.$"
+    sentence = rf"^{name}: expected WAV, FLAC.*; replace the file, .* with ffmpeg -i FILE sound\.wav\.$"
     with pytest.raises(audio.BadAudio, match=sentence):
         Recording.open(tmp_path / name)
 

@@ -96,7 +96,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
         (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),
         (["--model", "mlp", "--model_config", "[" * 9999], r"expected JSON in --model_config, .*\(maximum recursion"),
-        (["--model", "mlp", "--model_config", '{"a": NaN}'], r"expected JSON in --model_config, .*\(NaN is no number"),
+        (["--model", "mlp", "--model_config", '{"a": NaN}'], r"expected JSON in --model_config, .*\(NaN is not a"),
         (["--model", "mlp", "--model_config", "[1]"], "expected a JSON object in --model_config, found list"),
         (
             ["--model", "vit-base", "--from_scratch", "--model_name_or_path", "x"],
