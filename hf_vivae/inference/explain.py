@@ -127,13 +127,14 @@ def gradient_saliency(scorer: Scorer, sound: Any, label: str | None = None) -> S
 def run_explain(
     checkpoint: str,
     clip: Path,
+    *,
     output: Path,
     method: str,
-    label: str | None,
-    revision: str | None,
-    device: str | None,
+    label: str | None = None,
+    revision: str | None = None,
+    device: str | None = None,
 ) -> int:
-    """Write an explanation as a picture or as arrays; the exit code."""
+    """Write an explanation as a figure or as arrays, and return the exit code."""
     if output.suffix not in (".png", ".npz"):
         raise UserError(f"expected --output as x.png or x.npz, found {output.name}; give one of them.")
     check_new(output)

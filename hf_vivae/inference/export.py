@@ -147,8 +147,8 @@ def _quantize(source: Path, target: Path) -> None:
 MEGA = 1e6
 
 
-def run_export(checkpoint: str, folder: Path, int8: bool, revision: str | None) -> int:
-    """Write a checkpoint as ONNX, and say what was written; the exit code."""
+def run_export(checkpoint: str, folder: Path, *, int8: bool = True, revision: str | None = None) -> int:
+    """Write a checkpoint as ONNX, print its files, and return the exit code."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise UserError(

@@ -214,16 +214,17 @@ SOME_FAILED = 3  # exit code
 def run_predict(
     checkpoint: str,
     inputs: Sequence[str],
-    output: Path | None,
-    dataset: str | None,
-    split: str,
-    revision: str | None,
-    device: str | None,
-    batch_size: int | None,
-    workers: int | None,
-    bf16: bool,
+    *,
+    output: Path | None = None,
+    dataset: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    bf16: bool = False,
 ) -> int:
-    """Label clips; the exit code."""
+    """Label clips, print or write the labels, and return the exit code."""
     if bool(inputs) == bool(dataset):
         raise UserError("expected clips or --dataset, found both or neither; give one of the two.")
     if output and output.suffix and output.suffix not in WRITERS:

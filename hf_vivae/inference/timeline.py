@@ -241,26 +241,24 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
 
 def run_timeline(
     checkpoint: str,
-    recording: Path,
-    outputs: list[Path],
-    window: float,
-    hop: float,
-    gate_db: float,
-    min_seconds: float,
-    min_score: float,
-    revision: str | None,
-    device: str | None,
-    bf16: bool,
+    path: Path,
+    *,
+    outputs: Sequence[Path],
+    windows: Windows,
+    min_seconds: float = 0.0,
+    min_score: float = 0.0,
+    revision: str | None = None,
+    device: str | None = None,
+    bf16: bool = False,
 ) -> int:
-    """Say what is heard when; the exit code."""
+    """Label the parts of a recording, print or write its segments, and return the exit code."""
     for file in outputs:
         if file.suffix not in (*FORMATS, ".png"):
             known = ", ".join((*FORMATS, ".png"))
             raise UserError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
         check_new(file)
-    windows = Windows(window, hop, gate_db)
-    heard = Recording.open(recording)
-    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)
+    recording = Recording.open(path)
+    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), recording, windows)
     segments = find_segments(timeline, min_seconds, min_score)
     for file in outputs:
         with atomic_file(file, OUTPUT_REMEDY) as part:

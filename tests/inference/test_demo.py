@@ -232,6 +232,22 @@ def write_silence(path: Path, rate: int, channels: int, seconds: float) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"no sound", "cut", "silence", None], ids=str)
+def test_the_page_recommends_no_flags(content, checkpoint, tmp_path):
+    """It has none."""
+    clip = tmp_path / "x.wav"
+    soundfile.write(clip, np.zeros(9000), RATE)
+    if content == "cut":
+        clip.write_bytes(clip.read_bytes()[:-100])
+    elif content is None:
+        clip.unlink()
+    elif content != "silence":
+        clip.write_bytes(content)
+    answer = _answer(str(clip), str(checkpoint))[0]
+    assert "expected" in answer
+    assert "--" not in answer
+
+
 def test_a_clip_of_many_channels_is_refused_by_its_header(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_vivae.audio.load", lambda *_, **__: pytest.fail("309,325,200 samples are decoded"))
     answer = _answer(write_silence(tmp_path / "x.wav", 655_350, 8, 59), str(checkpoint))[0]

@@ -153,5 +153,5 @@ def test_no_folder_with_files_of_something_else_is_written_to(name, content, tmp
         rf"^expected a new folder, or one that hf-vivae export has written, found .* with {name} of something else"
     )
     with pytest.raises(UserError, match=expected):
-        run_export("nowhere", tmp_path, True, None)
+        run_export("nowhere", tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

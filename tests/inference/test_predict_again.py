@@ -305,12 +305,12 @@ def test_an_adapter_is_told_by_its_own_files(checkpoint, tmp_path):
 
 def test_scores_of_another_temperature_are_not_mixed(checkpoint, clips, tmp_path):
     folder, output = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint")), tmp_path / "out"
-    arguments = ([str(clips)], output, None, "train", None, "cpu", None, 1, False)
-    assert run_predict(str(folder), *arguments) == 3
+    arguments = {"output": output, "device": "cpu", "workers": 1}
+    assert run_predict(str(folder), [str(clips)], **arguments) == 3
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"calibration_temperature": 2.5}))
     with pytest.raises(ValueError, match=r"expected scores with checkpoint '.*' in .*out, found some with"):
-        run_predict(str(folder), *arguments)
+        run_predict(str(folder), [str(clips)], **arguments)
 
 
 @pytest.mark.parametrize("name", ["/proc/x.csv", "/proc/x", "FILE/x.csv", "FILE/x"])
