@@ -28,7 +28,7 @@ from hf_vivae.inference.demo import (
     MOST_SAMPLES,
     ORIGINS,
     _answer,
-    _hear_beginning,
+    _load_beginning,
     _origin,
     build_demo,
     write_examples,
@@ -197,7 +197,7 @@ def test_examples_are_a_clip_of_each_emotion(tmp_path):
 @pytest.mark.parametrize("name", [*ORIGINS, ["synthetic"], None], ids=str)
 def test_what_a_checkpoint_learnt_from_is_said_and_marked_where_nobody_is_heard(name):
     said = _origin(SimpleNamespace(training_corpus=name))
-    assert ORIGINS.get(str(name), "does not say what it was trained on") in said
+    assert ORIGINS.get(str(name), "does not state what it was trained on") in said
     assert ('class="message"' in said) == (name in ("synthetic", "noise"))
 
 
@@ -270,7 +270,7 @@ def test_a_long_recording_is_heard_for_as_long_as_a_clip_may_be(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.3, 0.3, 70 * 8000).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
     scorer = SimpleNamespace(load_audio=lambda sound: sound["array"], sampling_rate=16000)
-    heard = _hear_beginning(scorer, Recording.open(tmp_path / "x.wav"))
+    heard = _load_beginning(scorer, Recording.open(tmp_path / "x.wav"))
     np.testing.assert_allclose(heard, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
 
 

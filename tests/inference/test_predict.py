@@ -357,7 +357,7 @@ def test_a_full_disk_keeps_the_parts_that_are_there(scorer, clips, tmp_path, mon
 
     monkeypatch.setattr(pq, "write_table", full_after_one)
     with pytest.raises(
-        DiskError, match=r"found .*out \(No space left on device\); .* goes on after the parts that are"
+        DiskError, match=r"found .*out \(No space left on device\); .* goes on after the finished parts"
     ):
         work(scorer, find_shards([str(clips)]), tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["_predict.json", "part-000000.parquet"]

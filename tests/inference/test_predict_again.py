@@ -118,7 +118,10 @@ def test_parts_of_clips_that_are_no_longer_asked_for_are_removed(scorer, clips, 
     assert work(scorer, find_shards(names), output) == PredictResult(5, 0)
     assert work(scorer, find_shards(names[:2]), output) == PredictResult(2, 0)
     assert pq.read_table(output).num_rows == 2
-    assert "2 parts of an earlier start, whose clips are no longer asked for, were removed." in capsys.readouterr().err
+    assert (
+        "2 parts of an earlier start, with clips that are no longer in the input, were removed."
+        in capsys.readouterr().err
+    )
 
 
 def test_each_output_has_a_list_of_errors_of_its_own_that_replaces_no_other_file(scorer, clips, tmp_path):
