@@ -234,6 +234,10 @@ class BadAudio(UserError):
         return f"{self.name}: expected {self.expected}, found {self.found}; {self.remedy}."
 
 
+class ClipTooLong(BadAudio):
+    """A clip that is longer than its reader accepts."""
+
+
 @dataclass(frozen=True)
 class ClipInfo:
     """Length of a clip in samples per channel, rate in Hz, channels."""
@@ -267,25 +271,30 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
         return ClipInfo(samples, sound.sampling_rate, sound.channels)
 
 
-def load(source: Source, sampling_rate: int | None = None, name: str | None = None) -> tuple[np.ndarray, int]:
+def load(
+    source: Source, sampling_rate: int | None = None, name: str | None = None, max_seconds: float = math.inf
+) -> tuple[np.ndarray, int]:
     """Decode a clip, and return it as mono float32 `(samples,)`, the average of its channels, with its rate in Hz.
 
     Args:
         source: as for `inspect`.
         sampling_rate: resample to this rate in Hz; by default the clip keeps its own.
         name: as for `inspect`.
+        max_seconds: of a clip; longer ones are refused before more is decoded.
 
     Raises:
-        BadAudio: as `inspect`, and for sound that does not decode, is shorter or longer than its header states, would
-            take more than `MAX_DECODED` bytes, or has NaN or infinite samples.
+        BadAudio: as `inspect`, and for sound that does not decode, is shorter or longer than its header states, or has
+            NaN or infinite samples.
+        ClipTooLong: for a clip of more than `max_seconds` or `MAX_DECODED` bytes.
     """
     with open_sound(source, name) as sound:
-        rate, longest = sound.sampling_rate, MAX_DECODED // (4 * sound.channels)
+        rate = sound.sampling_rate
+        longest = int(min(MAX_DECODED // (4 * sound.channels), max_seconds * rate))
         samples = sound.read(longest + 1) if (sound.announced or 0) <= longest else None
         if samples is None or len(samples) > longest:
-            expected = f"a clip of at most {longest // rate} s at {sound.channels} x {rate} Hz"
-            found = "a longer one" if sound.announced is None else f"one of {sound.announced // rate} s"
-            raise BadAudio(sound.name, expected, found)
+            expected = f"a clip of up to {longest / rate:.4g} s at {sound.channels} x {rate} Hz"
+            found = "a longer one" if sound.announced is None else f"one of {sound.announced / rate:.0f} s"
+            raise ClipTooLong(sound.name, expected, found, "cut it into shorter clips")
     finite = np.isfinite(samples)
     if not finite.all():
         raise BadAudio(sound.name, "finite samples", f"{(~finite).sum()} NaN or infinite samples")

@@ -261,7 +261,7 @@ def test_clips_that_would_fill_the_memory_are_refused(format, subtype, samples, 
     monkeypatch.setattr(audio, "MAX_DECODED", 4 * 8 * 300)
     assert len(load(data)[0]) == 300
     monkeypatch.setattr(audio, "MAX_DECODED", 4 * 8 * 300 - 1)
-    assert "expected a clip of at most 0 s at 8 x 1000 Hz, found" in sentence(data)
+    assert "expected a clip of up to 0.299 s at 8 x 1000 Hz, found" in sentence(data)
 
 
 def test_an_error_of_the_disk_is_no_truncated_file(monkeypatch):

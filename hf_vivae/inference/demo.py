@@ -21,8 +21,7 @@ from ..corpus.synthetic import synthesize_clip
 from ..models import LogMelFeatureExtractor
 from ..reporting.plots import blank_figure
 from ..validation import UserError
-from .scorer import Scorer
-from .sources import LONGEST_CLIP
+from .scorer import LONGEST_CLIP, Scorer
 from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline, timeline_figure
 
 if TYPE_CHECKING:

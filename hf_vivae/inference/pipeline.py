@@ -4,6 +4,7 @@ The library's pipeline decodes files with FFmpeg and takes arrays unchecked; her
 input is refused.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,16 +112,37 @@ class VocalisationPipeline(AudioClassificationPipeline):
         """
         return self.cut(*self.read(inputs))
 
-    def read(self, inputs: Any) -> tuple[np.ndarray, str]:
+    def read(self, clip: Any, max_seconds: float = math.inf) -> tuple[np.ndarray, str]:
         """Return a whole clip, mono `(samples,)` at the model's rate, and its name in errors.
 
         Args:
-            inputs: one clip, in any form that the pipeline takes.
+            clip: in any form that the pipeline takes.
+            max_seconds: of a clip that has to be decoded; longer ones are refused.
 
         Raises:
-            UserError: for input that is not a clip, and for a clip that is damaged or not finite.
+            UserError: for input that is not a clip, and for a clip that is damaged, too long or not finite.
         """
-        return _read(inputs, self.feature_extractor.sampling_rate)
+        sampling_rate = self.feature_extractor.sampling_rate
+        if isinstance(clip, dict) and "audio" in clip:
+            clip = clip["audio"]
+        if hasattr(clip, "get_all_samples"):
+            decoded = clip.get_all_samples()  # (channels, samples)
+            clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
+        if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
+            name = Path(clip.get("path") or "<array>").name
+            array = clip["raw"] if clip.get("array") is None else clip["array"]
+            samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
+            return audio.resample(samples, rate, sampling_rate), name
+        if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
+            path = None if isinstance(clip, bytes) else clip.get("path") if isinstance(clip, dict) else clip
+            name = Path(path or "<bytes>").name
+            return audio.load(clip, sampling_rate, name, max_seconds)[0], name
+        if isinstance(clip, (np.ndarray, torch.Tensor)):
+            raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
+        found = (
+            f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
+        )
+        raise UserError(f"expected a clip, found {found}; {GIVE}.")
 
     def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
         """Return the part of a clip that the model takes, `(samples,)`; uncut where its extractor trims first.
@@ -177,28 +199,6 @@ def _with_bytes(stored: dict[str, Any] | None) -> dict[str, Any] | None:
 
     with fsspec.open(stored["path"], "rb") as file:
         return {"bytes": file.read(), "path": stored["path"]}
-
-
-def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:
-    """Return a clip as mono float32 `(samples,)` at a rate in Hz, and its name in errors."""
-    if isinstance(clip, dict) and "audio" in clip:
-        clip = clip["audio"]
-    if hasattr(clip, "get_all_samples"):
-        decoded = clip.get_all_samples()  # (channels, samples)
-        clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
-    if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
-        name = Path(clip.get("path") or "<array>").name
-        array = clip["raw"] if clip.get("array") is None else clip["array"]
-        samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
-        return audio.resample(samples, rate, sampling_rate), name
-    if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
-        path = None if isinstance(clip, bytes) else clip.get("path") if isinstance(clip, dict) else clip
-        name = Path(path or "<bytes>").name
-        return audio.load(clip, sampling_rate, name)[0], name
-    if isinstance(clip, (np.ndarray, torch.Tensor)):
-        raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
-    found = f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
-    raise UserError(f"expected a clip, found {found}; {GIVE}.")
 
 
 def _mono(array: Any, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from ..audio import ClipTooLong
 from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import temperature_of
 from ..checkpoints.load import LONGEST_INPUT
@@ -26,8 +27,8 @@ from ..models.silence import SilenceTrimmingMixin
 from ..run_folder import CORPUS_FIELD
 from ..validation import UserError, check_choice
 from .pipeline import load_classifier
-from .sources import check_length
 
+LONGEST_CLIP = 60.0  # seconds; a longer file is a recording, which would take too much memory
 CLIPS_AT_ONCE = 256  # read together, so that clips of similar length can share a batch
 BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and divide more evenly among threads
 # files on which scores depend; a run's folder also has its results
@@ -161,9 +162,11 @@ class Scorer:
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
             sound = sound() if callable(sound) else sound
-            check_length(sound)
-            samples, name = self._pipeline.read(sound)
+            samples, name = self._pipeline.read(sound, LONGEST_CLIP)
             clip = self._pipeline.cut(samples, name)
+        except ClipTooLong as error:
+            error.remedy = "use hf-vivae timeline, which takes recordings of any length"
+            return error
         except UserError as error:
             return error
         # libraries raise any error on a damaged clip, and the others of an archive get their scores

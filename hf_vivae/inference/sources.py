@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from datasets import Audio, IterableDataset, load_dataset_builder
 from huggingface_hub import constants
 
-from ..audio import BadAudio, open_sound
 from ..corpus.folder import may_be_clip
 from ..corpus.listing import real_folders
 from ..corpus.schema import walk_files
@@ -274,7 +273,6 @@ def relative_name(path: str, root: str) -> str:
     return "/".join(filter(None, (outer.removeprefix(f"{root}/"), inner.removeprefix(ZIP))))
 
 
-LONGEST_CLIP = 60.0  # seconds; anything longer is a recording
 LARGEST_FILE = 2**28  # bytes that are read at once: of standard input, and of files on the Hub and in archives
 
 
@@ -294,40 +292,6 @@ def read_whole(stream: BinaryIO, name: str) -> bytes:
             f"{name}: expected a clip of up to {LARGEST_FILE // 2**20} MiB, found more; save it as a file."
         )
     return content
-
-
-def check_length(sound: Any) -> None:
-    """Refuse a recording before hours of sound are decoded into memory.
-
-    Args:
-        sound: in any form that the pipeline of `load_classifier` takes; arrays are already in memory and pass.
-
-    Raises:
-        UserError: for sound longer than `LONGEST_CLIP` by its header or, where that does not give the length, once so
-            much has been decoded. Files that cannot be read pass, since decoding them later gives the error.
-    """
-    if isinstance(sound, dict) and "audio" in sound:
-        sound = sound["audio"]
-    if isinstance(sound, dict):
-        if any(sound.get(name) is not None for name in ("array", "raw")):
-            return
-        sound = sound.get("path") if sound.get("bytes") is None else sound["bytes"]
-    if not isinstance(sound, (str, Path, bytes)):
-        return
-    try:
-        with open_sound(sound) as opened:
-            name, rate, samples = opened.name, opened.sampling_rate, opened.announced or 0
-            if opened.announced is None:
-                while samples <= LONGEST_CLIP * rate and (piece := len(opened.read(rate))):
-                    samples += piece
-            found = "more" if opened.announced is None else f"{samples / rate:.0f} s"
-    except BadAudio:
-        return
-    if samples > LONGEST_CLIP * rate:
-        raise UserError(
-            f"{name}: expected a clip of up to {LONGEST_CLIP:g} s, found {found}; use hf-vivae timeline, which takes "
-            "recordings of any length."
-        )
 
 
 class StreamedDataset:

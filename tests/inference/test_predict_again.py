@@ -98,7 +98,7 @@ def test_a_clip_that_could_not_be_read_is_tried_again_and_one_that_was_refused_i
 ):
     output, load = tmp_path / "out", audio.load
 
-    def no_connection(source, rate, name):
+    def no_connection(source, rate, name, max_seconds):
         if name == "0.wav":
             raise OSError(errno.EIO, "Input/output error")
         return load(source, rate, name)
@@ -265,7 +265,7 @@ def test_a_process_that_is_still_at_work_puts_the_parts_together(scorer, clips, 
     """Of two processes, the first is done while the second tries clips again that could not be read."""
     output, load, count = tmp_path / "x.csv", audio.load, predicting.score_clips
 
-    def no_connection(source, rate, name):
+    def no_connection(source, rate, name, max_seconds):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(audio, "load", no_connection)
