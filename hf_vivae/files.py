@@ -132,11 +132,15 @@ def check_place(path: Path, flag: str = "", remedy: str | None = None) -> None:
 def make_folder(folder: Path, remedy: str | None = None) -> None:
     """Make a folder where there is none, and refuse one in which no file could be written.
 
+    Args:
+        folder: given as `--output_dir`, or one of the cache.
+        remedy: what to do with a folder of the cache that cannot be written to.
+
     Raises:
         DiskError: see `check_place`.
     """
-    # os.access permits everything to root, even on read-only disks
-    check_place(folder / "probe", remedy=remedy)
+    # a file is written, since os.access permits everything to root, even on read-only disks
+    check_place(folder / "probe", "" if remedy else "--output_dir", remedy)
 
 
 def read_text(file: Path, remedy: str) -> str:
