@@ -198,7 +198,7 @@ def export(
 ) -> int:
     """Write a checkpoint as ONNX, which runs without torch.
 
-    The model takes raw samples and returns probabilities.
+    Raw samples go in, probabilities come out.
     """
     from hf_vivae.inference.export import run_export
 
