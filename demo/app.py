@@ -1,7 +1,7 @@
 """The page of `hf-vivae demo` as a Space of the Hub.
 
 `python recipes/push.py --space owner/model --repo owner/space --yes` pushes it with the files that
-it needs. On one's own machine: `hf-vivae demo CHECKPOINT`.
+it needs. On your own machine, run `hf-vivae demo CHECKPOINT`.
 """
 
 import tempfile

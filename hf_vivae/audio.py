@@ -1,10 +1,9 @@
-"""Sound comes in here and nowhere else: a file, its bytes or an `Audio(decode=False)` row becomes mono
-float32.
+"""Decoding of sound: a file, its bytes or an `Audio(decode=False)` row to mono float32.
 
-soundfile does the decoding (WAV of 8 to 32 bits and float, FLAC, OGG, MP3, ...), so neither FFmpeg nor
-torchcodec is needed. libsndfile reads most truncated files without a word. Here truncated WAV, RF64, W64, AIFF,
-AU, NIST SPHERE, CAF, FLAC, OGG and MP3 are refused, except an MP3 whose header does not say how long it is; a
-truncated file of a rarer format (VOC, AVR, IRCAM, SVX, MAT, PVF) is taken for a shorter one.
+All other modules read sound through this one. soundfile decodes (WAV of 8 to 32 bits and float, FLAC, OGG, MP3, ...),
+so neither FFmpeg nor torchcodec is needed. libsndfile reads most truncated files without an error. Here truncated WAV,
+RF64, W64, AIFF, AU, NIST SPHERE, CAF, FLAC, OGG and MP3 are refused, except an MP3 whose header does not give its
+length; a truncated file of a rarer format (VOC, AVR, IRCAM, SVX, MAT, PVF) is read as a shorter one.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ SCAN_BYTES = 2**20  # bytes
 
 
 def sound_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return bytes of sound that the header of a WAV, RF64, AIFF, AU, W64 or NIST SPHERE declares, and bytes there.
+    """Return the bytes of sound that a header declares, and the bytes that the file has.
 
-    Both are 0 where the format, or this file, does not say.
+    WAV, RF64, AIFF, AU, W64 and NIST SPHERE declare them. Both are 0 for other formats and incomplete headers.
     """
     size = file.seek(0, 2)
     head = _read(file, 0, 24)
@@ -74,10 +73,10 @@ def _chunk_bytes(file: BinaryIO, size: int, order: str) -> tuple[int, int]:
 
 
 def ogg_fault(file: BinaryIO) -> str | None:
-    """Return why an Ogg file does not hold one whole stream, or None where it does.
+    """Return why an Ogg file is not one whole stream, or None where it is.
 
-    The last page of a stream is marked as such, and libsndfile takes the length from whichever page comes last. Of
-    streams one after another, which is allowed, it decodes the first and does not mention the others.
+    The last page of a stream is marked, and libsndfile takes the length from the last page of the file. Of several
+    streams in a row, which the format allows, it decodes the first and ignores the others without an error.
     """
     size, position, flags, ended = file.seek(0, 2), 0, 0, False
     # what follows the last page may be tags or filling
@@ -93,9 +92,9 @@ def ogg_fault(file: BinaryIO) -> str | None:
 
 
 def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
-    """Return where a FLAC file keeps its number of samples per channel, of 36 bits in 5 bytes, and the number.
+    """Return the position and value of the number of samples per channel in a FLAC file, or None for other files.
 
-    It is 0 where the writer did not know. None for other files.
+    It has 36 bits in 5 bytes, and is 0 where the writer did not know the length.
     """
     start = _id3_bytes(file)
     head = _read(file, start, 26)
@@ -105,42 +104,42 @@ def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def has_second_flac(file: BinaryIO) -> bool:
-    """Return whether a FLAC file holds another one, of which libsndfile does not decode a sample."""
+    """Return whether a second FLAC follows in the same file, which libsndfile does not decode."""
     file.seek(_id3_bytes(file) + len(FLAC_START))
-    rest = b""
+    window = b""
     while piece := file.read(SCAN_BYTES):
-        if FLAC_START in (rest := rest + piece):
+        if FLAC_START in (window := window + piece):
             return True
-        rest = rest[1 - len(FLAC_START) :]
+        window = window[1 - len(FLAC_START) :]
     return False
 
 
 def mp3_announces(file: BinaryIO) -> bool:
-    """Return whether the first frame of an MP3 announces how many follow (a Xing or Info frame)."""
+    """Return whether the first frame of an MP3 gives the number of frames (a Xing or Info frame)."""
     head = _read(file, _id3_bytes(file), 64)
     for tag in (b"Xing", b"Info"):
-        if (place := head.find(tag)) > 0:
-            return bool(head[place + 7] & 1)  # flags of 4 bytes, of which the lowest stands for the number of frames
+        if (start := head.find(tag)) > 0:
+            return bool(head[start + 7] & 1)  # 4 bytes of flags; the lowest bit: the number of frames is given
     return False
 
 
 def skip_tags(file: BinaryIO) -> None:
-    """Move on behind tags of ID3v1, ID3v2 and APE at the place of a file, of which any number may come in a row."""
+    """Skip any number of ID3v1, ID3v2 and APE tags from the current position of a file."""
     while True:
-        place = file.tell()
-        length, head = _id3_bytes(file, place), _read(file, place, 16)
+        position = file.tell()
+        length, head = _id3_bytes(file, position), _read(file, position, 16)
         if head[:3] == b"TAG":
             length = ID3V1_BYTES
         elif head[:8] == b"APETAGEX" and len(head) == 16:
             length = APE_BYTES + int.from_bytes(head[12:], "little")
-        file.seek(place + length)
+        file.seek(position + length)
         if not length:
             return
 
 
-def _id3_bytes(file: BinaryIO, place: int = 0) -> int:
-    """Length of a tag of ID3v2 at a place of a file, which FLAC and MP3 may have before the sound."""
-    head = _read(file, place, 10)
+def _id3_bytes(file: BinaryIO, position: int = 0) -> int:
+    """Return the length of an ID3v2 tag, which FLAC and MP3 may have before the sound; 0 where there is none."""
+    head = _read(file, position, 10)
     if head[:3] != b"ID3" or len(head) < 10:
         return 0
     length = 0
@@ -155,12 +154,12 @@ def _read(file: BinaryIO, position: int, count: int) -> bytes:
 
 
 class QuietC:
-    """The `stderr` of C code, which is the null device while at least one thread is within `messages_off`.
+    """Redirection of C code's `stderr` to the null device while at least one thread is within `messages_off`.
 
-    libsndfile gives no way to set the quiet flag of its MP3 decoder, which prints a line or two for each damaged file.
-    The manual of the GNU C library calls `stderr` a variable that programs may set. So the variable is set, and file
+    The MP3 decoder of libsndfile prints a line or two for each damaged file, and its quiet flag cannot be set. The
+    manual of the GNU C library calls `stderr` a variable that programs may set. So the variable is set, and file
     descriptor 2 is not redirected: Python writes to the descriptor, so that warnings, progress bars and tracebacks of
-    other threads still arrive. What other C code prints in the same moments is lost. Where the C library is another,
+    other threads still appear. Messages that other C code prints at the same time are lost. In other C libraries
     `stderr` may be a constant, and the messages stay.
     """
 
@@ -174,12 +173,12 @@ class QuietC:
             self._terminal, self._null = self._variable.value, library.fopen(b"/dev/null", b"we")
             if not self._null:
                 self._variable = None
-        if hasattr(os, "register_at_fork"):  # a fork has one thread, and none of those that are within
+        if hasattr(os, "register_at_fork"):  # a fork has one thread, outside of `messages_off`
             os.register_at_fork(after_in_child=self._begin_again)
 
     @contextmanager
     def messages_off(self) -> Iterator[None]:
-        """Keep C's messages from the terminal, in any number of threads at once."""
+        """Hide messages of C code, in any number of threads at once."""
         if self._variable is None:
             yield
             return
@@ -206,37 +205,38 @@ MPEG_FRAME = 1152  # samples
 SHORTEST_SECONDS = 0.025  # one window of the library's encoders, which fail or return NaN for shorter clips
 MIN_RATE, MAX_RATE = 1_000, 768_000
 LARGEST_TERM = 1000  # of a ratio of rates
-# Writers that cannot seek back leave 0x7FFFF000 or more where the size of the sound belongs.
+# the size of the sound, or more, by writers that cannot seek back to fill it in
 STREAMING_SIZE = 0x7FFFF000
-# Bytes of a decoded clip, all channels of float32: 12 minutes of stereo at 44,100 Hz. A FLAC of 400 kB can hold more
-# than a gigabyte (a minute of silence in 8 channels at 655,350 Hz), and each thread of `predict` decodes one.
+# Bytes of a decoded clip, all channels of float32: 12 minutes of stereo at 44,100 Hz. A FLAC of 400 kB can decode to
+# more than a gigabyte (a minute of silence in 8 channels at 655,350 Hz), and each thread of `predict` decodes one.
 MAX_DECODED = 256 * 2**20
 PIECE = 2**22  # values that are decoded at once, in all channels: 16 MiB
 PADDING = 2 * 1728  # bytes of the two longest frames of an MP3
-UNKNOWN = 2**62  # samples; libsndfile has this many or more where a file does not say
+UNKNOWN = 2**62  # samples; libsndfile gives this many or more where the header does not give the length
 
 QUIET = QuietC()
-A_FILE = "an audio file"
-A_FORMAT = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
-CURE = "replace the file, or leave out bad clips with --on_bad_audio skip"
 
 
 class BadAudio(UserError):
-    """A clip that cannot be used as it is.
+    """A clip whose sound cannot be used.
 
     Args:
-        name: the file, as its user knows it.
-        expected: what a good file has.
-        found: what this one has instead, short enough for a list.
-        cure: what to do; by default that of a corpus.
+        name: of the file, as its user knows it.
+        expected: property of a usable file.
+        found: the property of this file, short enough for a list.
+        remedy: what to do, in any command; a caller with flags for such clips names them itself.
     """
 
-    def __init__(self, name: str, expected: str, found: str, cure: str = CURE) -> None:
-        super().__init__(name, expected, found, cure)
-        self.name, self.expected, self.found, self.cure = name, expected, found, cure
+    def __init__(self, name: str, expected: str, found: str, remedy: str = "replace the file") -> None:
+        super().__init__(name, expected, found, remedy)
+        self.name, self.expected, self.found, self.remedy = name, expected, found, remedy
 
     def __str__(self) -> str:
-        return f"{self.name}: expected {self.expected}, found {self.found}; {self.cure}."
+        return f"{self.name}: expected {self.expected}, found {self.found}; {self.remedy}."
+
+
+class ClipTooLong(BadAudio):
+    """A clip that is longer than its reader accepts."""
 
 
 @dataclass(frozen=True)
@@ -254,15 +254,15 @@ class ClipInfo:
 
 
 def inspect(source: Source, name: str | None = None) -> ClipInfo:
-    """Length, rate and channels of a clip from its header; it is decoded only where that does not say the length.
+    """Return length, rate and channels of a clip from its header, decoded only where that does not give the length.
 
     Args:
         source: a path, the bytes of a file, or a row `{"bytes", "path"}` of an `Audio(decode=False)` column.
-        name: what errors call the clip; by default the base name of the path.
+        name: of the clip in errors; by default the base name of the path.
 
     Raises:
-        BadAudio: for a file that is absent, empty, not audio, truncated, without samples or with an absurd
-            rate. The header of an MP3 or FLAC does not show where the file was cut.
+        BadAudio: for a file that is absent, empty, not audio, truncated, without samples or with a rate outside
+            `MIN_RATE` to `MAX_RATE`. The header of an MP3 or FLAC does not show whether the file was truncated.
     """
     with open_sound(source, name) as sound:
         samples = sound.announced or 0
@@ -272,25 +272,30 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
         return ClipInfo(samples, sound.sampling_rate, sound.channels)
 
 
-def load(source: Source, sampling_rate: int | None = None, name: str | None = None) -> tuple[np.ndarray, int]:
-    """Decode a clip to mono float32 `(samples,)`, the channels averaged, and its rate in Hz.
+def load(
+    source: Source, sampling_rate: int | None = None, name: str | None = None, max_seconds: float = math.inf
+) -> tuple[np.ndarray, int]:
+    """Decode a clip, and return it as mono float32 `(samples,)`, the average of its channels, with its rate in Hz.
 
     Args:
         source: as for `inspect`.
         sampling_rate: resample to this rate in Hz; by default the clip keeps its own.
         name: as for `inspect`.
+        max_seconds: of a clip; longer ones are refused before more is decoded.
 
     Raises:
-        BadAudio: as `inspect`, and for sound that does not decode, is shorter or longer than its header says, would
-            take more than `MAX_DECODED` bytes, or holds NaN or infinite samples.
+        BadAudio: as `inspect`, and for sound that does not decode, is shorter or longer than its header states, or has
+            NaN or infinite samples.
+        ClipTooLong: for a clip of more than `max_seconds` or `MAX_DECODED` bytes.
     """
     with open_sound(source, name) as sound:
-        rate, longest = sound.sampling_rate, MAX_DECODED // (4 * sound.channels)
+        rate = sound.sampling_rate
+        longest = int(min(MAX_DECODED // (4 * sound.channels), max_seconds * rate))
         samples = sound.read(longest + 1) if (sound.announced or 0) <= longest else None
         if samples is None or len(samples) > longest:
-            expected = f"a clip of at most {longest // rate} s at {sound.channels} x {rate} Hz"
-            found = "a longer one" if sound.announced is None else f"one of {sound.announced // rate} s"
-            raise BadAudio(sound.name, expected, found)
+            expected = f"a clip of up to {longest / rate:.4g} s at {sound.channels} x {rate} Hz"
+            found = "a longer one" if sound.announced is None else f"one of {sound.announced / rate:.0f} s"
+            raise ClipTooLong(sound.name, expected, found, "cut it into shorter clips")
     finite = np.isfinite(samples)
     if not finite.all():
         raise BadAudio(sound.name, "finite samples", f"{(~finite).sum()} NaN or infinite samples")
@@ -300,10 +305,10 @@ def load(source: Source, sampling_rate: int | None = None, name: str | None = No
 
 
 def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
-    """Band-limited resampling of `(samples,)` between two rates in Hz, by torchaudio's windowed sinc.
+    """Resample `(samples,)` between two rates in Hz, band-limited by torchaudio's windowed sinc.
 
-    Its filters grow with the terms of the ratio, to gigabytes for a rate such as 44,101 Hz: a ratio that has no terms
-    up to 1000 (all common rates have) is taken for the nearest, which is off by a hundredth of a percent at most.
+    Its filters grow with the terms of the ratio, to gigabytes for a rate such as 44,101 Hz. So a ratio with terms
+    above 1000 (no common rate has one) is replaced by the nearest with smaller terms, which differs by 0.01 % at most.
     """
     if source_rate == target_rate:
         return samples
@@ -325,15 +330,15 @@ class _Decoder(soundfile.SoundFile):
 
 
 class _Data:
-    """A file as libsndfile reads it.
+    """A file for libsndfile.
 
-    It has no name, since soundfile takes what is called `x.raw` for samples without a header. Callbacks of C cannot
-    raise, so that an error of the disk is kept for `check`. The number of samples of a FLAC reads as 0, for which
-    libsndfile decodes all that there are: it would stop at a number that is too small.
+    It has no name, since soundfile reads a file named `x.raw` as samples without a header. Callbacks from C cannot
+    raise, so that an error of the disk is kept for `check`. The number of samples of a FLAC is read as 0, which makes
+    libsndfile decode all samples; it would stop at a number that is too small.
 
     Args:
         file: the file.
-        number: where a FLAC has its number of samples: 36 bits, which begin in the middle of a byte.
+        number: position of a FLAC's number of samples: 36 bits, which begin in the middle of a byte.
     """
 
     def __init__(self, file: BinaryIO, number: int | None) -> None:
@@ -341,7 +346,7 @@ class _Data:
         self.tell = file.tell
 
     def seek(self, offset: int, whence: int) -> None:
-        # A damaged header may point before the start: the place stays, as that of a file in C does.
+        # a damaged header may point before the start: the position stays, as in a C file
         with suppress(OSError, ValueError):
             self._file.seek(offset, whence)
 
@@ -354,21 +359,21 @@ class _Data:
             return 0
         if self._number is not None and start < self._number + 5:
             view = memoryview(buffer)
-            for place in range(max(self._number, start), min(self._number + 5, start + count)):
-                view[place - start] &= 0xF0 if place == self._number else 0
+            for position in range(max(self._number, start), min(self._number + 5, start + count)):
+                view[position - start] &= 0xF0 if position == self._number else 0
         return count
 
     def check(self, name: str) -> None:
-        """Refuse a file of which the disk could not read a part."""
+        """Refuse a file that the disk could not read to its end."""
         if self._error:
             found = f"an unreadable one ({self._error.strerror})"
             raise BadAudio(name, "a readable audio file", found) from self._error
 
     def has_frames(self) -> bool:
-        """Return whether frames of an MP3 follow after what was read; one or two may be padding, and do not count."""
+        """Return whether more frames of an MP3 follow; one or two may be padding, and do not count."""
         skip_tags(self._file)
-        rest = self._file.read(PADDING + 1)
-        return len(rest) > PADDING and rest[0] == 0xFF and rest[1] >= 0xE0
+        following = self._file.read(PADDING + 1)
+        return len(following) > PADDING and following[0] == 0xFF and following[1] >= 0xE0
 
     def has_second_flac(self) -> bool:
         """Return whether a FLAC is followed by another in the same file; called at its end, as `has_frames` is."""
@@ -376,13 +381,13 @@ class _Data:
 
 
 class Sound:
-    """Sound that is decoded piece by piece, from its start to its end.
+    """Sound that is decoded in pieces, from its start to its end.
 
     Args:
         clip: the decoder.
-        data: what it reads from.
+        data: the file that the decoder reads.
         name: of the file in errors.
-        announced: samples per channel by the header, or None where it does not say or only estimates them.
+        announced: samples per channel by the header, or None where it does not give or only estimates them.
     """
 
     def __init__(self, clip: _Decoder, data: _Data, name: str, announced: int | None) -> None:
@@ -391,11 +396,10 @@ class Sound:
         self._clip, self._data, self._decoded, self._ended = clip, data, 0, False
 
     def read(self, samples: int) -> np.ndarray:
-        """The next samples, mono float32 `(samples,)`, which may be NaN or infinite; fewer at the end, then none.
+        """Return the next samples, mono float32 `(samples,)`, with any NaN or infinity; fewer at the end, then none.
 
         Raises:
-            BadAudio: for sound that does not decode to its end, ends before as many samples as its header announces,
-                or goes on after them.
+            BadAudio: for sound that does not decode to its end, or has fewer or more samples than its header states.
         """
         pieces, missing = [], samples
         while missing and not self._ended:
@@ -407,7 +411,7 @@ class Sound:
 
     def _decode(self, samples: int) -> np.ndarray:
         """Return the next samples of all channels, `(samples, channels)`, fewer at the end."""
-        # No more than libsndfile would give: it decodes all that it is asked for, and what is beyond would be lost.
+        # no more than the length: libsndfile decodes as many as requested, and those after the end would be lost
         last = self._clip.frames if self.announced is None else self.announced
         ask = min(samples, last - self._decoded)
         try:
@@ -421,38 +425,38 @@ class Sound:
         if len(channels) < samples:
             self._ended = True
             self._check_end()
-        return channels.copy() if len(channels) < ask else channels  # of a view, the whole piece would stay in memory
+        return channels.copy() if len(channels) < ask else channels  # a view would keep the whole piece in memory
 
     def _check_end(self) -> None:
         expected = f"the {self.announced} samples of its header"
-        # Some encoders count the frame that announces an MP3's length, too.
+        # some encoders also count the frame that states an MP3's length
         missing = 0 if self.announced is None else self.announced - self._decoded
         if missing > (MPEG_FRAME if self._clip.format == "MP3" else 0):
             raise BadAudio(self.name, expected, f"only {self._decoded} samples (truncated)")
         if not self._decoded:
             raise BadAudio(self.name, "at least one sample", "0 samples")
-        if self._goes_on():
-            if self.announced is None:  # by the bit rate of its first frame, libsndfile guesses too few
+        if self._has_more():
+            if self.announced is None:  # libsndfile estimates too few from the bit rate of the first frame
                 expected = "the length of an MP3 of variable bit rate in its header"
                 raise BadAudio(self.name, expected, "none", "let ffmpeg write the file again")
             raise BadAudio(self.name, expected, "more than these")
 
-    def _goes_on(self) -> bool:
-        """Return whether there is more sound where libsndfile stopped, which it does not mention."""
+    def _has_more(self) -> bool:
+        """Return whether more sound follows where libsndfile stopped, which it does not report."""
         if self._clip.format == "MP3":
             return self._decoded == self._clip.frames and self._data.has_frames()
         if self._clip.format != "FLAC" or self.announced is None:
             return False
         try:
             beyond = len(self._clip.read(1, dtype="float32", always_2d=True))
-        except soundfile.SoundFileError:  # tags, which some programs put at the end
+        except soundfile.SoundFileError:  # tags, which some programs append
             beyond = 0
         return bool(beyond) or self._data.has_second_flac()
 
 
 @contextmanager
 def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
-    """Open a file for reading piece by piece, in memory that does not grow with its length.
+    """Open a file for reading in pieces, in memory that does not grow with its length.
 
     Args:
         source: as for `inspect`.
@@ -473,11 +477,13 @@ def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
                 clip = _Decoder(data)
         except soundfile.SoundFileError as error:
             data.check(name)
-            raise BadAudio(name, A_FORMAT, f"no readable audio ({_reason(error)})") from error
+            expected = "WAV, FLAC, OGG, MP3 or another format of libsndfile"
+            remedy = "replace the file, or convert a film or another format with ffmpeg -i FILE sound.wav"
+            raise BadAudio(name, expected, f"no readable audio ({_reason(error)})", remedy) from error
         with clip:
-            place = file.tell()
+            position = file.tell()
             announced = flac[1] or None if flac else _announced(clip, file, name)
-            file.seek(place)
+            file.seek(position)
             if not MIN_RATE <= clip.samplerate <= MAX_RATE:
                 raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
             yield Sound(clip, data, name, announced)
@@ -498,17 +504,21 @@ def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
     name = name or path.name
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for who writes into it
-            raise BadAudio(name, A_FILE, "a pipe, socket or device")
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for a writer
+            raise BadAudio(name, "an audio file", "a pipe, socket or device", "check the path")
         return path.open("rb"), name
     except FileNotFoundError as error:
-        raise BadAudio(name, A_FILE, f"no file at {path}") from error
+        raise BadAudio(name, "an audio file", f"no file at {path}", "check the path") from error
     except OSError as error:
         raise BadAudio(name, "a readable audio file", f"an unreadable one ({error.strerror})") from error
 
 
 def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
-    """Samples per channel by the header of a file that is as long as its header says; None where that does not say."""
+    """Return the samples per channel by the header, or None where it does not give them.
+
+    Raises:
+        BadAudio: for a file that is shorter than its header states.
+    """
     declared, present = sound_bytes(file)
     if present < declared < STREAMING_SIZE:
         raise BadAudio(name, f"the {declared} bytes of sound of its header", f"only {present} (truncated)")

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +18,67 @@ from safetensors import SafetensorError
 
 from .validation import UserError
 
-CACHE_CURE = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command"
-RUN_CURE = "free some room and repeat the command, and the run goes on from its last checkpoint"
-OUTPUT_CURE = "free some room or give another place, and repeat the command"
-PLACE_CURE = "give another place, and repeat the command"
-OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-OF_THE_FILE = (errno.EACCES, errno.EPERM)
-NO_ROOM = 2**20  # bytes; torch and libsndfile say only that a write failed, and then less than this is left
+CACHE_REMEDY = "free some room or set HF_VIVAE_CACHE to another folder, and repeat the command"
+RUN_REMEDY = "free some room and repeat the command, and the run goes on from its last checkpoint"
+OUTPUT_REMEDY = "free some room or give another place, and repeat the command"
+PLACE_REMEDY = "give another place, and repeat the command"
+FULL_OR_READ_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NOT_PERMITTED = (errno.EACCES, errno.EPERM)
+NO_ROOM = 2**20  # bytes; torch and libsndfile only report that a write failed, and then less than this is left
 
 
 class DiskError(UserError):
-    """A folder that cannot be written to; the message says why, and what to do."""
+    """A folder that cannot be written to; the message gives the reason and what to do."""
 
 
 @contextmanager
-def writing(folder: Path, cure: str) -> Iterator[None]:
-    """Put into words what keeps a folder from being written to.
+def disk_errors(folder: Path, remedy: str) -> Iterator[None]:
+    """Turn errors of a full, read-only or closed disk into `DiskError`.
 
     Args:
-        folder: that is written to, perhaps not there yet.
-        cure: what to do.
+        folder: written to in the block; it may be missing yet.
+        remedy: what to do.
 
     Raises:
-        DiskError: for a disk that is full or read-only. Every other error passes as it is.
+        DiskError: for a disk that cannot be written to. Every other error passes as it is.
     """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        found = find_fault(error, folder)
-        if found is None:
+        reason = find_fault(error, folder)
+        if reason is None:
             raise
-        raise DiskError(f"expected a folder to write to, found {folder} ({found}); {cure}.") from error
+        raise DiskError(f"expected a folder to write to, found {folder} ({reason}); {remedy}.") from error
+
+
+def find_fault(error: Exception, folder: Path) -> str | None:
+    """Return why a disk could not be written to, or None where the error has another cause."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in FULL_OR_READ_ONLY:
+        return error.strerror
+    if number in NOT_PERMITTED:
+        return error.strerror if error.filename and folder in Path(error.filename).parents else None
+    if number is not None:
+        return None
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return "No space left on device" if shutil.disk_usage(existing).free < NO_ROOM else None
 
 
 @contextmanager
-def whole_file(path: Path, cure: str = OUTPUT_CURE) -> Iterator[Path]:
-    """Where to write what takes the name of a file once it is whole.
+def atomic_file(path: Path, remedy: str | None = None) -> Iterator[Path]:
+    """Give a temporary path whose file replaces `path` when the block ends without an error.
+
+    Other processes see the old file or the whole new one.
 
     Args:
-        path: of the file; its folder is made. What is there stays until the new one is whole.
-        cure: what to do where it cannot be written.
+        path: of the file; its folder is made.
+        remedy: what to do where the disk cannot be written to; by default such errors pass as they are.
 
     Raises:
-        DiskError: see `writing`.
+        DiskError: see `disk_errors`.
     """
     part = _part(path)
-    with writing(path.parent, cure):
+    with disk_errors(path.parent, remedy) if remedy else nullcontext():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
@@ -72,8 +87,12 @@ def whole_file(path: Path, cure: str = OUTPUT_CURE) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def _part(path: Path) -> Path:
+    return path.with_name(f".{os.getpid()}.{path.name}")  # with the suffix, from which writers take the format
+
+
 def check_new(path: Path) -> None:
-    """Refuse a file that is there, or could not be written, before anything is loaded.
+    """Refuse an output file that exists or could not be written, before anything is loaded.
 
     Args:
         path: given as `--output`.
@@ -87,15 +106,16 @@ def check_new(path: Path) -> None:
     check_place(path)
 
 
-def check_place(path: Path, flag: str = "") -> None:
+def check_place(path: Path, flag: str = "", remedy: str | None = None) -> None:
     """Make a file's folder, and refuse one in which the file could not be written.
 
     Args:
         path: of the file.
-        flag: that names it, for the sentence.
+        flag: that gives the path, for the message.
+        remedy: what to do; by default, give another place.
 
     Raises:
-        DiskError: for whatever the system says against it, such as a file in place of a folder.
+        DiskError: for any refusal of the system, such as a file in place of a folder.
     """
     part = _part(path)
     try:
@@ -103,27 +123,32 @@ def check_place(path: Path, flag: str = "") -> None:
         part.touch()
         part.unlink(missing_ok=True)  # a process of another machine may have the same number
     except OSError as error:
-        found = "a file" if os.path.isfile(path.parent) else error.strerror
-        cure = OUTPUT_CURE if error.errno in OF_THE_DISK else PLACE_CURE
-        named = f" as {flag}" if flag else ""
-        raise DiskError(f"expected a folder to write to{named}, found {path.parent} ({found}); {cure}.") from error
+        reason = "a file" if os.path.isfile(path.parent) else error.strerror
+        remedy = remedy or (OUTPUT_REMEDY if error.errno in FULL_OR_READ_ONLY else PLACE_REMEDY)
+        name = f" as {flag}" if flag else ""
+        raise DiskError(f"expected a folder to write to{name}, found {path.parent} ({reason}); {remedy}.") from error
 
 
-def make_folder(folder: Path, flag: str = "--output_dir") -> None:
+def make_folder(folder: Path, remedy: str | None = None) -> None:
     """Make a folder where there is none, and refuse one in which no file could be written.
+
+    Args:
+        folder: given as `--output_dir`, or one of the cache.
+        remedy: what to do with a folder of the cache that cannot be written to.
 
     Raises:
         DiskError: see `check_place`.
     """
-    check_place(folder / "probe", flag)  # os.access says yes to root, and of disks that are read-only
+    # a file is written, since os.access permits everything to root, even on read-only disks
+    check_place(folder / "probe", "" if remedy else "--output_dir", remedy)
 
 
-def read_text(file: Path, cure: str) -> str:
-    """The text of a file that a user has named.
+def read_text(file: Path, remedy: str) -> str:
+    """Return the text of a file that a user has named.
 
     Args:
-        file: that is there.
-        cure: what to do where it cannot be read.
+        file: an existing file.
+        remedy: what to do where it cannot be read.
 
     Raises:
         UserError: for a file without permission to read it, and one that is not UTF-8.
@@ -131,69 +156,76 @@ def read_text(file: Path, cure: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"expected a file to read, found {file} ({error.strerror}); {cure}.") from error
+        raise UserError(f"expected a file to read, found {file} ({error.strerror}); {remedy}.") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"expected text in UTF-8, found none in {file} ({error.reason}); {cure}.") from error
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}.{path.name}")  # with its suffix, which says what is written
-
-
-def find_fault(error: Exception, folder: Path) -> str | None:
-    """What is wrong with the disk where that is what an error is about; else None."""
-    if isinstance(error, OSError) and error.errno in OF_THE_DISK:
-        return error.strerror
-    if isinstance(error, OSError) and error.errno in OF_THE_FILE:
-        return error.strerror if error.filename and folder in Path(error.filename).parents else None
-    if isinstance(error, OSError) and error.errno is not None:
-        return None
-    return "No space left on device" if _is_full(folder) else None
-
-
-def _is_full(folder: Path) -> bool:
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    return shutil.disk_usage(there).free < NO_ROOM
+        raise UserError(f"expected text in UTF-8, found none in {file} ({error.reason}); {remedy}.") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: readers see the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write a text file in one step, see `atomic_file`."""
+    with atomic_file(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write strict JSON: NaN, which JSON has not, becomes null."""
+    """Write strict JSON in one step; NaN, which JSON lacks, becomes null."""
     write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_lines(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Write one line of strict JSON for each entry."""
+    """Write one line of strict JSON for each entry, in one step."""
     write_text(path, "".join(json.dumps(finite(entry), allow_nan=False) + "\n" for entry in entries))
 
 
-def read_json(file: Path, cure: str = "remove its folder to train the run again") -> dict[str, Any]:
-    """The content of a file of a run folder.
+def finite(value: Any) -> Any:
+    """Return a copy of a JSON value with None in place of NaN and infinity, lists for tuples and text as keys."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def read_json(file: Path, remedy: str = "remove its folder to train the run again") -> dict[str, Any]:
+    """Return the JSON object of a file, by default one of a run folder.
 
     Raises:
-        ValueError: where it is damaged or cannot be read, naming it and the cure.
+        UserError: for a file that is damaged, cannot be read or contains no object.
     """
     try:
-        content = json.loads(read_text(file, cure))
+        content = json.loads(read_text(file, remedy))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"expected JSON in {file}, found a damaged file ({error}); {cure}.") from error
+        raise UserError(f"expected JSON in {file}, found a damaged file ({error}); {remedy}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"expected a JSON object in {file}, found {type(content).__name__}; {cure}.")
+        raise UserError(f"expected a JSON object in {file}, found {type(content).__name__}; {remedy}.")
+    return content
+
+
+def read_yaml(file: Path, kind: type = dict, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Return the content of a YAML file.
+
+    Args:
+        file: to read.
+        kind: `dict` for a file of `key: value` lines, `list` for a file of entries.
+        loader: `SafeLoader` or a class made of it.
+
+    Raises:
+        UserError: for a file that is absent, cannot be read, is not valid YAML or of another kind.
+    """
+    try:
+        content = yaml.load(read_text(file, "correct it"), Loader=loader)  # nosec B506
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it.") from error
+    if not isinstance(content, kind):
+        expected = "`key: value` lines" if kind is dict else "a list"
+        raise UserError(f"expected {expected} in {file}, found {type(content).__name__}; correct it.")
     return content
 
 
 class Claimed(UserError):
-    """Another process is at work in `folder`."""
+    """Another process is training in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"another process is training in {folder}; wait for its end, or give another --output_dir.")
@@ -202,11 +234,11 @@ class Claimed(UserError):
 
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a run folder while this one writes to it.
+    """Lock a run folder against other processes while this one writes to it.
 
     Raises:
-        Claimed: where another process is at work there.
-        ValueError: where nothing can be written there.
+        Claimed: where another process has locked it.
+        DiskError: where nothing can be written there.
     """
     make_folder(folder)
     lock = FileLock(folder / ".lock", timeout=0)
@@ -220,21 +252,11 @@ def claim(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def cache_folder() -> Path:
-    """Folder of what the package downloads or makes: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`.
+    """Return the folder of downloads and features: `$HF_VIVAE_CACHE`, else `$HF_HOME/hf_vivae`.
 
     Raises:
-        UserError: for `~name` of a user who is not there.
+        UserError: for `~name` of a user who does not exist.
     """
     from huggingface_hub import constants
 
@@ -243,15 +265,3 @@ def cache_folder() -> Path:
         return folder.expanduser()
     except RuntimeError as error:
         raise UserError(f"expected a folder in HF_VIVAE_CACHE, found {folder} ({error}); set another.") from error
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    if not os.path.isfile(file):
-        raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
-    try:
-        values = yaml.safe_load(read_text(file, "correct it"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it.") from error
-    if not isinstance(values, dict):
-        raise UserError(f"expected {file} to hold `key: value` lines, found {type(values).__name__}; correct it.")
-    return values

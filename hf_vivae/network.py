@@ -9,40 +9,43 @@ from urllib.parse import urlsplit, urlunsplit
 
 from .validation import UserError
 
-ALTERNATIVES = (
-    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
-    "or use the embedded stand-in with --data synthetic"
-)
-REACH_SECONDS = 4.0  # with DNS, which has no time limit of its own
+REACH_SECONDS = 4.0  # including DNS, which has no time limit of its own
 
 
-# Both, as io.UnsupportedOperation is: what users read are UserErrors, what networks do are OSErrors.
+# both, as io.UnsupportedOperation is: a UserError is printed as one sentence, an OSError is what networks raise
 class NetworkError(OSError, UserError):
-    """A file that could not be downloaded; the message says what else can be done."""
+    """A host that does not answer or a file that could not be downloaded.
+
+    Attributes:
+        url: the address without passwords and keys.
+        found: what the address gave.
+        remedy: what to do; the caller sets the alternatives that its command has.
+    """
 
     def __init__(self, url: str, found: str) -> None:
         super().__init__(bare_address(url), found)
         self.url, self.found = self.args
+        self.remedy = "check the address and the network"
 
     def __str__(self) -> str:
-        return f"expected a download from {self.url}, found {self.found}; {ALTERNATIVES}."
+        return f"expected a download from {self.url}, found {self.found}; {self.remedy}."
 
 
 def bare_address(url: str) -> str:
-    """An address without what it may say of whoever asks: name and password before the host, keys behind the path."""
+    """Return an address without credentials: without name and password before the host and keys after the path."""
     plain = re.split("[?#]", url)[0]
     try:
         parts = urlsplit(plain)
         host, _ = parts.netloc, parts.port
-    except ValueError:  # no address, and what stands for the port may be a password
+    except ValueError:  # no address; its port may be a password
         return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
-    if not host:  # the scheme was left out, and a name stands for it
+    if not host:  # the scheme was left out, and a user name was taken for it
         return plain.rpartition("@")[2]
     return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path.partition(";")[0], "", ""))
 
 
 def check_reachable(url: str) -> None:
-    """Fail early where nobody answers: name resolution may hang for longer than any timeout of `requests`.
+    """Fail early where a host does not answer: name resolution may take longer than any timeout of `requests`.
 
     Raises:
         NetworkError: after `REACH_SECONDS` at most.

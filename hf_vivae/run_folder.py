@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from .files import finite, read_json
+from .files import atomic_file, finite, read_json
 from .network import bare_address
 from .validation import UserError
 from .version import __version__
@@ -67,9 +67,8 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
             ("digest", pa.string()),
         ]
     )
-    part = folder / f".predictions.parquet.{os.getpid()}"
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
-    os.replace(part, folder / "predictions.parquet")
+    with atomic_file(folder / "predictions.parquet") as part:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
-"""`UserError`, the exception of a user's mistakes, and the checks and text helpers that its messages share."""
+"""`UserError`, the exception of a user's mistakes, with checks and text functions for its messages."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import unicodedata
@@ -14,27 +13,28 @@ from typing import Any, NoReturn
 class UserError(ValueError):
     """An input, setting, file or machine that cannot be used.
 
-    The message says what was expected, what was found and what to do; scripts and commands print it alone. Every other
-    exception is a defect, and keeps its traceback.
+    The message states what was expected, what was found and what to do; scripts and commands print it alone. Every
+    other exception is a defect, and keeps its traceback.
     """
 
 
-SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name that is no UTF-8
-JOINERS = "\u200c\u200d"  # without width: Persian and emoji are spelt with them, and they do nothing else
+SURROGATE = re.compile("[\ud800-\udfff]")  # in place of a byte of a file's name that is not UTF-8
+JOINERS = "\u200c\u200d"  # zero-width characters without other effects, which Persian and emoji need
 
 
 def readable(text: str) -> str:
-    r"""Text that can be encoded: bytes of a name that are no UTF-8 as `\xe9`, all else as it is."""
+    r"""Return text that can be encoded: bytes of a name that are not UTF-8 as `\xe9`, the rest unchanged."""
     return SURROGATE.sub(lambda match: _escape(match[0]), text)
 
 
 def printable(text: str) -> str:
-    r"""Text as one line that does nothing to a terminal: control characters as `\x1b`, which is also `readable`."""
-    return "".join(character if _is_shown(character) else _escape(character) for character in text)
-
-
-def _is_shown(character: str) -> bool:
-    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+    r"""Return text as one line without effects on a terminal: control characters as `\x1b`; it is also `readable`."""
+    return "".join(
+        character
+        if character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+        else _escape(character)
+        for character in text
+    )
 
 
 def _escape(character: str) -> str:
@@ -46,35 +46,38 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a name that is not among the choices.
 
     Raises:
-        ValueError: naming the nearest choice, where one is near, and all of them.
+        UserError: with all choices, and the nearest where one is near.
     """
     choices = list(choices)
     if value not in choices:
-        near = difflib.get_close_matches(value, choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(value, choices)
         raise UserError(f"expected {what} to be one of {', '.join(choices)}, found {value!r}{hint}.")
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """The nearest of the known names in brackets, for the middle of a sentence; empty where none is near."""
-    close = get_close_matches(name, list(known), 1)
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
+    """Return " (did you mean x?)" with the nearest of the choices for a message; empty where none is near."""
+    close = get_close_matches(name, list(choices), 1)
     return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def json_object(value: str | dict[str, Any], source: str) -> dict[str, Any]:
-    """A dictionary, as it is or from JSON text.
+    """Return a dictionary, as it is or from JSON text.
+
+    Args:
+        value: the dictionary or text.
+        source: of the value, for messages.
 
     Raises:
-        ValueError: for text that is no JSON object, naming its source; NaN and Infinity are no JSON.
+        UserError: for text that is not a JSON object; NaN and Infinity are not JSON.
     """
 
     def refuse(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number of JSON")
+        raise ValueError(f"{name} is not a number in JSON")
 
     if isinstance(value, str):
         try:
             value = json.loads(value, parse_constant=refuse)
-        except (ValueError, RecursionError) as error:  # of brackets in brackets
+        except (ValueError, RecursionError) as error:  # the latter for deeply nested brackets
             raise UserError(f"expected JSON in {source}, found {value[:40]!r} ({error}); correct it.") from error
     if not isinstance(value, dict):
         raise UserError(f"expected a JSON object in {source}, found {type(value).__name__}; correct it.")

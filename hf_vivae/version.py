@@ -1,6 +1,6 @@
-"""The version of this package, and whether the packages with compiled libraries that it needs fit each other.
+"""The version of this package, and a check that the compiled packages which it needs are compatible.
 
-Their metadata do not say so: torchaudio pins no torch, so that pip installs pairs whose import raises, and
+Their metadata do not ensure it: torchaudio pins no torch, so that pip installs pairs whose import raises, and
 transformers hides the reason ("Could not import module 'Trainer'").
 """
 
@@ -17,7 +17,7 @@ from types import TracebackType
 
 __version__ = "0.1.0"
 
-# package -> what is imported of it to see whether it loads; each needs those before it
+# module of each package that is imported as a check; each needs those before it
 COMPILED = {
     "torch": "torch",
     "torchaudio": "torchaudio",
@@ -27,21 +27,21 @@ COMPILED = {
 
 
 class BrokenEnvironment(ImportError):
-    """Packages of this environment are absent, or do not load beside each other.
+    """Packages of this environment are absent or not compatible with each other.
 
     Args:
-        found: the installed versions, and what does not load.
-        command: the shell command that installs versions that do.
+        found: the installed versions, and the package that does not load.
+        command: the shell command that installs compatible versions.
     """
 
     def __init__(self, found: str, command: str) -> None:
-        super().__init__(f"expected packages that load beside each other, found {found}; repair with: {command}")
+        super().__init__(f"expected packages that load together, found {found}; repair with: {command}")
         self.found, self.command = found, command
 
 
 @contextmanager
 def explained_imports() -> Iterator[None]:
-    """Turn what broken packages raise while they are imported into `BrokenEnvironment`.
+    """Turn errors of broken packages while they are imported into `BrokenEnvironment`.
 
     A program that does not catch it ends with that sentence alone and exit code 1.
 
@@ -84,7 +84,7 @@ def _repair_command() -> str:
     """Return the command that installs the tested versions, which are in the clone or where the wheel puts them."""
     files = (Path(__file__).parents[1] / "constraints.txt", Path(sys.prefix, "share", "hf_vivae", "constraints.txt"))
     tested = next((["-c", str(file)] for file in files if file.is_file()), [])
-    # also versions as tested may not load, of a local build or cut while they were downloaded
+    # even the tested versions may not load, as local builds or after an incomplete download
     return shlex.join([sys.executable, "-m", "pip", "install", "--force-reinstall", *COMPILED, *tested])
 
 

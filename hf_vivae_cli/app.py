@@ -1,11 +1,12 @@
-"""The recipes as subcommands of `hf-vivae`, with the flags that they have as scripts."""
+"""The subcommands of `hf-vivae`: recipes, with the flags of their scripts, and the uses of a checkpoint."""
 
 import runpy
 import sys
+from collections.abc import Callable
 from enum import StrEnum
-from importlib import import_module
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +19,11 @@ app = typer.Typer(
     help="Recognise emotion in non-verbal vocalisation: laughs, screams, moans, gasps.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# their own parsers say what flags they have
+# their flags are those of their own parsers
 RECIPES = {
     "train": "Train a model and score it on unseen clips.",
     "evaluate": "Compare runs, or score a checkpoint.",
-    "reproduce": "Train the seven models of the 2022 report.",
+    "reproduce": "Train the seven models of the 2022 paper.",
     "explore": "Describe a corpus in numbers and pictures.",
     "search": "Search hyperparameters with Optuna or Ray.",
     "ablate": "Measure what each part of a recipe is worth.",
@@ -31,9 +32,9 @@ RECIPES = {
 
 
 def recipes_folder() -> Path:
-    """Where the recipes are: in the repository, or where the wheel has put them."""
-    found = [Path(__file__).parents[1] / "recipes", Path(sys.prefix, "share", "hf_vivae", "recipes")]
-    return next(folder for folder in found if (folder / "train.py").is_file())
+    """Return the folder of the recipes: in the repository, or in the data folder of the wheel."""
+    folders = [Path(__file__).parents[1] / "recipes", Path(sys.prefix, "share", "hf_vivae", "recipes")]
+    return next(folder for folder in folders if (folder / "train.py").is_file())
 
 
 def _add_recipe(name: str, help_text: str) -> None:
@@ -42,8 +43,8 @@ def _add_recipe(name: str, help_text: str) -> None:
         sys.argv = [str(script), *context.args]
         runpy.run_path(str(script), run_name="__main__")
 
-    passing = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-    app.command(name, help=help_text, context_settings=passing, add_help_option=False)(run)
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    app.command(name, help=help_text, context_settings=settings, add_help_option=False)(run)
 
 
 for _name, _help in RECIPES.items():
@@ -52,14 +53,31 @@ for _name, _help in RECIPES.items():
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what would fail, and the cure."""
-    from .doctor import say_all
+    """Check what is installed, what would fail, and how to fix it."""
+    from .doctor import report
 
-    raise typer.Exit(say_all())
+    raise typer.Exit(report(recipes_folder))
+
+
+def _checkpoint_command(function: Callable[..., int]) -> Callable[..., int]:
+    """Register a subcommand, which returns its exit code; a `UserError` is printed as one sentence."""
+
+    @wraps(function)
+    def run(**options: Any) -> None:
+        from hf_vivae.cli_parser import run_script  # first: it explains packages that cannot be imported
+        from transformers.utils import logging  # isort: skip
+
+        logging.disable_progress_bar()  # of loading weights, which takes a moment
+        codes = []
+        run_script(lambda _: codes.append(function(**options)))
+        raise typer.Exit(codes[0])
+
+    app.command()(run)
+    return function
 
 
 class Method(StrEnum):
-    """How `explain` finds out."""
+    """Methods of `explain`."""
 
     occlusion = "occlusion"
     gradient = "gradient"
@@ -76,7 +94,7 @@ Bf16 = Annotated[
 ]
 
 
-@app.command()
+@_checkpoint_command
 def predict(
     checkpoint: Checkpoint,
     clips: Annotated[
@@ -103,20 +121,22 @@ def predict(
         int | None, typer.Option(help="Threads; by default one for each core.", min=1, show_default=False)
     ] = None,
     bf16: Bf16 = False,
-) -> None:
+) -> int:
     """Label clips: files, folders, archives of millions.
 
-    Clips that cannot be scored are listed with the reason in a file beside the output, and the exit code is 3. The
-    same command goes on where a killed one was, and scores again what has changed. accelerate launch -m hf_vivae_cli
+    Clips that cannot be scored are listed with the reason in a file next to the output, and the exit code is 3. The
+    same command continues an interrupted one, and scores changed clips again. accelerate launch -m hf_vivae_cli
     predict ... shares the clips among processes.
     """
-    guarded(
-        "predict:run_predict", checkpoint, clips or [], output, dataset, split, revision, device, batch_size,
-        workers, bf16,
+    from hf_vivae.inference.predict import run_predict
+
+    return run_predict(
+        checkpoint, clips or [], output=output, dataset=dataset, split=split, revision=revision, device=device,
+        batch_size=batch_size, workers=workers, bf16=bf16,
     )  # fmt: skip
 
 
-@app.command()
+@_checkpoint_command
 def timeline(
     checkpoint: Checkpoint,
     recording: Annotated[Path, typer.Argument(help="An audio file of any length.")],
@@ -124,10 +144,10 @@ def timeline(
         list[Path] | None,
         typer.Option(help="x.csv, x.json, x.txt (labels for Audacity), x.vtt (WebVTT) or x.png; may be repeated."),
     ] = None,
-    window: Annotated[float, typer.Option(help="Seconds that the model hears at once.")] = 1.0,
+    window: Annotated[float, typer.Option(help="Seconds that the model takes at once.")] = 1.0,
     hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 0.25,
     gate_db: Annotated[
-        float, typer.Option("--gate_db", help="What is quieter than the loud parts by more is silence.")
+        float, typer.Option("--gate_db", help="Parts that are quieter than the loud ones by more are silence.")
     ] = 40.0,
     min_seconds: Annotated[float, typer.Option("--min_seconds", help="Leave out shorter segments.")] = 0.0,
     min_score: Annotated[
@@ -136,15 +156,17 @@ def timeline(
     revision: Revision = None,
     device: Device = None,
     bf16: Bf16 = False,
-) -> None:
-    """Say what is heard when in a long recording."""
-    guarded(
-        "timeline:run_timeline", checkpoint, recording, output or [], window, hop, gate_db, min_seconds,
-        min_score, revision, device, bf16,
+) -> int:
+    """Label the parts of a long recording over time."""
+    from hf_vivae.inference.timeline import Windows, run_timeline
+
+    return run_timeline(
+        checkpoint, recording, outputs=output or [], windows=Windows(window, hop, gate_db), min_seconds=min_seconds,
+        min_score=min_score, revision=revision, device=device, bf16=bf16,
     )  # fmt: skip
 
 
-@app.command()
+@_checkpoint_command
 def explain(
     checkpoint: Checkpoint,
     clip: Annotated[Path, typer.Argument(help="A sound file.")],
@@ -152,59 +174,46 @@ def explain(
     method: Annotated[
         Method,
         typer.Option(
-            help="occlusion: silence one part after another; gradient: where the model sees a mel spectrogram."
+            help="occlusion: silence one part after another; gradient: for models that take a mel spectrogram."
         ),
     ] = Method.occlusion,
     label: Annotated[str | None, typer.Option(help="Whose score is explained; the likeliest by default.")] = None,
     revision: Revision = None,
     device: Device = None,
-) -> None:
-    """Show which part of a clip spoke for its label."""
-    guarded("explain:run_explain", checkpoint, clip, output, method.value, label, revision, device)
+) -> int:
+    """Show which parts of a clip support its label."""
+    from hf_vivae.inference.explain import run_explain
+
+    return run_explain(
+        checkpoint, clip, output=output, method=method.value, label=label, revision=revision, device=device
+    )
 
 
-@app.command()
+@_checkpoint_command
 def export(
     checkpoint: Checkpoint,
-    folder: Annotated[Path, typer.Argument(help="Is made: model.onnx, model.int8.onnx, model.json.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make, for model.onnx, model.int8.onnx, model.json.")],
     int8: Annotated[bool, typer.Option(help="Also with weights of 8 bits.")] = True,
     revision: Revision = None,
-) -> None:
+) -> int:
     """Write a checkpoint as ONNX, which runs without torch.
 
     Raw samples go in, probabilities come out.
     """
-    guarded("export:run_export", checkpoint, folder, int8, revision)
+    from hf_vivae.inference.export import run_export
+
+    return run_export(checkpoint, folder, int8=int8, revision=revision)
 
 
-@app.command()
+@_checkpoint_command
 def demo(
     checkpoints: Annotated[list[str], typer.Argument(help="Folders or Hub ids; the page lets its user choose.")],
     port: Annotated[int | None, typer.Option(help="7860 or the next free one by default.")] = None,
-) -> None:
+) -> int:
     """Serve a web page that labels clips.
 
     They are dropped, picked or recorded, and do not leave this machine.
     """
-    guarded("demo:run_demo", checkpoints, port)
+    from hf_vivae.inference.demo import run_demo
 
-
-def guarded(command: str, *arguments: Any) -> NoReturn:
-    """Run `module:function` of `hf_vivae.inference`, and exit with the code that it returns.
-
-    Errors that the package has put into words leave no trace.
-    """
-    from hf_vivae.cli_parser import run_script  # first: it puts into words what does not load
-    from transformers.utils import logging  # isort: skip
-
-    logging.disable_progress_bar()  # of the loading of weights, which takes a moment
-
-    code = 0
-
-    def main(_: list[str]) -> None:
-        nonlocal code
-        module, name = command.split(":")
-        code = getattr(import_module(f"hf_vivae.inference.{module}"), name)(*arguments)
-
-    run_script(main)
-    raise typer.Exit(code)
+    return run_demo(checkpoints, port)

@@ -51,7 +51,7 @@ def break_package(folder: Path, name: str) -> dict[str, str]:
 def sentence_of(text: str, name: str) -> None:
     """Check what is said: the versions, which package does not load and why, and a command that repairs it."""
     kind, message = RAISED[name]
-    assert text.startswith("error: expected packages that load beside each other, found torch 2.")
+    assert text.startswith("error: expected packages that load together, found torch 2.")
     assert f"of which {name} does not load ({kind}: {message}" in text
     for package in RAISED:
         assert f"{package} " in text

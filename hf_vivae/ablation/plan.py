@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..cli_parser import FlagParser
 from ..evaluation.runs import GROUPING, SEEDS
+from ..files import read_yaml
 from ..models import MODELS, SpectrogramViTConfig, split_name
 from ..models.backbones import BACKBONES, is_encoder
 from ..run_folder import VOLATILE
@@ -72,10 +71,7 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
             f"expected the ingredients of {model} in {file}, found no such file; write it, or give one of "
             f"{', '.join(SPECTROGRAM_VITS)} or an encoder as --model."
         )
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); mend it.") from error
+    content = read_yaml(file)
     _check_content(file, content)
     rows = {f"{part} {name}": settings for part in SECTIONS for name, settings in content.get(part, {}).items()}
     _check_rows(file, rows)
@@ -94,7 +90,7 @@ def row_folder(row: str) -> str:
 
 
 def _check_content(file: Path, content: Any) -> None:
-    fits = isinstance(content, dict) and content.keys() <= {*SECTIONS, KEPT} and _all(content, dict)
+    fits = content.keys() <= {*SECTIONS, KEPT} and _all(content, dict)
     fits = fits and all(_all(content.get(part, {}), dict) for part in SECTIONS) and _all(content.get(KEPT, {}), str)
     if not fits:
         raise UserError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from ..files import CACHE_REMEDY, disk_errors, make_folder
 from ..network import REACH_SECONDS, NetworkError, bare_address, check_reachable
 from .archive import DAMAGE, open_member
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     import requests
 
 
+ALTERNATIVES = (
+    "give a folder or VIVAE.zip with --data_dir, another address with --data_url, "
+    "or use the embedded stand-in with --data synthetic"
+)
 BACKOFF_SECONDS = 1.0
 CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
 MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb holds takes hours
@@ -34,20 +39,6 @@ class _Interrupted(Exception):
     def __init__(self, found: str, answered: bool = True) -> None:
         super().__init__(found)
         self.answered = answered
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder of the cache, and those above it.
-
-    Raises:
-        DiskError: where one of them cannot be made.
-    """
-    from ..files import CACHE_CURE, DiskError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DiskError(f"expected a folder to write to, found {folder} ({error.strerror}); {CACHE_CURE}.") from error
 
 
 def download(url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6) -> Path:
@@ -70,12 +61,14 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
     destination = Path(destination)
     if destination.exists():
         return destination
-    _refuse_offline(url)
-    from ..files import CACHE_CURE, writing
-
-    make_folder(destination.parent)
-    with writing(destination.parent, CACHE_CURE):
-        return _download_once(url, destination, timeout, attempts)
+    try:
+        _refuse_offline(url)
+        make_folder(destination.parent, CACHE_REMEDY)
+        with disk_errors(destination.parent, CACHE_REMEDY):
+            return _download_once(url, destination, timeout, attempts)
+    except NetworkError as error:
+        error.remedy = ALTERNATIVES
+        raise
 
 
 def _download_once(url: str, destination: Path, timeout: float, attempts: int) -> Path:

@@ -15,9 +15,8 @@ from filelock import FileLock
 from scipy.special import ndtr, ndtri
 from tqdm.auto import tqdm
 
-from ..files import CACHE_CURE, cache_folder, writing
+from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
 from ..validation import UserError
-from .download import make_folder
 from .manifest import LONGEST, SAMPLING_RATE, SHORTEST, read_manifest
 
 NOISE_VERSION = "v1"  # part of the folder name in the cache; a change of the noise needs a new one
@@ -72,8 +71,8 @@ def generate_corpus(
     check_seed(seed)
     folder = Path(cache_dir or cache_folder(), kind, f"seed-{seed}-{version}")
     if not folder.exists():
-        make_folder(folder.parent)
-        with writing(folder.parent, CACHE_CURE), FileLock(f"{folder}.lock"):
+        make_folder(folder.parent, CACHE_REMEDY)
+        with disk_errors(folder.parent, CACHE_REMEDY), FileLock(f"{folder}.lock"):
             if not folder.exists():  # another process may have made it while this one waited
                 # Only a complete corpus gets its name; the rest of a killed process is deleted by the next one.
                 partial = Path(f"{folder}.partial")

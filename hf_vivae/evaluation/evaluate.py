@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from ..corpus.vivae import VIVAE_CLIPS
 from ..files import make_folder, read_json, write_json, write_text
 from ..reporting.tables import Table, make_table
-from ..validation import UserError
+from ..validation import check_choice
 from .bootstrap import Bounds
 from .comparison import GroupScores, Pair, score_group
 from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
@@ -106,9 +105,7 @@ def _remove_earlier(output: Path, files: Sequence[str]) -> None:
 def _check_names(groups: Sequence[Group], given: Sequence[str], flag: str) -> None:
     known = [system.name for group in groups for system in group.systems]
     for name in given:
-        if name not in known:
-            nearest = get_close_matches(name, known, 1, cutoff=0)[0]
-            raise UserError(f"expected the name of a system as {flag}, found {name!r}; did you mean {nearest!r}?")
+        check_choice(flag, name, known)
 
 
 def _all_tables(groups: Sequence[GroupScores]) -> list[Table]:

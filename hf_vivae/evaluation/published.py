@@ -5,8 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..files import read_yaml
 from ..reporting.tables import FROM, TO, Row, Table, make_table
 from ..validation import UserError
 
@@ -118,7 +117,7 @@ def read_published(path: Path = PUBLISHED) -> list[PublishedScore]:
         ValueError: for an entry with other keys, an unknown metric or averaging, a value that is no share, or a
             missing value without a reason.
     """
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = read_yaml(path, list)
     return [_read(entry, f"{path.name}, entry {number}") for number, entry in enumerate(entries, start=1)]
 
 

@@ -6,7 +6,6 @@ The numbers are written to `exploration.json`; `format_exploration` prints them.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from ..audio import inspect, load
 from ..corpus.schema import INTENSITIES, Corpus
 from ..files import make_folder, write_json
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 from .figures import Example, save_figures
 from .trimming import Cuts, measure_cuts, save_trimming_figures, trim_statistics
 
@@ -244,9 +243,8 @@ def _find(clips: CorpusClips, name: str | None) -> int:
     if name is None:
         return int(np.argmin(np.abs(clips.seconds - np.median(clips.seconds))))
     if name not in clips.files:
-        near = get_close_matches(name, clips.files, 1, cutoff=0.0)
         raise UserError(
-            f"expected a clip of the corpus as the example, found {name!r} (did you mean {near[0]}?); "
+            f"expected a clip of the corpus as the example, found {name!r}{did_you_mean(name, clips.files)}; "
             "give a name of the column file."
         )
     return clips.files.index(name)

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 import datasets
@@ -20,7 +19,7 @@ from .. import audio
 from ..corpus.schema import corpus_key
 from ..models import WaveformFeatureExtractor
 from ..models.silence import SilenceTrimmingMixin
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 from .cache import cached_map
 from .extraction import extract_features, takes_variable_length
 
@@ -149,10 +148,9 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
                 "one, and onset and decay carry emotion; use time_masks or shift_seconds instead."
             )
         if name not in known:
-            near = get_close_matches(name, known, 1, cutoff=0.4)
-            hint = f" (did you mean {near[0]}?)" if near else ""
             raise UserError(
-                f"expected names out of {', '.join(known)} in --augment, found {name!r}{hint}; correct it."
+                f"expected names out of {', '.join(known)} in --augment, found {name!r}{did_you_mean(name, known)}; "
+                "correct it."
             )
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(given.get("noise_snr_db"), list):

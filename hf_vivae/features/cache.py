@@ -16,9 +16,8 @@ import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .. import audio
-from ..corpus.download import make_folder
 from ..corpus.schema import corpus_key
-from ..files import CACHE_CURE, cache_folder, writing
+from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
 from ..models import WaveformFeatureExtractor
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
@@ -195,10 +194,11 @@ def cached_map(
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
-    make_folder(file.parent)
     kept = _is_whole(file, len(dataset))
+    if not kept:
+        make_folder(file.parent, CACHE_REMEDY)
     features = None if kept else _features_of(function(dataset[:1]), own_length)
-    with writing(file.parent, CACHE_CURE):
+    with disk_errors(file.parent, CACHE_REMEDY):
         return dataset.map(
             function,
             batched=True,

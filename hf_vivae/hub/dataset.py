@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from ..corpus.schema import INTENSITIES, Corpus, clip_digests, first_names
 from ..corpus.tasks import task_labels
-from ..files import make_folder, write_text
+from ..files import atomic_file, make_folder, write_text
 from ..reporting.tables import Table, plain
 from ..run_folder import check_report_folder
 from ..splits import make_folds
@@ -359,26 +359,24 @@ def _write_shard(
     """Write a Parquet file with a row group for each group of rows; returns the bytes of its rows in memory."""
     schema = features.arrow_schema  # its metadata are the features, for `load_dataset` and the Hub
     tested = division.tested()
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     num_bytes = 0
-    try:
-        # Sound hardly gets smaller; page index and chunks by content are those of `Dataset.to_parquet`, with which
-        # the Hub finds rows and tells changed parts from others.
-        with pq.ParquetWriter(
+    # Sound hardly gets smaller; page index and chunks by content are those of `Dataset.to_parquet`, with which
+    # the Hub finds rows and tells changed parts from others.
+    with (
+        atomic_file(path) as part,
+        pq.ParquetWriter(
             part,
             schema,
             compression="none",
             use_dictionary=[name for name in schema.names if name != "audio"],
             use_content_defined_chunking=True,
             write_page_index=True,
-        ) as writer:
-            for rows in groups:
-                table = _embed(dataset, rows, [tested.get(row) for row in rows], schema)
-                writer.write_table(table)
-                num_bytes += table.nbytes
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        for rows in groups:
+            table = _embed(dataset, rows, [tested.get(row) for row in rows], schema)
+            writer.write_table(table)
+            num_bytes += table.nbytes
     return num_bytes
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from ..models.backbones import BACKBONES
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 
 # https://huggingface.co/docs/hub/repositories-licenses
 LICENSES = frozenset({
@@ -32,9 +31,9 @@ def check_license(identifier: str) -> str:
     """
     license = identifier.strip().lower()
     if license not in LICENSES:
-        nearest = difflib.get_close_matches(license, sorted(LICENSES), 1, cutoff=0)[0]
         raise UserError(
-            f"expected an identifier of the Hub's list of licences, found {identifier!r}: did you mean {nearest!r}?"
+            f"expected an identifier of the Hub's list of licences, found {identifier!r}"
+            f"{did_you_mean(license, LICENSES)}; choose one of https://huggingface.co/docs/hub/repositories-licenses."
         )
     return license
 

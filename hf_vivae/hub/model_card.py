@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from ..corpus import EMOTIONS
@@ -19,7 +18,7 @@ from ..evaluation.bootstrap import Bounds
 from ..evaluation.runs import Predictions, read_part
 from ..evaluation.scores import GroupScore, SystemScores
 from ..evaluation.systems import Run
-from ..files import read_json
+from ..files import read_json, read_yaml
 from ..models import MODELS, PROBE, short_name
 from ..reporting.tables import plain
 from ..splits.protocols import PROTOCOLS
@@ -451,10 +450,7 @@ def _read_source(cards: Path, stem: str, facts: dict[str, Any]) -> dict[str, str
     file = cards / f"{stem}.yaml"
     if not file.is_file():
         raise UserError(f"expected the source of the card in {file}, found none; write one.")
-    try:
-        source = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"expected YAML in {file}, found other ({' '.join(str(error).split())}); mend it.") from error
+    source = read_yaml(file)
     _check_source(source, file)
     environment = _environment(cards)
     try:
@@ -463,9 +459,7 @@ def _read_source(cards: Path, stem: str, facts: dict[str, Any]) -> dict[str, str
         raise UserError(f"expected fields of the checkpoint in {file}, found that {error}; correct it.") from error
 
 
-def _check_source(source: Any, file: Path) -> None:
-    if not isinstance(source, dict):
-        raise UserError(f"expected `key: text` lines in {file}, found {type(source).__name__}; mend it.")
+def _check_source(source: dict[str, Any], file: Path) -> None:
     for keys, said in ((source.keys() - set(SOURCE_KEYS), "also"), (set(SOURCE_KEYS) - source.keys(), "no")):
         if keys:
             found = ", ".join(sorted(map(str, keys)))

@@ -1,4 +1,4 @@
-"""A web page that labels a clip: dropped, picked or recorded. It is served by this machine."""
+"""A web page that labels a clip, which is dropped, picked or recorded; this machine serves it."""
 
 import math
 import os
@@ -22,8 +22,7 @@ from ..corpus.synthetic import synthesize_clip
 from ..models import LogMelFeatureExtractor
 from ..reporting.plots import blank_figure
 from ..validation import UserError
-from .scorer import Scorer
-from .sources import LONGEST_CLIP
+from .scorer import LONGEST_CLIP, Scorer
 from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline, timeline_figure
 
 if TYPE_CHECKING:
@@ -31,46 +30,46 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-LONG = 3.0  # seconds from which a clip has a timeline
-LONGEST = 600.0  # of a recording that the page takes; `hf-vivae timeline` takes any
-MOST_SAMPLES = 2**26  # of all channels, which are 256 MiB in memory; 10 minutes of 48 kHz stereo are 57,600,000
+LONG = 3.0  # seconds above which a clip has a timeline
+LONGEST = 600.0  # seconds of a recording at most; `hf-vivae timeline` takes any
+MOST_SAMPLES = 2**26  # in all channels, 256 MiB in memory; 10 minutes of 48 kHz stereo are 57,600,000
 NARROW = 5.5  # inches, so that axes are readable on a phone
-KEPT_SECONDS = 300  # for how long a file stays that was dropped or recorded: as long as it can be played
-SWEEP_SECONDS = 60  # how often older ones are looked for
+KEPT_SECONDS = 300  # after which a dropped or recorded file is deleted; until then it can be played
+SWEEP_SECONDS = 60  # between two searches for older files
 GONE_MINUTES = (KEPT_SECONDS + SWEEP_SECONDS) // 60
-WAITING = 20  # requests for an answer, of which one is computed at a time; what comes on top is refused
+WAITING = 20  # requests in the queue, of which one is computed at a time; further ones are refused
 LIMITS = (
     "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
-    "A label is nothing that could be read off a person. The model must not decide on people."
+    "A label is not evidence of what a person feels. The model must not decide on people."
 )
-# corpus -> what the page says of a checkpoint trained on it
+# text of the page for checkpoints by training corpus
 ORIGINS = {
-    "synthetic": "Trained on synthetic clips, which a program made. It has never heard a human voice, and what it "
-    "answers to one means nothing.",
-    "noise": "Trained on white noise, as a control. Nothing that it answers means anything.",
+    "synthetic": "Trained on synthetic clips, which a program made, and on no human voice. Its answer to one means "
+    "nothing.",
+    "noise": "Trained on white noise, as a control. Its answers mean nothing.",
     "vivae": "Trained on VIVAE, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
-    "folder": "Trained on clips of whoever made this checkpoint, of which it says no more.",
+    "folder": "Trained on clips of this checkpoint's author, without further information.",
 }
 DELETED = (
-    f"expected a clip that is still here, found one that has been deleted, as all are within {GONE_MINUTES} minutes; "
-    "drop or record it again."
+    f"expected a clip on this machine, found a deleted one (clips are deleted within {GONE_MINUTES} minutes); drop or "
+    "record it again."
 )
 
 
 def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local: bool = True) -> "Blocks":
-    """The page.
+    """Return the page.
 
     Args:
-        checkpoints: folders or Hub ids, the first chosen at the start.
-        examples: clips to try, which are synthetic.
-        local: whether the machine that serves it is its user's own, which the page says.
+        checkpoints: folders or Hub ids; the first one is selected at the start.
+        examples: synthetic clips to try.
+        local: True where the user's own machine serves the page, which the page states.
     """
     import gradio
 
     where = "Sound stays on this machine" if local else "Sound is sent here and scored"
     where = f"{where}, and is deleted within {GONE_MINUTES} minutes."
-    gradio.set_static_paths(list(examples))  # else they are copied to where clips are deleted, and go with them
+    gradio.set_static_paths(list(examples))  # else they are copied to the folder of clips, and deleted
     with gradio.Blocks(title="hf_vivae", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as page:
         gradio.Markdown(f"# Emotion in non-verbal vocalisation\n{LIMITS} {where}")
         with gradio.Row():
@@ -83,19 +82,19 @@ def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local:
                     )
             with gradio.Column():
                 bars = gradio.HTML(_message("Drop, pick or record a clip."), elem_id="bars")
-                picture = gradio.Plot(label="What was heard", show_label=False, visible=False)
-        timeline = gradio.Plot(label="What is heard when", show_label=False, visible=False)
+                picture = gradio.Plot(label="Clip", show_label=False, visible=False)
+        timeline = gradio.Plot(label="Labels over time", show_label=False, visible=False)
         segments = gradio.HTML(visible=False, elem_id="segments")
         outputs = [bars, picture, timeline, segments]
         gradio.on(
             [page.load, sound.change, choice.change], _answer, [sound, choice], outputs, api_visibility="private",
-            trigger_mode="always_last",  # else a clip that comes while another answer is under way gets none
+            trigger_mode="always_last",  # else a clip is ignored while another is being answered
         )  # fmt: skip
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
 def run_demo(checkpoints: Sequence[str], port: int | None) -> int:
-    """Serve the page until Ctrl-C or SIGTERM; the exit code."""
+    """Serve the page until Ctrl-C or SIGTERM, and return the exit code."""
     if find_spec("gradio") is None:
         raise UserError(
             "expected gradio, which hf-vivae demo needs, found none; pip install 'hf_vivae[demo]' and repeat the "
@@ -105,19 +104,19 @@ def run_demo(checkpoints: Sequence[str], port: int | None) -> int:
 
     if port is not None:
         check_port(port)
-    scorer_of(checkpoints[0])  # a checkpoint that is not there is said here, and not to whoever opens the page
-    for name in ("SIGTERM", "SIGHUP"):  # end it as Ctrl-C does, else recordings stay; Windows has only the first
+    scorer_of(checkpoints[0])  # a missing checkpoint is an error of this command, not of the page
+    for name in ("SIGTERM", "SIGHUP"):  # end as with Ctrl-C, else recordings stay; Windows has only the first
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the second
             signal.signal(number, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="hf_vivae-") as folder:  # which only this user may enter
+    with tempfile.TemporaryDirectory(prefix="hf_vivae-") as folder:  # accessible to this user alone
         os.environ["GRADIO_TEMP_DIR"] = folder
         launch(build_demo(checkpoints, write_examples(Path(folder))), port)
     return 0
 
 
 def write_examples(folder: Path) -> list[Path]:
-    """A synthetic clip of each emotion as WAV in a folder."""
+    """Write a synthetic clip of each emotion as WAV into a folder, and return the files."""
     files = []
     for emotion in EMOTIONS:
         row = next(row for row in read_manifest() if (row["emotion"], row["intensity"]) == (emotion, "strong"))
@@ -128,12 +127,12 @@ def write_examples(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=2)
 def scorer_of(checkpoint: str) -> Scorer:
-    """A checkpoint, of which the last two stay in memory."""
+    """Return a checkpoint; the last two stay in memory."""
     return Scorer(checkpoint)
 
 
 def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
-    """Bars, the clip's picture, and for a long one its timeline, drawn and in words; or, for bars, what is amiss."""
+    """Return bars or an error as HTML, the clip's figure, and for a long clip its timeline as figure and as HTML."""
     import gradio
 
     hidden = gradio.update(value=None, visible=False)
@@ -143,40 +142,38 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
             return _message("Drop, pick or record a clip.") + _origin(scorer), hidden, hidden, hidden
         recording = Recording.open(Path(path))
         _check_size(recording)
-        samples, rate = _hear_beginning(scorer, recording), scorer.sampling_rate
+        samples, rate = _load_beginning(scorer, recording), scorer.sampling_rate
         (scores,) = scorer.score([{"array": samples, "sampling_rate": rate}])
         if isinstance(scores, ValueError):
             raise UserError(str(scores)) from scores
         long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
         over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
-    except (UserError, soundfile.SoundFileError) as error:
-        deleted = path is not None and not Path(path).is_file()  # which can happen at any of the lines above
-        if not deleted and not isinstance(error, UserError):
-            raise
+    except UserError as error:
+        deleted = path is not None and not Path(path).is_file()  # possible at any of the lines above
         return _message(DELETED if deleted else str(error)), hidden, hidden, hidden
-    shown = gradio.update(value=clip_figure(samples, rate), visible=True)
-    words = gradio.update(value=_segments(long), visible=True) if long else hidden
+    picture = gradio.update(value=clip_figure(samples, rate), visible=True)
+    segments = gradio.update(value=_segments(long), visible=True) if long else hidden
     cut = len(samples) / rate if len(samples) / rate < recording.seconds - 0.05 else None
-    return _bars(scorer, scores, cut), shown, over_time, words
+    return _bars(scorer, scores, cut), picture, over_time, segments
 
 
 def _check_size(recording: Recording) -> None:
-    """Refuse by its header what would take minutes or gigabytes."""
+    """Refuse a recording that would take minutes or gigabytes by its header."""
     if recording.seconds > LONGEST:
         minutes, seconds = divmod(math.ceil(recording.seconds), 60)
         raise UserError(
             f"expected up to {LONGEST / 60:g}:00 minutes, found {minutes}:{seconds:02d}; hf-vivae timeline takes "
             "recordings of any length."
         )
-    samples = round(recording.seconds * recording.sampling_rate) * soundfile.info(recording.path).channels
+    samples = round(recording.seconds * recording.sampling_rate) * recording.channels
     if samples > MOST_SAMPLES:
         raise UserError(
             f"expected up to {MOST_SAMPLES:,} samples in all channels, found {samples:,}; save it as stereo of 48 kHz."
         )
 
 
-def _hear_beginning(scorer: Scorer, recording: Recording) -> np.ndarray:
-    """A recording as far as the model hears it, `(samples,)`; what is beyond `LONGEST_CLIP` is not decoded."""
+def _load_beginning(scorer: Scorer, recording: Recording) -> np.ndarray:
+    """Return the part of a recording that the model takes, `(samples,)`, decoded up to `LONGEST_CLIP` seconds."""
     if recording.seconds <= LONGEST_CLIP:
         return scorer.load_audio(str(recording.path))
     rate = scorer.sampling_rate
@@ -186,37 +183,37 @@ def _hear_beginning(scorer: Scorer, recording: Recording) -> np.ndarray:
 
 
 def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
-    """Bars, the likeliest first; `cut` is how many seconds of a longer clip were heard."""
+    """Return bars as HTML, the likeliest first; `cut` is the number of seconds used of a longer clip."""
     order = np.argsort(-scores)
     rows = "".join(
-        f'<span class="{"best" if rank == 0 else ""}" id="label-{place}">{escape(scorer.labels[place])}</span>'
-        f'<meter min="0" max="1" value="{scores[place]:.4f}" aria-labelledby="label-{place}"></meter>'
-        f'<span class="score">{scores[place]:.0%}</span>'
-        for rank, place in enumerate(order)
+        f'<span class="{"best" if rank == 0 else ""}" id="label-{index}">{escape(scorer.labels[index])}</span>'
+        f'<meter min="0" max="1" value="{scores[index]:.4f}" aria-labelledby="label-{index}"></meter>'
+        f'<span class="score">{scores[index]:.0%}</span>'
+        for rank, index in enumerate(order)
     )
     if scorer.temperature is None:
-        note = "Probabilities are as the network gives them, most likely too sure: this checkpoint was not calibrated."
+        note = "Probabilities are those of the network, most likely overconfident: this checkpoint was not calibrated."
     else:
         note = f"Calibrated on validation clips (temperature {scorer.temperature:.2f})."
     if cut is not None:
-        note = f"This model hears the first {cut:.1f} s of a clip. {note}"
+        note = f"This model takes the first {cut:.1f} s of a clip. {note}"
     return f'<div class="bars">{rows}</div>{_origin(scorer)}<p>{note}</p>'
 
 
 def _origin(scorer: Scorer) -> str:
-    """Return HTML on what the checkpoint was trained on; one of generated clips must not look like one of people."""
+    """Return the checkpoint's training corpus as HTML, with a warning for generated clips."""
     corpus = str(scorer.training_corpus)
-    text = ORIGINS.get(corpus, "This checkpoint does not say what it was trained on.")
+    text = ORIGINS.get(corpus, "This checkpoint does not state what it was trained on.")
     return _message(text) if corpus in GENERATED else f"<p>{text}</p>"
 
 
 def _segments(timeline: Timeline) -> str:
-    """What the timeline's picture shows, for those who do not see it."""
+    """Return the content of the timeline's figure as HTML, for screen readers."""
     rows = "".join(
-        f"<li>{one.start:.2f} s to {one.end:.2f} s: {escape(one.label)} ({one.score:.0%})</li>"
-        for one in find_segments(timeline)
+        f"<li>{segment.start:.2f} s to {segment.end:.2f} s: {escape(segment.label)} ({segment.score:.0%})</li>"
+        for segment in find_segments(timeline)
     )
-    return f"<details><summary>What is heard when, in words</summary><ol>{rows}</ol></details>"
+    return f"<details><summary>Labels over time as text</summary><ol>{rows}</ol></details>"
 
 
 def _message(text: str) -> str:
@@ -228,7 +225,7 @@ RANGE_DB = 80
 
 
 def clip_figure(samples: np.ndarray, rate: int) -> "Figure":
-    """Waveform above, mel spectrogram below.
+    """Return a figure of the waveform above the mel spectrogram.
 
     Args:
         samples: `(samples,)`.

@@ -1,4 +1,4 @@
-"""The server of the web page: its address, the requests that it takes, and the style that it adds."""
+"""The server of the web page: address, accepted requests and style."""
 
 import socket
 from typing import TYPE_CHECKING, Any
@@ -33,12 +33,12 @@ footer { display: none !important; }
 
 
 class SameOriginMiddleware:
-    """Middleware that refuses what a browser sends for a page of another origin, such as an upload.
+    """Middleware that refuses requests of a browser for a page of another origin, such as an upload.
 
-    Browsers give the origin of every request that crosses origins, and of every POST; other programs give none.
+    Browsers send the origin with every request that crosses origins, and with every POST; other programs send none.
 
     Args:
-        app: that takes all other requests.
+        app: takes all other requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -52,7 +52,7 @@ class SameOriginMiddleware:
             origin = headers.get("origin")
             try:
                 own = origin is None or urlsplit(origin).netloc == headers.get("host")
-            except ValueError:  # no address at all, such as http://[
+            except ValueError:  # not an address, such as http://[
                 own = False
             if not own:
                 app = PlainTextResponse("Requests of other pages are refused", status_code=403)
@@ -60,10 +60,10 @@ class SameOriginMiddleware:
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that cannot be served at, before a checkpoint is loaded.
+    """Refuse a port that cannot be used, before a checkpoint is loaded.
 
     Raises:
-        UserError: for a number that no port has, and a port that is in use or not for this user.
+        UserError: for a number outside of 1 to 65535, and a port that is in use or not permitted.
     """
     if not 0 < port < 2**16:
         raise UserError(f"expected --port of 1 to {2**16 - 1}, found {port}; 7860 is usual.")
@@ -81,7 +81,7 @@ def check_port(port: int) -> None:
 def launch(page: "Blocks", port: int | None = None, quiet: bool = False) -> Any:
     """Serve the page on this machine alone, until Ctrl-C.
 
-    Requests by a name that is not this machine's own are refused: a page of the web could have that name point here.
+    Requests for other host names are refused, since a web page could let its own name point to this machine.
 
     Args:
         page: of `build_demo`.
@@ -96,13 +96,13 @@ def launch(page: "Blocks", port: int | None = None, quiet: bool = False) -> Any:
 
 
 def serve_space(page: "Blocks") -> None:
-    """Serve the page as a Space of the Hub does, whose variables say where."""
+    """Serve the page in a Space of the Hub, at the address of its environment variables."""
     page.launch(**_look())
 
 
 def _look() -> dict[str, Any]:
     import gradio
 
-    system = ["system-ui", "sans-serif"]  # no fonts from elsewhere
+    system = ["system-ui", "sans-serif"]  # no fonts of other hosts
     theme = gradio.themes.Default(font=system, font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css": CSS, "max_file_size": LARGEST, "ssr_mode": False, "footer_links": []}

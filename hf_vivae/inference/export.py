@@ -1,4 +1,4 @@
-"""A checkpoint as ONNX: sound in, probabilities out, run by onnxruntime without torch."""
+"""Export of a checkpoint to ONNX, from sound to probabilities, which onnxruntime runs without torch."""
 
 import json
 import logging
@@ -12,25 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files import check_place, whole_file
+from ..files import OUTPUT_REMEDY, atomic_file, check_place
 from ..validation import UserError
 from .onnx_graph import SoundToScores
 from .scorer import Scorer
 
 MODEL, INT8, ABOUT = "model.onnx", "model.int8.onnx", "model.json"
 KEYS = {"labels", "sampling_rate"}  # of model.json
-PART = re.compile(r"\.\d+\.model\.(onnx|int8\.onnx|json)")  # what an export that was killed leaves, see `whole_file`
+PART = re.compile(r"\.\d+\.model\.(onnx|int8\.onnx|json)")  # a leftover of a killed export, see `atomic_file`
 TOLERANCE = 1e-4
 TRACED_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Args:
         folder: with `model.onnx`, `model.json` and perhaps `model.int8.onnx`.
-        difference: largest of any probability between torch and onnxruntime, on clips of noise of several lengths.
+        difference: largest of any probability between torch and onnxruntime, on noise of several lengths.
     """
 
     folder: Path
@@ -38,26 +38,26 @@ class Exported:
 
 
 def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
-    """Write a checkpoint as ONNX, and check that it gives what torch gives.
+    """Write a checkpoint as ONNX, and check that its probabilities are those of torch.
 
-    Batch and length are free: clips of a batch have one length, and a model of a fixed length cuts and pads by itself.
+    Batch size and length are dynamic: clips of a batch have one length, and a model of a fixed length cuts and pads.
 
     Args:
         scorer: a checkpoint.
         folder: is made; files of an earlier export in it are replaced, all at the end.
-        int8: also with weights of 8 bits, which are smaller and less exact.
+        int8: also write 8-bit weights, which are smaller and less exact.
 
     Raises:
-        UserError: for checkpoints that no graph can hold, where the two differ by more than 1e-4, and as
+        UserError: for checkpoints that cannot be exported, where the two differ by more than 1e-4, and as
             `check_folder`.
     """
     check_folder(folder)
     model = SoundToScores(scorer.model.cpu(), scorer.extractor).eval()
     traced = torch.rand(2, round(TRACED_SECONDS * scorer.sampling_rate)) - 0.5
     with (
-        whole_file(folder / MODEL) as graph,
-        whole_file(folder / INT8) if int8 else nullcontext() as small,
-        whole_file(folder / ABOUT) as about,
+        atomic_file(folder / MODEL, OUTPUT_REMEDY) as graph,
+        atomic_file(folder / INT8, OUTPUT_REMEDY) if int8 else nullcontext() as small,
+        atomic_file(folder / ABOUT, OUTPUT_REMEDY) as about,
     ):
         _to_graph(model, traced).save(graph)
         difference = _largest_difference(model, graph, scorer.sampling_rate)
@@ -76,10 +76,10 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
 
 
 def check_folder(folder: Path) -> None:
-    """Make the folder of an export, and refuse one that holds anything but an earlier export.
+    """Make the folder of an export, and refuse one with anything but an earlier export.
 
     Raises:
-        UserError: naming what else is there.
+        UserError: with the name of another file.
         DiskError: where nothing can be written there.
     """
     check_place(folder / ABOUT)
@@ -96,19 +96,19 @@ def _is_exported(file: Path) -> bool:
     """Return whether a file is the `model.json` of an export."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or no JSON
+    except (OSError, ValueError):  # missing, or not JSON
         return False
     return isinstance(content, dict) and content.keys() == KEYS
 
 
 def _to_graph(model: SoundToScores, traced: torch.Tensor) -> torch.onnx.ONNXProgram:
-    free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its own treespecs
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, about its treespecs
         try:
             return torch.onnx.export(
                 model, (traced,), dynamo=True, input_names=["samples"], output_names=["probabilities"],
-                dynamic_shapes={"samples": free}, verbose=False,
+                dynamic_shapes={"samples": dynamic}, verbose=False,
             )  # fmt: skip
         except torch.onnx.OnnxExporterError as error:
             config = model.model.config
@@ -128,27 +128,27 @@ def _largest_difference(model: SoundToScores, file: Path, rate: int) -> float:
         samples = torch.rand(clips, round(seconds * rate), generator=torch.Generator().manual_seed(clips)) - 0.5
         with torch.inference_mode():
             expected = model(samples).numpy()
-        (found,) = session.run(None, {"samples": samples.numpy()})
-        largest = max(largest, float(np.abs(found - expected).max()))
+        (probabilities,) = session.run(None, {"samples": samples.numpy()})
+        largest = max(largest, float(np.abs(probabilities - expected).max()))
     return largest
 
 
 def _quantize(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = logging.root.manager.disable
+    level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice on fixed shapes, which these graphs do not have
     try:
         quantize_dynamic(source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
     finally:
-        logging.disable(before)
+        logging.disable(level)
 
 
 MEGA = 1e6
 
 
-def run_export(checkpoint: str, folder: Path, int8: bool, revision: str | None) -> int:
-    """Write a checkpoint as ONNX, and say what was written; the exit code."""
+def run_export(checkpoint: str, folder: Path, *, int8: bool = True, revision: str | None = None) -> int:
+    """Write a checkpoint as ONNX, print its files, and return the exit code."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise UserError(

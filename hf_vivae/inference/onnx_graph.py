@@ -1,6 +1,6 @@
-"""A checkpoint as one graph from sound to probabilities, for export: its feature extractor as torch operators, too.
+"""A checkpoint as one graph from sound to probabilities, with its feature extractor as torch operators, for export.
 
-Each front end gives what the extractor of the same name gives, to rounding; the tests compare them.
+Each front end gives the features of the extractor of the same name, up to rounding; the tests compare them.
 """
 
 import math
@@ -25,9 +25,9 @@ from ..validation import UserError
 
 
 class SoundToScores(nn.Module):
-    """Waveforms `(batch, samples)` at the extractor's rate to probabilities `(batch, labels)`.
+    """Module from waveforms `(batch, samples)` at the extractor's rate to probabilities `(batch, labels)`.
 
-    Clips of a batch have one length; whatever padding is masked in the model is not there.
+    Clips of a batch have one length, so that no padding has to be masked.
     """
 
     def __init__(self, model: PreTrainedModel, extractor: FeatureExtractionMixin) -> None:
@@ -36,19 +36,19 @@ class SoundToScores(nn.Module):
         self.temperature = temperature_of(model.config) or 1.0
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """Probabilities of clips."""
+        """Return the probabilities of clips."""
         return (self.model(**self.front(samples)).logits / self.temperature).softmax(dim=-1)
 
 
 def front_end(extractor: FeatureExtractionMixin) -> nn.Module:
-    """The front end that does what an extractor does.
+    """Return the front end that computes the features of an extractor.
 
     Raises:
-        ValueError: for one that has operators which no graph has.
+        UserError: for an extractor without one.
     """
     if isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None:
         raise UserError(
-            "expected a checkpoint that hears whole clips, found one that trims silence, which no graph does; train "
+            "expected a checkpoint that takes whole clips, found one that trims silence, which a graph cannot; train "
             "without --trim_db to export it."
         )
     for kind, front in FRONT_ENDS.items():
@@ -61,29 +61,29 @@ def front_end(extractor: FeatureExtractionMixin) -> nn.Module:
 
 
 class FixedWaveform(nn.Module):
-    """As `WaveformFeatureExtractor`: cut or centred in zeros, scaled."""
+    """`WaveformFeatureExtractor`: cut or centred in zeros, scaled."""
 
     def __init__(self, extractor: WaveformFeatureExtractor) -> None:
         super().__init__()
         self.settings = extractor
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_values` `(batch, num_samples)`."""
+        """Return `input_values` `(batch, num_samples)`."""
         values = self.fit(samples) / self.settings.peak
         if self.settings.zero_mean_unit_variance:
-            values = standardized(values)
+            values = standardize(values)
         return {"input_values": self.settings.normalize(values)}
 
     def fit(self, samples: torch.Tensor) -> torch.Tensor:
-        """The first `num_samples`, or all in the middle of zeros, without a branch that a graph would fix."""
-        wanted = self.settings.num_samples
-        missing = torch.sym_max(wanted - samples.shape[1], 0)
+        """Return the first `num_samples`, or all centred in zeros, without a branch that tracing would fix."""
+        count = self.settings.num_samples
+        missing = torch.sym_max(count - samples.shape[1], 0)
         padded = nn.functional.pad(samples, (missing // 2, missing - missing // 2))
-        return padded[:, :wanted]
+        return padded[:, :count]
 
 
 class LogMel(FixedWaveform):
-    """As `LogMelFeatureExtractor`."""
+    """`LogMelFeatureExtractor`."""
 
     def __init__(self, extractor: LogMelFeatureExtractor) -> None:
         super().__init__(extractor)
@@ -92,7 +92,7 @@ class LogMel(FixedWaveform):
         self.register_buffer("filters", filters.T.contiguous())
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_features` `(batch, 1, num_mel_bins, frames)`."""
+        """Return `input_features` `(batch, 1, num_mel_bins, frames)`."""
         settings = self.settings
         spectrum = torch.stft(
             self.fit(samples) / settings.peak, settings.fft_length, settings.hop_length, window=self.window,
@@ -105,20 +105,20 @@ class LogMel(FixedWaveform):
 
 
 class OwnLengthWaveform(nn.Module):
-    """As the library's `Wav2Vec2FeatureExtractor`, for clips of one length."""
+    """The library's `Wav2Vec2FeatureExtractor`, for clips of one length."""
 
     def __init__(self, extractor: Wav2Vec2FeatureExtractor) -> None:
         super().__init__()
         self.normalizes, self.longest = extractor.do_normalize, getattr(extractor, "num_samples", None)
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_values` `(batch, samples)`."""
+        """Return `input_values` `(batch, samples)`."""
         samples = samples[:, : self.longest]
-        return {"input_values": standardized(samples) if self.normalizes else samples}
+        return {"input_values": standardize(samples) if self.normalizes else samples}
 
 
 class WhisperMel(nn.Module):
-    """As `MaskedWhisperFeatureExtractor`, for clips of one length, of which no more is heard than they are long."""
+    """`MaskedWhisperFeatureExtractor`, for clips of one length, without padding after their end."""
 
     def __init__(self, extractor: WhisperFeatureExtractor) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class WhisperMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(extractor.mel_filters.T.copy()).float())
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_features` `(batch, mel bins, frames)` and `attention_mask` `(batch, frames)`."""
+        """Return `input_features` `(batch, mel bins, frames)` and `attention_mask` `(batch, frames)`."""
         settings = self.settings
         samples = samples[:, : settings.n_samples]
         frames = (samples.shape[1] + settings.hop_length - 1) // settings.hop_length
@@ -142,7 +142,7 @@ class WhisperMel(nn.Module):
 
 
 class KaldiMel(nn.Module):
-    """Logarithmic mel energies `(batch, frames, bins)` of 25 ms every 10 ms, as Kaldi takes them from 16 kHz."""
+    """Logarithmic mel energies `(batch, frames, bins)` of 25 ms every 10 ms at 16 kHz, as in Kaldi."""
 
     def __init__(self, filters: torch.Tensor, window: torch.Tensor, scale: float) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class KaldiMel(nn.Module):
         self.register_buffer("window", window)  # (400,)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """Of waveforms `(batch, samples)`."""
+        """Return the energies of waveforms `(batch, samples)`."""
         frames = (samples * self.scale).unfold(1, 400, 160)  # (batch, frames, 400)
         frames = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.cat((frames[..., :1], frames[..., :-1]), dim=-1)
@@ -161,7 +161,7 @@ class KaldiMel(nn.Module):
 
 
 class ASTMel(nn.Module):
-    """As the library's `ASTFeatureExtractor`: a window of fixed length, zeros behind the clip."""
+    """The library's `ASTFeatureExtractor`: a window of fixed length, zeros after the clip."""
 
     def __init__(self, extractor: ASTFeatureExtractor) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class ASTMel(nn.Module):
         self.mel = KaldiMel(filters, torch.hann_window(400, periodic=False), scale=1.0)
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_values` `(batch, max_length, mel bins)`."""
+        """Return `input_values` `(batch, max_length, mel bins)`."""
         settings = self.settings
         energies = self.mel(samples)
         missing = torch.sym_max(settings.max_length - energies.shape[1], 0)
@@ -185,7 +185,7 @@ class ASTMel(nn.Module):
 
 
 class SeamlessMel(nn.Module):
-    """As the library's `SeamlessM4TFeatureExtractor`, for clips of one length."""
+    """The library's `SeamlessM4TFeatureExtractor`, for clips of one length."""
 
     def __init__(self, extractor: SeamlessM4TFeatureExtractor) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ class SeamlessMel(nn.Module):
         self.mel = KaldiMel(filters, torch.from_numpy(extractor.window).float(), scale=2.0**15)
 
     def forward(self, samples: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`input_features` `(batch, frames, stride * bins)` and `attention_mask` `(batch, frames)`."""
+        """Return `input_features` `(batch, frames, stride * bins)` and `attention_mask` `(batch, frames)`."""
         energies = self.mel(samples)
         centred = energies - energies.mean(dim=1, keepdim=True)
         frames = energies.shape[1]
@@ -204,8 +204,8 @@ class SeamlessMel(nn.Module):
         return {"input_features": features, "attention_mask": torch.ones_like(features[..., 0]).long()}
 
 
-def standardized(values: torch.Tensor) -> torch.Tensor:
-    """Each row with mean 0 and variance 1, by the library's constant."""
+def standardize(values: torch.Tensor) -> torch.Tensor:
+    """Return each row with mean 0 and variance 1, with the library's constant."""
     centred = values - values.mean(dim=1, keepdim=True)
     return centred / torch.sqrt(centred.square().mean(dim=1, keepdim=True) + 1e-7)
 

@@ -1,4 +1,4 @@
-"""Columns and files that `hf-vivae predict` writes, whole and resumable."""
+"""Columns and files that `hf-vivae predict` writes in one step and can continue."""
 
 import csv
 import json
@@ -14,31 +14,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
-from ..files import read_json, whole_file, write_json
+from ..files import atomic_file, read_json, write_json
 from ..reporting.tables import csv_cell
 from ..validation import UserError, readable
 from .scorer import ClipScores
 from .sources import file_state
 
-RECORD = "_predict.json"  # readers of a folder of Parquet pass over what begins so
+RECORD = "_predict.json"  # readers of a folder of Parquet ignore names that begin with _
 ERROR = "error"
 DURATION = "duration"
-KEPT = "free some room and repeat the command, which goes on after the parts that are there"
+KEPT = "free some room and repeat the command, which goes on after the finished parts"
 
 
 class PredictionShards:
     """A folder with a Parquet file for each shard.
 
-    It has of each clip file, label, probability, a `p_<label>` for each label, duration and how much of it was used in
-    seconds, and error.
+    Columns are the clip's file, label, probability, a `p_<label>` for each label, duration and how much of it was used
+    in seconds, and error.
 
     Args:
         folder: is made.
-        settings: of the scores, such as the checkpoint; what is there must have been made with the same.
+        settings: of the scores, such as the checkpoint; scores in the folder must have the same.
         labels: of the checkpoint, in its order.
 
     Raises:
-        ValueError: for a folder that holds other files, or scores with other settings.
+        UserError: for a folder with other files, or with scores of other settings.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], labels: Sequence[str]) -> None:
@@ -59,14 +59,14 @@ class PredictionShards:
         record = folder / RECORD
         if folder.exists() and not folder.is_dir():
             raise UserError(f"expected a new folder as --output, found the file {folder}; give another name.")
-        if record.is_file() and (found := read_json(record)) != settings:
-            changed = next(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+        if record.is_file() and (earlier := read_json(record)) != settings:
+            changed = next(name for name in {*earlier, *settings} if earlier.get(name) != settings.get(name))
             raise UserError(
                 f"expected scores with {changed} {settings.get(changed)!r} in {folder}, found some with "
-                f"{found.get(changed)!r}; give another --output, or remove that folder."
+                f"{earlier.get(changed)!r}; give another --output, or remove that folder."
             )
         if not record.is_file():
-            # what is hidden was half written when something killed an earlier start
+            # hidden files are parts of an earlier start that was killed
             if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
                 raise UserError(
                     f"expected an empty or new folder, found other files in {folder}; give another --output."
@@ -74,34 +74,34 @@ class PredictionShards:
             write_json(record, settings)
 
     def path(self, number: int) -> Path:
-        """The file of a shard, by its place among all."""
+        """Return the file of a shard, by its index."""
         return self.folder / f"part-{number:06}.parquet"
 
     def is_done(self, number: int, key: str, version: str) -> bool:
-        """Return whether a shard, and the files that its rows name, have been scored as they are now.
+        """Return whether a shard has been scored and neither it nor the files that its rows name have changed.
 
         Args:
-            number: its place among all.
+            number: index of the shard.
             key: of the shard.
-            version: of the shard; one with another is to be scored again.
+            version: of the shard; scores of another version are not used.
 
         Raises:
-            ValueError: where other clips have that place, since the input is another.
+            UserError: where scores of other clips have that index, since the input is another.
         """
         file = self.path(number)
         if not file.is_file():
             return False
-        found = pq.read_schema(file).metadata or {}
-        if found.get(b"shard") != key.encode():
+        metadata = pq.read_schema(file).metadata or {}
+        if metadata.get(b"shard") != key.encode():
             raise UserError(
                 f"expected the clips of an earlier start, found others in their place at {file.name}; give another "
                 f"--output, or remove {self.folder}."
             )
-        named = json.loads(found.get(b"files", b"{}"))
-        return found.get(b"version") == version.encode() and all(file_state(name) == named[name] for name in named)
+        named = json.loads(metadata.get(b"files", b"{}"))
+        return metadata.get(b"version") == version.encode() and all(file_state(name) == named[name] for name in named)
 
     def is_worth_retrying(self, number: int) -> bool:
-        """Return whether clips of a shard that is done have failed for reasons that need not be their own."""
+        """Return whether clips of a finished shard failed for reasons outside of their files, such as a network."""
         return b"retry" in pq.read_schema(self.path(number)).metadata
 
     def write(
@@ -112,24 +112,24 @@ class PredictionShards:
         scores: Sequence[tuple[str, ClipScores | ValueError]],
         named: Mapping[str, str],
     ) -> None:
-        """Write a shard in one step: of each clip its name, and its scores or why it has none.
+        """Write a shard in one step.
 
         Args:
             number: as for `is_done`.
             key: as for `is_done`.
             version: as for `is_done`.
-            scores: of the clips, in their order.
+            scores: name of each clip, and its scores or the error.
             named: `file_state` of files that its rows name, before they were read.
 
         Raises:
-            DiskError: where it cannot be written, saying what is kept.
+            DiskError: where it cannot be written.
         """
         rows = [self._row(file, result) for file, result in scores]
         metadata = {"shard": key, "version": version, "files": json.dumps(named)}
         if any(isinstance(result, ValueError) and not _is_refusal(result) for _, result in scores):
             metadata["retry"] = ""
         table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata(metadata)
-        with whole_file(self.path(number), KEPT) as part:
+        with atomic_file(self.path(number), KEPT) as part:
             pq.write_table(table, part)
 
     def _row(self, file: str, result: ClipScores | ValueError) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class PredictionShards:
         }
 
     def remove_beyond(self, count: int) -> int:
-        """Remove parts of an earlier start that had more shards; return how many."""
+        """Remove parts of an earlier start that had more shards, and return their number."""
         removed = 0
         for file in self.folder.glob("part-*.parquet"):
             number = file.stem.removeprefix("part-")
@@ -158,16 +158,16 @@ class PredictionShards:
         return removed
 
     def read(self, number: int) -> pa.Table:
-        """The scores of a shard that is done."""
+        """Return the scores of a finished shard."""
         return pq.read_table(self.path(number))
 
     def rows(self, number: int) -> int:
-        """How many clips a shard that is done has."""
+        """Return the number of clips of a finished shard."""
         return pq.read_metadata(self.path(number)).num_rows
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """Return whether a clip is refused for what its file holds, and would be again; not where it was not read."""
+    """Return whether a clip was refused for its content, and would be again; not where it could not be read."""
     if not isinstance(error, UserError):
         return False
     while error is not None and not isinstance(error, OSError):
@@ -176,10 +176,10 @@ def _is_refusal(error: BaseException | None) -> bool:
 
 
 class LineWriter:
-    """JSON lines, one for each row; used as the writers of pyarrow are.
+    """Writer of JSON lines, one for each row, with the methods of pyarrow's writers.
 
     Args:
-        file: is made anew.
+        file: is overwritten.
         schema: of the tables.
     """
 
@@ -201,15 +201,15 @@ LISTED = ("file", ERROR)  # columns of clips without scores
 
 
 def errors_file(output: Path) -> Path:
-    """Return the list of clips without scores: `x.csv.errors.csv` beside `x.csv`, or `_errors.csv` in a folder."""
+    """Return the file for clips without scores: `x.csv.errors.csv` next to `x.csv`, or `_errors.csv` in a folder."""
     return output.with_name(f"{output.name}.errors.csv") if output.suffix in WRITERS else output / "_errors.csv"
 
 
 def check_errors_file(output: Path) -> None:
-    """Refuse to replace a file that has the name of an output's `errors_file`, and is none.
+    """Refuse to replace a file of other content that has the name of an output's `errors_file`.
 
     Raises:
-        UserError: where there is one; a list that an earlier start has left passes.
+        UserError: where there is one; a list of an earlier start passes.
     """
     errors = errors_file(output)
     if not os.path.lexists(errors):
@@ -226,39 +226,41 @@ def check_errors_file(output: Path) -> None:
 def write_output(
     output: Path, schema: pa.Schema, tables: Iterable[pa.Table], longest: float = math.inf
 ) -> tuple[int, int, int]:
-    """Put tables of scores together.
+    """Write tables of scores as one output.
 
     Args:
-        output: a file with a suffix of `WRITERS`, which is written in one step; or the folder that the tables are in.
-            Clips without scores are listed in its `errors_file`; where there are none, that of an earlier start is
-            removed. In CSV, text that a spreadsheet would take for a formula begins with an apostrophe.
+        output: a file with a suffix of `WRITERS`, which is written in one step; or the folder of the tables. Clips
+            without scores are listed in its `errors_file`; where there are none, that of an earlier start is removed.
+            In CSV, text that a spreadsheet would take for a formula begins with an apostrophe.
         schema: of the tables, with their column of errors.
         tables: are read one at a time.
-        longest: seconds of a clip behind which it is cut.
+        longest: seconds after which a clip is cut.
 
     Returns:
-        How many clips have scores, how many have none, and how many are longer than `longest`.
+        Numbers of clips with scores, without scores, and longer than `longest`.
 
     Raises:
-        DiskError: where they cannot be written.
+        DiskError: where the output cannot be written.
     """
     names = [name for name in schema.names if name != ERROR]
     is_file, errors = output.suffix in WRITERS, errors_file(output)
     plain = pa.schema([schema.field(name) for name in names])
     scored = failed = longer = 0
     with (
-        whole_file(output, KEPT) if is_file else nullcontext() as part,
+        atomic_file(output, KEPT) if is_file else nullcontext() as part,
         closing(WRITERS[output.suffix](part, plain)) if is_file else nullcontext() as writer,
-        whole_file(errors, KEPT) as errors_part,
+        atomic_file(errors, KEPT) as errors_part,
         open(errors_part, "w", newline="", encoding="utf-8") as stream,
     ):
         lines = csv.writer(stream)
         lines.writerow(LISTED)
         for table in tables:
-            whole = pc.is_null(table[ERROR])
-            good, bad = table.filter(whole).select(names), table.filter(pc.invert(whole))
+            has_scores = pc.is_null(table[ERROR])
+            good, bad = table.filter(has_scores).select(names), table.filter(pc.invert(has_scores))
             if writer:
-                writer.write((_neutral(good) if output.suffix == ".csv" else good).replace_schema_metadata(None))
+                writer.write(
+                    (_escape_formulas(good) if output.suffix == ".csv" else good).replace_schema_metadata(None)
+                )
             lines.writerows(zip(*(map(csv_cell, bad[name].to_pylist()) for name in LISTED), strict=True))
             scored, failed = scored + len(good), failed + len(bad)
             longer += sum(duration > longest for duration in good[DURATION].to_pylist())
@@ -267,9 +269,9 @@ def write_output(
     return scored, failed, longer
 
 
-def _neutral(table: pa.Table) -> pa.Table:
-    for place, field in enumerate(table.schema):
+def _escape_formulas(table: pa.Table) -> pa.Table:
+    for index, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            cells = [csv_cell(cell) for cell in table[place].to_pylist()]
-            table = table.set_column(place, field, pa.array(cells, field.type))
+            cells = [csv_cell(cell) for cell in table[index].to_pylist()]
+            table = table.set_column(index, field, pa.array(cells, field.type))
     return table

@@ -1,9 +1,10 @@
-"""A trained checkpoint as a pipeline that takes clips as they come: files, bytes, arrays, rows of a dataset.
+"""A trained checkpoint as a `transformers` pipeline for files, bytes, arrays and rows of a dataset.
 
-The library's pipeline decodes files with FFmpeg and takes arrays as they are; here soundfile decodes, and what has no
-certain meaning is refused rather than guessed.
+The library's pipeline decodes files with FFmpeg and takes arrays unchecked; here soundfile decodes, and ambiguous
+input is refused.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from ..models.features_trimmed import pad_to_minimum
 from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
-QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, as dither makes of silence
-LOUDEST = 100.0  # full scale is 1; 16-bit samples that were made floats but not scaled lie above
+QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
+LOUDEST = 100.0  # full scale is 1; 16-bit samples that were converted to floats without scaling are above
+REPLACE = "replace the clip or leave it out"
 GIVE = (
     "give a path, the bytes of a file, {'array': samples, 'sampling_rate': rate}, or a row with one of them as audio"
 )
@@ -31,7 +33,7 @@ GIVE = (
 def load_classifier(
     id_or_folder: str | Path, revision: str | None = None, device: int | str | torch.device | None = None
 ) -> "VocalisationPipeline":
-    """A pipeline that tells the label of a clip, in whatever form the clip comes.
+    """Return a pipeline that labels clips.
 
     ```python
     classify = hf_vivae.load_classifier("someone/vit-32-30-vivae")
@@ -41,7 +43,7 @@ def load_classifier(
     ```
 
     Weights are read from safetensors only, and no code of the checkpoint is executed: its class must be one of
-    transformers or of this package. A model that was trained on clips of one length hears no more than that.
+    transformers or of this package. A model that was trained on clips of one length takes no more than that.
 
     Args:
         id_or_folder: a run's folder of a fold, any other checkpoint folder, or a Hub id.
@@ -50,10 +52,16 @@ def load_classifier(
 
     Raises:
         UserError: for checkpoints that cannot be found, are not audio classifiers, keep their weights as a pickle or
-            need code of their own; and for a device that is not there.
+            need code of their own; and for a device that is missing.
     """
     if isinstance(device, (str, torch.device)):
-        _check_device(device)
+        try:
+            torch.zeros(1, device=device).cpu()  # from the device meta nothing can be copied
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+            raise UserError(
+                f"expected a device that is here, such as cpu or cuda:0, found {str(device)!r} "
+                f"({str(error).splitlines()[0]}); leave it out to take a GPU if there is one."
+            ) from error
     model, extractor = load_for_inference(resolve_checkpoint(str(id_or_folder), revision=revision))
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         extractor.return_attention_mask = True  # without it, a clip's score depends on the padding in its batch
@@ -62,21 +70,11 @@ def load_classifier(
     )
 
 
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.zeros(1, device=device).cpu()  # from the device meta nothing comes back
-    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
-        raise UserError(
-            f"expected a device that is here, such as cpu or cuda:0, found {str(device)!r} "
-            f"({str(error).splitlines()[0]}); leave it out to take a GPU if there is one."
-        ) from error
-
-
 class VocalisationPipeline(AudioClassificationPipeline):
-    """The library's pipeline for files that soundfile reads, bytes, arrays with their rate and rows of a dataset."""
+    """`AudioClassificationPipeline` for files that soundfile reads, bytes, arrays with their rate and dataset rows."""
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Labels and scores of one clip or of several, the likeliest first.
+        """Return labels and scores of one clip or of several, the likeliest first.
 
         Args:
             inputs: a path; the bytes of a file; `{"array" or "raw", "sampling_rate"}` with floats `(samples,)` or
@@ -89,7 +87,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             generator or a dataset.
 
         Raises:
-            ValueError: for what is no clip or leaves room for guesses, and for clips that are damaged, silent, shorter
+            UserError: for input that is not a clip or is ambiguous, and for clips that are damaged, silent, shorter
                 than 25 ms, or not finite.
         """
         if isinstance(inputs, list) and not inputs:
@@ -99,57 +97,80 @@ class VocalisationPipeline(AudioClassificationPipeline):
         return super().__call__(inputs, **kwargs)
 
     def preprocess(self, inputs: Any) -> dict[str, torch.Tensor]:
-        """The model's inputs of one clip."""
+        """Return the model's inputs of one clip."""
         return super().preprocess(self.load_audio(inputs))
 
     def load_audio(self, inputs: Any) -> np.ndarray:
-        """A clip as far as the model hears it, mono `(samples,)` at the model's rate.
+        """Return the part of a clip that the model takes, mono `(samples,)` at the model's rate.
 
         Args:
             inputs: one clip, in any form that the pipeline takes.
 
         Raises:
-            ValueError: as the pipeline, for what is no clip, or none that can be scored.
+            UserError: for input that is not a clip, or a clip that cannot be scored.
         """
         return self.cut(*self.read(inputs))
 
-    def read(self, inputs: Any) -> tuple[np.ndarray, str]:
-        """A whole clip, mono `(samples,)` at the model's rate, and what errors call it.
+    def read(self, clip: Any, max_seconds: float = math.inf) -> tuple[np.ndarray, str]:
+        """Return a whole clip, mono `(samples,)` at the model's rate, and its name in errors.
 
         Args:
-            inputs: one clip, in any form that the pipeline takes.
+            clip: in any form that the pipeline takes.
+            max_seconds: of a clip that has to be decoded; longer ones are refused.
 
         Raises:
-            ValueError: for what is no clip, and for one that is damaged or not finite.
+            UserError: for input that is not a clip, and for a clip that is damaged, too long or not finite.
         """
-        return _read(inputs, self.feature_extractor.sampling_rate)
+        sampling_rate = self.feature_extractor.sampling_rate
+        if isinstance(clip, dict) and "audio" in clip:
+            clip = clip["audio"]
+        if hasattr(clip, "get_all_samples"):
+            decoded = clip.get_all_samples()  # (channels, samples)
+            clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
+        if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
+            name = Path(clip.get("path") or "<array>").name
+            array = clip["raw"] if clip.get("array") is None else clip["array"]
+            samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
+            return audio.resample(samples, rate, sampling_rate), name
+        if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
+            path = None if isinstance(clip, bytes) else clip.get("path") if isinstance(clip, dict) else clip
+            name = Path(path or "<bytes>").name
+            return audio.load(clip, sampling_rate, name, max_seconds)[0], name
+        if isinstance(clip, (np.ndarray, torch.Tensor)):
+            raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
+        found = (
+            f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
+        )
+        raise UserError(f"expected a clip, found {found}; {GIVE}.")
 
     def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
-        """A clip as far as the model hears it, `(samples,)`; uncut where its extractor trims before it cuts.
+        """Return the part of a clip that the model takes, `(samples,)`; uncut where its extractor trims first.
 
         Args:
             samples: of the whole clip, `(samples,)` at the model's rate.
-            name: what errors call it.
+            name: of the clip in errors.
 
         Raises:
-            ValueError: where the model would hear silence, or less than 25 ms.
+            BadAudio: where that part is silence, or shorter than 25 ms.
         """
         extractor = self.feature_extractor
         trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
-        heard = extractor.trim(samples) if trims else samples
+        used = extractor.trim(samples) if trims else samples
         if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
-            heard = heard[: getattr(extractor, "num_samples", None)]
-        seconds = len(heard) / extractor.sampling_rate
+            used = used[: getattr(extractor, "num_samples", None)]
+        seconds = len(used) / extractor.sampling_rate
         if seconds < audio.SHORTEST_SECONDS:
-            raise _unusable(
-                name, f"at least {1000 * audio.SHORTEST_SECONDS:g} ms of sound", f"{1000 * seconds:.3g} ms"
+            raise audio.BadAudio(
+                name, f"at least {1000 * audio.SHORTEST_SECONDS:g} ms of sound", f"{1000 * seconds:.3g} ms", REPLACE
             )
-        if np.ptp(heard) <= QUIETEST:
-            raise _unusable(name, f"sound in its first {seconds:.2f} s, which the model hears", "silence")
-        return samples if trims else pad_to_minimum(extractor, heard)
+        if np.ptp(used) <= QUIETEST:
+            raise audio.BadAudio(
+                name, f"sound in its first {seconds:.2f} s, which the model takes", "silence", REPLACE
+            )
+        return samples if trims else pad_to_minimum(extractor, used)
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
-        """Labels and scores of one clip, the likeliest first."""
+        """Return labels and scores of one clip, the likeliest first."""
         if not torch.isfinite(model_outputs["logits"]).all():
             raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
         return super().postprocess(model_outputs, **kwargs)
@@ -160,7 +181,9 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
 
     features = dataset.features or {}
     columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
-    column = "audio" if "audio" in features or not columns else columns[0]  # WebDataset names it by the files' suffix
+    column = (
+        "audio" if "audio" in features or not columns else columns[0]
+    )  # in WebDataset its name is the files' suffix
     if column not in columns:
         return (row for row in dataset)
     dataset = dataset.select_columns([column]).cast_column(column, StoredAudio())
@@ -168,7 +191,7 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
 
 
 def _with_bytes(stored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """An audio cell, with its bytes where `datasets` streams it from an archive or the Hub instead of a local file."""
+    """Return an audio cell, with its bytes where `datasets` streams it from an archive or the Hub."""
     if stored is None or stored["bytes"] is not None or not str(stored["path"]).startswith(("zip://", "hf://")):
         return stored
     import fsspec
@@ -177,57 +200,28 @@ def _with_bytes(stored: dict[str, Any] | None) -> dict[str, Any] | None:
         return {"bytes": file.read(), "path": stored["path"]}
 
 
-def _read(clip: Any, sampling_rate: int) -> tuple[np.ndarray, str]:
-    """Mono float32 `(samples,)` at a rate in Hz, and what errors call the clip."""
-    if isinstance(clip, dict) and "audio" in clip:
-        clip = clip["audio"]
-    if hasattr(clip, "get_all_samples"):
-        decoded = clip.get_all_samples()  # (channels, samples)
-        clip = {"array": decoded.data.T, "sampling_rate": decoded.sample_rate}
-    if isinstance(clip, dict) and any(clip.get(name) is not None for name in ("array", "raw")):
-        name = Path(clip.get("path") or "<array>").name
-        array = clip["raw"] if clip.get("array") is None else clip["array"]
-        samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
-        return audio.resample(samples, rate, sampling_rate), name
-    if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
-        return _read_file(clip, sampling_rate)
-    if isinstance(clip, (np.ndarray, torch.Tensor)):
-        raise UserError(f"expected the sampling rate beside the samples, found a bare array; {GIVE}.")
-    found = f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
-    raise UserError(f"expected a clip, found {found}; {GIVE}.")
-
-
-def _read_file(source: audio.Source, sampling_rate: int) -> tuple[np.ndarray, str]:
-    name = "<bytes>"
-    if not isinstance(source, bytes):
-        path = source.get("path") if isinstance(source, dict) else source
-        name = Path(path or name).name
-    try:
-        return audio.load(source, sampling_rate, name)[0], name
-    except audio.BadAudio as error:
-        raise _unusable(error.name, error.expected, error.found) from error
-
-
 def _mono(array: Any, name: str) -> np.ndarray:
-    """Samples `(samples,)` of an array `(samples,)` or `(samples, channels)`, checked."""
+    """Return the checked samples `(samples,)` of an array `(samples,)` or `(samples, channels)`."""
     if isinstance(array, torch.Tensor):
         array = array.detach().cpu()
         array = array.float() if array.is_floating_point() else array  # NumPy has no bfloat16
     values = np.asarray(array)
     if values.dtype.kind != "f":
-        cure = "scale them to floats of full scale 1, which for 16-bit samples is / 32768"
-        raise _unusable(name, "floating-point samples", f"{values.dtype}", cure)
+        remedy = "scale them to floats of full scale 1, which for 16-bit samples is / 32768"
+        raise audio.BadAudio(name, "floating-point samples", f"{values.dtype}", remedy)
     if values.ndim not in (1, 2) or (values.ndim == 2 and len(values) <= values.shape[1]):
-        cure = "transpose it or average its channels"
-        raise _unusable(name, "samples of shape (samples,) or (samples, channels)", f"shape {values.shape}", cure)
+        remedy = "transpose it or average its channels"
+        raise audio.BadAudio(
+            name, "samples of shape (samples,) or (samples, channels)", f"shape {values.shape}", remedy
+        )
     if values.size == 0:
-        raise _unusable(name, "at least one sample", "0 samples")
+        raise audio.BadAudio(name, "at least one sample", "0 samples", REPLACE)
     if not np.isfinite(values).all():
         bad = int((~np.isfinite(values)).sum())
-        raise _unusable(name, "finite samples", f"{bad} NaN or infinite samples")
+        raise audio.BadAudio(name, "finite samples", f"{bad} NaN or infinite samples", REPLACE)
     if (peak := np.abs(values).max()) > LOUDEST:
-        cure = "scale it, by 1 / 32768 if it was of 16 bits"
-        raise _unusable(name, "samples whose full scale is 1", f"a peak of {peak:.6g}", cure)
+        remedy = "scale it, by 1 / 32768 if it was of 16 bits"
+        raise audio.BadAudio(name, "samples whose full scale is 1", f"a peak of {peak:.6g}", remedy)
     values = values.astype(np.float32)
     return values.mean(axis=1) if values.ndim == 2 else values
 
@@ -236,19 +230,15 @@ def _rate(rate: Any, name: str) -> int:
     value = rate.item() if hasattr(rate, "item") else rate  # a scalar of NumPy or torch
     possible = isinstance(value, (int, float)) and audio.MIN_RATE <= value <= audio.MAX_RATE
     if not possible or value != int(value):
-        expected = f"a sampling_rate of {audio.MIN_RATE} to {audio.MAX_RATE} Hz beside the samples"
+        expected = f"a sampling_rate of {audio.MIN_RATE} to {audio.MAX_RATE} Hz with the samples"
         found = "none" if value is None else repr(value)
-        raise _unusable(name, expected, found, "give the rate at which the clip was recorded")
+        raise audio.BadAudio(name, expected, found, "give the rate at which the clip was recorded")
     return int(value)
-
-
-def _unusable(name: str, expected: str, found: str, cure: str = "replace the clip or leave it out") -> UserError:
-    return UserError(f"{name}: expected {expected}, found {found}; {cure}.")
 
 
 @dataclass
 class StoredAudio(Audio):
-    """Files as they are, without torchcodec, which `Audio` asks for even where it only passes a path on."""
+    """Stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
 
     decode: bool = False
 

@@ -1,4 +1,4 @@
-"""Labels of many clips: each process scores the shards that are its own, and the last one puts the scores together."""
+"""Labels of many clips: each process scores its own shards, and the last one to finish joins the scores."""
 
 import os
 import shutil
@@ -15,22 +15,22 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from ..files import check_place, writing
+from ..files import check_place, disk_errors
 from ..validation import UserError, printable, readable
 from .output import KEPT, WRITERS, PredictionShards, check_errors_file, errors_file, write_output
 from .scorer import ClipScores, Scorer
 from .sources import STANDARD_INPUT, Shard, StreamedDataset, UnreadClip, file_state, find_shards, read_whole
 
-CLAIM_SECONDS = 1  # for a process that only looks whether another is at work
+CLAIM_SECONDS = 1  # wait, since another process may hold the lock for a moment to see whether it is free
 
 
 @dataclass(frozen=True)
 class ProcessShard:
-    """Which of all shards are a process's own.
+    """The share of a process in all shards.
 
     Args:
         rank: number of this process among all.
-        processes: how many there are.
+        processes: number of all processes.
     """
 
     rank: int = 0
@@ -38,10 +38,10 @@ class ProcessShard:
 
     @classmethod
     def of_this_process(cls) -> "ProcessShard":
-        """As `accelerate launch` and `torchrun` number processes, of one machine or of several.
+        """Return the share by the numbers of `accelerate launch` and `torchrun`, on one machine or several.
 
         Raises:
-            ValueError: for numbers that no launcher sets.
+            UserError: for numbers that no launcher sets.
         """
         rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
         if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
@@ -52,12 +52,12 @@ class ProcessShard:
 
     @property
     def device(self) -> str | None:
-        """The GPU of this process where several share a machine; None leaves the choice to the pipeline."""
-        place = os.environ.get("LOCAL_RANK")
-        return f"cuda:{place}" if place and torch.cuda.is_available() else None
+        """Return the GPU of this process where several share a machine; None leaves the choice to the pipeline."""
+        rank = os.environ.get("LOCAL_RANK")
+        return f"cuda:{rank}" if rank and torch.cuda.is_available() else None
 
     def has(self, number: int) -> bool:
-        """Whether a shard, by its place among all, is this process's."""
+        """Return whether a shard, by its index, belongs to this process."""
         return number % self.processes == self.rank
 
 
@@ -66,9 +66,9 @@ class PredictResult:
     """Numbers of clips with scores and without.
 
     Args:
-        scored: how many have scores.
-        failed: how many have none, and are listed with the reason.
-        longer: how many are longer than the model's input, and were used in part.
+        scored: clips with scores.
+        failed: clips without scores, listed with the reason.
+        longer: clips longer than the model's input, of which a part was used.
     """
 
     scored: int
@@ -79,44 +79,44 @@ class PredictResult:
 def score_clips(
     scorer: Scorer, clips: Iterable[UnreadClip], bar: tqdm
 ) -> Iterator[tuple[str, ClipScores | ValueError]]:
-    """Name and scores of each clip, in their order, or why it has none.
+    """Yield the name of each clip, in order, with its scores or the error.
 
     Args:
         scorer: a checkpoint.
         clips: any number; a few hundred are in memory at once.
-        bar: counts them, and those that have no scores.
+        bar: counts the clips, and those without scores.
     """
     clips, failed = iter(clips), 0
-    while some := list(islice(clips, scorer.clips_at_once)):
-        results = scorer.score_clips([clip.sound for clip in some])
+    while chunk := list(islice(clips, scorer.clips_at_once)):
+        results = scorer.score_clips([clip.sound for clip in chunk])
         failed += sum(isinstance(result, ValueError) for result in results)
-        bar.update(len(some))
+        bar.update(len(chunk))
         bar.set_postfix({"without scores": failed} if failed else {})
-        yield from zip((clip.file for clip in some), results, strict=True)
+        yield from zip((clip.file for clip in chunk), results, strict=True)
 
 
 def predict(
     scorer: Scorer, shards: Iterable[Shard], output: Path, settings: dict[str, Any], share: ProcessShard, bar: tqdm
 ) -> PredictResult | None:
-    """Score shards into a file, or into a folder that keeps a Parquet file for each shard.
+    """Score shards into a file, or into a folder with a Parquet file for each shard.
 
-    What an earlier start has scored is not scored again, unless its clips have changed or could not be read. Of
-    several processes, the last to finish puts the scores together, so that none waits for another.
+    Shards of an earlier start are not scored again, unless their clips have changed or could not be read. Of several
+    processes, the last to finish joins the scores, so that none waits for another.
 
     Args:
         scorer: a checkpoint.
         shards: the same in the same order for each process and each start.
         output: a file with a suffix of `WRITERS`, or a folder.
-        settings: what scores depend on; scores of an earlier start with others are refused.
+        settings: on which the scores depend; scores of an earlier start with others are refused.
         share: of this process.
-        bar: counts clips, and says where parts of other processes are missing.
+        bar: counts clips, and prints how many parts of other processes are missing.
 
     Returns:
-        What became of all clips; None where other processes are not done, or have told.
+        Numbers of all clips; None where other processes have not finished, or have already joined the scores.
 
     Raises:
-        ValueError: for an output that is there, cannot be written to, or holds other scores or files, and where
-            another process with the same share is at work on it.
+        UserError: for an output that exists, cannot be written to, or has other scores or files, and where another
+            process with the same share is at work on it.
         DiskError: where the disk is full.
     """
     if (name := readable(str(output))) != str(output):  # which Arrow does not open
@@ -127,7 +127,7 @@ def predict(
         raise UserError(f"expected --output as a file or a new folder, found {output}; give another place.")
     is_file = output.suffix in WRITERS
     folder = output.with_name(f".{output.name}.parts") if is_file else output
-    check_place(output)  # a lock waits for ever where it cannot be made
+    check_place(output)  # FileLock would wait for ever where it cannot make its file
     lock, *claims = (
         FileLock(folder.with_name(f".{folder.name.lstrip('.')}{rank}.lock"))
         for rank in ("", *(f".{rank}" for rank in range(share.processes)))
@@ -139,7 +139,7 @@ def predict(
                 return None
             raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
         check_errors_file(output)
-        with lock, writing(folder.parent, KEPT):
+        with lock, disk_errors(folder.parent, KEPT):
             parts = PredictionShards(folder, settings, scorer.labels)
         done = []
         for number, shard in enumerate(shards):
@@ -150,14 +150,14 @@ def predict(
                 bar.update(parts.rows(number))
             else:
                 named: dict[str, str] = {}
-                scores = list(score_clips(scorer, _note_files(shard.read(), named), bar))
+                scores = list(score_clips(scorer, _record_files(shard.read(), named), bar))
                 parts.write(*done[-1], scores, named)
     with lock:
         if not folder.is_dir():
             return None
         if removed := parts.remove_beyond(len(done)):
             bar.write(
-                f"{removed} parts of an earlier start, whose clips are no longer asked for, were removed.",
+                f"{removed} parts of an earlier start, with clips that are no longer in the input, were removed.",
                 file=sys.stderr,
             )
         missing = sum(not parts.is_done(*shard) for shard in done)
@@ -170,14 +170,14 @@ def predict(
         if missing or not all(map(_is_free, claims)):
             return None
         tables = (parts.read(number) for number in range(len(done)))
-        outcome = PredictResult(*write_output(output, parts.schema, tables, scorer.longest_input))
+        result = PredictResult(*write_output(output, parts.schema, tables, scorer.longest_input))
         if is_file:
             shutil.rmtree(folder)
-    return outcome
+    return result
 
 
-def _note_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterator[UnreadClip]:
-    """Pass clips on; note the state of files that their rows name before they are decoded."""
+def _record_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterator[UnreadClip]:
+    """Yield clips, and record the state of files that their rows name before they are decoded."""
     for clip in clips:
         if clip.named is not None:
             states[clip.named] = file_state(clip.named)
@@ -214,16 +214,17 @@ SOME_FAILED = 3  # exit code
 def run_predict(
     checkpoint: str,
     inputs: Sequence[str],
-    output: Path | None,
-    dataset: str | None,
-    split: str,
-    revision: str | None,
-    device: str | None,
-    batch_size: int | None,
-    workers: int | None,
-    bf16: bool,
+    *,
+    output: Path | None = None,
+    dataset: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    bf16: bool = False,
 ) -> int:
-    """Label clips; the exit code."""
+    """Label clips, print or write the labels, and return the exit code."""
     if bool(inputs) == bool(dataset):
         raise UserError("expected clips or --dataset, found both or neither; give one of the two.")
     if output and output.suffix and output.suffix not in WRITERS:
@@ -231,13 +232,13 @@ def run_predict(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
 
-    sent = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
+    content = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
     streamed = StreamedDataset(dataset, split) if dataset else None
 
     def shards() -> Iterable[Shard]:
-        return streamed.shards() if streamed else find_shards(inputs, sent)
+        return streamed.shards() if streamed else find_shards(inputs, content)
 
-    counts = [shard.clips for shard in shards()]  # also refuses inputs that are not there, before anything is loaded
+    counts = [shard.clips for shard in shards()]  # also refuses missing inputs before anything is loaded
     share = ProcessShard.of_this_process()
     own = [count for number, count in enumerate(counts) if share.has(number)]
     scorer = Scorer(checkpoint, revision, device or share.device, batch_size, workers, bf16)
@@ -246,10 +247,16 @@ def run_predict(
         if output is None:
             return _print_table(scorer, shards(), bar)
         settings = {"checkpoint": scorer.identity, "bf16": bf16}
-        outcome = predict(scorer, shards(), output, settings, share, bar)
-    if outcome is None:
+        result = predict(scorer, shards(), output, settings, share, bar)
+    if result is None:
         return 0
-    return _report(outcome, scorer, output)
+    print(f"{result.scored} clips scored: {_terminal_text(str(output))}")
+    if result.longer:
+        print(f"{_longer(result.longer, scorer)} (column duration_used)", file=sys.stderr)
+    if not result.failed:
+        return 0
+    print(f"{result.failed} clips not, with the reason: {_terminal_text(str(errors_file(output)))}", file=sys.stderr)
+    return SOME_FAILED
 
 
 def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
@@ -258,25 +265,15 @@ def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
         for file, result in score_clips(scorer, shard.read(), bar):
             if isinstance(result, ValueError):
                 failed += 1
-                print(f"{_shown(file)}\t{_shown(str(result))}", file=sys.stderr)
+                print(f"{_terminal_text(file)}\t{_terminal_text(str(result))}", file=sys.stderr)
                 continue
             longer += result.duration > scorer.longest_input
             scores = result.probabilities
-            likeliest = (f"{scorer.labels[place]} {scores[place]:.0%}" for place in np.argsort(-scores)[:3])
-            print(f"{_shown(file)}\t{_shown('  '.join(likeliest))}")
+            likeliest = (f"{scorer.labels[index]} {scores[index]:.0%}" for index in np.argsort(-scores)[:3])
+            print(f"{_terminal_text(file)}\t{_terminal_text('  '.join(likeliest))}")
     if longer:
         print(_longer(longer, scorer), file=sys.stderr)
     return SOME_FAILED if failed else 0
-
-
-def _report(outcome: PredictResult, scorer: Scorer, output: Path) -> int:
-    print(f"{outcome.scored} clips scored: {_shown(str(output))}")
-    if outcome.longer:
-        print(f"{_longer(outcome.longer, scorer)} (column duration_used)", file=sys.stderr)
-    if not outcome.failed:
-        return 0
-    print(f"{outcome.failed} clips not, with the reason: {_shown(str(errors_file(output)))}", file=sys.stderr)
-    return SOME_FAILED
 
 
 def _longer(count: int, scorer: Scorer) -> str:
@@ -285,7 +282,7 @@ def _longer(count: int, scorer: Scorer) -> str:
     )
 
 
-def _shown(text: str) -> str:
-    """Text as the terminal can show it, in whatever encoding."""
+def _terminal_text(text: str) -> str:
+    """Return text that the terminal can show in its encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     return printable(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""A checkpoint as a function from clips to probabilities."""
+"""Probabilities of clips by a checkpoint, in batches and threads."""
 
 import copy
 import hashlib
@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from ..audio import ClipTooLong
 from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import temperature_of
 from ..checkpoints.load import LONGEST_INPUT
@@ -26,14 +27,12 @@ from ..models.silence import SilenceTrimmingMixin
 from ..run_folder import CORPUS_FIELD
 from ..validation import UserError, check_choice
 from .pipeline import load_classifier
-from .sources import (
-    check_length,
-)
 
-CLIPS_AT_ONCE = 256  # that are read together, so that clips of like length can share a batch
-BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and are shared more evenly
-# what scores depend on; a run's folder has its results beside these
-OF_SCORES = (
+LONGEST_CLIP = 60.0  # seconds; a longer file is a recording, which would take too much memory
+CLIPS_AT_ONCE = 256  # read together, so that clips of similar length can share a batch
+BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and divide more evenly among threads
+# files on which scores depend; a run's folder also has its results
+CHECKPOINT_FILES = (
     "*.safetensors", "config.json", "preprocessor_config.json", "processor_config.json",
     f"{ADAPTER}/*.safetensors", f"{ADAPTER}/adapter_config.json",
 )  # fmt: skip
@@ -46,7 +45,7 @@ class ClipScores:
     Args:
         probabilities: of each label, `(labels,)`.
         duration: of the clip, in seconds.
-        duration_used: how much of it the model was given, in seconds.
+        duration_used: seconds of it that the model was given.
     """
 
     probabilities: np.ndarray
@@ -56,7 +55,7 @@ class ClipScores:
 
 @dataclass(frozen=True)
 class _Input:
-    """A clip as the model takes it: features by name; its length and how much of it is used, in seconds."""
+    """Features of a clip by name, its length and how much of it is used, in seconds."""
 
     features: dict[str, torch.Tensor]
     duration: float
@@ -64,22 +63,22 @@ class _Input:
 
 
 class Scorer:
-    """Probabilities of each label for clips.
+    """A checkpoint that returns the probabilities of clips.
 
-    A clip gets the same in any batch: what is padded is masked, or has one length for all.
+    They do not depend on the other clips of a batch: padding is masked, or all clips have one length.
 
     Args:
         checkpoint: folder or Hub id, as for `hf_vivae.load_classifier`.
         revision: branch, tag or commit of a Hub id.
         device: such as `cpu` or `cuda:1`; by default a GPU if there is one.
         batch_size: clips that the model is given at once; by default 8 without a GPU and 32 with one.
-        workers: threads that read clips and, without a GPU, score them, each on a core of its own (see
-            `torch.set_num_threads`, which is 1 from then on); by default as many as torch uses.
-        bf16: whether the model computes in bfloat16 (autocast): where the processor has instructions for it, this is
-            two to three times as fast, and probabilities change in their third decimal.
+        workers: threads that read clips and, without a GPU, score them, each on a core of its own (afterwards
+            `torch.get_num_threads` is 1); by default as many as torch uses.
+        bf16: compute in bfloat16 (autocast): where the processor has instructions for it, this is two to three times
+            as fast, and probabilities change in their third decimal.
 
     Raises:
-        ValueError: as `load_classifier`.
+        UserError: as `load_classifier`.
     """
 
     def __init__(
@@ -99,9 +98,11 @@ class Scorer:
         self.labels = [config.id2label[number] for number in range(config.num_labels)]
         self.temperature = temperature_of(config)
         self.training_corpus = training_corpus(folder, config)
-        self.sampling_rate = self._pipeline.feature_extractor.sampling_rate  # in Hz, which arrays are best given at
+        self.sampling_rate = (
+            self._pipeline.feature_extractor.sampling_rate
+        )  # in Hz; arrays of this rate are not resampled
         self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
-        self.longest_input = longest_input(self.extractor)  # seconds behind which a clip is cut
+        self.longest_input = longest_input(self.extractor)  # seconds; longer clips are cut
         self.batch_size = batch_size or BATCH_SIZES.get(self.model.device.type, 32)
         self.bf16, self._own = bf16, threading.local()
         if self.model.device.type == "cpu":
@@ -110,18 +111,18 @@ class Scorer:
 
     @property
     def clips_at_once(self) -> int:
-        """How many clips `score` is best given, which are in memory together."""
+        """Return the number of clips for one call of `score`, which are in memory together."""
         return max(CLIPS_AT_ONCE, self.batch_size)
 
     def load_audio(self, sound: Any) -> np.ndarray:
-        """A clip as far as the model hears it, `(samples,)`; see `VocalisationPipeline.load_audio`."""
+        """Return the part of a clip that the model takes, `(samples,)`; see `VocalisationPipeline.load_audio`."""
         return self._pipeline.load_audio(sound)
 
-    def place(self, label: str | None, scores: np.ndarray) -> int:
-        """Index of a label, or of the likeliest by `scores` `(labels,)`.
+    def label_index(self, label: str | None, scores: np.ndarray) -> int:
+        """Return the index of a label, or of the likeliest by `scores` `(labels,)`.
 
         Raises:
-            ValueError: for a label that the checkpoint does not know.
+            UserError: for a label that the checkpoint does not have.
         """
         if label is None:
             return int(scores.argmax())
@@ -129,44 +130,46 @@ class Scorer:
         return self.labels.index(label)
 
     def score(self, sounds: Sequence[Any]) -> list[np.ndarray | ValueError]:
-        """For each clip its probabilities `(labels,)`, or why it has none.
+        """Return for each clip its probabilities `(labels,)`, or the error for a clip that cannot be scored.
 
         Args:
-            sounds: in any form that the pipeline of `load_classifier` takes; or functions that return such a form, and
-                are called by the threads that read clips.
+            sounds: in any form that the pipeline of `load_classifier` takes; or functions that return such a form,
+                called by the threads that read clips.
         """
         return [row if isinstance(row, ValueError) else row.probabilities for row in self.score_clips(sounds)]
 
     def score_clips(self, sounds: Sequence[Any]) -> list[ClipScores | ValueError]:
-        """The same with how much of each clip was used; the argument is that of `score`."""
+        """Return the same as `score`, with the duration of each clip and how much of it was used."""
         inputs = list(self._pool.map(self._prepare, sounds))
         results: list[Any] = [clip if isinstance(clip, ValueError) else None for clip in inputs]
-        usable = [place for place, failure in enumerate(results) if failure is None]
-        usable.sort(key=lambda place: len(next(iter(inputs[place].features.values()))))
+        usable = [index for index, failure in enumerate(results) if failure is None]
+        usable.sort(key=lambda index: len(next(iter(inputs[index].features.values()))))
         batches = [usable[start : start + self.batch_size] for start in range(0, len(usable), self.batch_size)]
-        # threads of one core each lose less than all cores at one batch; a GPU takes one batch after the other
-        share = self._pool.map if self.model.device.type == "cpu" else map
-        scored = share(self._forward, [[inputs[place] for place in places] for places in batches])
-        for places, rows in zip(batches, scored, strict=True):
-            for place, row in zip(places, rows, strict=True):
-                results[place] = row
+        # one core for each batch is faster than all cores for one batch; a GPU takes one batch after the other
+        run = self._pool.map if self.model.device.type == "cpu" else map
+        scores = run(self._forward, [[inputs[index] for index in batch] for batch in batches])
+        for batch, rows in zip(batches, scores, strict=True):
+            for index, row in zip(batch, rows, strict=True):
+                results[index] = row
         return results
 
     def _start_worker(self) -> None:
         torch.set_num_threads(1)
-        # of its own, since models keep on themselves what is padding in a batch; weights are those of all
+        # a model of its own, since models store the padding of a batch; the weights are shared
         shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
         self._own.model = copy.deepcopy(self.model, shared)
 
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
             sound = sound() if callable(sound) else sound
-            check_length(sound)
-            samples, name = self._pipeline.read(sound)
+            samples, name = self._pipeline.read(sound, LONGEST_CLIP)
             clip = self._pipeline.cut(samples, name)
+        except ClipTooLong as error:
+            error.remedy = "use hf-vivae timeline, which takes recordings of any length"
+            return error
         except UserError as error:
             return error
-        # whatever a library raises on one clip of an archive, the others have their scores
+        # libraries raise any error on a damaged clip, and the others of an archive get their scores
         except Exception as error:
             failure = ValueError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
@@ -174,8 +177,8 @@ class Scorer:
         features = extract_features(self.extractor, [clip], LONGEST_INPUT)
         tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
         trims = isinstance(self.extractor, SilenceTrimmingMixin)
-        sounding = len(SilenceTrimmingMixin.trim(self.extractor, samples) if trims else samples)
-        used = min(sounding / self.sampling_rate, self.longest_input)
+        length = len(SilenceTrimmingMixin.trim(self.extractor, samples) if trims else samples)
+        used = min(length / self.sampling_rate, self.longest_input)
         return _Input(tensors, len(samples) / self.sampling_rate, used)
 
     @torch.inference_mode()
@@ -194,19 +197,19 @@ class Scorer:
 
 
 def longest_input(extractor: FeatureExtractionMixin) -> float:
-    """Seconds of a clip behind which it is cut; infinite where nothing cuts it."""
-    cut = getattr(extractor, "num_samples", None)
-    if cut is None:
-        kept = math.inf if isinstance(extractor, SilenceTrimmingMixin) else LONGEST_INPUT  # see `extract_features`
+    """Return the seconds after which a clip is cut; infinite where it is not."""
+    num_samples = getattr(extractor, "num_samples", None)
+    if num_samples is None:
+        seconds = math.inf if isinstance(extractor, SilenceTrimmingMixin) else LONGEST_INPUT  # see `extract_features`
     else:
-        kept = cut / extractor.sampling_rate
-    return min(kept, max_input_seconds(extractor))
+        seconds = num_samples / extractor.sampling_rate
+    return min(seconds, max_input_seconds(extractor))
 
 
 def checkpoint_digest(folder: Path) -> str:
-    """SHA-256 of all that the scores of a checkpoint depend on: weights, configuration and preprocessing."""
+    """Return the SHA-256 of the files on which a checkpoint's scores depend: weights, configuration, preprocessing."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in OF_SCORES for path in folder.glob(pattern)):
+    for path in sorted(path for pattern in CHECKPOINT_FILES for path in folder.glob(pattern)):
         digest.update(path.relative_to(folder).as_posix().encode())
         try:
             with path.open("rb") as file:
@@ -222,7 +225,7 @@ def checkpoint_digest(folder: Path) -> str:
 def training_corpus(folder: Path, config: PreTrainedConfig) -> str | None:
     """Return the name of the corpus that a checkpoint was trained on, or None where it is not known.
 
-    Checkpoints of earlier commits say it only in the `run.json` of their run folder.
+    Checkpoints of earlier commits state it only in the `run.json` of their run folder.
     """
     record = folder / "run.json"
     if hasattr(config, CORPUS_FIELD) or not record.is_file():

@@ -1,11 +1,10 @@
-"""Emotions along a long recording: windows, segments, and their file formats and figure."""
+"""Labels of a long recording over time: windows, segments, file formats and figure."""
 
 import csv
 import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from itertools import chain, pairwise
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio import A_FILE, A_FORMAT, CURE, BadAudio, inspect, open_sound, resample
-from ..files import check_new, whole_file, write_text
+from ..audio import BadAudio, inspect, open_sound, resample
+from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..reporting.plots import blank_figure, literal
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
@@ -26,50 +25,51 @@ if TYPE_CHECKING:
 
 
 BLOCK_SECONDS = 60  # a whole number, so that blocks begin at whole samples of both rates
-CONTEXT_SECONDS = 1  # of sound on both sides of a block, which the resampling filter reaches into
+CONTEXT_SECONDS = 1  # of sound on both sides of a block, for the resampling filter
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A file that is read piece by piece.
+    """An audio file of any length, read in blocks.
 
     Args:
         path: of the file.
         seconds: its length.
         sampling_rate: in Hz.
+        channels: how many there are.
     """
 
     path: Path
     seconds: float
     sampling_rate: int
+    channels: int = 1
 
     @classmethod
     def open(cls, path: Path) -> "Recording":
-        """Read the header of a file; it is decoded only where that does not say the length.
+        """Read the header of a file; it is decoded only where the header does not give the length.
 
         Raises:
             BadAudio: as `audio.inspect`.
         """
-        with _cures(path):
-            info = inspect(path)
-        return cls(path, info.duration, info.sampling_rate)
+        info = inspect(path)
+        return cls(path, info.duration, info.sampling_rate, info.channels)
 
     def blocks(self, rate: int) -> Iterator[np.ndarray]:
-        """The whole recording at a rate in Hz, mono float32 `(samples,)`, `BLOCK_SECONDS` at a time.
+        """Yield the whole recording at a rate in Hz, mono float32 `(samples,)`, `BLOCK_SECONDS` at a time.
 
         Raises:
-            BadAudio: for sound that does not decode to its end, is shorter or longer than its header says, or holds
-                NaN or infinite samples; blocks before the damage have come by then.
+            BadAudio: for sound that does not decode to its end, is shorter or longer than its header states, or has
+                NaN or infinite samples, after the blocks before the damage.
         """
         size, context = BLOCK_SECONDS * self.sampling_rate, CONTEXT_SECONDS * self.sampling_rate
-        buffer, before, read = np.zeros(0, np.float32), 0, 0  # the buffer's first samples come before the block
-        with _cures(self.path), open_sound(self.path) as sound:
+        buffer, before, read = np.zeros(0, np.float32), 0, 0  # `before`: samples of the buffer before the block
+        with open_sound(self.path) as sound:
             while True:
                 samples = sound.read(before + size + context - len(buffer))
                 finite = np.isfinite(samples)
                 if not finite.all():
-                    at = (read + finite.argmin()) / self.sampling_rate
-                    found = f"NaN or infinite samples from second {at:.2f} on"
+                    second = (read + finite.argmin()) / self.sampling_rate
+                    found = f"NaN or infinite samples from second {second:.2f} on"
                     raise BadAudio(self.path.name, "finite samples", found)
                 buffer, read = np.concatenate((buffer, samples)), read + len(samples)
                 block = min(size, len(buffer) - before)
@@ -81,37 +81,23 @@ class Recording:
                 buffer, before = buffer[before + block - context if block == size else len(buffer) :], context
 
 
-@contextmanager
-def _cures(path: Path) -> Iterator[None]:
-    """Give errors the cure of a recording, which nobody leaves out of a corpus."""
-    try:
-        yield
-    except BadAudio as error:
-        cures = {
-            A_FILE: "check the path",
-            A_FORMAT: f"where it is a film or of another format: ffmpeg -i {path.name} sound.wav",
-        }
-        cure = cures.get(error.expected, "replace the file") if error.cure == CURE else error.cure
-        raise BadAudio(error.name, error.expected, error.found, cure) from error
-
-
 SMALLEST_HOP = 0.01  # seconds from one frame of the models' features to the next
-QUIETEST_DB = -90.0  # below full scale: what is under it is silence in any recording
+QUIETEST_DB = -90.0  # of full scale: lower levels are silence in any recording
 
 
 @dataclass(frozen=True)
 class Windows:
-    """How a recording is cut.
+    """Windows of a recording.
 
     Args:
         seconds: length of a window; the last ones of a recording are shorter.
         hop: seconds from the start of one to that of the next, which is the timeline's step.
         gate_db: steps that are quieter than the recording's loud ones (the 99th percentile) by more than this are
-            silence, as are those below -90 dB of full scale; energy rather than a voice activity detector, whose
-            speech models pass over screams and laughs.
+            silence, as are those below -90 dB of full scale. Energy replaces a voice activity detector, whose speech
+            models miss screams and laughs.
 
     Raises:
-        ValueError: for an infinite window, a hop beyond it or under 0.01 s, or a gate that is not positive.
+        UserError: for an infinite window, a hop longer than it or below 0.01 s, or a gate that is not positive.
     """
 
     seconds: float = 1.0
@@ -126,13 +112,13 @@ class Windows:
                 f"expected --hop of at least {SMALLEST_HOP:g} and at most --window {self.seconds:g} s, found "
                 f"{self.hop:g}; 0.25 is usual."
             )
-        if not self.gate_db > 0:  # NaN is not
+        if not self.gate_db > 0:  # also for NaN
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a recording in which one label leads: start and end in seconds, and its mean probability."""
+    """A part of a recording with one likeliest label: start and end in seconds, and the label's mean probability."""
 
     start: float
     end: float
@@ -145,9 +131,9 @@ class Timeline:
     """Probabilities over time.
 
     Args:
-        recording: what was heard.
+        recording: that was scored.
         labels: of the checkpoint.
-        hop: seconds of a step; the last is as long as what is left.
+        hop: seconds of a step; the last one ends with the recording.
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
     """
@@ -160,13 +146,13 @@ class Timeline:
 
 
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
-    """Score a recording; it is read twice, first to tell what is silence.
+    """Score a recording, which is read twice, first to find silence.
 
-    A step's probabilities are the mean over all windows that it lies in, which smooths them over a window's length.
+    A step's probabilities are the mean over all windows that contain it, which smooths them over a window's length.
 
     Raises:
         BadAudio: for sound that does not decode.
-        ValueError: for a recording that is silence throughout, and where the model can score no window.
+        UserError: for a recording of silence, and where the model can score no window.
     """
     rate = scorer.sampling_rate
     levels = np.concatenate(list(_levels(recording, rate, windows.hop)))
@@ -186,38 +172,39 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
 
 
 def _levels(recording: Recording, rate: int, hop: float) -> Iterator[np.ndarray]:
-    """Levels of steps in dB of full scale, block by block."""
-    for samples in _pieces(recording, rate, hop, hop):
-        power = np.array([np.mean(np.square(piece, dtype=np.float64)) for _, piece in samples])
+    """Yield the levels of steps in dB of full scale, block by block."""
+    for pieces in _pieces(recording, rate, hop, hop):
+        power = np.array([np.mean(np.square(samples, dtype=np.float64)) for _, samples in pieces])
         yield 10 * np.log10(np.maximum(power, 1e-20))
 
 
 def _score(
-    scorer: Scorer, recording: Recording, windows: Windows, loud: np.ndarray
+    scorer: Scorer, recording: Recording, settings: Windows, loud: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Steps at which windows start, and their probabilities `(labels,)`; windows of silence are passed over.
+    """Yield the first step of each window and its probabilities `(labels,)`, without windows of silence.
 
-    So are the last ones where they are too short for the model. Where all are, the reason is raised.
+    Windows that the model cannot score are left out, such as the last ones where they are too short; the error is
+    raised where it can score none.
     """
-    length = math.ceil(windows.seconds / windows.hop)
-    refusal, scored = None, False
-    for pieces in _pieces(recording, scorer.sampling_rate, windows.hop, windows.seconds):
-        heard = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
-        about = {"path": recording.path.name, "sampling_rate": scorer.sampling_rate}
-        clips = [about | {"array": samples} for _, samples in heard]
-        for (step, _), scores in zip(heard, scorer.score(clips), strict=True):
+    length = math.ceil(settings.seconds / settings.hop)
+    failure, scored = None, False
+    for pieces in _pieces(recording, scorer.sampling_rate, settings.hop, settings.seconds):
+        windows = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
+        fields = {"path": recording.path.name, "sampling_rate": scorer.sampling_rate}
+        clips = [fields | {"array": samples} for _, samples in windows]
+        for (step, _), scores in zip(windows, scorer.score(clips), strict=True):
             if isinstance(scores, ValueError):
-                refusal = scores
+                failure = scores
                 continue
             scored = True
             yield step, scores
-    if refusal and not scored:
-        raise refusal
+    if failure and not scored:
+        raise failure
 
 
 def _pieces(recording: Recording, rate: int, hop: float, seconds: float) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Number and samples of each piece that starts at a step, block by block; the last ones end with the recording."""
-    length, step, first = round(seconds * rate), 0, 0  # `first`: place of the buffer in the recording
+    """Yield step and samples of each piece of some seconds, block by block; the last ones end with the recording."""
+    length, step, first = round(seconds * rate), 0, 0  # `first`: position of the buffer in the recording
     buffer = np.zeros(0, np.float32)
     for block in recording.blocks(rate):
         buffer = np.concatenate((buffer, block))
@@ -227,79 +214,73 @@ def _pieces(recording: Recording, rate: int, hop: float, seconds: float) -> Iter
             step += 1
         yield pieces
         buffer, first = buffer[start:], first + start
-    rest = []
+    pieces = []
     while (start := round(step * hop * rate) - first) < len(buffer):
-        rest.append((step, buffer[start:]))
+        pieces.append((step, buffer[start:]))
         step += 1
-    yield rest
+    yield pieces
 
 
 def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float = 0.0) -> list[Segment]:
-    """Stretches of steps with the same likeliest label, in their order; silence ends them.
+    """Return the segments of steps with the same likeliest label, in order; silence ends a segment.
 
     Args:
         timeline: of a recording.
-        min_seconds: shorter ones are left out.
-        min_score: those of a lower mean probability are left out.
+        min_seconds: shorter segments are left out.
+        min_score: segments of a lower mean probability are left out.
     """
     best = np.where(np.isnan(timeline.probabilities[:, 0]), -1, np.nan_to_num(timeline.probabilities).argmax(axis=1))
     edges = [0, *(np.flatnonzero(np.diff(best)) + 1), len(best)]
-    found = []
+    segments = []
     for first, last in pairwise(edges):
         if (label := best[first]) >= 0:
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
-            found.append(Segment(float(first) * timeline.hop, end, timeline.labels[label], score))
-    return [one for one in found if one.end - one.start >= min_seconds and one.score >= min_score]
+            segments.append(Segment(float(first) * timeline.hop, end, timeline.labels[label], score))
+    return [
+        segment for segment in segments if segment.end - segment.start >= min_seconds and segment.score >= min_score
+    ]
 
 
 def run_timeline(
     checkpoint: str,
-    recording: Path,
-    outputs: list[Path],
-    window: float,
-    hop: float,
-    gate_db: float,
-    min_seconds: float,
-    min_score: float,
-    revision: str | None,
-    device: str | None,
-    bf16: bool,
+    path: Path,
+    *,
+    outputs: Sequence[Path],
+    windows: Windows,
+    min_seconds: float = 0.0,
+    min_score: float = 0.0,
+    revision: str | None = None,
+    device: str | None = None,
+    bf16: bool = False,
 ) -> int:
-    """Say what is heard when; the exit code."""
+    """Label the parts of a recording, print or write its segments, and return the exit code."""
+    suffixes = (*FORMATS, ".png")
     for file in outputs:
-        if file.suffix not in (*FORMATS, ".png"):
-            known = ", ".join((*FORMATS, ".png"))
-            raise UserError(f"expected --output with a suffix of {known}, found {file.name}; give one of them.")
+        if file.suffix not in suffixes:
+            raise UserError(
+                f"expected --output with a suffix of {', '.join(suffixes)}, found {file.name}; give one of them."
+            )
         check_new(file)
-    windows = Windows(window, hop, gate_db)
-    heard = Recording.open(recording)
-    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), heard, windows)
+    recording = Recording.open(path)
+    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), recording, windows)
     segments = find_segments(timeline, min_seconds, min_score)
     for file in outputs:
-        with whole_file(file) as part:
-            if file.suffix == ".png":
-                timeline_figure(timeline).savefig(part)
-            else:
-                write_timeline(part, timeline, segments)
+        with atomic_file(file, OUTPUT_REMEDY) as part:
+            write_timeline(part, timeline, segments)
         print(file)
     if not outputs:
-        for one in segments:
-            print(f"{one.start:9.2f} {one.end:9.2f}  {printable(one.label)}  {one.score:.0%}")
+        for segment in segments:
+            print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
     return 0
 
 
 def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
-    """Write a timeline in the format of the file's suffix, one of `FORMATS`.
-
-    Raises:
-        ValueError: for another suffix.
-    """
-    if file.suffix not in FORMATS:
-        raise UserError(
-            f"expected --output with a suffix of {', '.join(FORMATS)}, found {file.name}; give one of them."
-        )
-    write_text(file, FORMATS[file.suffix](timeline, segments))
+    """Write a timeline in the format of the file's suffix: one of `FORMATS`, or .png."""
+    if file.suffix == ".png":
+        timeline_figure(timeline).savefig(file)
+    else:
+        file.write_text(FORMATS[file.suffix](timeline, segments), encoding="utf-8")
 
 
 def _csv(timeline: Timeline, segments: Sequence[Segment]) -> str:
@@ -307,27 +288,32 @@ def _csv(timeline: Timeline, segments: Sequence[Segment]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("start", "end", "label", "score"))
     writer.writerows(
-        (f"{one.start:.3f}", f"{one.end:.3f}", csv_cell(one.label), f"{one.score:.4f}") for one in segments
+        (f"{segment.start:.3f}", f"{segment.end:.3f}", csv_cell(segment.label), f"{segment.score:.4f}")
+        for segment in segments
     )
     return text.getvalue()
 
 
 def _audacity(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    """Lines of start, end and text between tabs, as File > Import > Labels reads them."""
-    return "".join(f"{one.start:.6f}\t{one.end:.6f}\t{printable(one.label)} {one.score:.2f}\n" for one in segments)
+    """Return lines of start, end and text between tabs, for File > Import > Labels."""
+    return "".join(
+        f"{segment.start:.6f}\t{segment.end:.6f}\t{printable(segment.label)} {segment.score:.2f}\n"
+        for segment in segments
+    )
 
 
 def _webvtt(timeline: Timeline, segments: Sequence[Segment]) -> str:
     cues = (
-        f"\n{_clock(one.start)} --> {_clock(one.end)}\n{escape(printable(one.label), quote=False)} {one.score:.0%}\n"
-        for one in segments
+        f"\n{_clock(segment.start)} --> {_clock(segment.end)}\n"
+        f"{escape(printable(segment.label), quote=False)} {segment.score:.0%}\n"
+        for segment in segments
     )
     return "WEBVTT\n" + "".join(cues)
 
 
 def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(1000 * seconds), 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}.{rest % 1000:03}"
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
 
 
 def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
@@ -337,13 +323,13 @@ def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
         "seconds": timeline.recording.seconds,
         "step": timeline.hop,
         "labels": list(timeline.labels),
-        "segments": [vars(one) for one in segments],
+        "segments": [vars(segment) for segment in segments],
         "probabilities": [None if np.isnan(row[0]) else row for row in rows],  # None: silence
     }
     return json.dumps(content, allow_nan=False) + "\n"
 
 
-# by suffix; Audacity names its own .txt
+# by suffix; that of Audacity's labels is .txt
 FORMATS: dict[str, Callable[[Timeline, Sequence[Segment]], str]] = {
     ".csv": _csv,
     ".json": _json,
@@ -355,16 +341,16 @@ COLUMNS = 2000  # of the spectrogram at most, whatever the recording's length
 BANDS = 64
 FFT = 1024
 RANGE_DB = 80
-# those of Okabe and Ito; grey is for all labels beyond
+# of Okabe and Ito; grey is for all other labels
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 OTHERS = "#999999"
 
 
 def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
-    """A timeline; where there are more than seven labels, those that are heard least are one.
+    """Return the figure of a timeline; of more than seven labels, the least likely ones are shown as one.
 
     Args:
-        timeline: of a recording, which is read once more.
+        timeline: of a recording, which is read again.
         width: in inches.
     """
     figure = blank_figure(width, max(5, width / 2))
@@ -376,39 +362,40 @@ def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
         image, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000), cmap="magma",
         vmin=image.max() - RANGE_DB, vmax=image.max(),
     )  # fmt: skip
-    above.set(ylabel="frequency (kHz)", title=f"{name}: what is heard when")
+    above.set(ylabel="frequency (kHz)", title=f"Labels of {name} over time")
     starts = np.arange(len(timeline.levels) + 1) * timeline.hop
     starts[-1] = seconds
     heights = np.nan_to_num(timeline.probabilities)
     heights = np.repeat(heights, 2, axis=0)  # steps, not slopes
     edges = np.repeat(starts, 2)[1:-1]
     order = np.argsort(-heights.sum(axis=0))
-    shown, rest = order[: len(COLOURS)], order[len(COLOURS) :]
-    stacked, names = [*heights[:, shown].T], [literal(timeline.labels[place]) for place in shown]
-    if len(rest):
-        stacked, names = [*stacked, heights[:, rest].sum(axis=1)], [*names, f"{len(rest)} others"]
+    shown, others = order[: len(COLOURS)], order[len(COLOURS) :]
+    stacked, names = [*heights[:, shown].T], [literal(timeline.labels[index]) for index in shown]
+    if len(others):
+        stacked, names = [*stacked, heights[:, others].sum(axis=1)], [*names, f"{len(others)} others"]
     below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], OTHERS), linewidth=0)
     below.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(0, seconds))
     handles, names = below.get_legend_handles_labels()
-    column = 0.9 + 0.09 * max(map(len, names))  # inches of the longest name with its colour and the gap beside it
+    column = 0.9 + 0.09 * max(map(len, names))  # inches of the longest name with its colour and gap
     columns = min(len(names), max(1, int(width / column)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 
 def spectrogram(recording: Recording, rate: int) -> np.ndarray:
-    """Power in dB, `(bands, columns)`: bands of equal width up to half the rate; of each column its loudest frames."""
+    """Return power in dB, `(bands, columns)`: equal bands up to half the rate, the loudest frame of each column."""
     hop = max(1, round(recording.seconds * rate / COLUMNS / 4))
     window = np.hanning(FFT).astype(np.float32)
-    columns, rest, margin = [], np.zeros(FFT // 2, np.float32), np.zeros(FFT // 2, np.float32)
+    columns, margin = [], np.zeros(FFT // 2, np.float32)
+    buffer = margin
     for block in chain(recording.blocks(rate), [margin]):
-        rest = np.concatenate((rest, block))
-        if len(rest) < FFT:
+        buffer = np.concatenate((buffer, block))
+        if len(buffer) < FFT:
             continue
-        frames = np.lib.stride_tricks.sliding_window_view(rest, FFT)[::hop]
+        frames = np.lib.stride_tricks.sliding_window_view(buffer, FFT)[::hop]
         power = np.abs(np.fft.rfft(frames * window, axis=1))[:, : FFT // 2] ** 2
         columns.append(power.reshape(len(power), BANDS, -1).mean(axis=2))
-        rest = rest[len(frames) * hop :]
+        buffer = buffer[len(frames) * hop :]
     power = np.concatenate(columns)
     edges = np.linspace(0, len(power), min(COLUMNS, len(power)) + 1).astype(int)[:-1]
     return 10 * np.log10(np.maximum(np.maximum.reduceat(power, edges), 1e-12)).T

@@ -3,14 +3,13 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from ..models import MODELS
 from ..reporting.plots import BLUE, CHANCE, MAJORITY, VERMILION, blank_figure
 from ..reporting.tables import FROM, TO, Row, Table, make_table
-from ..validation import UserError
+from ..validation import UserError, did_you_mean
 from .architecture import describe_folder
 from .runs import Collection, StudyRun
 from .tables import baselines, difference, habits, interval
@@ -63,11 +62,9 @@ def audit_effects(collection: Collection, described: Described) -> list[dict[str
 def _effect(collection: Collection, run: StudyRun, described: Described) -> dict[str, Any]:
     switch = run.name.removesuffix(OFF)
     if switch not in described:
-        close = get_close_matches(switch, described, 1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
         raise UserError(
-            f"expected runs of the switches {', '.join(described)} in {run.folder.parent}, found {switch}{hint}; "
-            "move it elsewhere."
+            f"expected runs of the switches {', '.join(described)} in {run.folder.parent}, found {switch}"
+            f"{did_you_mean(switch, described)}; move it elsewhere."
         )
     found: dict[str, Any] = {"row": described[switch][0], "switch": switch, "model": run.model, "seed": run.seed}
     found["name"] = f"{switch}, {run.model}"

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..corpus.arguments import CorpusArguments
+from ..files import read_yaml
 from ..models import MODELS
 from ..splits import SplitArguments
 from ..training.recipes import Deviation, as_flags, read_switches
@@ -109,8 +108,7 @@ class _Planner:
     def __init__(self, study: StudyArguments, recipes: Path) -> None:
         self.study, self.seed = study, study.seeds[0]
         self.switches = read_switches(recipes)
-        quick = (recipes / "reproduce_quick.yaml").read_text(encoding="utf-8")
-        self.quick: dict[str, dict[str, Any]] = yaml.safe_load(quick) if study.quick else {}
+        self.quick: dict[str, dict[str, Any]] = read_yaml(recipes / "reproduce_quick.yaml") if study.quick else {}
         chosen = {
             f.name: getattr(study, f.name)
             for f in (*fields(CorpusArguments), *fields(SplitArguments))

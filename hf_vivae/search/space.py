@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..files import read_text
+from ..files import read_yaml
 from ..models import MODELS, PROBE
 from ..validation import UserError, did_you_mean
 
@@ -121,12 +121,8 @@ def read_space(file: Path) -> Space:
     """
     if not os.path.isfile(file):
         raise UserError(f"expected a search space in {file}, found no file; check --space.")
-    try:
-        # _Loader is a SafeLoader
-        lines = yaml.load(read_text(file, "give another --space"), Loader=_Loader)  # nosec B506
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it.") from error
-    if not (isinstance(lines, dict) and lines):
+    lines = read_yaml(file, loader=_Loader)
+    if not lines:
         raise UserError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
     return {str(key): _dimension(line, f"{key} in {file}") for key, line in lines.items()}
 

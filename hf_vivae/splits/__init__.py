@@ -7,7 +7,6 @@ order of the rows.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..validation import UserError
+from ..validation import UserError, check_choice
 from .folds import PARTS, Fold, Protocol
 from .protocols import PROTOCOLS
 
@@ -74,11 +73,7 @@ def make_folds(
             fit the rows, a corpus without columns or clips that the protocol needs, copies of a clip in two parts, and
             folds that violate the protocol's claims.
     """
-    if protocol not in PROTOCOLS:
-        nearest = difflib.get_close_matches(protocol, PROTOCOLS, 1, cutoff=0)[0]
-        raise UserError(
-            f"expected a protocol of {', '.join(PROTOCOLS)}, found {protocol!r}: did you mean {nearest!r}?"
-        )
+    check_choice("the protocol", protocol, PROTOCOLS)
     check_num_groups(protocol, num_groups)
     if len(labels) != len(dataset):
         raise UserError(f"expected one label for each of {len(dataset)} rows, found {len(labels)}; pass its labels.")

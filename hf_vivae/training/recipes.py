@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..cli_parser import FlagParser, refuse_unknown
 from ..files import read_text, read_yaml
 from ..models import MODELS, PROBE, short_name
@@ -133,6 +131,8 @@ def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
     recipe = given.recipe or usual_recipe(given.model or "")
     if recipe and (given.model in MODELS or is_encoder(given.model or "") or (given.model or "").startswith(PROBE)):
         file = recipe_file(recipes / recipe, given.model)
+        if not file.is_file():
+            raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
         return f"{file.parent.name}/{file.name}", read_yaml(file)
     if given.recipe and given.model:
         raise UserError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
@@ -210,12 +210,12 @@ def read_switches(recipes: Path) -> dict[str, Deviation]:
 
 
 def _read_switch(file: Path) -> Deviation:
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    values = read_yaml(file)
     known = {field.name for field in fields(Deviation)} - {"name"}
-    keys = set(values) if isinstance(values, dict) else set()
-    if not known - {"instead"} <= keys <= known or not set(values["models"]) <= MODELS.keys():
+    if not known - {"instead"} <= values.keys() <= known or not set(values["models"]) <= MODELS.keys():
         raise UserError(
-            f"expected {file} to hold {', '.join(sorted(known))} and names of models, found {sorted(keys)}; mend it."
+            f"expected {file} to hold {', '.join(sorted(known))} and names of models, found {sorted(values)}; "
+            "correct it."
         )
     return Deviation(file.stem, **{**values, "models": tuple(values["models"])})
 

@@ -21,7 +21,7 @@ from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import keep_temperature
 from ..checkpoints.resolve import find_checkpoint
 from ..corpus.schema import Corpus
-from ..files import RUN_CURE, Claimed, claim, make_folder, write_json, writing
+from ..files import RUN_REMEDY, Claimed, claim, disk_errors, make_folder, write_json
 from ..hub.push import HubPublisher
 from ..models.probe import ProbeForAudioClassification
 from ..splits.folds import PARTS, Fold
@@ -80,7 +80,7 @@ def train(
     if args.process_index == 0 and (untrained := untrained_labels(prepared, chosen, run.select_on)):
         listed = "; ".join(f"{label} in fold {', '.join(folds)}" for label, folds in untrained.items())
         logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
-    with writing(Path(args.output_dir), RUN_CURE):
+    with disk_errors(Path(args.output_dir), RUN_REMEDY):
         return _train_folds(run, args, prepared, chosen, checkpoint, publisher)
 
 

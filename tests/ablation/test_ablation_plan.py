@@ -179,10 +179,10 @@ def test_what_has_no_ingredients_is_refused(argv, sentence):
          r"ingredients with their settings, and reasons below 'kept', found \"{'minus': .*\"?; mend it\.$"),
         ("without: {decay: 0}", [], r"and below them ingredients with their settings, and reasons below 'kept', fo"),
         ("kept: {weight_decay: 3}", [], r"and reasons below 'kept', found \"{'kept': "),
-        ("without", [], r"and reasons below 'kept', found 'without'; mend it\.$"),
+        ("without", [], r"expected `key: value` lines in .*mlp\.yaml, found str; correct it\.$"),
         ("with: {a b: {warmup_steps: 2}, a-b: {weight_decay: 1}}", [], r"expected ingredients in .*mlp\.yaml whose "
          r"folders have names of their own, found with-a-b for 'with a b' and 'with a-b'; rename one of them\.$"),
-        ("without: [", [], r"mlp\.yaml is not valid YAML \(.*\); mend it\.$"),
+        ("without: [", [], r"mlp\.yaml is not valid YAML \(.*\); correct it\.$"),
     ],
 )  # fmt: skip
 def test_what_is_no_ingredient_is_refused(content, more, sentence, tmp_path):

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from hf_vivae_cli import app
 from hf_vivae_cli.app import RECIPES, recipes_folder
-from hf_vivae_cli.doctor import _guarded, find_cache
+from hf_vivae_cli.doctor import check_cache, errors_as_findings
 
 COMMAND = typer.main.get_command(app)
 PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md"]
@@ -182,6 +182,34 @@ def test_what_cannot_be_done_is_one_sentence(argv, sentence, checkpoint, clips, 
     assert sentence in done.stderr
 
 
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory) -> list[Path]:
+    """Files that errors of every kind are about."""
+    folder = tmp_path_factory.mktemp("bad")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 20000)
+    for name, samples in (("nan.wav", noise * np.nan), ("silent.wav", 0 * noise), ("short.wav", noise[:9])):
+        soundfile.write(folder / name, samples, 44100, subtype="FLOAT")
+    for name in ("cut.wav", "cut.flac", "cut.mp3", "cut.ogg"):
+        soundfile.write(folder / name, noise, 44100)
+        (folder / name).write_bytes((folder / name).read_bytes()[:-3000])
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no sound")
+    return [*sorted(folder.iterdir()), folder / "absent.wav"]
+
+
+@pytest.mark.parametrize("name", ["predict", "timeline", "explain"])
+def test_errors_of_bad_files_recommend_only_flags_that_the_command_has(
+    name, checkpoint, bad_files, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    flags = {flag for parameter in COMMAND.commands[name].params for flag in parameter.opts}
+    for file in bad_files:
+        done = hf_vivae(name, str(checkpoint), str(file))
+        assert done.exit_code in (1, 3), file
+        assert "expected" in done.stderr
+        assert set(re.findall(r"--\w+", done.stderr)) <= flags, done.stderr
+
+
 def test_explanations_are_pictures_and_arrays(checkpoint, clips, monkeypatch):
     monkeypatch.chdir(clips)
     for method in ("occlusion", "gradient"):
@@ -232,8 +260,8 @@ def test_the_end_of_a_damaged_file_is_not_taken_for_that_of_the_terminal(monkeyp
 def test_the_doctor_names_the_variable_of_a_cache_that_cannot_be(cache, monkeypatch):
     monkeypatch.setenv("HF_VIVAE_CACHE", cache)
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # root may write anywhere
-    (finding,) = (finding for finding in _guarded("cache", find_cache) if finding.needed)
-    assert finding.cure == "set HF_VIVAE_CACHE to a folder that you may write to"
+    (finding,) = (finding for finding in errors_as_findings("cache", check_cache) if finding.needed)
+    assert finding.remedy == "set HF_VIVAE_CACHE to a folder that you may write to"
 
 
 def refuse(**_):
@@ -243,5 +271,5 @@ def refuse(**_):
 def test_the_doctor_says_so_of_a_cache_in_a_closed_folder(tmp_path, monkeypatch):
     """Whose files cannot even be looked for."""
     monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / ("a" * 300)))  # which os.stat refuses for root, too
-    findings = list(_guarded("cache", find_cache))
-    assert "install" not in "".join(finding.cure or "" for finding in findings)
+    findings = list(errors_as_findings("cache", check_cache))
+    assert "install" not in "".join(finding.remedy or "" for finding in findings)

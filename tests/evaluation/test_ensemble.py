@@ -296,7 +296,11 @@ def alone(root: Path) -> None:
         (other_clips, [], r"with --ensemble, found none \(they differ in clips or speakers\); name systems"),
         (alone, [], r"expected two runs or more of systems with one corpus, .* found none; name"),
         (alone, ["mlp paper"], r"expected two runs or more of mlp paper with one corpus, .* found none; name"),
-        (alone, ["mpl paper"], r"name of a system as --ensemble, found 'mpl paper'; did you mean 'mlp paper'\?$"),
+        (
+            alone,
+            ["mpl paper"],
+            r"expected --ensemble to be one of mlp paper, found 'mpl paper' \(did you mean mlp paper\?\)\.$",
+        ),
     ],
 )
 def test_what_cannot_be_joined_is_refused_before_anything_is_written(write, names, sentence, tmp_path):

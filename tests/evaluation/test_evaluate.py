@@ -237,7 +237,10 @@ def test_of_many_runs_few_predictions_are_held(tmp_path, monkeypatch):
         (["runs", "--base_line", "mlp"], r"unknown argument '--base_line' \(did you mean --baseline\?\)"),
         (["nowhere"], r"expected a folder with runs, found no folder nowhere; check the path\.$"),
         (["."], r"expected run folders of finished trainings in \., found none; give those of train\.py\.$"),
-        (["{runs}", "--baseline", "mpl paper"], r"--baseline, found 'mpl paper'; did you mean 'mlp paper'\?$"),
+        (
+            ["{runs}", "--baseline", "mpl paper"],
+            r"expected --baseline to be one of .*, found 'mpl paper' \(did you mean mlp paper\?\)\.$",
+        ),
     ],
 )
 def test_an_error_is_one_sentence(argv, sentence, runs, tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def test_settings_are_those_of_the_flag():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"pitch": 2}, r"expected names out of gain_db, .* found 'pitch' \(did you mean pitch_semitones\?\); correct"),
+        ({"pitch_semitone": 2}, r"expected names out of gain_db, .*_semitone' \(did you mean pitch_semitones\?\)"),
         ({"speed": 0.1}, "found 'speed'; correct it"),
         ({"reverse": True}, "'reverse' in --augment would change what a clip expresses: .*; use time_masks or shift"),
         *(({name: 0.5}, f"^'{name}' in .*onset and decay carry emotion")

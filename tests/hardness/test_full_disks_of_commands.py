@@ -13,25 +13,25 @@ from hf_vivae.files import DiskError
 from hf_vivae.inference.explain import run_explain
 from hf_vivae.inference.export import run_export
 from hf_vivae.inference.predict import run_predict
-from hf_vivae.inference.timeline import run_timeline
+from hf_vivae.inference.timeline import Windows, run_timeline
 
 RATE = 44100
 
 
 def predict(checkpoint: str, clip: Path, output: Path) -> None:
-    run_predict(checkpoint, [str(clip)], output, None, "train", None, None, None, None, False)
+    run_predict(checkpoint, [str(clip)], output=output)
 
 
 def timeline(checkpoint: str, clip: Path, output: Path) -> None:
-    run_timeline(checkpoint, clip, [output], 1.0, 0.25, 40.0, 0.0, 0.0, None, None, False)
+    run_timeline(checkpoint, clip, outputs=[output], windows=Windows())
 
 
 def explain(checkpoint: str, clip: Path, output: Path) -> None:
-    run_explain(checkpoint, clip, output, "occlusion", None, None, None)
+    run_explain(checkpoint, clip, output=output, method="occlusion")
 
 
 def export(checkpoint: str, clip: Path, output: Path) -> None:
-    run_export(checkpoint, output, True, None)
+    run_export(checkpoint, output)
 
 
 @pytest.fixture(scope="module")

@@ -55,5 +55,10 @@ def test_a_token_that_pushes_is_not_pushed_and_not_left(hub, tiny_vivae, tmp_pat
 
 
 def test_a_password_in_an_address_is_not_told():
-    said = str(NetworkError("https://anna:secret@host.org/VIVAE.zip?token=abc", "HTTP 404"))
-    assert said.startswith("expected a download from https://host.org/VIVAE.zip, found HTTP 404; give a folder")
+    message = str(NetworkError("https://anna:secret@host.org/VIVAE.zip?token=abc", "HTTP 404"))
+    assert message.startswith("expected a download from https://host.org/VIVAE.zip, found HTTP 404; ")
+
+
+def test_an_error_of_the_network_names_no_flags_that_another_command_lacks():
+    """Downloads of VIVAE add theirs; the Hub client, predict and the doctor have none of them."""
+    assert "--" not in str(NetworkError("https://huggingface.co", "HTTP 503"))

@@ -16,7 +16,7 @@ DRIVER = shutil.which("chromedriver")
 
 @contextmanager
 def chromium(profile: Path, width: int = 1280, height: int = 900) -> Iterator[webdriver.Chrome]:
-    """A browser with a new profile, narrow ones as phones are."""
+    """Start a browser with a new profile; narrow ones count as phones."""
     options = webdriver.ChromeOptions()
     for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"):
         options.add_argument(flag)
@@ -29,13 +29,13 @@ def chromium(profile: Path, width: int = 1280, height: int = 900) -> Iterator[we
 
 
 def resize(browser: webdriver.Chrome, width: int, height: int) -> None:
-    """The size of the page, which a window cannot be as narrow as."""
+    """Set the size of the page, which may be narrower than any window."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def save_whole_page(browser: webdriver.Chrome, width: int, file: Path) -> None:
-    """A screenshot from the page's top to its end."""
+    """Save a screenshot of the page from its top to its end."""
     resize(browser, width, browser.execute_script("return document.documentElement.scrollHeight"))
     file.parent.mkdir(parents=True, exist_ok=True)
     browser.save_screenshot(str(file))

@@ -1,4 +1,4 @@
-"""Files and folders that may not be read, also for root, who may read all."""
+"""Files and folders without permission to read, also for root."""
 
 import io
 import os
@@ -9,14 +9,14 @@ import pytest
 
 
 def lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deny the reading of a file, or of a folder and all that lies in it, as the system does to who is not root."""
+    """Deny reading a file, or a folder with its content, as the system does for users other than root."""
     path = path.absolute()
 
     def denying(function: Callable, of_itself: bool) -> Callable:
         def call(target, *args, **kwargs):
             if isinstance(target, str | os.PathLike):
-                asked = Path(target).absolute()
-                if path in asked.parents or (asked == path and of_itself):
+                requested = Path(target).absolute()
+                if path in requested.parents or (requested == path and of_itself):
                     raise PermissionError(13, "Permission denied", str(target))
             return function(target, *args, **kwargs)
 

@@ -18,7 +18,7 @@ ALONE = ProcessShard()
 
 
 def sound(seed: int, rate: int = 16000, seconds: float | None = None) -> bytes:
-    """A WAV of noise, of 0.1 to 1.5 s unless told."""
+    """Return a WAV of noise, by default of 0.1 to 1.5 s."""
     rng, file = np.random.default_rng(seed), io.BytesIO()
     length = rng.uniform(0.1, 1.5) if seconds is None else seconds
     soundfile.write(file, rng.uniform(-0.5, 0.5, int(rate * length)), rate, format="WAV")

@@ -160,7 +160,7 @@ def test_good_metadata_is_accepted_by_us_and_by_the_hub():
         (
             "license: mit",
             "license: mitt",
-            "identifier of the Hub's list of licences, found 'mitt': did you mean 'mit'",
+            r"identifier of the Hub's list of licences, found 'mitt' \(did you mean mit\?\); choose",
         ),
         ("license: mit\n", "", "expected one license above the card, found None; give one, such as unknown"),
         ("license: mit", "license: other", "expected license_name beside the license other, found none; give"),

@@ -57,7 +57,7 @@ def test_without_a_license_or_anybody_to_ask_the_flag_is_named():
 def test_a_folder_has_any_license_that_the_hub_knows():
     assert confirm_license("folder", "MIT") == "mit"
     assert check_license(" CC-BY-4.0 ") == "cc-by-4.0"
-    with pytest.raises(ValueError, match=r"found 'cc-by-nc': did you mean 'cc-by-nc-\d.0'\?"):
+    with pytest.raises(ValueError, match=r"found 'cc-by-nc' \(did you mean cc-by-nc-\d.0\?\); choose"):
         confirm_license("folder", "cc-by-nc")
     for license in LICENSES:
         assert check_license(license.upper()) == license

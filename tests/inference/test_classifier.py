@@ -187,13 +187,13 @@ NOISE = sound(0.3, 44100)
 @pytest.mark.parametrize(
     ("clip", "sentence"),
     [
-        (NOISE, r"^expected the sampling rate beside the samples, found a bare array; give .*'sampling_rate': rate"),
-        (torch.tensor(NOISE), r"^expected the sampling rate beside the samples, found a bare array; give "),
+        (NOISE, r"^expected the sampling rate with the samples, found a bare array; give .*'sampling_rate': rate"),
+        (torch.tensor(NOISE), r"^expected the sampling rate with the samples, found a bare array; give "),
         ((NOISE, 44100), r"^expected a clip, found a tuple; give a path, the bytes of a file"),
         ([0.1, 0.2], r"^expected a clip, found a float; give a path"),
         ({"audio": None}, r"^expected a clip, found a NoneType; give a path"),
         ({"bytes": None, "path": None}, r"^<bytes>: expected bytes or a path in the audio column, found neither; "),
-        ({"array": NOISE}, r"^<array>: expected a sampling_rate of 1000 to 768000 Hz beside .*, found none; give the"),
+        ({"array": NOISE}, r"^<array>: expected a sampling_rate of 1000 to 768000 Hz with .*, found none; give the"),
         ({"array": NOISE, "sampling_rate": 44.1}, r"^<array>: expected a sampling_rate of .*, found 44.1; give"),
         ({"array": NOISE, "sampling_rate": 11025.5}, r"^<array>: expected a sampling_rate of .*, found 11025.5; give"),
         (
@@ -229,7 +229,7 @@ def test_what_leaves_room_for_guesses_is_refused(clip, sentence, mel):
         (NOISE[:0], r"at least one sample, found 0 samples; replace the clip or leave it out\.$"),
         (NOISE[:1000], r"at least 25 ms of sound, found 22.7 ms; replace"),
         (NOISE / 2**14, r"found silence; replace"),
-        (0 * NOISE, r"sound in its first 0.30 s, which the model hears, found silence; replace"),
+        (0 * NOISE, r"sound in its first 0.30 s, which the model takes, found silence; replace"),
         (0 * NOISE + 0.25, r"found silence; replace"),
     ],
 )
@@ -253,10 +253,12 @@ def test_a_bad_file_is_named_in_a_sentence_for_those_who_write_python(content, s
     path = tmp_path / "burst.wav"
     path.write_bytes(content)
     for clip, name in ((path, "burst.wav"), (content, "<bytes>")):
-        with pytest.raises(ValueError, match=rf"^{name}: {sentence}.*; replace the clip or leave it out\.$"):
+        with pytest.raises(ValueError, match=rf"^{name}: {sentence}.*; replace the (clip|file).*\.$"):
             mel(clip)
     path.unlink()
-    with pytest.raises(ValueError, match=r"^burst.wav: expected an audio file, found no file at .*; replace the clip"):
+    with pytest.raises(
+        ValueError, match=r"^burst.wav: expected an audio file, found no file at .*; check the path\.$"
+    ):
         mel(path)
 
 

@@ -28,7 +28,7 @@ from hf_vivae.inference.demo import (
     MOST_SAMPLES,
     ORIGINS,
     _answer,
-    _hear_beginning,
+    _load_beginning,
     _origin,
     build_demo,
     write_examples,
@@ -197,7 +197,7 @@ def test_examples_are_a_clip_of_each_emotion(tmp_path):
 @pytest.mark.parametrize("name", [*ORIGINS, ["synthetic"], None], ids=str)
 def test_what_a_checkpoint_learnt_from_is_said_and_marked_where_nobody_is_heard(name):
     said = _origin(SimpleNamespace(training_corpus=name))
-    assert ORIGINS.get(str(name), "does not say what it was trained on") in said
+    assert ORIGINS.get(str(name), "does not state what it was trained on") in said
     assert ('class="message"' in said) == (name in ("synthetic", "noise"))
 
 
@@ -232,6 +232,22 @@ def write_silence(path: Path, rate: int, channels: int, seconds: float) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"no sound", "cut", "silence", None], ids=str)
+def test_the_page_recommends_no_flags(content, checkpoint, tmp_path):
+    """It has none."""
+    clip = tmp_path / "x.wav"
+    soundfile.write(clip, np.zeros(9000), RATE)
+    if content == "cut":
+        clip.write_bytes(clip.read_bytes()[:-100])
+    elif content is None:
+        clip.unlink()
+    elif content != "silence":
+        clip.write_bytes(content)
+    answer = _answer(str(clip), str(checkpoint))[0]
+    assert "expected" in answer
+    assert "--" not in answer
+
+
 def test_a_clip_of_many_channels_is_refused_by_its_header(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_vivae.audio.load", lambda *_, **__: pytest.fail("309,325,200 samples are decoded"))
     answer = _answer(write_silence(tmp_path / "x.wav", 655_350, 8, 59), str(checkpoint))[0]
@@ -254,7 +270,7 @@ def test_a_long_recording_is_heard_for_as_long_as_a_clip_may_be(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.3, 0.3, 70 * 8000).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
     scorer = SimpleNamespace(load_audio=lambda sound: sound["array"], sampling_rate=16000)
-    heard = _hear_beginning(scorer, Recording.open(tmp_path / "x.wav"))
+    heard = _load_beginning(scorer, Recording.open(tmp_path / "x.wav"))
     np.testing.assert_allclose(heard, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
 
 

@@ -103,7 +103,9 @@ def test_the_example_runs_without_torch(tmp_path):
 def test_a_checkpoint_that_trims_silence_is_refused(tmp_path):
     scorer = Scorer(str(write_checkpoint(tmp_path / "checkpoint")), device="cpu")
     scorer.extractor.trim_db = 40.0
-    with pytest.raises(ValueError, match="found one that trims silence, which no graph does; train without --trim_db"):
+    with pytest.raises(
+        ValueError, match="found one that trims silence, which a graph cannot; train without --trim_db"
+    ):
         export_onnx(scorer, tmp_path / "onnx")
 
 
@@ -153,5 +155,5 @@ def test_no_folder_with_files_of_something_else_is_written_to(name, content, tmp
         rf"^expected a new folder, or one that hf-vivae export has written, found .* with {name} of something else"
     )
     with pytest.raises(UserError, match=expected):
-        run_export("nowhere", tmp_path, True, None)
+        run_export("nowhere", tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

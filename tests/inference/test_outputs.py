@@ -7,20 +7,20 @@ import pytest
 from hf_vivae.files import check_new
 from hf_vivae.inference.explain import run_explain
 from hf_vivae.inference.export import run_export
-from hf_vivae.inference.timeline import run_timeline
+from hf_vivae.inference.timeline import Windows, run_timeline
 from hf_vivae.validation import UserError
 
 
 def timeline(output: Path) -> None:
-    run_timeline("nowhere", Path("nothing.wav"), [output], 1.0, 0.25, 40.0, 0.0, 0.0, None, None, False)
+    run_timeline("nowhere", Path("nothing.wav"), outputs=[output], windows=Windows())
 
 
 def explain(output: Path) -> None:
-    run_explain("nowhere", Path("nothing.wav"), output, "occlusion", None, None, None)
+    run_explain("nowhere", Path("nothing.wav"), output=output, method="occlusion")
 
 
 def export(output: Path) -> None:
-    run_export("nowhere", output, False, None)
+    run_export("nowhere", output)
 
 
 FILES = [(timeline, "x.csv"), (timeline, "x.png"), (explain, "x.png"), (explain, "x.npz")]

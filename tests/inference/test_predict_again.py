@@ -98,7 +98,7 @@ def test_a_clip_that_could_not_be_read_is_tried_again_and_one_that_was_refused_i
 ):
     output, load = tmp_path / "out", audio.load
 
-    def no_connection(source, rate, name):
+    def no_connection(source, rate, name, max_seconds):
         if name == "0.wav":
             raise OSError(errno.EIO, "Input/output error")
         return load(source, rate, name)
@@ -118,7 +118,10 @@ def test_parts_of_clips_that_are_no_longer_asked_for_are_removed(scorer, clips, 
     assert work(scorer, find_shards(names), output) == PredictResult(5, 0)
     assert work(scorer, find_shards(names[:2]), output) == PredictResult(2, 0)
     assert pq.read_table(output).num_rows == 2
-    assert "2 parts of an earlier start, whose clips are no longer asked for, were removed." in capsys.readouterr().err
+    assert (
+        "2 parts of an earlier start, with clips that are no longer in the input, were removed."
+        in capsys.readouterr().err
+    )
 
 
 def test_each_output_has_a_list_of_errors_of_its_own_that_replaces_no_other_file(scorer, clips, tmp_path):
@@ -262,7 +265,7 @@ def test_a_process_that_is_still_at_work_puts_the_parts_together(scorer, clips, 
     """Of two processes, the first is done while the second tries clips again that could not be read."""
     output, load, count = tmp_path / "x.csv", audio.load, predicting.score_clips
 
-    def no_connection(source, rate, name):
+    def no_connection(source, rate, name, max_seconds):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(audio, "load", no_connection)
@@ -305,12 +308,12 @@ def test_an_adapter_is_told_by_its_own_files(checkpoint, tmp_path):
 
 def test_scores_of_another_temperature_are_not_mixed(checkpoint, clips, tmp_path):
     folder, output = Path(shutil.copytree(checkpoint, tmp_path / "checkpoint")), tmp_path / "out"
-    arguments = ([str(clips)], output, None, "train", None, "cpu", None, 1, False)
-    assert run_predict(str(folder), *arguments) == 3
+    arguments = {"output": output, "device": "cpu", "workers": 1}
+    assert run_predict(str(folder), [str(clips)], **arguments) == 3
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"calibration_temperature": 2.5}))
     with pytest.raises(ValueError, match=r"expected scores with checkpoint '.*' in .*out, found some with"):
-        run_predict(str(folder), *arguments)
+        run_predict(str(folder), [str(clips)], **arguments)
 
 
 @pytest.mark.parametrize("name", ["/proc/x.csv", "/proc/x", "FILE/x.csv", "FILE/x"])

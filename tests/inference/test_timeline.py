@@ -164,9 +164,6 @@ def test_all_formats_say_the_same(tmp_path):
     content = json.loads((tmp_path / "x.json").read_text())
     assert content["segments"][1] == {"start": 3660.5, "end": 3661.2, "label": "b<", "score": 0.76}
     assert content["probabilities"][2:4] == [[0.1, 0.8, 0.1], None]
-    refused = r"expected --output with a suffix of \.csv, \.json, \.txt, \.vtt, found x\.doc"
-    with pytest.raises(ValueError, match=refused):
-        write_timeline(tmp_path / "x.doc", timeline, segments)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +193,7 @@ def test_windows_that_are_too_short_for_the_model_are_refused(scorer, tmp_path):
 @pytest.mark.parametrize("content", [b"text", b"RIFF", bytes(5000)])
 def test_what_is_no_recording_is_named(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
-    sentence = rf"^{name}: expected WAV, FLAC.*; where it is a film .*: ffmpeg -i {name} sound\.wav\.$"
+    sentence = rf"^{name}: expected WAV, FLAC.*; replace the file, .* with ffmpeg -i FILE sound\.wav\.$"
     with pytest.raises(audio.BadAudio, match=sentence):
         Recording.open(tmp_path / name)
 

@@ -75,7 +75,8 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' is there twice"),
         ("a: {choices: [null, 1]}", "has the choice null, which leaves a flag at its recipe's value"),
         ("a: [", "is not valid YAML"),
-        ("# nothing", "to hold lines such as .*, found none; add some"),
+        ("{}", "to hold lines such as .*, found none; add some"),
+        ("# nothing", "expected `key: value` lines in .*, found NoneType; correct it"),
     ],
 )
 def test_a_line_that_says_nothing_is_refused(tmp_path, line, sentence):
@@ -85,9 +86,7 @@ def test_a_line_that_says_nothing_is_refused(tmp_path, line, sentence):
 
 def test_a_space_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "space.yaml").write_bytes(b"a: \xff")
-    with pytest.raises(
-        UserError, match=r"^expected text in UTF-8, found none in .*space\.yaml .*; give another --space"
-    ):
+    with pytest.raises(UserError, match=r"^expected text in UTF-8, found none in .*space\.yaml .*; correct it"):
         read_space(tmp_path / "space.yaml")
 
 

@@ -26,9 +26,9 @@ REMEDY = (
 
 def test_a_misspelt_protocol_names_the_nearest():
     with refuses(
-        "expected a protocol of random-80-20, leave-one-speaker-out, speakers-05-06, random-10-fold, "
-        "random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found 'leave-one-out': "
-        "did you mean 'leave-one-speaker-out'?"
+        "expected the protocol to be one of random-80-20, leave-one-speaker-out, speakers-05-06, random-10-fold, "
+        "random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found 'leave-one-out' "
+        "(did you mean leave-one-speaker-out?)."
     ):
         make_folds(corpus_of(["a"] * 20), "leave-one-out", [0] * 20)
 

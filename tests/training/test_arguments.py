@@ -96,7 +96,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "org/other", "--recipe", "paper"], r"recipe 'paper' has no org/other.yaml; leave --recipe out"),
         (["--model", "mlp", "--model_config", "{"], r"expected JSON in --model_config, found '\{'"),
         (["--model", "mlp", "--model_config", "[" * 9999], r"expected JSON in --model_config, .*\(maximum recursion"),
-        (["--model", "mlp", "--model_config", '{"a": NaN}'], r"expected JSON in --model_config, .*\(NaN is no number"),
+        (["--model", "mlp", "--model_config", '{"a": NaN}'], r"expected JSON in --model_config, .*\(NaN is not a"),
         (["--model", "mlp", "--model_config", "[1]"], "expected a JSON object in --model_config, found list"),
         (
             ["--model", "vit-base", "--from_scratch", "--model_name_or_path", "x"],
@@ -179,7 +179,7 @@ def test_what_is_misspelt_or_missing_is_named(argv, sentence):
     ("text", "sentence"),
     [
         ("lerning_rate: 1e-5", r"mlp.yaml has an unknown key 'lerning_rate' \(did you mean learning_rate\?\)"),
-        ("- 1", "to hold `key: value` lines, found list"),
+        ("- 1", "expected `key: value` lines in .*, found list"),
         ("a: [", "is not valid YAML"),
         ("normalization: meanstd", "argument --normalization: invalid choice: 'meanstd'"),
         ("seed: 1.5", "argument --seed: invalid int value: '1.5'"),
