@@ -164,7 +164,7 @@ def _extent(estimate: Estimate, system: System) -> dict[str, Any]:
     """How far a score can be trusted: its intervals, and what it owes to habits of publications."""
     bounds = {"over_speakers": estimate.speakers, "over_clips": estimate.clips}
     intervals = {name: _interval(found) for name, found in bounds.items() if found is not None}
-    return {**intervals, **({"marked": system.habits} if system.habits else {})}
+    return {**intervals, **({"marked": system.caveats} if system.caveats else {})}
 
 
 def _interval(bounds: Bounds) -> dict[str, float]:

@@ -226,7 +226,7 @@ def score_facts(publication: Publication, scores: SystemScores) -> dict[str, Any
     return {
         "protocol": PROTOCOLS[run["protocol"]],
         "scores": _score_rows(scores, len(publication.labels)),
-        "habits": system.habits,
+        "habits": system.caveats,
         "groups": {kind: _group_rows(found) for kind, found in shown_groups(scores).items()},
         "many_speakers": _quartiles(scores.groups["speaker"]),
         "absent": any(group.absent for found in shown_groups(scores).values() for group in found),
@@ -258,7 +258,7 @@ def _of_folder(scores: SystemScores) -> bool:
 
 def _score_rows(scores: SystemScores, labels: int) -> list[dict[str, str]]:
     chance = {"uar": 1 / labels, "accuracy": 1 / labels, "macro_f1": None, AUC: 0.5}
-    star = " *" if scores.system.habits else ""
+    star = " *" if scores.system.caveats else ""
     return [
         {
             "name": METRICS[key][1] + star,
@@ -373,7 +373,7 @@ def _place(one: Sibling) -> tuple:
 def _study_row(one: Sibling, this: bool) -> dict[str, Any]:
     record, scores = one.publication.record, one.publication.scores
     estimates = scores.estimates if scores else {}
-    star = " *" if scores and scores.system.habits else ""
+    star = " *" if scores and scores.system.caveats else ""
     return {
         "repo": one.repo,
         "name": short_name(record["run"]["model"]),
@@ -384,7 +384,7 @@ def _study_row(one: Sibling, this: bool) -> dict[str, Any]:
         "uar": f"{_text('uar', estimates['uar'].value)}{star}" if scores else "-",
         "bounds": _range("uar", estimates["uar"].speakers) if scores else "-",
         "accuracy": f"{_text('accuracy', estimates['accuracy'].value)}{star}" if scores else "-",
-        "habits": scores.system.habits if scores else [],
+        "habits": scores.system.caveats if scores else [],
     }
 
 
@@ -482,7 +482,7 @@ def card_pictures(publication: Publication) -> dict[str, "Figure"]:
     scores, record = publication.scores, publication.record
     if scores is None:
         return {}
-    star = " *" if scores.system.habits else ""
+    star = " *" if scores.system.caveats else ""
     title = card_title(record, star)
     groups = {f"by {kind}": found for kind, found in shown_groups(scores).items()}
     majority = scores.majority["accuracy"]

@@ -289,10 +289,10 @@ def alone(root: Path) -> None:
             other_protocol,
             ["mlp paper", "vit-32-30 paper"],
             r"expected two runs or more of mlp paper, vit-32-30 paper with one corpus, task and protocol to join with "
-            r"--ensemble, found none \(they differ in protocol\); name systems that stand in one table, or one with "
+            r"--ensemble, found none \(they differ in protocol\); name systems of one table, or one system with "
             r"several seeds\.$",
         ),
-        (other_labels, [], r"with --ensemble, found none \(they differ in labels\); name systems that stand in one"),
+        (other_labels, [], r"with --ensemble, found none \(they differ in labels\); name systems of one table"),
         (other_clips, [], r"with --ensemble, found none \(they differ in clips or speakers\); name systems"),
         (alone, [], r"expected two runs or more of systems with one corpus, .* found none; name"),
         (alone, ["mlp paper"], r"expected two runs or more of mlp paper with one corpus, .* found none; name"),

@@ -86,7 +86,7 @@ def test_the_report_holds_every_table_and_picture(output):
     assert (output / "tables" / "published-not-comparable.csv").is_file()
     assert len(pictures) == page.count("data:image/png;base64,") == 11
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert "nobody feels anything in them" in text
+    assert "they are no evidence about VIVAE or people" in text
 
 
 def test_the_overview_has_a_row_for_each_system_and_protocol(tmp_path):
@@ -116,7 +116,7 @@ def test_what_is_left_out_is_named_in_report_and_results(output, runs):
     left_out = json.loads((output / "results.json").read_text())["left_out"]
     twice = sorted([runs / "mlp" / "1" / "2-of-3", runs / "again" / "2-of-3"])
     assert len(left_out) == 2
-    assert f"{twice[1]} is left out: {twice[0]} holds the same fold of the same run; remove one of them." in left_out
+    assert f"{twice[1]} is left out: {twice[0]} has the same fold of the same run; remove one of them." in left_out
     assert any(re.search("begun/1-of-3 is left out: .*no results.json", sentence) for sentence in left_out)
     text = (output / "report.md").read_text()
     assert "is left out: expected a finished run, found no results.json" in text

@@ -89,7 +89,7 @@ def test_a_fold_that_is_found_twice_counts_once(tmp_path):
     first, again = write_run(tmp_path / "a")[1], write_run(tmp_path / "b", folds=[1])[0]
     found, left_out = find_folders([tmp_path])
     assert len(found) == 3
-    assert left_out == [f"{again} is left out: {first} holds the same fold of the same run; remove one of them."]
+    assert left_out == [f"{again} is left out: {first} has the same fold of the same run; remove one of them."]
 
 
 def test_a_folder_that_is_given_twice_is_the_same(tmp_path):
@@ -113,10 +113,10 @@ DAMAGES = {
     "expected the predictions of a run in .*parquet, found a damaged": lambda folder: cut(
         folder / "predictions.parquet"
     ),
-    "expected fold, of_folds, .* in results.json, found no of_folds; train": lambda folder: drop(
+    "expected the keys of a run in results.json, found no of_folds; train": lambda folder: drop(
         folder / "results.json", "of_folds"
     ),
-    "expected run, training, .* in run.json, found no corpus; train": lambda folder: drop(
+    "expected the keys of a run in run.json, found no corpus.name, corpus.clips, .*; train": lambda folder: drop(
         folder / "run.json", "corpus"
     ),
     "expected the predictions of a run in .*parquet, found a damaged file .* train": lambda folder: scribble(
@@ -125,7 +125,7 @@ DAMAGES = {
     "expected a JSON object in .*results.json, found NoneType": lambda folder: (folder / "results.json").write_text(
         "null"
     ),
-    "expected run.json and results.json of a run, found no 'task' in one": lambda folder: change(
+    "expected the keys of a run in run.json, found no run.task, run.protocol; train": lambda folder: change(
         folder / "run.json", run={}
     ),
     "expected the folders of a run's folds in it, found none; repeat": lambda folder: drop(

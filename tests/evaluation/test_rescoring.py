@@ -1,4 +1,4 @@
-"""A checkpoint's predictions of clips that it has not learnt from."""
+"""A checkpoint's predictions of clips that it was not trained on."""
 
 import io
 import json
@@ -114,7 +114,7 @@ def without_digests(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda folder: (folder / "predictions.parquet").unlink(), "expected predictions.parquet beside run.json in "),
+        (lambda folder: (folder / "predictions.parquet").unlink(), "expected predictions.parquet next to run.json in "),
         (without_digests, "expected a digest of each clip in .*predictions.parquet, found clips without one; copy"),
         (
             lambda folder: (folder / "run.json").write_text('{"run": "a"}'),
@@ -198,14 +198,14 @@ class Heard(torch.nn.Module):
 
 
 def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):
-    with pytest.raises(ValueError, match=r"^expected --data beside --data_dir, --task, found none; run folders know"):
+    with pytest.raises(ValueError, match=r"^expected --data together with --data_dir, --task, found none; run folders contain"):
         script(ROOT / "recipes" / "evaluate.py").main(
             [str(fold), "--data_dir", "x", "--task", "valence", "--output_dir", str(tmp_path)]
         )
 
 
 def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):
-    with pytest.raises(ValueError, match=r"expected labels that .* knows \(achievement, .*\), found low, moderate"):
+    with pytest.raises(ValueError, match=r"expected labels of .* \(achievement, .*\), found low, moderate"):
         score_checkpoint(str(fold), fold, corpus, "intensity", tmp_path)
     copy = shutil.copytree(fold, tmp_path / "copy")
     (copy / "config.json").unlink()
