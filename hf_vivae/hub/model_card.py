@@ -21,7 +21,7 @@ from ..evaluation.scores import GroupScore, SystemScores
 from ..evaluation.systems import Run
 from ..files import read_json
 from ..models import MODELS, PROBE, short_name
-from ..reporting.tables import plain
+from ..reporting.tables import SCORE_NAMES, plain
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from .licenses import choose_license
@@ -261,7 +261,7 @@ def _score_rows(scores: SystemScores, labels: int) -> list[dict[str, str]]:
     star = " *" if scores.system.caveats else ""
     return [
         {
-            "name": METRICS[key][1] + star,
+            "name": SCORE_NAMES[key] + star,
             "value": _text(key, estimate.value),
             "speakers": _range(key, estimate.speakers),
             "clips": _range(key, estimate.clips),
@@ -345,7 +345,7 @@ def _when(checkpoint: Path, epoch: float) -> str:
 
 def _metric_name(metric: str) -> str:
     name = metric.removeprefix("eval_")
-    return METRICS[name][1] if name in METRICS else name
+    return SCORE_NAMES.get(name, name)
 
 
 def _clips(part: Predictions, most_named: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..audio import A_FILE, A_FORMAT, CURE, BadAudio, inspect, open_sound, resample
 from ..files import check_new, whole_file, write_text
-from ..reporting.plots import blank_figure, literal
+from ..reporting.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, literal
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
 from .scorer import Scorer
@@ -356,7 +356,7 @@ BANDS = 64
 FFT = 1024
 RANGE_DB = 80
 # those of Okabe and Ito; grey is for all labels beyond
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 OTHERS = "#999999"
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/), and wine
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-ORANGE, SKY, WINE, BLACK = "#E69F00", "#56B4E9", "#882255", "#000000"
+ORANGE, SKY, YELLOW, WINE, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#882255", "#000000"
 GREY, LIGHT_GREY = "#777777", "#DDDDDD"
 PARTS = {"training": BLUE, "validation": VERMILION, "test": BLACK}
 UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}

@@ -118,7 +118,7 @@ def test_two_halves_are_a_whole_in_every_file(pair, tmp_path, capsys):
     tables = next((tmp_path / "tables").glob("synthetic-*"))
     for table in ("scores", "uar", "accuracy", "auc", "calibration", "by-speaker", "by-fold", "confusion"):
         assert f"{name} *" in (tables / f"{table}.csv").read_text(), table
-    joined = "probabilities (Lakshminarayanan, Pritzel and Blundell 2017): mlp paper; vit-32-30 paper. All weigh the"
+    joined = "probabilities (Lakshminarayanan, Pritzel and Blundell 2017): mlp paper; vit-32-30 paper. All have the"
     assert joined in (tables / "scores.md").read_text()
     assert joined in printed
     report = (tmp_path / "report.md").read_text()

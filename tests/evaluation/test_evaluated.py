@@ -11,6 +11,7 @@ from fake_runs import clips, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_vivae.evaluation import runs as evaluation_runs
 from hf_vivae.evaluation.runs import find_folders
 from hf_vivae.evaluation.systems import Group, System, join, name_settings
 from hf_vivae.run_folder import read_predictions, write_predictions
@@ -235,6 +236,16 @@ def test_the_folder_around_a_runs_folds_is_not_mentioned(tmp_path):
     (tmp_path / "run.json").write_text('{"run": {}}')
     (tmp_path / "results.json").write_text("{}")
     assert only_system(tmp_path).whole
+
+
+def test_a_defect_leaves_no_run_out(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise KeyError("a defect")
+
+    write_run(tmp_path)
+    monkeypatch.setattr(evaluation_runs, "EvaluationSet", fail)
+    with pytest.raises(KeyError, match="a defect"):
+        find_folders([tmp_path])
 
 
 def test_errors_name_the_place(tmp_path):

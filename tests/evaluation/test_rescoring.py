@@ -114,7 +114,10 @@ def without_digests(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda folder: (folder / "predictions.parquet").unlink(), "expected predictions.parquet next to run.json in "),
+        (
+            lambda folder: (folder / "predictions.parquet").unlink(),
+            "expected predictions.parquet next to run.json in ",
+        ),
         (without_digests, "expected a digest of each clip in .*predictions.parquet, found clips without one; copy"),
         (
             lambda folder: (folder / "run.json").write_text('{"run": "a"}'),
@@ -198,7 +201,9 @@ class Heard(torch.nn.Module):
 
 
 def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):
-    with pytest.raises(ValueError, match=r"^expected --data together with --data_dir, --task, found none; run folders contain"):
+    with pytest.raises(
+        ValueError, match=r"^expected --data together with --data_dir, --task, found none; run folders contain"
+    ):
         script(ROOT / "recipes" / "evaluate.py").main(
             [str(fold), "--data_dir", "x", "--task", "valence", "--output_dir", str(tmp_path)]
         )

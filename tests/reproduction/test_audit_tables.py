@@ -51,7 +51,7 @@ def test_audit_of_switches_that_change_what_is_reported(collection):
 
 def test_audit_says_what_switches_mean_in_the_order_of_rows(collection):
     meanings = audit_tables(collection, DESCRIBED)[1]
-    assert meanings.columns == ("row", "switch", "the report says", "its notebook does")
+    assert meanings.columns == ("row", "switch", "the paper's text", "its notebook")
     assert [line[0] for line in meanings.rows] == [7, 9, 11, 12]
     assert meanings.rows[0] == (7, "redrawn-split", "on the test set", "on a split drawn again")
 
