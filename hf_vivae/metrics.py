@@ -1,6 +1,6 @@
 """One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
 
-It needs no network (`evaluate.load` of a Hub metric does), writes no file, and answers NaN with a note, not
+It needs no network (`evaluate.load` of a Hub metric does), writes no file, and returns NaN with a note, not
 0, where a score is undefined. `evaluate.evaluator` fails under transformers 5 (evaluate 0.4.6).
 """
 
@@ -25,10 +25,10 @@ class ClassificationScores(evaluate.Metric):
     `compute(predictions=logits (clips, labels), references=label indices (clips,))` returns:
 
     - `accuracy`: share of clips whose largest logit is their label's.
-    - `uar`: unweighted average recall (balanced accuracy) over the labels that the references hold.
-    - `macro_f1`: mean F1 over the labels that the references or the predictions hold.
+    - `uar`: unweighted average recall (balanced accuracy) over the labels of the references.
+    - `macro_f1`: mean F1 over the labels of the references and the predictions.
     - `auc`: for each label the area under the ROC curve of its softmax probability, this label against the
-      rest; NaN where the clips do not hold both.
+      rest; NaN where the clips are of one side only.
     - `macro_auc`: mean over the labels whose AUC is defined; NaN if none is.
     - `loss`: mean cross entropy in nats.
     - `confusion_matrix`: clip counts, `(labels, labels)` as a list of rows; a row is the truth, a column the
@@ -42,7 +42,7 @@ class ClassificationScores(evaluate.Metric):
         label_names: name of each label, in the order of the logits.
 
     Raises:
-        ValueError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
+        UserError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
             or not finite, or references that are not label indices.
     """
 
@@ -119,7 +119,7 @@ class ClassificationScores(evaluate.Metric):
 
 
 def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequence[str]) -> dict[str, float]:
-    """Area under the ROC curve of each label against the rest; NaN where the clips do not hold both.
+    """Return the area under the ROC curve of each label against the rest; NaN where the clips are of one side only.
 
     Args:
         scores: `(clips, labels)`, by which the clips are ranked.
@@ -192,7 +192,7 @@ def most_frequent_by_fold(labels: Sequence[int] | np.ndarray, folds: Sequence[st
 
 
 def make_compute_metrics(label_names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, Any]]:
-    """A `compute_metrics` for `Trainer`: the scores of `ClassificationScores`, with the same keys.
+    """Return a `compute_metrics` for `Trainer`, with the scores and keys of `ClassificationScores`.
 
     Args:
         label_names: name of each label, in the order of the logits.

@@ -95,8 +95,8 @@ def score_estimates(
 
     values = mean_over_seeds([point_scores(run.labels, run.logits, label_names) for run in runs])
     return {
-        name: replace(one, clips=without_equal(one.clips), speakers=without_equal(one.speakers))
-        for name, one in estimates(values, statistic, clips, resamples, seed).items()
+        name: replace(estimate, clips=without_equal(estimate.clips), speakers=without_equal(estimate.speakers))
+        for name, estimate in estimates(values, statistic, clips, resamples, seed).items()
     }
 
 
@@ -348,10 +348,10 @@ def _calibrate_system(parts: Sequence[tuple[Predictions, Predictions | None]]) -
     names = ("ece", "loss", "ece_scaled", "loss_scaled")
     scaled = [calibration.scaled for calibration in of_seeds]
     return SystemCalibration(
-        scores=mean_over_seeds([{name: getattr(one, name) for name in names} for one in of_seeds]),
-        temperatures=tuple(value for one in of_seeds for value in one.temperatures.values()),
-        at_bound=sum(len(one.at_bound) for one in of_seeds),
-        plain=reliability(np.concatenate([one.probabilities for one in of_seeds]), labels),
+        scores=mean_over_seeds([{name: getattr(of_seed, name) for name in names} for of_seed in of_seeds]),
+        temperatures=tuple(value for of_seed in of_seeds for value in of_seed.temperatures.values()),
+        at_bound=sum(len(of_seed.at_bound) for of_seed in of_seeds),
+        plain=reliability(np.concatenate([of_seed.probabilities for of_seed in of_seeds]), labels),
         scaled=None
         if any(probabilities is None for probabilities in scaled)
         else reliability(np.concatenate(scaled), labels),

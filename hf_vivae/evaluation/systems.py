@@ -239,12 +239,12 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
         UserError: no group has all these systems or anything to join, no seed is shared, or members tested other
             clips or other folds; a clip that one tests in a fold could then be one that another was trained on.
     """
-    chosen = []
+    ensembles = []
     for group in groups:
         members = [system for system in group.systems if system.name in names or not names]
         complete = len(members) >= len(set(names)) and sum(len(system.runs) for system in members) > 1
-        chosen.append(members if complete else [])
-    if not any(chosen):
+        ensembles.append(members if complete else [])
+    if not any(ensembles):
         raise UserError(
             f"expected two runs or more of {', '.join(names) or 'systems'} with one corpus, task and protocol to "
             f"join with --ensemble, found none{_differing(groups, names)}; name systems of one table, or one system "
@@ -252,17 +252,17 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
         )
     return [
         replace(group, systems=(*group.systems, _ensemble(members))) if members else group
-        for group, members in zip(groups, chosen, strict=True)
+        for group, members in zip(groups, ensembles, strict=True)
     ]
 
 
 def _differing(groups: Sequence[Group], names: Sequence[str]) -> str:
     """Return in brackets what differs between the groups of the named systems; empty where one has them all."""
-    found = [group for group in groups if any(system.name in names or not names for system in group.systems)]
-    values = {"labels": {group.labels for group in found}}
-    values |= {title: {getattr(group.clips, name) for group in found} for name, title in GROUP_FIELDS.items()}
+    named = [group for group in groups if any(system.name in names or not names for system in group.systems)]
+    values = {"labels": {group.labels for group in named}}
+    values |= {title: {getattr(group.clips, name) for group in named} for name, title in GROUP_FIELDS.items()}
     differing = [title for title, different in values.items() if len(different) > 1]
-    return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(found) > 1 else ""
+    return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(named) > 1 else ""
 
 
 def _ensemble(systems: Sequence[System]) -> System:

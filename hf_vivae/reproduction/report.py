@@ -20,7 +20,7 @@ from ..validation import UserError
 from .architecture import architecture_tables
 from .audit import Described, audit_effects, audit_figure, audit_tables, patch_points, patches_figure, patches_table
 from .runs import Collection, StudyRun, collect
-from .tables import PAPER_RULE, baselines, picked_epochs, reported_run, table5, table6
+from .tables import PAPER_RULE, baselines, reported_run, select_epochs, table5, table6
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -159,7 +159,9 @@ def _roc(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Picture]:
 
 def _curves(folder: Path, corpus: str, run: StudyRun) -> Picture:
     select_on = run.record["run"]["select_on"]
-    epochs = {("test" if one.rule == PAPER_RULE else "validation"): one.epoch for one in picked_epochs(run)}
+    epochs = {
+        "test" if selected.rule == PAPER_RULE else "validation": selected.epoch for selected in select_epochs(run)
+    }
     figure = curves_figure(
         run.history,
         f"{run.model}, {run.group}, {corpus} clips",

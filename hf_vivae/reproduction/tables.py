@@ -9,7 +9,7 @@ from typing import Any
 
 from ..evaluation.scores import mean_and_sd, wilson_interval
 from ..models import MODELS
-from ..reporting.tables import FROM, TO, Cell, Row, Table, describe_baselines, make_table
+from ..reporting.tables import FROM, TO, Row, Table, describe_baselines, make_table
 from .report2022 import EMOTIONS, LABEL, NO_RUN, RUNS, ReportedRun
 from .runs import VARIANTS, Collection, StudyRun
 
@@ -24,7 +24,7 @@ POINTS = "difference (points)"
 
 
 @dataclass(frozen=True)
-class Picked:
+class EpochScores:
     """Scores of one epoch of a run.
 
     Args:
@@ -42,29 +42,29 @@ class Picked:
     test: Mapping[str, Any]
 
 
-def picked_epochs(run: StudyRun) -> list[Picked]:
+def select_epochs(run: StudyRun) -> list[EpochScores]:
     """Return the epoch with the best test accuracy, of equal ones the first, and the epoch of the saved weights.
 
     A run that selects on its test clips, or is fitted by a solver, only has the first.
     """
     results, epochs = run.results, run.epochs()
     if not epochs:
-        return [Picked(run, SOLVER, None, results["train"], results["test"])]
+        return [EpochScores(run, SOLVER, None, results["train"], results["test"])]
     best = max((epoch for epoch in epochs if epoch.test), key=lambda epoch: epoch.test["accuracy"], default=None)
-    picked = [Picked(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
+    picked = [EpochScores(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
     if run.record["run"]["select_on"] == "validation":
         kept = run.scored_epoch()
         test = {**results["test"], "loss_sum": kept.test.get("loss_sum")}
-        picked.append(Picked(run, OUR_RULE if results["selection"] else LAST_EPOCH, kept.epoch, kept.train, test))
+        picked.append(EpochScores(run, OUR_RULE if results["selection"] else LAST_EPOCH, kept.epoch, kept.train, test))
     return picked
 
 
 def table5(collection: Collection) -> list[Table]:
     """Return Table 5 in three parts that fit on a page: test accuracy, training accuracy, losses."""
     runs, ours = collection.of(*VARIANTS), f"ours ({collection.corpus})"
-    picked = [one for run in sorted(runs, key=order) for one in picked_epochs(run)]
+    picked = [selected for run in sorted(runs, key=order) for selected in select_epochs(run)]
     rules = (PAPER_RULE, OUR_RULE, LAST_EPOCH, SOLVER)
-    picked.sort(key=lambda one: (order(one.run), rules.index(one.rule)))
+    picked.sort(key=lambda selected: (order(selected.run), rules.index(selected.rule)))
     notes = EMPTY + explain_caveats(runs)
     uniform = ""
     if runs:
@@ -77,14 +77,14 @@ def table5(collection: Collection) -> list[Table]:
     ]
 
 
-def _test_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:
+def _test_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
     last = {"mean of last epochs": ".1%", "sd of last epochs": ".1%", "last epochs": "d"}
     rows = []
-    for one in picked:
-        accuracies = [epoch.test["accuracy"] for epoch in one.run.epochs() if epoch.test][-LAST_EPOCHS:]
+    for selected in picked:
+        accuracies = [epoch.test["accuracy"] for epoch in selected.run.epochs() if epoch.test][-LAST_EPOCHS:]
         figures = (*mean_and_sd(accuracies), len(accuracies) or None)
-        row = {"paper's epoch": reported_run(one.run).epoch, **_accuracy(one, "test", ours)}
-        rows.append({**_identity(one), **row, **dict(zip(last, figures, strict=True))})
+        row = {"paper's epoch": reported_run(selected.run).epoch, **_accuracy(selected, "test", ours)}
+        rows.append({**_identity(selected), **row, **dict(zip(last, figures, strict=True))})
     caption = (
         "Table 5, test accuracy. Rows by the paper's rule show the epoch that is best on the clips that it is scored "
         "on, which makes its score too high; rows by our rule were selected without them. Bounds are 95 % Wilson "
@@ -96,8 +96,8 @@ def _test_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:
     return make_table("table5-test-accuracy", caption, columns, rows)
 
 
-def _train_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:
-    rows = [{**_identity(one), **_accuracy(one, "train", ours)} for one in picked]
+def _train_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
+    rows = [{**_identity(selected), **_accuracy(selected, "train", ours)} for selected in picked]
     caption = (
         "Table 5, training accuracy: of the same epochs, counted during training with dropout on, as in the paper; of "
         f"logistic regression with its solution. Bounds are 95 % Wilson intervals. {notes}"
@@ -106,14 +106,14 @@ def _train_accuracy(picked: Sequence[Picked], ours: str, notes: str) -> Table:
     return make_table("table5-train-accuracy", caption, {**IDENTITY, **_accuracy_columns("train", ours)}, rows)
 
 
-def _identity(one: Picked) -> Row:
-    run = one.run
-    return {"model": run.model, "variant": run.group, "rule": one.rule, "seed": run.seed, "epoch": one.epoch}
+def _identity(selected: EpochScores) -> Row:
+    run = selected.run
+    return {"model": run.model, "variant": run.group, "rule": selected.rule, "seed": run.seed, "epoch": selected.epoch}
 
 
-def _accuracy(one: Picked, part: str, ours: str) -> Row:
-    accuracy, clips = getattr(one, part).get("accuracy"), one.run.results[part]["n"]
-    reported = getattr(reported_run(one.run), f"{part}_accuracy")
+def _accuracy(selected: EpochScores, part: str, ours: str) -> Row:
+    accuracy, clips = getattr(selected, part).get("accuracy"), selected.run.results[part]["n"]
+    reported = getattr(reported_run(selected.run), f"{part}_accuracy")
     gap = difference(accuracy, reported)
     figures = {f"{part}, {ours}": accuracy, **interval(accuracy, clips), f"{part}, {LABEL}": reported}
     return {"clips": clips, **figures, POINTS: None if gap is None else 100 * gap}
@@ -124,12 +124,15 @@ def _accuracy_columns(part: str, ours: str) -> dict[str, str]:
     return {**columns, f"{part}, {LABEL}": ".1%", POINTS: "+.1f"}
 
 
-def _losses(picked: Sequence[Picked], ours: str, notes: str) -> Table:
+def _losses(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
     columns = {}
     for part in ("train", "test"):
         columns |= {f"{part} sum, {ours}": ".2f", f"{part} sum, {LABEL}": ".2f"}
         columns |= {f"{part} mean, {ours}": ".3f", f"{part} mean, {LABEL}": ".3f", f"{part} difference": "+.3f"}
-    rows = [{**_identity(one), **_loss(one, "train", ours), **_loss(one, "test", ours)} for one in picked]
+    rows = [
+        {**_identity(selected), **_loss(selected, "train", ours), **_loss(selected, "test", ours)}
+        for selected in picked
+    ]
     caption = (
         "Table 5, losses of the same epochs: cross entropy in nats, as sum over batches of their means, and as mean: "
         "of the batches in training, of the clips in test. The paper prints sums, and a mean for wav2vec2; its means "
@@ -141,8 +144,8 @@ def _losses(picked: Sequence[Picked], ours: str, notes: str) -> Table:
     return make_table("table5-losses", caption, {**IDENTITY, **columns}, rows)
 
 
-def _loss(one: Picked, part: str, ours: str) -> Row:
-    scores, reported = getattr(one, part), reported_run(one.run)
+def _loss(selected: EpochScores, part: str, ours: str) -> Row:
+    scores, reported = getattr(selected, part), reported_run(selected.run)
     mean = getattr(reported, f"mean_{part}_loss")
     return {
         f"{part} sum, {ours}": scores.get("loss_sum"),
@@ -259,15 +262,15 @@ def with_seeds(
         seeds = list(group)
         with_means += seeds
         if len(seeds) > 1:
-            spread = {column: _spread([row.get(column) for row in seeds]) for column in (*averaged, *carried)}
-            means, sds = ({column: values[index] for column, values in spread.items()} for index in (0, 1))
+            values = {column: [row.get(column) for row in seeds] for column in (*averaged, *carried)}
+            spread = {
+                column: (None, None) if None in of_seeds else mean_and_sd(of_seeds)
+                for column, of_seeds in values.items()
+            }
+            means, sds = ({column: pair[index] for column, pair in spread.items()} for index in (0, 1))
             with_means.append({**kind, "seed": f"mean of {len(seeds)}", **means})
             with_means.append({**kind, "seed": f"sd of {len(seeds)}", **{column: sds[column] for column in averaged}})
     return with_means
-
-
-def _spread(values: list[Cell]) -> tuple[float | None, float | None]:
-    return (None, None) if None in values else mean_and_sd(values)
 
 
 def baselines(runs: Sequence[StudyRun], part: str = "test") -> str:

@@ -120,7 +120,7 @@ def test_what_is_left_out_is_named_in_report_and_results(output, runs):
     assert any(re.search("begun/1-of-3 is left out: .*no results.json", sentence) for sentence in left_out)
     text = (output / "report.md").read_text()
     assert "is left out: expected a finished run, found no results.json" in text
-    assert "holds the same fold of the same run" in text
+    assert "has the same fold of the same run" in text
 
 
 def test_the_terminal_shows_the_headline(runs, tmp_path, capsys):

@@ -134,7 +134,8 @@ def test_a_damaged_file_is_named(study):
         ),
         (
             lambda folder: write_json(folder / "results.json", {"labels": []}),
-            "expected the keys of a run in results.json, found no fold, of_folds, selection, habits; train the run again",
+            "expected the keys of a run in results.json, found no fold, of_folds, selection, habits; train the run "
+            "again",
         ),
     ],
     ids=["damaged predictions", "no test clips", "keys"],
