@@ -18,7 +18,7 @@ from hf_vivae.reproduction.runs import Collection, collect
 from hf_vivae.reproduction.tables import OUR_RULE, PAPER_RULE, SOLVER, table5, table6
 from hf_vivae.training.scoring import format_results
 
-OURS, REPORT = "ours (synthetic)", "report (VIVAE)"
+OURS, PAPER = "ours (synthetic)", "paper (VIVAE)"
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,12 @@ def test_accuracy_by_both_rules(collection):
         "rule": PAPER_RULE,
         "seed": 42,
         "epoch": 2,
-        "report's epoch": 260,
+        "paper's epoch": 260,
         "clips": 40,
         f"test, {OURS}": 0.5,
         "95 % from": low,
         "95 % to": high,
-        f"test, {REPORT}": 0.4747,
+        f"test, {PAPER}": 0.4747,
         "difference (points)": pytest.approx(2.53),
         "mean of last epochs": pytest.approx((0.25 + 0.5 + 0.5) / 3),
         "sd of last epochs": pytest.approx(0.25 / math.sqrt(3)),
@@ -102,7 +102,7 @@ def test_accuracy_by_both_rules(collection):
     assert trained["difference (points)"] == pytest.approx(25.39)
 
 
-def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
+def test_a_run_that_selects_on_test_has_the_papers_rule_only(collection):
     accuracy = table5(collection)[0]
     coded = row(accuracy, model="mlp", variant="as_coded")
     assert (coded["rule"], coded["epoch"]) == (PAPER_RULE, 2)
@@ -115,13 +115,13 @@ def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
 def test_captions_say_what_needs_no_learning(collection):
     test, train, losses = (table.caption for table in table5(collection))
     sentence = (
-        "Chance is right for 16.7% of the clips; always saying the most frequent label of the training clips for "
+        "Chance is right for 16.7% of the clips; always predicting the most frequent label of the training clips for "
         "{} clips. "
     )
     assert sentence.format("20.0% of the test") in test
     assert sentence.format("25.0% of the training") in train
     assert "Equal probabilities for all labels have a mean loss of 1.792. " in losses
-    assert "Chance, and always saying the same label, is 0.500. " in table6(collection).caption
+    assert "Chance, and always predicting the same label, is 0.500. " in table6(collection).caption
 
 
 def test_splits_of_several_seeds_have_a_range_of_majorities(tmp_path):
@@ -142,14 +142,14 @@ def test_losses_in_both_reductions(collection):
     assert ours[f"test mean, {OURS}"] == 1.5, "that of results.json"
     assert ours[f"test sum, {OURS}"] == pytest.approx(3.0)
     wav2vec2 = row(losses, model="wav2vec2", variant="paper", rule=PAPER_RULE)
-    assert (wav2vec2[f"train sum, {REPORT}"], wav2vec2[f"train mean, {REPORT}"]) == (None, 0.85)
-    assert "| vit-32-30 | paper | report's: best on test clips | 42 | 2 | 6.40 | 35.60 | 1.600 | 1.228 | +0.372 " in (
+    assert (wav2vec2[f"train sum, {PAPER}"], wav2vec2[f"train mean, {PAPER}"]) == (None, 0.85)
+    assert "| vit-32-30 | paper | paper's: best on test clips | 42 | 2 | 6.40 | 35.60 | 1.600 | 1.228 | +0.372 " in (
         losses.to_markdown()
     )
 
 
 def test_every_cell_of_tables_5_and_6_is_filled(collection):
-    """Only what the report lacks, and what a solver has not, stays empty."""
+    """Only what the paper lacks, and what a solver has not, stays empty."""
     for table in table5(collection):
         assert {line["model"] for line in rows(table)} == MODELS.keys()
         for line in rows(table):
@@ -158,17 +158,17 @@ def test_every_cell_of_tables_5_and_6_is_filled(collection):
             allowed = {
                 column
                 for column in table.columns
-                if (unreported and (REPORT in column or "difference" in column or column == "report's epoch"))
-                or (solved and (column in ("epoch", "report's epoch") or "last" in column or "sum" in column))
-                or (solved and table.name == "table5-losses" and (REPORT in column or "difference" in column))
-                or (line["model"] == "wav2vec2" and "sum, report" in column)
+                if (unreported and (PAPER in column or "difference" in column or column == "paper's epoch"))
+                or (solved and (column in ("epoch", "paper's epoch") or "last" in column or "sum" in column))
+                or (solved and table.name == "table5-losses" and (PAPER in column or "difference" in column))
+                or (line["model"] == "wav2vec2" and "sum, paper" in column)
             }
             assert empty == allowed, line
     table = table6(collection)
     assert {line["model"] for line in rows(table)} == MODELS.keys()
     for line in rows(table):
         filled = [line[column] is not None for column in (*EMOTIONS, "macro")]
-        unreported = line["model"] == "vit-32-69" and line["AUC"] == REPORT
+        unreported = line["model"] == "vit-32-69" and line["AUC"] == PAPER
         assert filled == [not unreported] * 7, line
 
 
@@ -192,7 +192,7 @@ def test_seeds_are_averaged(tmp_path):
     assert (mean["epoch"], mean["95 % from"]) == (None, None)
     sd = row(accuracy, seed="sd of 2", rule=PAPER_RULE)
     assert sd[f"test, {OURS}"] == pytest.approx(0.2 / math.sqrt(2))
-    assert sd[f"test, {REPORT}"] is None
+    assert sd[f"test, {PAPER}"] is None
 
 
 def test_no_more_than_the_last_50_epochs_are_averaged(tmp_path):
@@ -208,7 +208,7 @@ def test_no_more_than_the_last_50_epochs_are_averaged(tmp_path):
     assert (line["mean of last epochs"], line["sd of last epochs"]) == pytest.approx((0.2, 0.0))
 
 
-def test_without_test_scores_of_epochs_the_reports_rule_is_empty(tmp_path):
+def test_without_test_scores_of_epochs_the_papers_rule_is_empty(tmp_path):
     folder = write_run(tmp_path, "paper/mlp/seed42")
     kept = [entry for entry in collect(tmp_path).runs[0].history if "test_loss" not in entry]
     write_lines(folder / "history.jsonl", kept)
@@ -218,11 +218,11 @@ def test_without_test_scores_of_epochs_the_reports_rule_is_empty(tmp_path):
     assert row(losses, rule=OUR_RULE)[f"test sum, {OURS}"] is None
 
 
-def test_auc_beside_the_reports(collection):
+def test_auc_next_to_the_papers(collection):
     table = table6(collection)
     lines = rows(table, model="mlp")
     assert [(line["variant"], line["AUC"], line["epoch"]) for line in lines] == [
-        (None, REPORT, None),
+        (None, PAPER, None),
         ("paper", "ours (synthetic), test clips", 3),
         ("paper", "difference", None),
         ("as_coded", "as coded (synthetic): AUC of logits", 2),
