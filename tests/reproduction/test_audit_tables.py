@@ -69,9 +69,9 @@ def test_audit_without_the_run_to_compare_with(tmp_path):
     assert [cell for column, cell in line.items() if column not in ("row", "switch", "model", "seed")] == [None] * 13
 
 
-def test_audit_refuses_a_switch_that_nobody_described(tmp_path):
+def test_audit_refuses_a_switch_without_a_description(tmp_path):
     folder = write_run(tmp_path, "audit/mlp/full-scales")
-    with pytest.raises(ValueError, match=r"^expected runs of the switches") as error:
+    with pytest.raises(ValueError, match=r"^expected runs of the deviations") as error:
         audit_tables(collect(tmp_path), DESCRIBED)
     assert str(error.value) == (
         "expected runs of the switches full-scale, redrawn-split, summed-losses, one-split in "
