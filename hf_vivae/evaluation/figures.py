@@ -13,18 +13,15 @@ from ..reporting.plots import (
     BLACK,
     BLUE,
     CHANCE,
-    GREEN,
     GREY,
     MAJORITY,
-    ORANGE,
-    PURPLE,
+    SERIES,
     SKY,
     VERMILION,
-    WINE,
     blank_figure,
     literal,
     wrapped,
-)
+)  # fmt: skip
 from ..reporting.report import Picture, save_picture
 from ..reporting.tables import SCORE_NAMES
 from .comparison import GroupScores
@@ -59,7 +56,6 @@ LINE_HEIGHT = 0.15  # inches of a line of small text
 MOST_DRAWN = 20  # systems that can be distinguished in one picture, or whose own pictures fit into a report
 MOST_PAIRS = 45
 DRAWN_SCORES = ("uar", "accuracy")
-COLOURS = (BLUE, VERMILION, GREEN, BLACK, PURPLE, ORANGE, SKY, WINE)
 LINES = ("-", "--", "-.", ":")
 MANY_LABELS = 16
 
@@ -338,7 +334,7 @@ def roc_figure(
     axes = figure.add_subplot()
     positive = list(label_names).index(label)
     for index, (model, tested) in enumerate(predictions.items()):
-        style = {"color": COLOURS[index % 8], "linestyle": LINES[(index + index // 8) % 4], "linewidth": 1.6}
+        style = {"color": SERIES[index % 8], "linestyle": LINES[(index + index // 8) % 4], "linewidth": 1.6}
         false_positives, true_positives, area = _roc(tested, positive)
         axes.plot(false_positives, true_positives, label=f"{model}: {area}", **style)
     axes.plot([0, 1], [0, 1], label="chance and majority: AUC 0.500", color=GREY, linewidth=0.8)

@@ -68,7 +68,7 @@ def calibrate(test: Predictions, validation: Predictions | None) -> Calibration:
         validation: its validation clips; None where it has none.
     """
     probabilities = softmax(test.logits, axis=1)
-    ece, loss = expected_calibration_error(probabilities, test.labels), cross_entropy(test.logits, test.labels)
+    ece, loss = reliability(probabilities, test.labels).error, cross_entropy(test.logits, test.labels)
     folds = np.unique(test.folds).tolist()
     if validation is None or set(folds) - set(validation.folds.tolist()):
         return Calibration(ece, loss, None, None, {}, (), probabilities, None)
@@ -81,7 +81,7 @@ def calibrate(test: Predictions, validation: Predictions | None) -> Calibration:
     return Calibration(
         ece=ece,
         loss=loss,
-        ece_scaled=expected_calibration_error(scaled, test.labels),
+        ece_scaled=reliability(scaled, test.labels).error,
         loss_scaled=cross_entropy(logits, test.labels),
         temperatures=temperatures,
         at_bound=tuple(fold for fold in folds if temperatures[fold] in TEMPERATURES),
@@ -107,14 +107,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
         chosen = member == index
         filled.append((float(confidence[chosen].mean()), float(right[chosen].mean()), int(chosen.sum())))
     return Reliability(tuple(filled))
-
-
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Return the `error` of the `reliability` of probabilities.
-
-    Args:
-        probabilities: `(clips, labels)`.
-        labels: label index of each clip, `(clips,)`.
-        bins: number of bins from 0 to 1.
-    """
-    return reliability(probabilities, labels, bins).error

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW, WINE, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#882255", "#000000"
 GREY, LIGHT_GREY = "#777777", "#DDDDDD"
+SERIES = (BLUE, VERMILION, GREEN, BLACK, PURPLE, ORANGE, SKY, WINE)  # of many curves in one figure
 PARTS = {"training": BLUE, "validation": VERMILION, "test": BLACK}
 UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
 # the dashes of one fill the gaps of the other, so that both marks are visible at the same epoch

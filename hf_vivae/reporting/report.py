@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from markdown_it import MarkdownIt
@@ -19,7 +19,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from ..validation import UserError
-from .tables import plain
+from .tables import Table, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,13 +32,6 @@ SYNTHETIC = (
     "Synthetic clips are generated from seeds by a voice model and express no emotion of a person. Their scores show "
     "that the code works and how its parts affect each other; they are no evidence about VIVAE or people."
 )
-
-
-class MarkdownTable(Protocol):
-    """Block with a caption and, below an empty line, a table with pipes."""
-
-    def to_markdown(self) -> str:
-        """Return caption and table."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class Section:
     """Heading (plain text) and the blocks below it, in their order; a string is Markdown without HTML."""
 
     title: str
-    blocks: Sequence[str | MarkdownTable | Picture | Code]
+    blocks: Sequence[str | Table | Picture | Code]
 
 
 def write_report(folder: Path, title: str, sections: Sequence[Section]) -> None:
@@ -119,7 +112,7 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join([body[0], "\n".join(contents), *body[1:]]) + "\n"
 
 
-def _block(block: str | MarkdownTable | Picture | Code) -> str:
+def _block(block: str | Table | Picture | Code) -> str:
     if isinstance(block, str):
         return block.strip()
     if isinstance(block, Picture):

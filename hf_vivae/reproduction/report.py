@@ -9,7 +9,7 @@ from urllib.parse import quote
 from ..corpus.schema import Corpus
 from ..corpus.vivae import VIVAE_CLIPS
 from ..evaluation.figures import confusion_figure, roc_figure
-from ..evaluation.report import write_tables
+from ..evaluation.report import REPEAT, write_tables
 from ..exploration.describe import explore, format_exploration
 from ..exploration.figures import FIGURES
 from ..files import write_json
@@ -36,7 +36,6 @@ RULES = (
     "is marked wherever it is used. Ours takes the best one on validation clips, which the paper did not have, and "
     "predicts the test clips with its weights."
 )
-REPEAT = "python recipes/train.py --config <folder of the run>/run.json --output_dir <another folder>"
 SCORES = ("selection", "habits", "reported", "train", "validation", "test")
 
 

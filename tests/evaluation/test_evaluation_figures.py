@@ -15,7 +15,7 @@ from hf_vivae.evaluation.figures import (
     reliability_figure,
     scores_figure,
 )
-from hf_vivae.evaluation.reliability import Reliability, expected_calibration_error, reliability
+from hf_vivae.evaluation.reliability import Reliability, reliability
 
 LONG = "probe:facebook/wav2vec2-base-960h recipe=paper+no-resampling learning_rate=0.0001 weight_decay=0.01"
 
@@ -161,7 +161,7 @@ def test_reliability_is_drawn_with_the_error_of_the_calibration():
     found = [reliability(shown, labels) for shown in (probabilities, softer)]
     figure = reliability_figure(*found, "mlp")
     above, below = figure.axes
-    errors = [expected_calibration_error(shown, labels) for shown in (probabilities, softer)]
+    errors = [reliability(shown, labels).error for shown in (probabilities, softer)]
     said = [f"as trained: ECE {errors[0]:.3f}", f"with temperature: ECE {errors[1]:.3f}"]
     assert legend(figure) == ["perfect calibration", *said]
     for one, label in zip(found, said, strict=True):

@@ -74,7 +74,7 @@ def test_audit_refuses_a_switch_without_a_description(tmp_path):
     with pytest.raises(ValueError, match=r"^expected runs of the deviations") as error:
         audit_tables(collect(tmp_path), DESCRIBED)
     assert str(error.value) == (
-        "expected runs of the switches full-scale, redrawn-split, summed-losses, one-split in "
+        "expected runs of the deviations full-scale, redrawn-split, summed-losses, one-split in "
         f"{folder.parent}, found full-scales (did you mean full-scale?); move it elsewhere."
     )
 
