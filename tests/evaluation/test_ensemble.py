@@ -75,7 +75,7 @@ def test_probabilities_worked_out_by_hand(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.integers(1, 5), st.floats(0, 40))
-def test_an_average_is_that_of_probabilities_and_of_nobody_alone(seed, number, lean):
+def test_an_average_is_that_of_probabilities_and_of_no_member_alone(seed, number, lean):
     members = [random_predictions(seed + place, lean=lean) for place in range(number)]
     found = average(members)
     mean = np.mean([softmax(member.logits, axis=1) for member in members], axis=0)

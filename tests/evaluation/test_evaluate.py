@@ -140,7 +140,7 @@ def test_an_evaluation_below_its_runs_is_no_run(tmp_path):
         evaluate(tmp_path / "evaluation", tmp_path)
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert (len(results["groups"]), len(results["groups"][0]["systems"]), results["left_out"]) == (1, 1, [])
-    assert not list((tmp_path / "evaluation").rglob("published*")), "nobody published figures on these clips"
+    assert not list((tmp_path / "evaluation").rglob("published*")), "there are no published figures on these clips"
 
 
 def test_tables_and_pictures_of_an_earlier_evaluation_are_gone_and_no_file_of_the_users(tmp_path, undrawn):

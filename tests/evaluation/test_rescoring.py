@@ -181,18 +181,18 @@ def test_evaluate_takes_a_checkpoint_without_its_run(fold, tiny_vivae, tmp_path,
     assert "compare runs of one protocol, seed and corpus" in refused
 
 
-def test_a_clip_of_more_than_thirty_seconds_is_heard_whole_where_its_training_cut_none(tmp_path):
+def test_a_clip_of_more_than_thirty_seconds_is_taken_whole_where_its_training_cut_none(tmp_path):
     rate, seconds = 8000, 31
     for label, length in (("long", seconds), ("short", 1)):
         (tmp_path / label).mkdir()
         soundfile.write(tmp_path / label / "a.wav", np.full(length * rate, 0.1), rate)
     clips = read_folder(tmp_path).dataset
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=rate, return_attention_mask=True)
-    assert _predict(Heard(), extractor, clips).max() == seconds * rate
+    assert _predict(LengthModel(), extractor, clips).max() == seconds * rate
 
 
-class Heard(torch.nn.Module):
-    """A model that says how many samples of a clip it was given."""
+class LengthModel(torch.nn.Module):
+    """Model whose logit is the number of samples of a clip."""
 
     device = torch.device("cpu")
 
