@@ -1,12 +1,12 @@
 """One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
 
-It needs no network (`evaluate.load` of a Hub metric does), writes no file, and answers NaN with a note, not
+It needs no network (`evaluate.load` of a Hub metric does), writes no file, and returns NaN with a note, not
 0, where a score is undefined. `evaluate.evaluator` fails under transformers 5 (evaluate 0.4.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -25,10 +25,10 @@ class ClassificationScores(evaluate.Metric):
     `compute(predictions=logits (clips, labels), references=label indices (clips,))` returns:
 
     - `accuracy`: share of clips whose largest logit is their label's.
-    - `uar`: unweighted average recall (balanced accuracy) over the labels that the references hold.
-    - `macro_f1`: mean F1 over the labels that the references or the predictions hold.
+    - `uar`: unweighted average recall (balanced accuracy) over the labels of the references.
+    - `macro_f1`: mean F1 over the labels of the references and the predictions.
     - `auc`: for each label the area under the ROC curve of its softmax probability, this label against the
-      rest; NaN where the clips do not hold both.
+      rest; NaN where the clips are of one side only.
     - `macro_auc`: mean over the labels whose AUC is defined; NaN if none is.
     - `loss`: mean cross entropy in nats.
     - `confusion_matrix`: clip counts, `(labels, labels)` as a list of rows; a row is the truth, a column the
@@ -42,7 +42,7 @@ class ClassificationScores(evaluate.Metric):
         label_names: name of each label, in the order of the logits.
 
     Raises:
-        ValueError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
+        UserError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
             or not finite, or references that are not label indices.
     """
 
@@ -67,29 +67,24 @@ class ClassificationScores(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[list[float]], references: list[int]) -> dict[str, Any]:
-        from scipy.special import log_softmax, softmax
-        from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+        from scipy.special import softmax
+        from sklearn.metrics import confusion_matrix
 
         logits, truth = self._checked(predictions, references)
         predicted = logits.argmax(axis=1)
         auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
-        defined = [area for area in auc.values() if not np.isnan(area)]
-        log_likelihood = log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
         return {
-            "accuracy": float(accuracy_score(truth, predicted)),
-            "uar": float(recall_score(truth, predicted, labels=np.unique(truth), average="macro")),
-            "macro_f1": float(f1_score(truth, predicted, average="macro")),
+            **label_scores(truth, predicted),
             "auc": auc,
-            "macro_auc": float(np.mean(defined)) if defined else float("nan"),
-            "loss": float(-log_likelihood.mean()),
+            "macro_auc": macro_auc(auc),
+            "loss": cross_entropy(logits, truth),
             "confusion_matrix": confusion_matrix(truth, predicted, labels=range(logits.shape[1])).tolist(),
             "n": len(truth),
             "notes": self._notes(truth),
         }
 
     def _notes(self, truth: np.ndarray) -> list[str]:
-        counts = np.bincount(truth, minlength=len(self.label_names))
-        absent = [name for name, count in zip(self.label_names, counts, strict=True) if count == 0]
+        absent = absent_labels(truth, self.label_names)
         if len(absent) == len(self.label_names) - 1:
             only = self.label_names[truth[0]]
             return [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
@@ -124,7 +119,7 @@ class ClassificationScores(evaluate.Metric):
 
 
 def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequence[str]) -> dict[str, float]:
-    """Area under the ROC curve of each label against the rest; NaN where the clips do not hold both.
+    """Return the area under the ROC curve of each label against the rest; NaN where the clips are of one side only.
 
     Args:
         scores: `(clips, labels)`, by which the clips are ranked.
@@ -141,8 +136,63 @@ def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequ
     return dict(zip(label_names, areas.tolist(), strict=True))
 
 
+def macro_auc(areas: Mapping[str, float]) -> float:
+    """Return the mean of the areas of `one_versus_rest_auc` that are defined; NaN if none is."""
+    defined = [area for area in areas.values() if not np.isnan(area)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def label_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Return accuracy, UAR over the labels that occur, and macro F1 over those that occur or are predicted.
+
+    Args:
+        labels: label index of each clip, `(clips,)`.
+        predicted: predicted label index of each clip, `(clips,)`.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+    return {
+        "accuracy": float(accuracy_score(labels, predicted)),
+        "uar": float(recall_score(labels, predicted, labels=np.unique(labels), average="macro")),
+        "macro_f1": float(f1_score(labels, predicted, average="macro")),
+    }
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean cross entropy, in nats, of logits `(clips, labels)` and label indices `(clips,)`."""
+    from scipy.special import log_softmax
+
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def absent_labels(labels: np.ndarray, label_names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the labels that no clip has.
+
+    Args:
+        labels: label index of each clip, `(clips,)`.
+        label_names: name of each label.
+    """
+    return tuple(name for index, name in enumerate(label_names) if index not in labels)
+
+
+def most_frequent(labels: Sequence[int] | np.ndarray) -> int:
+    """Return the most frequent label index, of equally frequent ones the first."""
+    return int(np.bincount(labels).argmax())
+
+
+def most_frequent_by_fold(labels: Sequence[int] | np.ndarray, folds: Sequence[str] | np.ndarray) -> dict[str, int]:
+    """Return the most frequent label index of each fold, which a majority classifier predicts for its test clips.
+
+    Args:
+        labels: label index of each training clip, `(clips,)`.
+        folds: name of its fold, `(clips,)`.
+    """
+    labels, folds = np.asarray(labels), np.asarray(folds)
+    return {fold: most_frequent(labels[folds == fold]) for fold in np.unique(folds).tolist()}
+
+
 def make_compute_metrics(label_names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, Any]]:
-    """A `compute_metrics` for `Trainer`: the scores of `ClassificationScores`, with the same keys.
+    """Return a `compute_metrics` for `Trainer`, with the scores and keys of `ClassificationScores`.
 
     Args:
         label_names: name of each label, in the order of the logits.

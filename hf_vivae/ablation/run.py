@@ -21,7 +21,7 @@ from ..evaluation.systems import Group, System, join
 from ..evaluation.tables import DEPENDENT, baselines, explain_stars, starred, where
 from ..files import claim, read_json, write_json, write_text
 from ..models import short_name
-from ..reporting.tables import Row, Table, make_table
+from ..reporting.tables import SCORE_NAMES, Row, Table, make_table
 from ..reproduction.study import STAYS, Clock
 from ..run_folder import check_version, drop_checkpoints
 from ..training.build import TrainingData, load_training_data, run_record
@@ -139,7 +139,7 @@ def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
     return variants
 
 
-SCORES = {"accuracy": "accuracy", "uar": "UAR"}
+SCORES = {key: SCORE_NAMES[key] for key in ("accuracy", "uar")}
 ADDED = "with "  # how the names of rows begin that add to the recipe
 DRAWN = {"speakers": "speakers, which hold for unseen voices", "clips": "clips"}
 INDEPENDENT = {

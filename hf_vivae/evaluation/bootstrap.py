@@ -15,27 +15,27 @@ from .runs import Predictions
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST = 5  # clips or speakers; fewer say too little about others
-NUMBERS = 2**20  # in the weights of one batch of resamples: 8 MB, whatever the corpus
+FEWEST = 5  # clips or speakers; fewer are no basis for bounds
+NUMBERS = 2**20  # weights of one batch of resamples: 8 MB for any corpus
 Bounds = tuple[float, float]
-# weights, `(clips, resamples)`: how often each clip was drawn -> scores by name, `(resamples,)`, NaN where undefined
+# weights, `(clips, resamples)`: number of times that each clip was drawn -> scores by name, `(resamples,)`, or NaN
 Statistic = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with 95 % bootstrap bounds.
+    """Score with 95 % bootstrap bounds.
 
-    The bounds are about other clips and other speakers for the models as they were trained; what training with another
-    seed changes is the spread over seeds. They meet where every clip is right or every clip wrong.
+    The bounds cover the choice of clips and speakers for the trained models; the choice of the training seed is
+    covered by the spread over seeds. Both bounds are equal where every clip is right or every clip wrong.
 
     Args:
         value: mean over the seeds; None where it is undefined for a seed.
-        clips: bounds for the chance that other clips had been drawn, each on its own. Clips of one speaker are alike,
-            so these are too narrow for a statement about unseen speakers.
-        speakers: bounds for the chance that other speakers had been drawn, with all their clips; None where a speaker
-            is unknown. Either bounds are None for fewer than 5 clips or speakers, and where more than 5 % of the
-            resamples leave the score undefined, such as the AUC of a label that two clips have.
+        clips: bounds over independently drawn clips. Clips of one speaker are similar, so these bounds are too narrow
+            for a statement about unseen speakers.
+        speakers: bounds over drawn speakers with all their clips; None where a speaker is unknown. Either bounds are
+            None for fewer than 5 clips or speakers, and where the score is undefined in more than 5 % of the
+            resamples, such as the AUC of a label that two clips have.
     """
 
     value: float | None
@@ -45,34 +45,34 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ResampledClips:
-    """The different clips that some runs tested, sorted by file.
+    """Different clips that some runs tested, sorted by file.
 
     Args:
         files: name of each clip, `(clips,)`.
         speakers: `(clips,)`; "" where unknown.
-        places: for each run the index among these clips of each of its rows, `(rows,)`.
+        indices: for each run the index among these clips of each of its rows, `(rows,)`.
     """
 
     files: np.ndarray
     speakers: np.ndarray
-    places: tuple[np.ndarray, ...]
+    indices: tuple[np.ndarray, ...]
 
     def __len__(self) -> int:
         return len(self.files)
 
 
 def different_clips(runs: Sequence[Predictions]) -> ResampledClips:
-    """The clips that some runs tested: all the same ones, unless the protocol draws anew for each seed.
+    """Return the clips that some runs tested; they differ if the protocol draws other test clips for each seed.
 
     Args:
         runs: one or more.
     """
-    files, first, places = np.unique(
+    files, first, indices = np.unique(
         np.concatenate([run.files for run in runs]), return_index=True, return_inverse=True
     )
     ends = np.cumsum([len(run) for run in runs])[:-1]
     speakers = np.concatenate([run.speakers for run in runs])[first]
-    return ResampledClips(files, speakers, tuple(np.split(places, ends)))
+    return ResampledClips(files, speakers, tuple(np.split(indices, ends)))
 
 
 def estimates(
@@ -82,14 +82,14 @@ def estimates(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Scores with their bounds.
+    """Return scores with their bounds.
 
     Args:
         values: scores by name.
         statistic: the same scores of resamples.
-        clips: those that are drawn.
+        clips: clips to draw from.
         resamples: number of draws, of clips and again of speakers.
-        seed: of the draws; the same seed gives the same bounds, in whatever order the rows are.
+        seed: of the draws; the same seed gives the same bounds for any order of the rows.
     """
     by_clip = bootstrap_bounds(statistic, clips.files, resamples, seed)
     by_speaker = {} if "" in clips.speakers else bootstrap_bounds(statistic, clips.speakers, resamples, seed)
@@ -99,13 +99,13 @@ def estimates(
 def bootstrap_bounds(
     statistic: Statistic, drawn: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Bounds | None]:
-    """95 % bounds of each score of a statistic, by the cluster bootstrap with expanded percentiles.
+    """Return 95 % bounds of each score of a statistic, by the cluster bootstrap with expanded percentiles.
 
-    As many clusters as there are get drawn with replacement, each with all its clips; one that is drawn twice counts
-    twice (Davison and Hinkley, Bootstrap Methods and their Application, 1997; Field and Welsh, Bootstrapping clustered
-    data, Journal of the Royal Statistical Society B 69, 2007). Percentiles of few clusters are too narrow, by about as
-    much as a normal quantile is below Student's, and are taken further out for it (Hesterberg, What Teachers Should
-    Know About the Bootstrap, The American Statistician 69, 2015).
+    Each resample draws as many clusters as there are, with replacement and with all their clips (Davison and Hinkley,
+    Bootstrap Methods and their Application, 1997; Field and Welsh, Bootstrapping clustered data, Journal of the Royal
+    Statistical Society B 69, 2007). Plain percentiles of few clusters are too narrow, by about the ratio of a normal
+    to a Student quantile, and are expanded by it (Hesterberg, What Teachers Should Know About the Bootstrap, The
+    American Statistician 69, 2015).
 
     Args:
         statistic: scores of weighted clips.
@@ -114,7 +114,7 @@ def bootstrap_bounds(
         seed: of the draws.
 
     Returns:
-        Bounds by name of the score; nothing for fewer than 5 clusters.
+        Bounds by name of the score; empty for fewer than 5 clusters.
     """
     names, members = np.unique(drawn, return_inverse=True)
     if len(names) < FEWEST:
@@ -125,14 +125,14 @@ def bootstrap_bounds(
 
 
 def expanded_level(clusters: int) -> float:
-    """Share of resamples to leave out on either side for 95 % bounds over so many clusters; 0.025 for very many."""
+    """Return the share of resamples outside 95 % bounds on either side; it tends to 0.025 for many clusters."""
     quantile = t.ppf((1 - LEVEL) / 2, clusters - 1)
     return float(norm.cdf(math.sqrt(clusters / (clusters - 1)) * quantile))
 
 
 def _draws(clusters: int, resamples: int, clips: int, seed: int) -> Iterator[np.ndarray]:
-    # Not scipy.stats.bootstrap: it gives indices, of which weights would have to be counted, expects a single score,
-    # and has no bounds for a score that a resample leaves undefined.
+    # Not scipy.stats.bootstrap: it draws indices instead of weights, takes a single score, and has no bounds for a
+    # score that is undefined in a resample.
     rng = np.random.default_rng(seed)
     size = max(1, NUMBERS // clips)
     for start in range(0, resamples, size):
@@ -149,22 +149,22 @@ def _percentiles(scores: np.ndarray, level: float) -> Bounds | None:
     return float(low), float(high)
 
 
-def label_scores(run: Predictions, places: np.ndarray, clips: int, labels: int) -> Statistic:
-    """Accuracy, UAR and macro F1 of a run, as a function of the weights.
+def weighted_label_scores(run: Predictions, indices: np.ndarray, clips: int, labels: int) -> Statistic:
+    """Return accuracy, UAR and macro F1 of a run as a function of the weights.
 
     Args:
         run: with `(rows,)` predictions.
-        places: index of each row's clip among the weights, `(rows,)`.
+        indices: index of each row's clip among the weights, `(rows,)`.
         clips: number of clips that have weights.
         labels: number of labels.
     """
     cells = run.labels * labels + run.predicted
-    counts = csr_array((np.ones(len(run)), (cells, places)), shape=(labels**2, clips))
+    counts = csr_array((np.ones(len(run)), (cells, indices)), shape=(labels**2, clips))
     return lambda weights: scores_of_confusion((counts @ weights).reshape(labels, labels, -1))
 
 
 def scores_of_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Accuracy, UAR over the labels that clips have, and macro F1 over those that clips have or are given.
+    """Return the scores of `metrics.label_scores` for all resamples.
 
     Args:
         confusion: weight of clips, `(true labels, predicted labels, resamples)`.
@@ -178,11 +178,11 @@ def scores_of_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def all_scores(run: Predictions, places: np.ndarray, clips: int, label_names: Sequence[str]) -> Statistic:
-    """The scores of `statistics.point_scores`, as a function of the weights; arguments as in `label_scores`."""
-    of_labels = label_scores(run, places, clips, len(label_names))
+def weighted_scores(run: Predictions, indices: np.ndarray, clips: int, label_names: Sequence[str]) -> Statistic:
+    """Return the scores of `scores.point_scores` as a function of the weights; see `weighted_label_scores`."""
+    of_labels = weighted_label_scores(run, indices, clips, len(label_names))
     probabilities = softmax(run.logits, axis=1)
-    of_ranks = [auc(run.labels == index, probabilities[:, index], places) for index in range(len(label_names))]
+    of_ranks = [auc(run.labels == index, probabilities[:, index], indices) for index in range(len(label_names))]
 
     def scores(weights: np.ndarray) -> dict[str, np.ndarray]:
         areas = np.stack([area(weights) for area in of_ranks])
@@ -192,19 +192,21 @@ def all_scores(run: Predictions, places: np.ndarray, clips: int, label_names: Se
     return scores
 
 
-def auc(positive: np.ndarray, scores: np.ndarray, places: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Area under the ROC curve as a function of the weights: the weight of the pairs of a positive and a negative clip
-    in which the positive one has the higher score, ties counting half (Mann and Whitney, 1947).
+def auc(positive: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the area under the ROC curve as a function of the weights.
+
+    It is the weight of the pairs of a positive and a negative clip in which the positive one has the higher score,
+    ties counting half (Mann and Whitney, 1947).
 
     Args:
-        positive: whether a row is positive, `(rows,)`.
+        positive: true for rows of the positive label, `(rows,)`.
         scores: by which rows are ranked, `(rows,)`.
-        places: index of each row's clip among the weights, `(rows,)`.
+        indices: index of each row's clip among the weights, `(rows,)`.
     """
     negatives = np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives])]
     below, upto = (np.searchsorted(scores[negatives], scores[positive], side) for side in ("left", "right"))
-    higher, lower = places[positive], places[negatives]
+    higher, lower = indices[positive], indices[negatives]
 
     def area(weights: np.ndarray) -> np.ndarray:
         weight = weights[higher]
@@ -217,10 +219,10 @@ def auc(positive: np.ndarray, scores: np.ndarray, places: np.ndarray) -> Callabl
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The quotient, NaN where the whole is 0."""
+    """Return the quotient; NaN where the whole is 0."""
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _mean_of_defined(scores: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is not NaN."""
+    """Return the mean over the first axis of the values that are not NaN."""
     return ratio(np.nansum(scores, axis=0), np.sum(~np.isnan(scores), axis=0).astype(float))

@@ -1,8 +1,8 @@
-"""Paired tests between runs and between groups of clips."""
+"""Paired comparisons of systems: bootstrap of differences and McNemar's test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
@@ -10,28 +10,30 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics import label_scores
 from ..validation import UserError
-from .bootstrap import RESAMPLES, Estimate, ResampledClips, different_clips, estimates, label_scores
+from .bootstrap import RESAMPLES, Estimate, different_clips, estimates, weighted_label_scores
 from .runs import Predictions
-from .scores import SystemScores, Tests, label_point_scores, mean_over_seeds, score_system
+from .scores import SystemScores, Tests, mean_over_seeds, score_system
 from .systems import Group, System
 
 SCORES = ("accuracy", "uar")
-EXACT_BELOW = 25  # discordant clips; from here on chi-squared with continuity correction is close
+EXACT_BELOW = 25  # discordant clips, above which chi-squared with continuity correction is accurate
+MOST_PAIRED = 10  # systems of which all pairs are compared: 45 pairs; more need a baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The first system against the second.
+    """Differences of the first system minus the second.
 
     Args:
         clips: number of different clips that both tested.
-        accuracy: of the first minus the second, means over seeds.
-        uar: the same of UAR.
-        only_first: clips that only the first has right; None with several seeds.
-        only_second: clips that only the second has right; None with several seeds.
-        p_value: McNemar's, of the hypothesis that either is right alone equally often; it takes the clips as
-            independent, so where speakers differ, trust the bounds over speakers more. None with several seeds.
+        accuracy: difference in accuracy, mean over seeds.
+        uar: difference in UAR, mean over seeds.
+        only_first: clips that only the first classified correctly; None with several seeds.
+        only_second: clips that only the second classified correctly; None with several seeds.
+        p_value: of McNemar's test, which takes clips as independent; where speakers differ, bounds over speakers are
+            more reliable. None with several seeds.
     """
 
     clips: int
@@ -50,7 +52,7 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Difference of two systems, with a paired bootstrap and, for one seed each, McNemar's test.
+    """Return the difference of two systems, with a paired bootstrap and, for one seed each, McNemar's test.
 
     A resample draws clips, or speakers, once for both systems and all seeds.
 
@@ -63,47 +65,9 @@ def compare(
         seed: of the draws.
 
     Raises:
-        ValueError: the systems have different numbers of seeds, or seeds in the same place tested different clips or
-            gave a clip different labels.
+        UserError: the systems have different numbers of seeds, or seeds at the same position tested different clips
+            or have different labels for a clip.
     """
-    _check_seeds(first, second, names)
-    clips = different_clips([*first, *second])
-    values = [
-        mean_over_seeds([label_point_scores(run.labels, run.predicted) for run in system])
-        for system in (first, second)
-    ]
-    differences = estimates(
-        {score: values[0][score] - values[1][score] for score in SCORES},
-        _difference(first, second, clips, len(label_names)),
-        clips,
-        resamples,
-        seed,
-    )
-    alone = _discordant(first[0], second[0]) if len(first) == 1 else (None, None)
-    p_value = mcnemar_p_value(*alone) if len(first) == 1 else None
-    return Comparison(len(clips), differences["accuracy"], differences["uar"], *alone, p_value)
-
-
-def _difference(
-    first: Sequence[Predictions], second: Sequence[Predictions], clips: ResampledClips, labels: int
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    of_runs = [
-        label_scores(run, places, len(clips), labels)
-        for run, places in zip([*first, *second], clips.places, strict=True)
-    ]
-
-    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        scores = [of_run(weights) for of_run in of_runs]
-        by_name = {name: np.array([of_run[name] for of_run in scores]) for name in SCORES}
-        return {
-            name: found[: len(first)].mean(axis=0) - found[len(first) :].mean(axis=0)
-            for name, found in by_name.items()
-        }
-
-    return statistic
-
-
-def _check_seeds(first: Sequence[Predictions], second: Sequence[Predictions], names: tuple[str, str]) -> None:
     if len(first) != len(second):
         raise UserError(
             f"expected as many seeds of {names[0]} as of {names[1]}, found {len(first)} and {len(second)}: "
@@ -111,6 +75,31 @@ def _check_seeds(first: Sequence[Predictions], second: Sequence[Predictions], na
         )
     for number, pair in enumerate(zip(first, second, strict=True), start=1):
         _check_clips(*pair, names if len(first) == 1 else tuple(f"seed {number} of {name}" for name in names))
+    clips = different_clips([*first, *second])
+    values = [
+        mean_over_seeds([label_scores(run.labels, run.predicted) for run in system]) for system in (first, second)
+    ]
+    of_runs = [
+        weighted_label_scores(run, rows, len(clips), len(label_names))
+        for run, rows in zip([*first, *second], clips.indices, strict=True)
+    ]
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        scores = [of_run(weights) for of_run in of_runs]
+        by_name = {name: np.array([of_run[name] for of_run in scores]) for name in SCORES}
+        return {
+            name: of_both[: len(first)].mean(axis=0) - of_both[len(first) :].mean(axis=0)
+            for name, of_both in by_name.items()
+        }
+
+    points = {score: values[0][score] - values[1][score] for score in SCORES}
+    differences = estimates(points, statistic, clips, resamples, seed)
+    only_first = only_second = p_value = None
+    if len(first) == 1:
+        correct = [(run.predicted == run.labels)[np.argsort(run.files)] for run in (first[0], second[0])]
+        only_first, only_second = (int(np.sum(one & ~other)) for one, other in (correct, correct[::-1]))
+        p_value = mcnemar_p_value(only_first, only_second)
+    return Comparison(len(clips), differences["accuracy"], differences["uar"], only_first, only_second, p_value)
 
 
 def _check_clips(first: Predictions, second: Predictions, names: tuple[str, str]) -> None:
@@ -135,17 +124,14 @@ def _count(files: Sequence[str]) -> str:
     return f"{len(files)} {'clip' if len(files) == 1 else 'clips'}{first}"
 
 
-def _discordant(first: Predictions, second: Predictions) -> tuple[int, int]:
-    right = [(run.predicted == run.labels)[np.argsort(run.files)] for run in (first, second)]
-    return int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
-
-
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """P-value of McNemar's test (1947): exact below 25 discordant clips, else chi-squared with continuity correction.
+    """Return the p-value of McNemar's test (1947).
+
+    It is exact below 25 discordant clips, else chi-squared with continuity correction; 1 without discordant clips.
 
     Args:
-        only_first: clips that only the first has right.
-        only_second: clips that only the second has right; 1 where it has none and the first has none.
+        only_first: clips that only the first classified correctly.
+        only_second: clips that only the second classified correctly.
     """
     from statsmodels.stats.contingency_tables import mcnemar
 
@@ -154,17 +140,14 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
 
 
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
-    """P-values of several comparisons, adjusted so that the chance of any false finding stays as stated (Holm, 1979).
+    """Return p-values that are adjusted for the number of comparisons (Holm, 1979), in the same order.
 
     Args:
-        p_values: of all comparisons that are made; the adjusted ones come in the same order.
+        p_values: of all comparisons that are made.
     """
     from statsmodels.stats.multitest import multipletests
 
     return multipletests(p_values, method="holm")[1].tolist() if len(p_values) else []
-
-
-MOST_PAIRED = 10  # systems of which all pairs are compared: 45 pairs; more need a baseline
 
 
 @dataclass(frozen=True)
@@ -173,8 +156,8 @@ class Pair:
 
     Args:
         first: the system that is compared.
-        second: the one that it is compared with.
-        seeds: that both have, and that were compared.
+        second: the system that it is compared with.
+        seeds: shared seeds, which are compared.
         comparison: the first minus the second.
         adjusted: McNemar's p-value, adjusted for all pairs of the group (Holm); None with several seeds.
     """
@@ -188,11 +171,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class GroupScores:
-    """A group of systems, scored and compared.
+    """Scores and comparisons of the systems of a group.
 
     Args:
         group: the group.
-        systems: whole ones first, then by UAR, the best first.
+        systems: those with all folds first, then by UAR, the best first.
         pairs: comparisons in the order of the systems.
         not_compared: a sentence for each pair that has no comparison, or for all of them.
     """
@@ -202,12 +185,17 @@ class GroupScores:
     pairs: tuple[Pair, ...]
     not_compared: tuple[str, ...]
 
+    @property
+    def majority(self) -> Mapping[str, float]:
+        """Scores of predicting the most frequent label of the training clips, means over the systems' splits."""
+        return mean_over_seeds([scores.majority for scores in self.systems])
+
 
 def score_group(group: Group, baseline: str | None, done: Callable[[], Any]) -> GroupScores:
     """Score all systems, reading the predictions of one at a time, and compare them.
 
     Args:
-        group: systems on like clips.
+        group: systems on the same clips.
         baseline: name of the system that all others are compared with; None compares all pairs of up to 10 systems.
         done: called after each system.
     """
@@ -229,35 +217,31 @@ def _compare(
         return (), (f"The baseline {baseline} has no runs on these clips.",)
     couples = combinations(systems, 2) if baseline is None else ((one, seconds[0]) for one in systems)
     read = lru_cache(maxsize=MOST_PAIRED)(_tests_by_seed)
-    found, refused = [], []
+    pairs, not_compared = [], []
     for first, second in couples:
         if first is second:
             continue
         try:
-            found.append(_pair(first, second, read(first), read(second), labels))
+            pairs.append(_compare_pair(first, second, read(first), read(second), labels))
         except UserError as problem:
-            refused.append(f"{first.name} and {second.name} are not compared: {problem}.")
-    return tuple(_adjust(found)), tuple(refused)
+            not_compared.append(f"{first.name} and {second.name} are not compared: {problem}.")
+    tested = [index for index, pair in enumerate(pairs) if pair.comparison.p_value is not None]
+    adjusted = adjusted_p_values([pairs[index].comparison.p_value for index in tested])
+    for index, p_value in zip(tested, adjusted, strict=True):
+        pairs[index] = replace(pairs[index], adjusted=p_value)
+    return tuple(pairs), tuple(not_compared)
 
 
 def _tests_by_seed(system: System) -> Tests:
-    """Its test clips for each seed; those of an ensemble over seeds stand for each of these."""
+    """Return its test clips for each seed; an ensemble over seeds has the same clips for each of them."""
     return {seed: test for run in system.runs for test in [run.read("test")] for seed in run.seeds}
 
 
-def _pair(first: System, second: System, tests: Tests, others: Tests, labels: Sequence[str]) -> Pair:
+def _compare_pair(first: System, second: System, tests: Tests, others: Tests, labels: Sequence[str]) -> Pair:
     seeds = tuple(seed for seed in tests if seed in others)
     if not seeds:
         raise UserError(
             f"expected a seed that both have, found {', '.join(tests)} of one and {', '.join(others)} of the other"
         )
-    chosen = ([of_system[seed] for seed in seeds] for of_system in (tests, others))
-    return Pair(first, second, seeds, compare(*chosen, (first.name, second.name), labels), None)
-
-
-def _adjust(pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs with p-values adjusted for how many there are."""
-    tested = [pair for pair in pairs if pair.comparison.p_value is not None]
-    adjusted = adjusted_p_values([pair.comparison.p_value for pair in tested])
-    by_pair = dict(zip(map(id, tested), adjusted, strict=True))
-    return [replace(pair, adjusted=by_pair.get(id(pair))) for pair in pairs]
+    shared = ([of_system[seed] for seed in seeds] for of_system in (tests, others))
+    return Pair(first, second, seeds, compare(*shared, (first.name, second.name), labels), None)

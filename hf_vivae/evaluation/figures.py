@@ -1,4 +1,4 @@
-"""Figures of the evaluation report."""
+"""Figures of evaluations: scores, differences, groups of clips, calibration, ROC curves and confusion."""
 
 import math
 from collections import defaultdict
@@ -9,25 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reporting.plots import BLUE, CHANCE, GREEN, GREY, MAJORITY, PURPLE, VERMILION, blank_figure, literal, wrapped
-from ..reporting.report import Picture
-from ..validation import UserError
-from .comparison import GroupScores, Pair
+from ..reporting.plots import (
+    BLACK,
+    BLUE,
+    CHANCE,
+    GREY,
+    MAJORITY,
+    SERIES,
+    SKY,
+    VERMILION,
+    blank_figure,
+    literal,
+    wrapped,
+)  # fmt: skip
+from ..reporting.report import Picture, save_picture
+from ..reporting.tables import SCORE_NAMES
+from .comparison import GroupScores
 from .scores import SystemScores
 from .systems import System
-from .tables import explain_stars, mean_majority, starred, where
+from .tables import explain_stars, starred, where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .reliability import Reliability
+    from .runs import Predictions
     from .scores import GroupScore
 
 
-OVER_SPEAKERS = {"color": "#56B4E9", "linewidth": 6, "solid_capstyle": "butt"}
-OVER_CLIPS = {"color": "black", "linewidth": 1.2}
-VALUE = {"color": "black", "marker": "D", "markersize": 5, "linestyle": "none"}
+OVER_SPEAKERS = {"color": SKY, "linewidth": 6, "solid_capstyle": "butt"}
+OVER_CLIPS = {"color": BLACK, "linewidth": 1.2}
+VALUE = {"color": BLACK, "marker": "D", "markersize": 5, "linestyle": "none"}
 SEED = {"color": VERMILION, "marker": "o", "markersize": 4, "fillstyle": "none", "linestyle": "none"}
 STAGES = (
     ("as trained", {"color": BLUE, "marker": "o", "linestyle": "-"}, {"color": BLUE}),
@@ -40,30 +53,34 @@ STAGES = (
 PANELS_IN_A_ROW = 3
 LONGEST_LINE = 60  # characters of a name
 LINE_HEIGHT = 0.15  # inches of a line of small text
+MOST_DRAWN = 20  # systems that can be distinguished in one picture, or whose own pictures fit into a report
+MOST_PAIRS = 45
+DRAWN_SCORES = ("uar", "accuracy")
+LINES = ("-", "--", "-.", ":")
+MANY_LABELS = 16
 
 
 def scores_figure(
     rows: Sequence[Mapping[str, Any]], metric: str, title: str, chance: float, majority: float | None = None
 ) -> "Figure":
-    """One score of several systems on the same clips, with its 95 % intervals: a forest plot.
+    """Return a forest plot of one score of several systems on the same clips, with its 95 % intervals.
 
     Args:
-        rows: for each system, from the top, `system` (its name), `value` (a share; None is named as undefined),
-            `clips` and `speakers` (ends of its intervals over clips and over whole speakers; None where there is
-            none), and `seeds` (the score of each seed, drawn where there are several).
+        rows: for each system, from the top, `system` (its name), `value` (a share; None for an undefined one),
+            `clips` and `speakers` (ends of its intervals over clips and over whole speakers, or None), and `seeds`
+            (the score of each seed, drawn where there are several).
         metric: name of the score.
-        title: clips and protocol, said above the picture.
-        chance: the score of guessing.
-        majority: that of always saying the most frequent label of the training clips; None where it is no other.
+        title: clips and protocol, above the picture.
+        chance: score of guessing.
+        majority: score of always predicting the most frequent label of the training clips; None for no line.
     """
     from matplotlib.ticker import PercentFormatter
 
     figure, axes = _forest([row["system"] for row in rows])
-    for place, row in enumerate(rows):
-        _draw_estimate(axes, place, row, 1)
+    for index, row in enumerate(rows):
+        _draw_estimate(axes, index, row, 1, "undefined" if row["value"] is None else f"{row['value']:.1%}")
         if len(row["seeds"]) > 1:
-            axes.plot(row["seeds"], [place + 0.28] * len(row["seeds"]), label="single seeds", **SEED)
-        _say(axes, place, "undefined" if row["value"] is None else f"{row['value']:.1%}")
+            axes.plot(row["seeds"], [index + 0.28] * len(row["seeds"]), label="single seeds", **SEED)
     _draw_baselines(axes, chance, majority)
     axes.set_xlabel(metric)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -71,34 +88,29 @@ def scores_figure(
 
 
 def difference_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> "Figure":
-    """Paired differences of systems on the same clips with their 95 % intervals, and a line at none.
+    """Return a forest plot of paired differences of systems on the same clips, with their 95 % intervals.
 
     Args:
-        rows: for each pair, from the top, `name` (which system minus which), `value` (the first's share minus the
-            second's), `clips` and `speakers` as for `scores_figure`, and `p_value`, adjusted for the number of pairs;
-            None where there is none.
+        rows: for each pair, from the top, `name` (such as "a minus b"), `value` (share of the first minus that of the
+            second), `clips` and `speakers` as for `scores_figure`, and `p_value`, adjusted for the number of pairs, or
+            None.
         metric: name of the score.
-        title: clips and protocol, said above the picture.
+        title: clips and protocol, above the picture.
     """
     figure, axes = _forest([row["name"] for row in rows])
-    for place, row in enumerate(rows):
-        _draw_estimate(axes, place, row, 100)
-        said = "undefined" if row["value"] is None else f"{100 * row['value']:+.1f}"
-        _say(axes, place, f"{said}{_p_text(row['p_value'])}")
+    for index, row in enumerate(rows):
+        text = "undefined" if row["value"] is None else f"{100 * row['value']:+.1f}"
+        if row["p_value"] is not None:
+            text += "   p < 0.001" if row["p_value"] < 0.001 else f"   p = {row['p_value']:.3f}"
+        _draw_estimate(axes, index, row, 100, text)
     axes.axvline(0, color="black", linewidth=0.8, zorder=0)
     tested = any(row["p_value"] is not None for row in rows)
     axes.set_xlabel(f"difference in {metric} (points{'; p adjusted for the number of pairs' if tested else ''})")
     return _finish(figure, title)
 
 
-def _p_text(p_value: float | None) -> str:
-    if p_value is None:
-        return ""
-    return "   p < 0.001" if p_value < 0.001 else f"   p = {p_value:.3f}"
-
-
 def _forest(names: Sequence[str]) -> tuple["Figure", "Axes"]:
-    """Axes with a row for each name, the first on top."""
+    """Return a figure and its axes with a row for each name, the first on top."""
     labels = [wrapped(name, LONGEST_LINE) for name in names]
     lines = 1 + max(label.count("\n") for label in labels)
     figure = blank_figure(10, 1.6 + len(names) * max(0.4, 0.1 + lines * LINE_HEIGHT))
@@ -110,20 +122,16 @@ def _forest(names: Sequence[str]) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _draw_estimate(axes: "Axes", place: float, row: Mapping[str, Any], scale: float) -> None:
-    for key, said, style in (
-        ("speakers", "95 % interval over speakers", OVER_SPEAKERS),
-        ("clips", "95 % interval over clips", OVER_CLIPS),
-    ):
+def _draw_estimate(axes: "Axes", index: int, row: Mapping[str, Any], scale: float, text: str) -> None:
+    """Draw a value with its intervals in a row of a forest plot, and the text next to it."""
+    for key, style in (("speakers", OVER_SPEAKERS), ("clips", OVER_CLIPS)):
         if row[key] is not None:
-            axes.plot([scale * bound for bound in row[key]], [place] * 2, label=said, **style)
+            label = f"95 % interval over {key}"
+            axes.plot([scale * bound for bound in row[key]], [index] * 2, label=label, **style)
     if row["value"] is not None:
-        axes.plot(scale * row["value"], place, label="mean over seeds", zorder=3, **VALUE)
-
-
-def _say(axes: "Axes", place: float, text: str) -> None:
+        axes.plot(scale * row["value"], index, label="mean over seeds", zorder=3, **VALUE)
     axes.annotate(
-        text, (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+        text, (1, index), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
         va="center", fontsize="small",
     )  # fmt: skip
 
@@ -135,26 +143,26 @@ def _draw_baselines(axes: "Axes", chance: float, majority: float | None) -> None
 
 
 def _finish(figure: "Figure", title: str) -> "Figure":
-    """Title and legend, in which each mark stands once."""
+    """Add the title, and a legend with each label once."""
     figure.suptitle(wrapped(title, int(9 * figure.get_figwidth())), fontsize="large")
-    known: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            known.setdefault(label, handle)
-    figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=3, fontsize="small")
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
 def groups_figure(
     groups: Mapping[str, Sequence["GroupScore"]], title: str, chance: float, majority: float | None = None
 ) -> "Figure":
-    """Accuracy by speaker, intensity or duration, a panel for each system, with the accuracy over all groups.
+    """Return accuracy by speaker, intensity or duration, a panel for each system, and the accuracy over all groups.
 
     Args:
-        groups: by system its groups, from the top; with the clips of each. Bounds are those of the groups.
-        title: clips and protocol, said above the picture.
+        groups: scores of the groups of each system, from the top.
+        title: clips and protocol, above the picture.
         chance: accuracy of guessing.
-        majority: accuracy of always saying the most frequent label of the training clips, over all groups.
+        majority: accuracy of always predicting the most frequent label of the training clips, over all groups.
     """
     columns = min(PANELS_IN_A_ROW, len(groups))
     lines, most = math.ceil(len(groups) / columns), max(map(len, groups.values()))
@@ -176,9 +184,9 @@ def _draw_groups(axes: "Axes", scores: Sequence["GroupScore"]) -> None:
     clips = sum(score.clips for score in scores)
     overall = sum(score.accuracy * score.clips for score in scores) / clips
     axes.axvline(overall, color=BLUE, linewidth=1, label="all groups", zorder=0)
-    for place, score in enumerate(scores):
-        axes.plot((score.low, score.high), [place] * 2, **OVER_CLIPS)
-        axes.plot(score.accuracy, place, **VALUE)
+    for index, score in enumerate(scores):
+        axes.plot((score.low, score.high), [index] * 2, **OVER_CLIPS)
+        axes.plot(score.accuracy, index, **VALUE)
     axes.set_yticks(range(len(scores)), [f"{literal(score.name)} ({score.clips})" for score in scores])
     axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5))
     axes.set_xlabel("accuracy, 95 % interval", fontsize="small")
@@ -188,23 +196,22 @@ def _draw_groups(axes: "Axes", scores: Sequence["GroupScore"]) -> None:
 
 
 def reliability_figure(before: "Reliability", after: "Reliability | None", title: str) -> "Figure":
-    """Accuracy of clips against the confidence in them, and how many clips have it, before and after a temperature.
+    """Return accuracy against confidence and the number of clips, without and with a temperature.
 
     Args:
         before: of the probabilities as trained.
-        after: of those with temperature; None where no validation clips could fit one.
-        title: system and clips, said above the picture.
+        after: of the probabilities with temperature; None without validation clips to fit one.
+        title: system and clips, above the picture.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     figure = blank_figure(6, 7)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot([0, 1], [0, 1], label="as often right as sure", **CHANCE)
-    for (said, line, bar), found, side in zip(STAGES, (before, after), (1, -1), strict=True):
-        if found is not None:
-            confidences, accuracies, clips = zip(*found.bins, strict=True)
-            error = _calibration_error(found)
-            above.plot(confidences, accuracies, label=f"{said}: ECE {error:.3f}", markersize=5, **line)
+    above.plot([0, 1], [0, 1], label="perfect calibration", **CHANCE)
+    for (stage, line, bar), reliability, side in zip(STAGES, (before, after), (1, -1), strict=True):
+        if reliability is not None:
+            confidences, accuracies, clips = zip(*reliability.bins, strict=True)
+            above.plot(confidences, accuracies, label=f"{stage}: ECE {reliability.error:.3f}", markersize=5, **line)
             below.bar(confidences, [side * number for number in clips], width=0.04, **bar)
     above.set(ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     below.set(xlabel="confidence: probability of the predicted label", ylabel="clips")
@@ -217,26 +224,16 @@ def reliability_figure(before: "Reliability", after: "Reliability | None", title
     return _finish(figure, title)
 
 
-def _calibration_error(found: "Reliability") -> float:
-    distances = [abs(confidence - accuracy) * clips for confidence, accuracy, clips in found.bins]
-    return sum(distances) / sum(clips for _, _, clips in found.bins)
-
-
-MOST_DRAWN = 20  # systems; more cannot be told apart in one picture, and pictures of their own would fill the report
-MOST_PAIRS = 45
-SCORES = {"uar": "UAR", "accuracy": "accuracy"}
-
-
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its place in the report.
+    """A figure of the report.
 
     Args:
         kind: `scores`, `differences`, `speaker`, `intensity`, `duration`, `calibration` or `confusion`.
         name: stem of its file.
         figure: the figure.
-        caption: what is shown; which clips and what stars mean is added.
-        systems: those that are shown.
+        caption: without the clips and the meaning of stars, which are added.
+        systems: those that the figure shows.
     """
 
     kind: str
@@ -247,77 +244,67 @@ class Drawing:
 
 
 def draw_pictures(report: Path, below: Path, group: GroupScores) -> dict[str, list[Picture]]:
-    """Draw all pictures of a group, one after the other; by kind.
+    """Draw and save the pictures of a group one at a time, and return them by kind.
 
     Args:
         report: folder of the report.
         below: folder for the pictures, relative to it.
         group: whose scores are drawn.
     """
-    (report / below).mkdir(parents=True, exist_ok=True)
     pictures = defaultdict(list)
     for drawing in _drawings(group):
-        path = below / f"{drawing.name}.png"
-        drawing.figure.savefig(report / path)
         caption = f"{drawing.caption} On {where(group.group.clips)}.{explain_stars(drawing.systems)}"
-        pictures[drawing.kind].append(Picture(path, caption))
+        picture = save_picture(report, below / f"{drawing.name}.png", drawing.figure, caption)
+        pictures[drawing.kind].append(picture)
     return pictures
 
 
 def _drawings(group: GroupScores) -> Iterator[Drawing]:
     shown = group.systems[:MOST_DRAWN]
     systems = [scores.system for scores in shown]
-    title, chance, majority = where(group.group.clips), 1 / len(group.group.labels), mean_majority(group)
-    for key, said in SCORES.items():
-        rows = [_score_row(scores, key) for scores in shown]
-        figure = scores_figure(rows, said, title, chance, majority[key])
-        yield Drawing("scores", key, figure, f"Pooled {said}.", systems)
-    yield from _differences(group, title)
+    title, chance, majority = where(group.group.clips), 1 / len(group.group.labels), group.majority
+    for key in DRAWN_SCORES:
+        rows = [
+            {
+                "system": starred(scores.system),
+                "value": scores.estimates[key].value,
+                "clips": scores.estimates[key].clips,
+                "speakers": scores.estimates[key].speakers,
+                "seeds": [of_seed[key] for of_seed in scores.by_seed.values()],
+            }
+            for scores in shown
+        ]
+        figure = scores_figure(rows, SCORE_NAMES[key], title, chance, majority[key])
+        yield Drawing("scores", key, figure, f"Pooled {SCORE_NAMES[key]}.", systems)
+    if group.pairs:
+        yield from _draw_differences(group, title)
     for kind in ("speaker", "intensity", "duration"):
-        found = {starred(one.system): one.groups[kind] for one in shown if one.groups[kind]}
-        if found:
-            figure = groups_figure(found, title, chance, majority["accuracy"])
+        groups = {starred(scores.system): scores.groups[kind] for scores in shown if scores.groups[kind]}
+        if groups:
+            figure = groups_figure(groups, title, chance, majority["accuracy"])
             yield Drawing(kind, f"by-{kind}", figure, f"Accuracy by {kind}, with Wilson's 95 % bounds.", systems)
     for number, scores in enumerate(shown, start=1):
-        yield from _of_system(group, scores, number)
+        yield from _draw_system(group, scores, number)
 
 
-def _score_row(scores: SystemScores, key: str) -> dict[str, Any]:
-    estimate = scores.estimates[key]
-    return {
-        "system": starred(scores.system),
-        "value": estimate.value,
-        "clips": estimate.clips,
-        "speakers": estimate.speakers,
-        "seeds": [of_seed[key] for of_seed in scores.by_seed.values()],
-    }
-
-
-def _differences(group: GroupScores, title: str) -> Iterator[Drawing]:
-    shown = group.pairs[:MOST_PAIRS]
-    if not shown:
-        return
-    shown_systems = {system.name: system for pair in shown for system in (pair.first, pair.second)}
-    for key, said in SCORES.items():
-        figure = difference_figure([_difference_row(pair, key) for pair in shown], said, title)
-        caption = f"Differences in {said} of systems on the same clips."
+def _draw_differences(group: GroupScores, title: str) -> Iterator[Drawing]:
+    pairs = group.pairs[:MOST_PAIRS]
+    systems = {system.name: system for pair in pairs for system in (pair.first, pair.second)}
+    for key in DRAWN_SCORES:
+        rows = []
+        for pair in pairs:
+            estimate = getattr(pair.comparison, key)
+            name = f"{starred(pair.first)} minus {starred(pair.second)}"
+            row = {"name": name, "value": estimate.value, "clips": estimate.clips, "speakers": estimate.speakers}
+            rows.append({**row, "p_value": pair.adjusted if key == "accuracy" else None})  # McNemar's is of accuracy
+        figure = difference_figure(rows, SCORE_NAMES[key], title)
+        caption = f"Differences in {SCORE_NAMES[key]} of systems on the same clips."
         if key == "accuracy":
             caption += " p is McNemar's, adjusted for the number of pairs."
-        yield Drawing("differences", f"differences-{key}", figure, caption, list(shown_systems.values()))
+        yield Drawing("differences", f"differences-{key}", figure, caption, list(systems.values()))
 
 
-def _difference_row(pair: Pair, key: str) -> dict[str, Any]:
-    estimate = getattr(pair.comparison, key)
-    return {
-        "name": f"{starred(pair.first)} minus {starred(pair.second)}",
-        "value": estimate.value,
-        "clips": estimate.clips,
-        "speakers": estimate.speakers,
-        "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
-    }
-
-
-def _of_system(group: GroupScores, scores: SystemScores, number: int) -> Iterator[Drawing]:
+def _draw_system(group: GroupScores, scores: SystemScores, number: int) -> Iterator[Drawing]:
     name = starred(scores.system)
     title = f"{name}, {group.group.clips.corpus} clips, {group.group.clips.protocol}"
     figure = reliability_figure(scores.calibration.plain, scores.calibration.scaled, title)
@@ -329,35 +316,26 @@ def _of_system(group: GroupScores, scores: SystemScores, number: int) -> Iterato
     yield Drawing("confusion", f"confusion-{number}", figure, caption, [scores.system])
 
 
-COLOURS = (BLUE, VERMILION, GREEN, "#000000", PURPLE, "#E69F00", "#56B4E9", "#882255")
-LINES = ("-", "--", "-.", ":")
-MANY_LABELS = 16
-
-
 def roc_figure(
-    label: str, label_names: Sequence[str], predictions: Mapping[str, Sequence[Mapping[str, Any]]], title: str
+    label: str, label_names: Sequence[str], predictions: "Mapping[str, Predictions]", title: str
 ) -> "Figure":
-    """ROC curves of one label against the rest on test clips, one for each model (section 8.8 of the 2022 report).
+    """Return ROC curves of one label against the rest, one for each model (section 8.8 of the paper).
 
-    A clip's score is the softmax probability of the label; the area is that of `results.json`. Whoever always says the
-    same, such as the most frequent label, is on the diagonal of chance.
+    A clip's score is the softmax probability of the label, as for the AUC of `results.json`. A constant prediction,
+    such as the most frequent label, is on the diagonal of chance.
 
     Args:
         label: the label that counts as positive.
         label_names: name of each label, in the order of the logits.
-        predictions: for each model its rows of `predictions.parquet`. A model's colour and line follow from its
-            place, so the same models in the same order look alike in every figure.
-        title: label and clips, said above the picture.
-
-    Raises:
-        ValueError: a model has no test clips.
+        predictions: test clips of each model; its colour and line are those of its position.
+        title: label and clips, above the picture.
     """
     figure = blank_figure(5.2, 5.2)  # two side by side on a landscape page
     axes = figure.add_subplot()
     positive = list(label_names).index(label)
-    for place, (model, rows) in enumerate(predictions.items()):
-        style = {"color": COLOURS[place % 8], "linestyle": LINES[(place + place // 8) % 4], "linewidth": 1.6}
-        false_positives, true_positives, area = _roc(model, rows, positive)
+    for index, (model, tested) in enumerate(predictions.items()):
+        style = {"color": SERIES[index % 8], "linestyle": LINES[(index + index // 8) % 4], "linewidth": 1.6}
+        false_positives, true_positives, area = _roc(tested, positive)
         axes.plot(false_positives, true_positives, label=f"{model}: {area}", **style)
     axes.plot([0, 1], [0, 1], label="chance and majority: AUC 0.500", color=GREY, linewidth=0.8)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -368,20 +346,14 @@ def roc_figure(
     return figure
 
 
-def _roc(model: str, rows: Sequence[Mapping[str, Any]], positive: int) -> tuple[np.ndarray, np.ndarray, str]:
+def _roc(tested: "Predictions", positive: int) -> tuple[np.ndarray, np.ndarray, str]:
     from scipy.special import softmax
     from sklearn.metrics import auc, roc_curve
 
-    tested = [row for row in rows if row["split"] == "test"]
-    if not tested:
-        raise UserError(
-            f"{model}: expected predictions of test clips, found none: pass all rows of its predictions.parquet"
-        )
-    truth = np.array([row["label"] == positive for row in tested])
+    truth = tested.labels == positive
     if truth.all() or not truth.any():
         return np.array([]), np.array([]), f"undefined, {truth.sum()} of {len(truth)} clips"
-    probabilities = softmax(np.array([row["logits"] for row in tested]), axis=1)[:, positive]
-    false_positives, true_positives, _ = roc_curve(truth, probabilities)
+    false_positives, true_positives, _ = roc_curve(truth, softmax(tested.logits, axis=1)[:, positive])
     return false_positives, true_positives, f"AUC {auc(false_positives, true_positives):.3f}"
 
 
@@ -392,16 +364,16 @@ def confusion_figure(
     majority: float,
     different_clips: int | None = None,
 ) -> "Figure":
-    """Confusion matrix of one model: clips and their share of the true label in each cell, the share as colour.
+    """Return the confusion matrix of one model: clips and their share of the true label, the share as colour.
 
     Above 16 labels, the cells have no room for shares, and empty ones have no text.
 
     Args:
         matrix: clip counts, `(labels, labels)`; a row is the truth, a column the prediction.
         label_names: name of each label, in the order of rows and columns.
-        title: model and clips; the accuracy is added, and what needs no learning.
-        majority: accuracy on these clips of always saying the most frequent label of the training clips.
-        different_clips: how many there are where several seeds have answered each; None for one seed.
+        title: model and clips; accuracy, chance and majority are added.
+        majority: accuracy on these clips of always predicting the most frequent label of the training clips.
+        different_clips: number of different clips where several seeds predicted each; None for one seed.
     """
     counts = np.asarray(matrix)  # (labels, labels)
     totals = counts.sum(axis=1, keepdims=True)
@@ -422,10 +394,10 @@ def confusion_figure(
     axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted label", ylabel="true label")
-    hits, answers = counts.trace(), counts.sum()
-    of = f"{answers} clips" if different_clips in (None, answers) else f"{answers} answers on {different_clips} clips"
+    hits, total = counts.trace(), counts.sum()
+    of = f"{total} clips" if different_clips in (None, total) else f"{total} predictions of {different_clips} clips"
     axes.set_title(
-        f"{wrapped(title, int(14 * side))}\naccuracy {hits / answers:.1%} ({hits} of {of})\n"
+        f"{wrapped(title, int(14 * side))}\naccuracy {hits / total:.1%} ({hits} of {of})\n"
         f"chance {1 / len(counts):.1%}, majority {majority:.1%}",
         fontsize="medium",
     )

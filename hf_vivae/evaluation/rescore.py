@@ -1,9 +1,10 @@
-"""A trained checkpoint's predictions of clips that it has not learnt from, in a folder that evaluation reads."""
+"""Predictions of a checkpoint for clips that it was not trained on, as a run folder that evaluation reads."""
 
 import hashlib
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .. import run_folder
 from ..checkpoints.load import load_for_inference
+from ..checkpoints.resolve import resolve_checkpoint
+from ..corpus.arguments import CorpusArguments
 from ..corpus.schema import Corpus, corpus_digest, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.cache import build_features, by_length
@@ -24,31 +27,61 @@ from ..files import make_folder, read_json, write_json
 from ..models import short_name
 from ..run_folder import UNRESAMPLED
 from ..validation import UserError
-from .runs import read_sounds
+from .runs import read_digests
 
 logger = logging.getLogger(__name__)
-BARE = "copy the folder as a whole, or score a copy without run.json, whose scores are marked"
-UNKNOWN = "nobody knows whether the checkpoint was trained on these clips"
+REMEDY = "copy the whole folder, or score a copy without run.json, whose scores are marked"
+UNKNOWN = "it is not known whether the checkpoint was trained on these clips"
+
+
+def score_checkpoints(
+    checkpoints: Sequence[str],
+    arguments: CorpusArguments,
+    task: str,
+    output: Path,
+    trust_remote_code: bool = False,
+) -> list[Path]:
+    """Predict the clips of a corpus with each checkpoint, and return the folders of the predictions.
+
+    Args:
+        checkpoints: run folders of folds, other folders, or Hub ids.
+        arguments: of the corpus.
+        task: see `score_checkpoint`.
+        output: folder of the evaluation.
+        trust_remote_code: execute code that is part of a checkpoint.
+
+    Raises:
+        UserError: see `score_checkpoint`, and for a checkpoint that is not found.
+    """
+    # before the corpus, which may take a minute to load
+    sources = {name: resolve_checkpoint(name, code=trust_remote_code) for name in checkpoints}
+    make_folder(output)
+    corpus = arguments.load()
+    return [
+        score_checkpoint(name, source, corpus, task, output / run_folder.SCORED, trust_remote_code)
+        for name, source in sources.items()
+    ]
 
 
 def score_checkpoint(
     checkpoint: str, source: Path, corpus: Corpus, task: str, output: Path, trust_remote_code: bool = False
 ) -> Path:
-    """Predict the clips of a corpus with a checkpoint as it is; the folder with predictions, settings and marks.
+    """Predict the clips of a corpus with a checkpoint, and return the folder of the predictions.
 
-    Clips whose sound trained or selected the checkpoint are left out, as far as its folder says which these were.
+    Clips with the sound of a clip that trained or selected the checkpoint are left out, if its folder contains the
+    digests of these clips.
 
     Args:
-        checkpoint: what tables call it: run folder of a fold, any other folder, or Hub id.
-        source: its folder, as `resolve_checkpoint` gives it.
+        checkpoint: its name in tables: run folder of a fold, any other folder, or Hub id.
+        source: its folder, as `resolve_checkpoint` returns it.
         corpus: clips to predict.
-        task: whose labels the checkpoint tells apart.
+        task: name of the task; the checkpoint must have its labels.
         output: the folder is made below it.
-        trust_remote_code: execute code that the checkpoint brings along.
+        trust_remote_code: execute code that is part of the checkpoint.
 
     Raises:
-        ValueError: for checkpoints that cannot be loaded or know other labels, where all clips have trained it, and
-            for a run folder that does not say which.
+        UserError: the checkpoint cannot be loaded or has other labels, all clips trained it, or its run folder does
+            not contain which clips did.
     """
     started = time.perf_counter()
     model, extractor = load_for_inference(source, trust_remote_code)
@@ -56,106 +89,91 @@ def score_checkpoint(
     labels, label_names = task_labels(corpus.dataset, task)
     order = _order_labels(model, label_names, checkpoint)
     described = describe_clips(corpus.dataset)
-    rows = _unseen(described, source, record, checkpoint)
+    seen = _seen_digests(source, record) if record else set()
+    rows = [row for row, clip in enumerate(described) if clip["digest"] not in seen]
+    if not rows:
+        raise UserError(
+            f"expected clips that {checkpoint} was not trained on, found that all {len(described)} trained or "
+            "selected it; give another --data."
+        )
+    if left_out := len(described) - len(rows):
+        logger.warning("%d clips that trained or selected %s are left out.", left_out, checkpoint)
     logits = _predict(model, extractor, corpus.dataset.select(rows))[:, order]
     predictions = [
-        {**described[row], "label": labels[row], "logits": found.tolist(), "fold": "all", "split": "test"}
-        for row, found in zip(rows, logits, strict=True)
+        {**described[row], "label": labels[row], "logits": of_clip.tolist(), "fold": "all", "split": "test"}
+        for row, of_clip in zip(rows, logits, strict=True)
     ]
-    names = [model.config.id2label[place] for place in order]
+    names = [model.config.id2label[index] for index in order]
     digest = corpus_digest(corpus, labels)
-    if len(names) > len(label_names):  # not to be set beside checkpoints that tell fewer labels apart
+    if len(names) > len(label_names):  # not comparable with checkpoints that distinguish fewer labels
         digest = hashlib.sha256(json.dumps([digest, names]).encode()).hexdigest()[:16]
-    place = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
-    folder = output / f"{short_name(checkpoint).replace(':', '-')}-{place}-{digest}"
+    path_digest = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:8]
+    folder = output / f"{short_name(checkpoint).replace(':', '-')}-{path_digest}-{digest}"
     make_folder(folder)
-    (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring: else this one, killed, looks whole
+    (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring, else an interrupted one seems finished
     run_folder.write_predictions(folder, predictions)
     clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
     spent = {"environment": run_folder.environment(), "seconds": time.perf_counter() - started, "finished": True}
-    settings = _settings(checkpoint, record, task)
+    kept = record or {
+        "run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}},
+        "training": {},
+    }
+    settings = {
+        "run": {**kept["run"], "task": task, "protocol": run_folder.OTHER_CLIPS, "checkpoint": checkpoint},
+        "training": {**kept["training"], "seed": None, "data_seed": None},  # each checkpoint is a system of its own
+    }
     held_out = {"train": [], "validation": [], "test": [row["file"] for row in predictions]}
     write_json(folder / "run.json", {**settings, "corpus": clips, **spent, "fold": held_out})
-    marked = {"selection": None, "habits": _habits(record)}
-    write_json(folder / "results.json", {"fold": "all", "of_folds": 1, "labels": names, **marked})
+    # no epoch was selected on these clips, and dropout is off, so other caveats of the training do not apply
+    caveats = [UNKNOWN] if record is None else [] if record["run"]["resample"] else [UNRESAMPLED]
+    results = {"fold": "all", "of_folds": 1, "labels": names, "selection": None, "habits": caveats}
+    write_json(folder / "results.json", results)
     return folder
 
 
 def _read_record(source: Path) -> dict[str, Any] | None:
-    """Return the content of a checkpoint's `run.json`; None for one without it."""
+    """Return the content of a checkpoint's `run.json`; None for a checkpoint without it."""
     file = source / "run.json"
     if not file.is_file():
         return None
-    record = read_json(file, BARE)
+    record = read_json(file, REMEDY)
     run, training = (record.get(part) for part in ("run", "training"))
     if not (isinstance(run, dict) and isinstance(training, dict) and {"select_on", "resample"} <= run.keys()):
-        raise UserError(f"expected the record of a training in {file}, found another; {BARE}.")
+        raise UserError(f"expected the record of a training in {file}, found another; {REMEDY}.")
     return record
 
 
 def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: str) -> list[int]:
-    """The checkpoint's index of each of the corpus's labels, then those of the labels that only it knows."""
-    known = {name: int(index) for index, name in model.config.id2label.items()}
-    unknown = [name for name in label_names if name not in known]
-    if unknown:
+    """Return the checkpoint's index of each label of the corpus, then those of its other labels."""
+    indices = {name: int(index) for index, name in model.config.id2label.items()}
+    if unknown := [name for name in label_names if name not in indices]:
         raise UserError(
-            f"expected labels that {checkpoint} knows ({', '.join(known)}), found {', '.join(unknown)}; "
+            f"expected labels of {checkpoint} ({', '.join(indices)}), found {', '.join(unknown)}; "
             "give another --task or --data."
         )
-    return [known[name] for name in [*label_names, *(name for name in known if name not in label_names)]]
+    return [indices[name] for name in [*label_names, *(name for name in indices if name not in label_names)]]
 
 
-def _unseen(
-    described: list[dict[str, Any]], source: Path, record: dict[str, Any] | None, checkpoint: str
-) -> list[int]:
-    seen = _digests_seen(source, record) if record else set()
-    rows = [row for row, clip in enumerate(described) if clip["digest"] not in seen]
-    if not rows:
-        raise UserError(
-            f"expected clips that {checkpoint} has not learnt from, found that all {len(described)} trained or "
-            "selected it; give another --data."
-        )
-    if len(rows) < len(described):
-        left_out = len(described) - len(rows)
-        logger.warning("%d clips that trained or selected %s are left out.", left_out, checkpoint)
-    return rows
-
-
-def _digests_seen(source: Path, record: dict[str, Any]) -> set[str]:
-    """What tells the sound of the clips that the checkpoint owes something to, under whatever name."""
+def _seen_digests(source: Path, record: dict[str, Any]) -> set[str]:
+    """Return the digests of the clips that trained or selected the checkpoint; a copy of a clip has the same one."""
     parts = {"train", "validation", *(["test"] if record["run"]["select_on"] == "test" else [])}
     file = source / "predictions.parquet"
     if not file.is_file():
-        raise UserError(f"expected {file.name} beside run.json in {source}, found none; {BARE}.")
-    sounds = {digest for part in parts for _, digest in read_sounds(source, part)}
-    if None in sounds:
-        raise UserError(f"expected a digest of each clip in {file}, found clips without one; {BARE}.")
-    return sounds
+        raise UserError(f"expected {file.name} next to run.json in {source}, found none; {REMEDY}.")
+    digests = {digest for part in parts for _, digest in read_digests(source, part)}
+    if None in digests:
+        raise UserError(f"expected a digest of each clip in {file}, found clips without one; {REMEDY}.")
+    return digests
 
 
 @torch.inference_mode()
 def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
-    # no cut but those of the training, which the extractor has kept
+    # clips are cut as in training only, at the length that the extractor keeps
     features = build_features(clips, extractor, max(clips["duration"])).with_format("torch")
     ordered = by_length(features, range(len(features)))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=AudioDataCollator(extractor))
-    found = [
+    logits = [
         model(**{name: values.to(model.device) for name, values in batch.items()}).logits.cpu() for batch in batches
     ]
-    return torch.cat(found)[np.argsort(ordered)].numpy()  # (clips, labels)
-
-
-def _settings(checkpoint: str, record: dict[str, Any] | None, task: str) -> dict[str, Any]:
-    absent = {"run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}}, "training": {}}
-    kept = record or absent
-    run = {**kept["run"], "task": task, "protocol": run_folder.OTHER_CLIPS, "checkpoint": checkpoint}
-    # no seed tells these apart: each checkpoint is a system of its own
-    return {"run": run, "training": {**kept["training"], "seed": None, "data_seed": None}}
-
-
-def _habits(record: dict[str, Any] | None) -> list[str]:
-    """Marks of what still holds here: no epoch was selected on these clips, and dropout is off."""
-    if record is None:
-        return [UNKNOWN]
-    return [] if record["run"]["resample"] else [UNRESAMPLED]
+    return torch.cat(logits)[np.argsort(ordered)].numpy()  # (clips, labels)

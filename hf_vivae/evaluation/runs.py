@@ -1,4 +1,4 @@
-"""Finished folds of run folders, and their predictions as arrays."""
+"""Run folders: finished folds, checked, and their predictions as arrays."""
 
 import json
 from collections import defaultdict
@@ -16,31 +16,35 @@ from ..run_folder import BEFORE, OTHER_CLIPS, SCORED, VOLATILE
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 
-NEEDED = ("results.json", "predictions.parquet")
-RECORD_KEYS = ("run", "training", "corpus", "environment", "seconds")
+NEEDED = ("run.json", "results.json", "predictions.parquet")
+RECORD_KEYS = (
+    "run.task", "run.protocol", "training.seed", "training.data_seed", "corpus.name", "corpus.clips", "corpus.digest",
+    "corpus.problems", "environment.hf_vivae", "seconds",
+)  # fmt: skip
 RESULT_KEYS = ("fold", "of_folds", "labels", "selection", "habits")
 SEEDS = ("seed", "data_seed")
-# what tells groups of runs apart; the corpus's digest stands for all that picks clips, such as a path of one machine
+# settings that make groups of runs; the corpus's digest stands for all that selects clips, such as a local path
 GROUPING = (
     "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
     "synthetic_seed",
 )  # fmt: skip
 WATCHING = ("run_name", "report_to")
+COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
 
 Settings = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, order=True)
 class EvaluationSet:
-    """What a table may not mix: other clips, other labels, or another way to split them.
+    """Clips, labels and splits that all systems of a table share.
 
     Args:
         corpus: its name.
-        clips: how many it has.
-        task: what the labels are.
-        protocol: how the clips are split.
-        of_folds: into how many folds.
-        digest: what tells the corpus, its speakers and labels from others.
+        clips: number of its clips.
+        task: name of the task, which decides the labels.
+        protocol: name of the protocol, which splits the clips.
+        of_folds: number of folds of the protocol.
+        digest: of the clips of the corpus, with their speakers and labels.
     """
 
     corpus: str
@@ -56,16 +60,16 @@ class FoldFolder:
     """A finished run folder, without its lists of clips.
 
     Args:
-        path: where it lies.
+        path: of the folder.
         fold: name of its fold.
         clips: corpus, task and protocol.
-        settings: all that was set but for seeds, and the version of hf_vivae; values as JSON.
-        seed: of training and split, and of the order of clips where that has its own.
+        settings: all settings but seeds, and the version of hf_vivae; values as JSON.
+        seed: of training and split, and of the order of clips where it has a seed of its own.
         labels: names of the labels, in the order of the logits.
-        selection: the score and the clips that chose the epoch or the settings, or "none".
-        habits: sentences on what the scores owe to habits of publications.
+        selection: the score and the clips that selected the epoch or the settings, or "none".
+        caveats: sentences on practices of publications that affect the scores.
         problems: number of files that the corpus lacked or left out.
-        seconds: how long it took.
+        seconds: duration of the run.
     """
 
     path: Path
@@ -75,39 +79,40 @@ class FoldFolder:
     seed: str
     labels: tuple[str, ...]
     selection: str
-    habits: tuple[str, ...]
+    caveats: tuple[str, ...]
     problems: int
     seconds: float
 
 
 def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
-    """Finished folds, and a sentence for each run folder that is left out.
+    """Return the finished folds below some folders, and a sentence for each run folder that is left out.
 
-    Left out is what is no finished fold, holds one a second time, or is of a run that tests a clip twice. The
-    scorings of an evaluation (`runs.SCORED`) are passed over, unless they or the folder around them are given.
+    A folder is left out if it is no finished fold, has the same fold as another folder, or belongs to a run that tests
+    a clip twice. Scored checkpoints of an evaluation (`run_folder.SCORED`) are ignored, unless they or their parent
+    folder are given.
 
     Args:
-        places: folders that are run folders or hold some.
+        places: run folders, or folders that contain some at any depth.
 
     Raises:
-        ValueError: for a place that is no folder, and where no run folder is found, or no finished one.
+        UserError: a place is no folder, or no finished run folder is found.
     """
     from tqdm import tqdm
 
-    found: dict[tuple, FoldFolder] = {}
+    folders: dict[tuple, FoldFolder] = {}
     left_out = []
-    for path, below_scored in tqdm(_run_folders(places).items(), desc="finding runs", unit="folder", delay=1):
+    for path, only_scored in tqdm(_run_folders(places).items(), desc="finding runs", unit="folder", delay=1):
         try:
-            folder = _read(path)
-            if folder is None or (below_scored and folder.clips.protocol == OTHER_CLIPS):
+            folder = _read_fold(path)
+            if folder is None or (only_scored and folder.clips.protocol == OTHER_CLIPS):
                 continue
-            first = found.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
+            first = folders.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
             if first is not folder:
-                raise UserError(f"{first.path} holds the same fold of the same run; remove one of them")
+                raise UserError(f"{first.path} has the same fold of the same run; remove one of them")
         except UserError as problem:
             left_out.append(f"{path} is left out: {str(problem).rstrip('.')}.")
     kept = []
-    for folds in by_run(found.values()):
+    for folds in by_run(folders.values()):
         try:
             _check_tests(folds)
             kept += folds
@@ -121,8 +126,8 @@ def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
 
 
 def _run_folders(places: Sequence[Path]) -> dict[Path, bool]:
-    """Folders with `run.json`, each once, and whether each was only found in the `runs.SCORED` of a folder."""
-    found: dict[Path, tuple[Path, bool]] = {}
+    """Return each folder with a `run.json` once, and whether it was only found in the `SCORED` of another folder."""
+    folders: dict[Path, tuple[Path, bool]] = {}
     for place in places:
         if not place.is_dir():
             raise UserError(f"expected a folder with runs, found no folder {place}; check the path.")
@@ -130,13 +135,13 @@ def _run_folders(places: Sequence[Path]) -> dict[Path, bool]:
             parts = file.relative_to(place).parts
             if any(part.startswith(".") for part in parts):  # a half-written copy
                 continue
-            path, before = found.get(file.resolve(), (file.parent, True))
-            found[file.resolve()] = path, before and parts[-3:-2] == (SCORED,)
-    return dict(found.values())
+            path, only_scored = folders.get(file.resolve(), (file.parent, True))
+            folders[file.resolve()] = path, only_scored and parts[-3:-2] == (SCORED,)
+    return dict(folders.values())
 
 
 def by_run(folders: Iterable[FoldFolder]) -> list[list[FoldFolder]]:
-    """Folds of the same clips, settings and seed together."""
+    """Return the folds of each run: those with the same clips, settings and seed."""
     runs: dict[tuple, list[FoldFolder]] = defaultdict(list)
     for folder in folders:
         runs[folder.clips, folder.settings, folder.seed].append(folder)
@@ -144,106 +149,102 @@ def by_run(folders: Iterable[FoldFolder]) -> list[list[FoldFolder]]:
 
 
 def _check_tests(folds: Sequence[FoldFolder]) -> None:
-    """Refuse folds of a run that test a clip twice, as those that two machines have drawn differently may.
+    """Refuse a run that tests a clip twice, as when two machines drew the folds of one seed differently.
 
     Raises:
-        ValueError: naming two folds and the first clip of both.
+        UserError: naming two folds and the first clip of both.
     """
-    tested: dict[str, tuple[FoldFolder, str]] = {}  # by name and by sound
+    tested: dict[str, tuple[FoldFolder, str]] = {}  # by name and by digest
     count = 0
     for fold in folds:
-        clips = read_sounds(fold.path, "test")
-        for file, sound in clips:
-            for key in (file, sound):
-                if key in tested:
-                    raise UserError(_say_twice(*tested[key], fold, file))
-        tested |= {key: (fold, file) for file, sound in clips for key in (file, sound) if key}
+        clips = read_digests(fold.path, "test")
+        for file, digest in clips:
+            for first, name in (tested[key] for key in (file, digest) if key in tested):
+                if file == name:
+                    raise UserError(
+                        f"expected folds that test different clips, found {file} in {first.fold} and in {fold.fold} "
+                        f"({fold.path}); train both again in one environment"
+                    )
+                raise UserError(
+                    f"expected folds that test different clips, found {name} of {first.fold} in {fold.fold} "
+                    f"({fold.path}) as {file}; remove the copies from the corpus or give --duplicates keep_together, "
+                    "and train the run again"
+                )
+        tested |= {key: (fold, file) for file, digest in clips for key in (file, digest) if key}
         count += len(clips)
     clips = folds[0].clips
-    is_whole = (
-        clips.protocol in PROTOCOLS and PROTOCOLS[clips.protocol].tests_every_clip and len(folds) == clips.of_folds
-    )
+    protocol = PROTOCOLS.get(clips.protocol)
+    is_whole = protocol is not None and protocol.tests_every_clip and len(folds) == clips.of_folds
     if count > clips.clips or (is_whole and count < clips.clips):
         raise UserError(
             f"expected the {clips.clips} clips of the corpus in all test parts, found {count}; train the run again"
         )
 
 
-def _say_twice(first: FoldFolder, file: str, second: FoldFolder, again: str) -> str:
-    if file == again:
-        return (
-            f"expected folds that test different clips, found {file} in {first.fold} and in {second.fold} "
-            f"({second.path}); train both again in one environment"
-        )
-    return (
-        f"expected folds that test different clips, found {file} of {first.fold} in {second.fold} ({second.path}) as "
-        f"{again}; remove the copies from the corpus or give --duplicates keep_together, and train the run again"
-    )
-
-
-def _read(path: Path) -> FoldFolder | None:
-    """A finished fold; None for the folder around a run's folds.
-
-    Raises:
-        ValueError: saying why it cannot be used.
-    """
-    record = read_json(path / "run.json")
-    if "fold" not in record:
+def _read_fold(path: Path) -> FoldFolder | None:
+    """Return a finished fold; None for the folder of a run with several folds, which contains their folders."""
+    if "fold" not in read_json(path / "run.json"):
         if any(path.glob("*/run.json")):
             return None
         raise UserError("expected the folders of a run's folds in it, found none; repeat its command")
-    missing = [name for name in NEEDED if not (path / name).is_file()]
-    if missing:
-        raise UserError(f"expected a finished run, found no {' and no '.join(missing)}; repeat its command")
-    results = read_json(path / "results.json")
-    _check_keys(record, RECORD_KEYS, "run.json")
-    _check_keys(results, RESULT_KEYS, "results.json")
-    if read_part([path], "test") is None:
-        raise UserError("expected test clips in predictions.parquet, found none; train the run again")
-    try:
-        return _fold_folder(path, record, results)
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"expected run.json and results.json of a run, found no {error} in one of them; train the run again"
-        ) from error
-
-
-def _say_selection(chosen: dict[str, Any] | None) -> str:
-    if chosen is None:
-        return "none"
-    # of a probe, whose weights are then fitted on these clips too
-    trained = ", then trained on both" if chosen.get("refit") and chosen["on"] == "validation" else ""
-    return f"{chosen['metric']} on {chosen['on']}{trained}"
-
-
-def _check_keys(content: dict[str, Any], keys: Iterable[str], file: str) -> None:
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise UserError(f"expected {', '.join(keys)} in {file}, found no {', '.join(missing)}; train the run again")
-
-
-def _fold_folder(path: Path, record: dict[str, Any], results: dict[str, Any]) -> FoldFolder:
-    corpus, run, training = record["corpus"], record["run"], record["training"]
+    record, results = read_run(path)
+    corpus, run, training, selection = record["corpus"], record["run"], record["training"], results["selection"]
     ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
-    kept = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
-    kept["hf_vivae"] = record["environment"]["hf_vivae"]
+    settings = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
+    settings["hf_vivae"] = record["environment"]["hf_vivae"]
+    selected_by = "none"
+    if selection is not None:
+        selected_by = f"{selection['metric']} on {selection['on']}"
+        if selection.get("refit") and selection["on"] == "validation":  # a probe is then fitted on these clips too
+            selected_by += ", then trained on both"
     return FoldFolder(
         path=path,
         fold=results["fold"],
         clips=EvaluationSet(
             corpus["name"], corpus["clips"], run["task"], run["protocol"], results["of_folds"], corpus["digest"]
         ),
-        settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in kept.items())),
+        settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())),
         seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),
         labels=tuple(results["labels"]),
-        selection=_say_selection(results["selection"]),
-        habits=tuple(results["habits"]),
+        selection=selected_by,
+        caveats=tuple(results["habits"]),
         problems=len(corpus["problems"]),
         seconds=record["seconds"],
     )
 
 
-COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
+def read_run(folder: Path, needed: Sequence[str] = NEEDED) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the contents of `run.json` and `results.json` of a finished fold.
+
+    Args:
+        folder: run folder of a fold.
+        needed: names of the files that it must have.
+
+    Raises:
+        UserError: a file is missing or damaged, a key is missing, or there are no predictions of test clips.
+    """
+    if missing := [name for name in needed if not (folder / name).is_file()]:
+        raise UserError(f"expected a finished run, found no {' and no '.join(missing)}; repeat its command")
+    record, results = read_json(folder / "run.json"), read_json(folder / "results.json")
+    for content, keys, file in ((record, RECORD_KEYS, "run.json"), (results, RESULT_KEYS, "results.json")):
+        if missing := [key for key in keys if not _has_key(content, key)]:
+            raise UserError(
+                f"expected the keys of a run in {file}, found no {', '.join(missing)}; train the run again"
+            )
+    if record.get("finished") is False:
+        raise UserError("expected a finished run, found one that run.json calls unfinished; repeat its command")
+    if read_part([folder], "test") is None:
+        raise UserError("expected test clips in predictions.parquet, found none; train the run again")
+    return record, results
+
+
+def _has_key(content: Any, key: str) -> bool:
+    """Return whether nested dictionaries have a key such as `corpus.name`."""
+    for name in key.split("."):
+        if not isinstance(content, dict) or name not in content:
+            return False
+        content = content[name]
+    return True
 
 
 @dataclass(frozen=True)
@@ -278,51 +279,52 @@ class Predictions:
 
 
 def read_part(folders: Sequence[Path], part: str) -> Predictions | None:
-    """Clips of one part from the run folders of a run's folds; None where no fold has that part.
+    """Return the clips of one part of a run; None where no fold has that part.
 
     Args:
-        folders: of the folds, each with `predictions.parquet`.
+        folders: run folders of its folds, each with `predictions.parquet`.
         part: `train`, `validation` or `test`.
 
     Raises:
-        ValueError: for a damaged file, or one that was written without speakers, intensities and durations.
+        UserError: a file is damaged, or was written without speakers, intensities and durations.
     """
     table = pa.concat_tables([_read_columns(folder / "predictions.parquet", part) for folder in folders])
     if not len(table):
         return None
     table = table.sort_by([("file", "ascending"), ("fold", "ascending")])
-    texts = {name: np.array([text or "" for text in table[name].to_pylist()]) for name in ("speaker", "intensity")}
+    speakers, intensities = (
+        np.array([text or "" for text in table[name].to_pylist()]) for name in ("speaker", "intensity")
+    )
     return Predictions(
         files=np.array(table["file"].to_pylist()),
         labels=table["label"].to_numpy(),
         logits=table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1).astype(np.float64),
         folds=np.array(table["fold"].to_pylist()),
-        speakers=texts["speaker"],
-        intensities=texts["intensity"],
+        speakers=speakers,
+        intensities=intensities,
         durations=table["duration"].cast(pa.float64()).to_numpy().astype(float),
     )
 
 
-def read_sounds(folder: Path, part: str) -> list[tuple[str, str | None]]:
-    """Name of each clip of one part of a fold, and the digest of its sound; None where the fold was written without.
+def read_digests(folder: Path, part: str) -> list[tuple[str, str | None]]:
+    """Return the name of each clip of one part of a fold, and its digest; None where the fold was written without.
 
     Args:
-        folder: of the fold, with `predictions.parquet`.
+        folder: run folder of the fold.
         part: `train`, `validation` or `test`.
 
     Raises:
-        ValueError: see `read_part`.
+        UserError: see `read_part`.
     """
     rows = _read_columns(folder / "predictions.parquet", part, ("file",), ("digest",)).to_pylist()
     return [(row["file"], row.get("digest")) for row in rows]
 
 
-def _read_columns(file: Path, part: str, needed: Sequence[str] = COLUMNS, wanted: Sequence[str] = ()) -> pa.Table:
-    """Rows of one part with the needed columns, and of the wanted ones those that there are."""
+def _read_columns(file: Path, part: str, needed: Sequence[str] = COLUMNS, optional: Sequence[str] = ()) -> pa.Table:
     try:
-        found = pq.read_schema(file).names
-        if not (missing := [name for name in needed if name not in found]):
-            columns = [*needed, *(name for name in wanted if name in found)]
+        names = pq.read_schema(file).names
+        if not (missing := [name for name in needed if name not in names]):
+            columns = [*needed, *(name for name in optional if name in names)]
             return pq.read_table(file, columns=columns, filters=[("split", "=", part)])
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())

@@ -14,20 +14,22 @@ from scipy.special import softmax
 from scipy.stats import binomtest
 
 from ..corpus import INTENSITIES
-from ..metrics import one_versus_rest_auc
-from .bootstrap import RESAMPLES, Bounds, Estimate, Statistic, all_scores, different_clips, estimates, ratio
+from ..metrics import absent_labels, label_scores, macro_auc, most_frequent_by_fold, one_versus_rest_auc
+from .bootstrap import RESAMPLES, Bounds, Estimate, different_clips, estimates, ratio, weighted_scores
 from .reliability import Reliability, calibrate, reliability
 from .runs import Predictions
 from .systems import System
 
+Tests = Mapping[str, Predictions]  # test clips of a system by seed
+
 
 def wilson_interval(correct: int, clips: int, level: float = 0.95) -> tuple[float, float]:
-    """Bounds of a share of clips, for the chance that other clips of the same kind had been drawn (Wilson, 1927).
+    """Return the confidence interval of a share of clips, over other clips of the same kind (Wilson, 1927).
 
     Args:
         correct: number of clips that were classified correctly.
         clips: number of clips, at least 1.
-        level: probability with which bounds computed so hold the true share.
+        level: confidence level.
 
     Raises:
         ValueError: for fewer than 1 clip, or more correct clips than clips.
@@ -37,13 +39,13 @@ def wilson_interval(correct: int, clips: int, level: float = 0.95) -> tuple[floa
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation; None where there are too few values for it."""
+    """Return mean and sample standard deviation; None where there are too few values for it."""
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
 def point_scores(labels: np.ndarray, logits: np.ndarray, label_names: Sequence[str]) -> dict[str, float | None]:
-    """Scores of one set of clips, defined as in `metrics.ClassificationScores`; None where undefined.
+    """Return scores of one set of clips, with the definitions of `metrics.ClassificationScores`.
 
     Args:
         labels: label index of each clip, `(clips,)`.
@@ -51,41 +53,20 @@ def point_scores(labels: np.ndarray, logits: np.ndarray, label_names: Sequence[s
         label_names: name of each label, in the order of the logits.
 
     Returns:
-        `accuracy`, `uar`, `macro_f1`, `macro_auc`, and `auc <label>` for each label.
+        `accuracy`, `uar`, `macro_f1`, `macro_auc`, and `auc <label>` for each label; None where undefined.
     """
-    probabilities = softmax(logits, axis=1)
-    areas = {
-        f"auc {name}": None if math.isnan(area) else area
-        for name, area in one_versus_rest_auc(probabilities, labels, label_names).items()
-    }
-    defined = [area for area in areas.values() if area is not None]
+    areas = one_versus_rest_auc(softmax(logits, axis=1), labels, label_names)
+    by_name = {"macro_auc": macro_auc(areas), **{f"auc {name}": area for name, area in areas.items()}}
     return {
-        **label_point_scores(labels, logits.argmax(axis=1)),
-        "macro_auc": statistics.fmean(defined) if defined else None,
-        **areas,
-    }
-
-
-def label_point_scores(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """Accuracy, UAR over the labels that clips have, and macro F1 over those that clips have or are given.
-
-    Args:
-        labels: label index of each clip, `(clips,)`.
-        predicted: label index that it was given, `(clips,)`.
-    """
-    from sklearn.metrics import accuracy_score, f1_score, recall_score
-
-    return {
-        "accuracy": float(accuracy_score(labels, predicted)),
-        "uar": float(recall_score(labels, predicted, labels=np.unique(labels), average="macro")),
-        "macro_f1": float(f1_score(labels, predicted, average="macro")),
+        **label_scores(labels, logits.argmax(axis=1)),
+        **{name: None if math.isnan(area) else area for name, area in by_name.items()},
     }
 
 
 def score_estimates(
     runs: Sequence[Predictions], label_names: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
-    """Pooled scores of a system, means over its seeds, with bounds over clips and over speakers.
+    """Return pooled scores of a system, means over its seeds, with bounds over clips and over speakers.
 
     A resample draws clips, or speakers, once for all seeds. Where seeds tested different clips, it draws from all
     of them, and a resample in which a seed has no clip is left out.
@@ -97,98 +78,90 @@ def score_estimates(
         seed: of the draws.
 
     Returns:
-        An estimate for each key of `point_scores`; without bounds where all draws score the same.
+        An estimate for each key of `point_scores`; without bounds where all draws have the same score, as when all
+        clips are right, since these say nothing about other clips.
     """
     clips = different_clips(runs)
     of_runs = [
-        all_scores(run, places, len(clips), label_names) for run, places in zip(runs, clips.places, strict=True)
+        weighted_scores(run, rows, len(clips), label_names) for run, rows in zip(runs, clips.indices, strict=True)
     ]
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
         scores = [of_run(weights) for of_run in of_runs]
         return {name: np.mean([seed_scores[name] for seed_scores in scores], axis=0) for name in scores[0]}
 
+    def without_equal(bounds: Bounds | None) -> Bounds | None:
+        return bounds if bounds is not None and bounds[0] < bounds[1] else None
+
     values = mean_over_seeds([point_scores(run.labels, run.logits, label_names) for run in runs])
-    found = estimates(values, statistic, clips, resamples, seed)
     return {
-        name: replace(one, clips=_spread(one.clips), speakers=_spread(one.speakers)) for name, one in found.items()
+        name: replace(estimate, clips=without_equal(estimate.clips), speakers=without_equal(estimate.speakers))
+        for name, estimate in estimates(values, statistic, clips, resamples, seed).items()
     }
 
 
-def _spread(bounds: Bounds | None) -> Bounds | None:
-    """The bounds; None where every draw scores the same, as when all clips are right: it says nothing about others."""
-    return bounds if bounds is not None and bounds[0] < bounds[1] else None
-
-
 def mean_over_seeds(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """Mean of each score; None where it is undefined for a seed."""
+    """Return the mean of each score; None where it is undefined for a seed."""
     by_name = {name: [of_seed[name] for of_seed in scores] for name in scores[0]}
     return {name: None if None in values else statistics.fmean(values) for name, values in by_name.items()}
 
 
 def per_fold_scores(predictions: Predictions, label_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The scores of each fold on its own, for the spread over folds beside the pooled headline.
+    """Return the scores of each fold, for the spread over folds.
 
-    The UAR and macro AUC of a fold that lacks labels are means over the others, and no match for those of the rest.
+    UAR and macro AUC of a fold that lacks labels are means over its other labels, and not comparable with those of
+    other folds.
 
     Args:
         predictions: the test clips of a run.
         label_names: name of each label, in the order of the logits.
 
     Returns:
-        For each fold the scores of `point_scores`, `clips`, their number, and `absent`, a tuple of the labels that
-        none of them has.
+        For each fold the scores of `point_scores`; `clips`, their number; and `absent`, the labels that no clip has.
     """
     scores = {}
     for fold in np.unique(predictions.folds):
-        chosen = predictions.folds == fold
-        labels = predictions.labels[chosen]
+        rows = predictions.folds == fold
+        labels = predictions.labels[rows]
         scores[str(fold)] = {
-            **point_scores(labels, predictions.logits[chosen], label_names),
-            "clips": int(chosen.sum()),
+            **point_scores(labels, predictions.logits[rows], label_names),
+            "clips": int(rows.sum()),
             "absent": absent_labels(labels, label_names),
         }
     return scores
 
 
-def absent_labels(labels: np.ndarray, label_names: Sequence[str]) -> tuple[str, ...]:
-    """Names of the labels that none of the clips, `(clips,)`, has."""
-    return tuple(name for index, name in enumerate(label_names) if index not in labels)
-
-
 def majority_scores(train: Predictions, test: Predictions, label_names: Sequence[str]) -> dict[str, float]:
-    """Pooled scores of always saying the label that is most frequent among the training clips of a clip's fold.
+    """Return pooled scores of predicting the most frequent label of the training clips of a clip's fold.
 
     Args:
         train: the training clips of a run.
         test: its test clips, of the same folds.
-        label_names: name of each label; of equally frequent ones the first is said.
+        label_names: name of each label; of equally frequent ones the first is predicted.
 
     Returns:
-        `accuracy`, `uar` and `macro_f1`; `macro_auc`, 0.5, since it ranks nothing; and `chance`, the accuracy and UAR
-        that guessing expects.
+        `accuracy`, `uar` and `macro_f1`; `macro_auc`, 0.5, since all clips rank equally; and `chance`, the expected
+        accuracy and UAR of guessing.
     """
-    predicted = np.empty_like(test.labels)
-    for fold in np.unique(test.folds):
-        counts = np.bincount(train.labels[train.folds == fold], minlength=len(label_names))
-        predicted[test.folds == fold] = counts.argmax()
-    return {**label_point_scores(test.labels, predicted), "macro_auc": 0.5, "chance": 1 / len(label_names)}
+    frequent = most_frequent_by_fold(train.labels, train.folds)
+    predicted = np.array([frequent[fold] for fold in test.folds.tolist()])
+    return {**label_scores(test.labels, predicted), "macro_auc": 0.5, "chance": 1 / len(label_names)}
 
 
 @dataclass(frozen=True)
 class GroupScore:
-    """Scores of some of the clips that a system tested, pooled over folds and seeds.
+    """Scores of a group of the clips that a system tested, pooled over folds and seeds.
 
     Args:
         name: of the group.
         clips: number of its different clips.
         accuracy: over its clips of all seeds, which is the mean over seeds where all tested the same clips.
-        low: lower 95 % bound of it (Wilson). A clip counts once for it, since seeds agree about many clips.
+        low: lower 95 % bound of the accuracy (Wilson). A clip counts once, since seeds agree about many clips.
         high: upper bound.
         uar: mean recall over the labels that its clips have.
         against_rest: its accuracy minus that of all other clips; the value is None where there are none. By speaker it
             has no bounds over speakers, since a third of the draws lack one.
-        absent: labels that none of its clips has; with any, its UAR is no match for that of a group without.
+        absent: labels that no clip has; with any, its UAR is not comparable with that of a group without.
     """
 
     name: str
@@ -202,39 +175,39 @@ class GroupScore:
 
 
 def by_speaker(runs: Sequence[Predictions], label_names: Sequence[str]) -> list[GroupScore]:
-    """Scores of each speaker by name; nothing where a clip's speaker is unknown.
+    """Return scores of each speaker by name; an empty list where the speaker of a clip is unknown.
 
     Args:
         runs: the test clips of each seed, over all folds.
         label_names: name of each label, in the order of the logits.
     """
     speakers = np.concatenate([run.speakers for run in runs])
-    return _score(runs, label_names, speakers, sorted(set(speakers.tolist())))
+    return _score_groups(runs, label_names, speakers, sorted(set(speakers.tolist())))
 
 
 def by_intensity(runs: Sequence[Predictions], label_names: Sequence[str]) -> list[GroupScore]:
-    """Scores of each intensity; nothing where a clip's is unknown.
+    """Return scores of each intensity; an empty list where that of a clip is unknown.
 
-    Listeners find peak intensity the most ambiguous (Holz, Larrouy-Maestri and Poeppel, Scientific Reports 11, 2021):
-    `against_rest` tells whether a classifier does.
+    Listeners find peak intensity the most ambiguous (Holz, Larrouy-Maestri and Poeppel, Scientific Reports 11, 2021);
+    `against_rest` shows if a classifier does, too.
 
     Args:
         runs: the test clips of each seed, over all folds.
         label_names: name of each label, in the order of the logits.
     """
     intensities = np.concatenate([run.intensities for run in runs])
-    found = set(intensities.tolist())
-    ordered = [name for name in INTENSITIES if name in found] if found <= set(INTENSITIES) else sorted(found)
-    return _score(runs, label_names, intensities, ordered)
+    names = set(intensities.tolist())
+    ordered = [name for name in INTENSITIES if name in names] if names <= set(INTENSITIES) else sorted(names)
+    return _score_groups(runs, label_names, intensities, ordered)
 
 
 def by_duration(runs: Sequence[Predictions], label_names: Sequence[str], parts: int = 4) -> list[GroupScore]:
-    """Scores of clips of like duration, from the shortest on; nothing where a clip's is unknown.
+    """Return scores of clips of similar duration, the shortest first; an empty list where a duration is unknown.
 
     Args:
         runs: the test clips of each seed, over all folds.
         label_names: name of each label, in the order of the logits.
-        parts: number of groups with about as many different clips each; fewer where many clips last equally long.
+        parts: number of groups with about as many different clips each; fewer where many clips have the same duration.
             Durations count in hundredths of a second.
     """
     durations = np.concatenate([run.durations for run in runs]).round(2)
@@ -245,44 +218,22 @@ def by_duration(runs: Sequence[Predictions], label_names: Sequence[str], parts: 
     _, members = np.unique(np.searchsorted(bounds, durations), return_inverse=True)
     groups = [durations[members == member] for member in range(members.max() + 1)]
     names = [f"{group.min():.2f} to {group.max():.2f} s" for group in groups]
-    return _score(runs, label_names, np.array(names)[members], names)
+    return _score_groups(runs, label_names, np.array(names)[members], names)
 
 
-def _score(
-    runs: Sequence[Predictions],
-    label_names: Sequence[str],
-    groups: np.ndarray,
-    names: Sequence[str],
+def _score_groups(
+    runs: Sequence[Predictions], label_names: Sequence[str], groups: np.ndarray, names: Sequence[str]
 ) -> list[GroupScore]:
-    """Scores of the named groups, of which each row of all runs has one."""
+    """Return scores of the named groups; `groups` has the name of the group of each row of all runs."""
     if "" in names:
         return []
     clips = different_clips(runs)
-    places = np.concatenate(clips.places)
+    indices = np.concatenate(clips.indices)
     labels, predicted = (np.concatenate([getattr(run, name) for run in runs]) for name in ("labels", "predicted"))
-    statistic = _against_rest(groups, names, labels == predicted, places, len(clips))
-    each_once = statistic(np.ones((len(clips), 1)))
-    values = {name: None if np.isnan(score).any() else score.item() for name, score in each_once.items()}
-    against_rest = estimates(values, statistic, clips)
-    found = []
-    for name in names:
-        chosen = groups == name
-        scores, number = label_point_scores(labels[chosen], predicted[chosen]), len(np.unique(places[chosen]))
-        low, high = wilson_interval(round(scores["accuracy"] * number), number)
-        absent = absent_labels(labels[chosen], label_names)
-        found.append(
-            GroupScore(name, number, scores["accuracy"], low, high, scores["uar"], against_rest[name], absent)
-        )
-    return found
-
-
-def _against_rest(
-    groups: np.ndarray, names: Sequence[str], right: np.ndarray, places: np.ndarray, clips: int
-) -> Statistic:
     members = np.argmax(groups == np.array(names)[:, None], axis=0)
     hits, rows = (
-        csr_array((counted.astype(float), (members, places)), shape=(len(names), clips))
-        for counted in (right, np.ones(len(right)))
+        csr_array((counted.astype(float), (members, indices)), shape=(len(names), len(clips)))
+        for counted in (labels == predicted, np.ones(len(labels)))
     )
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -290,22 +241,31 @@ def _against_rest(
         differences = ratio(hit, tested) - ratio(hit.sum(axis=0) - hit, tested.sum(axis=0) - tested)
         return dict(zip(names, differences, strict=True))
 
-    return statistic
-
-
-Tests = Mapping[str, Predictions]  # test clips of a system by seed
+    each_once = statistic(np.ones((len(clips), 1)))
+    values = {name: None if np.isnan(score).any() else score.item() for name, score in each_once.items()}
+    against_rest = estimates(values, statistic, clips)
+    scored = []
+    for name in names:
+        chosen = groups == name
+        scores, number = label_scores(labels[chosen], predicted[chosen]), len(np.unique(indices[chosen]))
+        low, high = wilson_interval(round(scores["accuracy"] * number), number)
+        absent = absent_labels(labels[chosen], label_names)
+        scored.append(
+            GroupScore(name, number, scores["accuracy"], low, high, scores["uar"], against_rest[name], absent)
+        )
+    return scored
 
 
 @dataclass(frozen=True)
 class SystemCalibration:
-    """Means over the seeds of a system.
+    """Calibration of a system, means over its seeds.
 
     Args:
         scores: `ece` and `loss`, and `ece_scaled` and `loss_scaled`, None without validation clips.
         temperatures: of all folds and seeds.
-        at_bound: how many of these fits ended at the smallest or largest temperature.
+        at_bound: number of these fits that ended at the smallest or largest temperature.
         plain: reliability over the clips of all seeds.
-        scaled: that of probabilities with temperatures; None without validation clips.
+        scaled: reliability of the probabilities with temperatures; None without validation clips.
     """
 
     scores: dict[str, float | None]
@@ -317,20 +277,20 @@ class SystemCalibration:
 
 @dataclass(frozen=True)
 class SystemScores:
-    """What a system scores on its test clips.
+    """All scores of a system on its test clips.
 
     Args:
-        system: whose scores they are.
+        system: the system.
         clips: number of different test clips.
         estimates: pooled scores by the names of `point_scores`.
-        wilson: 95 % bounds of the accuracy; each clip counts once, whatever the number of seeds.
+        wilson: 95 % bounds of the accuracy; each clip counts once for any number of seeds.
         by_seed: pooled scores of each seed.
-        by_fold: for each seed the scores of each fold, as `per_fold_scores` gives them.
-        groups: scores of groups of clips by what they have in common: `speaker`, `intensity` and `duration`.
-        calibration: how well probabilities tell how often they are right.
+        by_fold: for each seed the scores of each fold, as `per_fold_scores` returns them.
+        groups: scores of groups of clips with the same `speaker`, `intensity` and `duration`.
+        calibration: agreement of probabilities and accuracy.
         confusion: clips of all seeds, `(labels, labels)`; a row is the truth, a column the prediction.
-        majority: what always saying the most frequent label of the training clips scores, mean over seeds; of the
-            test clips themselves for a checkpoint that was scored on other clips.
+        majority: scores of predicting the most frequent label of the training clips, mean over seeds; of the test
+            clips themselves for a checkpoint that was scored on other clips.
     """
 
     system: System
@@ -346,13 +306,22 @@ class SystemScores:
 
 
 def score_system(system: System, labels: Sequence[str]) -> SystemScores:
-    """Everything that is said of one system alone."""
+    """Return all scores of a system.
+
+    Args:
+        system: whose predictions are read.
+        labels: name of each label, in the order of the logits.
+    """
     tests = read_tests(system)
     runs = list(tests.values())
     clips = len(set().union(*(run.files.tolist() for run in runs)))
     estimates = score_estimates(runs, labels)
     groups = {"speaker": by_speaker, "intensity": by_intensity, "duration": by_duration}
-    majorities = [_majority(run.read("train"), tests[run.seed], labels) for run in system.runs]
+    majorities = []
+    for run in system.runs:
+        train = run.read("train")
+        majorities.append(majority_scores(tests[run.seed] if train is None else train, tests[run.seed], labels))
+    cells = np.concatenate([run.labels * len(labels) + run.predicted for run in runs])
     return SystemScores(
         system=system,
         clips=clips,
@@ -361,37 +330,29 @@ def score_system(system: System, labels: Sequence[str]) -> SystemScores:
         by_seed={seed: point_scores(test.labels, test.logits, labels) for seed, test in tests.items()},
         by_fold={seed: per_fold_scores(test, labels) for seed, test in tests.items()},
         groups={name: score(runs, labels) for name, score in groups.items()},
-        calibration=_calibration(
-            [(test, run.read("validation")) for test, run in zip(runs, system.runs, strict=True)]
-        ),
-        confusion=_confusion(runs, len(labels)),
+        calibration=_calibrate_system([(tests[run.seed], run.read("validation")) for run in system.runs]),
+        confusion=np.bincount(cells, minlength=len(labels) ** 2).reshape(len(labels), len(labels)),
         majority=mean_over_seeds(majorities),
     )
 
 
-def _majority(train: Predictions | None, test: Predictions, labels: Sequence[str]) -> dict[str, float]:
-    return majority_scores(test if train is None else train, test, labels)
-
-
 def read_tests(system: System) -> Tests:
-    """The test clips of each seed of a system."""
+    """Return the test clips of each seed of a system."""
     return {run.seed: run.read("test") for run in system.runs}
 
 
-def _calibration(parts: Sequence[tuple[Predictions, Predictions | None]]) -> SystemCalibration:
-    found = [calibrate(test, validation) for test, validation in parts]
+def _calibrate_system(parts: Sequence[tuple[Predictions, Predictions | None]]) -> SystemCalibration:
+    """Return the calibration over the seeds, from test and validation clips of each."""
+    of_seeds = [calibrate(test, validation) for test, validation in parts]
     labels = np.concatenate([test.labels for test, _ in parts])
     names = ("ece", "loss", "ece_scaled", "loss_scaled")
-    scaled = None if any(one.scaled is None for one in found) else np.concatenate([one.scaled for one in found])
+    scaled = [calibration.scaled for calibration in of_seeds]
     return SystemCalibration(
-        scores=mean_over_seeds([{name: getattr(one, name) for name in names} for one in found]),
-        temperatures=tuple(value for one in found for value in one.temperatures.values()),
-        at_bound=sum(len(one.at_bound) for one in found),
-        plain=reliability(np.concatenate([one.probabilities for one in found]), labels),
-        scaled=None if scaled is None else reliability(scaled, labels),
+        scores=mean_over_seeds([{name: getattr(of_seed, name) for name in names} for of_seed in of_seeds]),
+        temperatures=tuple(value for of_seed in of_seeds for value in of_seed.temperatures.values()),
+        at_bound=sum(len(of_seed.at_bound) for of_seed in of_seeds),
+        plain=reliability(np.concatenate([of_seed.probabilities for of_seed in of_seeds]), labels),
+        scaled=None
+        if any(probabilities is None for probabilities in scaled)
+        else reliability(np.concatenate(scaled), labels),
     )
-
-
-def _confusion(runs: Sequence[Predictions], labels: int) -> np.ndarray:
-    cells = np.concatenate([run.labels * labels + run.predicted for run in runs])
-    return np.bincount(cells, minlength=labels**2).reshape(labels, labels)

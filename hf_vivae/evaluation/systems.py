@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
@@ -18,26 +17,37 @@ from ..run_folder import UNSELECTED
 from ..validation import UserError
 from .runs import EvaluationSet, FoldFolder, Predictions, Settings, by_run, read_part
 
+# text that needs no quotation marks in a name, since it cannot be taken for another value
+BARE = re.compile(r"(?!(?:null|true|false|default)$)[A-Za-z_./][\w./:+-]*")
+LONGEST_NAME = 80  # characters of an ensemble's name; longer ones are named by their number of members
+GROUP_FIELDS = {
+    "corpus": "corpus",
+    "clips": "number of clips",
+    "task": "task",
+    "protocol": "protocol",
+    "of_folds": "folds",
+}
+
 
 @dataclass(frozen=True)
 class Run:
-    """One model trained with one seed, over those folds of its protocol that were found, in order of their names."""
+    """One model trained with one seed, over the folds of its protocol that were found, in order of their names."""
 
     seed: str
     folds: tuple[FoldFolder, ...]
 
     @property
     def seeds(self) -> tuple[str, ...]:
-        """Those of all models that it is made of."""
+        """Seeds of all models that the run consists of."""
         return (self.seed,)
 
     @property
     def fold_names(self) -> list[str]:
-        """Of its folds, each once."""
+        """Names of its folds, each once."""
         return list(dict.fromkeys(fold.fold for fold in self.folds))
 
     def read(self, part: str) -> Predictions | None:
-        """Its clips of one part, read anew each time; None where it has no such part."""
+        """Read the clips of one part; None where the run has no such part. Nothing is cached."""
         return read_part([fold.path for fold in self.folds], part)
 
 
@@ -46,9 +56,9 @@ class System:
     """Runs that differ only by their seed and have the same folds.
 
     Args:
-        name: unique in its group, and the same in others.
+        name: unique in its group, and the same in other groups.
         runs: in the order of their seeds.
-        members: names of the systems that it joins, where it is an ensemble.
+        members: names of the systems that an ensemble joins; empty for any other system.
     """
 
     name: str
@@ -57,38 +67,38 @@ class System:
 
     @property
     def folds(self) -> list[FoldFolder]:
-        """Those of all runs."""
+        """Folds of all runs."""
         return [fold for run in self.runs for fold in run.folds]
 
     @property
     def seeds(self) -> list[str]:
-        """That of each run."""
+        """Seed of each run."""
         return [run.seed for run in self.runs]
 
     @property
     def covered(self) -> str:
-        """How many of the protocol's folds it has, such as "3 of 5"."""
+        """Number of folds out of those of the protocol, such as "3 of 5"."""
         return f"{len(self.runs[0].fold_names)} of {self.folds[0].clips.of_folds}"
 
     @property
     def whole(self) -> bool:
-        """Whether it has all folds of its protocol."""
+        """True if it has all folds of its protocol."""
         return len(self.runs[0].fold_names) == self.folds[0].clips.of_folds
 
     @property
-    def habits(self) -> list[str]:
-        """Sentences that mark its scores, each once."""
-        return list(dict.fromkeys(habit for fold in self.folds for habit in fold.habits))
+    def caveats(self) -> list[str]:
+        """Sentences on practices of publications that affect its scores, each once."""
+        return list(dict.fromkeys(caveat for fold in self.folds for caveat in fold.caveats))
 
     @property
     def selection(self) -> str:
-        """The score and the clips that chose its epochs or settings, or "none"; all where runs or folds differ."""
+        """Score and clips that selected its epochs or settings, or "none"; all of them where runs or folds differ."""
         return ", ".join(sorted({fold.selection for fold in self.folds}))
 
 
 @dataclass(frozen=True)
 class Group:
-    """The systems that a table may hold together.
+    """Systems that can be compared in one table.
 
     Args:
         clips: corpus, task and protocol that they share.
@@ -102,90 +112,70 @@ class Group:
 
 
 def join(folders: Sequence[FoldFolder]) -> list[Group]:
-    """Folds to runs, runs to systems, systems to groups, in the order of corpus, task and protocol."""
-    systems: dict[tuple, list[Run]] = defaultdict(list)
+    """Join folds to runs, runs to systems and systems to groups, in the order of corpus, task and protocol."""
+    runs: dict[tuple, list[Run]] = defaultdict(list)
     for folds in by_run(folders):
         ordered = tuple(sorted(folds, key=lambda fold: _natural(fold.fold)))
         first = ordered[0]
-        systems[first.clips, first.settings, tuple(fold.fold for fold in ordered)].append(Run(first.seed, ordered))
+        runs[first.clips, first.settings, tuple(fold.fold for fold in ordered)].append(Run(first.seed, ordered))
     names = name_settings({folder.settings for folder in folders})
     groups: dict[EvaluationSet, list[System]] = defaultdict(list)
-    for (clips, settings, _), members in systems.items():
-        groups[clips].append(_system(names[settings], sorted(members, key=lambda run: _natural(run.seed))))
-    return [_group(clips, members) for clips, members in sorted(groups.items())]
-
-
-def _system(name: str, runs: Sequence[Run]) -> System:
-    system = System(name, tuple(runs))
-    if system.whole:
-        return system
-    return System(f"{name} ({system.covered} folds, seed {', '.join(system.seeds)})", system.runs)
-
-
-def _group(clips: EvaluationSet, systems: Sequence[System]) -> Group:
-    ordered = sorted(systems, key=lambda system: system.name)
-    return Group(clips, ordered[0].folds[0].labels, tuple(ordered))
+    for (clips, settings, _), members in runs.items():
+        system = System(names[settings], tuple(sorted(members, key=lambda run: _natural(run.seed))))
+        if not system.whole:
+            name = f"{system.name} ({system.covered} folds, seed {', '.join(system.seeds)})"
+            system = replace(system, name=name)
+        groups[clips].append(system)
+    return [
+        Group(clips, systems[0].folds[0].labels, tuple(sorted(systems, key=lambda system: system.name)))
+        for clips, systems in sorted(groups.items())
+    ]
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
-    """Sorts "9-of-11" before "10-of-11"."""
+    """Return a key that sorts "9-of-11" before "10-of-11"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-BARE = re.compile(
-    r"(?!(?:null|true|false|default)$)[A-Za-z_./][\w./:+-]*"
-)  # text that cannot be taken for another value
-
-
 def name_settings(all_settings: Iterable[Settings]) -> dict[Settings, str]:
-    """A name of its own for each of different settings, such as `mlp paper learning_rate=0.0001`."""
-    alike: dict[str, list[Settings]] = defaultdict(list)
+    """Return a unique name for each of different settings, such as `mlp paper learning_rate=0.0001`."""
+    by_name: dict[str, dict[Settings, dict[str, str]]] = defaultdict(dict)
     for settings in all_settings:
-        alike[_model_and_recipe(settings)].append(settings)
-    return {settings: name for base, members in alike.items() for settings, name in _tell_apart(base, members).items()}
+        by_name[_model_and_recipe(settings)][settings] = _flatten(settings)
+    names = {}
+    for name, members in by_name.items():
+        keys = sorted({key for values in members.values() for key in values})
+        differing = [key for key in keys if _differs(key, list(members.values()))]
+        for settings, values in members.items():
+            names[settings] = " ".join([name, *(f"{key}={values[key]}" for key in differing if key in values)])
+    return names
 
 
 def _model_and_recipe(settings: Settings) -> str:
     values = {name: json.loads(value) for name, value in settings if name in ("model", "recipe", "as_coded")}
-    model, recipe, switches = short_name(values["model"]), values["recipe"], values["as_coded"]
+    model, recipe, deviations = short_name(values["model"]), values["recipe"], values["as_coded"]
     if recipe == "none":  # a checkpoint of the Hub or of a folder
         return model
-    # the recipe as_coded has all switches on, any other those that were given
-    return f"{model} {'+'.join([recipe, *switches]) if recipe == 'paper' else recipe}"
-
-
-def _tell_apart(base: str, members: list[Settings]) -> dict[Settings, str]:
-    flat = {settings: _flat(settings) for settings in members}
-    keys = sorted({key for values in flat.values() for key in values})
-    differing = [key for key in keys if _differs(key, list(flat.values()))]
-    return {
-        settings: " ".join([base, *(f"{key}={values[key]}" for key in differing if key in values)])
-        for settings, values in flat.items()
-    }
+    # the recipe as_coded has all deviations, any other those that were given
+    return f"{model} {'+'.join([recipe, *deviations]) if recipe == 'paper' else recipe}"
 
 
 def _differs(key: str, members: list[dict[str, str]]) -> bool:
-    # where no clips select, these are left out: they only repeat what select_on says
+    # settings without these keys select no epoch, as select_on already states
     among = [values for values in members if key in values or key not in UNSELECTED]
     return len({values.get(key) for values in among}) > 1
 
 
-def _flat(settings: Settings) -> dict[str, str]:
-    """Settings with the fields of `model_config` among them; words without quotation marks."""
+def _flatten(settings: Settings) -> dict[str, str]:
+    """Return settings together with the fields of `model_config`; simple words without quotation marks."""
     values = {name: json.loads(value) for name, value in settings}
     if values.get("select_on") == "none":
         values = {name: value for name, value in values.items() if name not in UNSELECTED}
     values |= values.pop("model_config") or {}
-    return {name: _shown(value) for name, value in values.items()}
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) and BARE.fullmatch(value) else json.dumps(value)
-
-
-LONGEST_NAME = 80  # characters; more members are named below the table of scores alone
-TELLING = {"corpus": "corpus", "clips": "number of clips", "task": "task", "protocol": "protocol", "of_folds": "folds"}
-FATES = {"train": "trained on", "validation": "selected on"}
+    return {
+        name: value if isinstance(value, str) and BARE.fullmatch(value) else json.dumps(value)
+        for name, value in values.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -200,81 +190,79 @@ class EnsembleRun(Run):
 
     @property
     def seeds(self) -> tuple[str, ...]:
-        """Those of its members."""
+        """Seeds of its members."""
         return tuple(dict.fromkeys(member.seed for member in self.members))
 
     def read(self, part: str) -> Predictions | None:
-        """The clips that all members have in one part of a fold, read anew each time; None where a fold has none."""
-        found = [member.read(part) for member in self.members]
-        return None if any(one is None for one in found) else average(found)
+        """Read the clips that all members have in one part of a fold; None where a fold has none."""
+        predictions = [member.read(part) for member in self.members]
+        return None if any(of_member is None for of_member in predictions) else average(predictions)
 
 
 def average(members: Sequence[Predictions]) -> Predictions | None:
-    """Mean probabilities of the clips that all have in the same fold, as logits; None where a fold has none.
+    """Return the mean probabilities of the clips that all members have in the same fold, as logits.
 
     Args:
         members: one part of each member, as `read_part` sorts it.
+
+    Returns:
+        The predictions; None where a fold has no such clip.
     """
     shared = set.intersection(*map(_clips, members))
-    if {fold for _, fold in shared} != {fold for one in members for fold in one.folds.tolist()}:
+    if {fold for _, fold in shared} != {fold for member in members for fold in member.folds.tolist()}:
         return None
-    chosen = [_choose(one, shared) for one in members]
+    parts = []
+    for member in members:
+        keys = zip(member.files.tolist(), member.folds.tolist(), strict=True)
+        rows = np.array([key in shared for key in keys])
+        parts.append(Predictions(**{field.name: getattr(member, field.name)[rows] for field in fields(member)}))
     # the logarithm of a mean probability is a logit whose softmax is that probability
-    logits = logsumexp([log_softmax(one.logits, axis=1) for one in chosen], axis=0) - np.log(len(chosen))
-    return replace(chosen[0], logits=logits)
+    logits = logsumexp([log_softmax(part.logits, axis=1) for part in parts], axis=0) - np.log(len(parts))
+    return replace(parts[0], logits=logits)
 
 
 def _clips(predictions: Predictions) -> set[tuple[str, str]]:
-    """File and fold of each."""
+    """Return file and fold of each clip."""
     return set(zip(predictions.files.tolist(), predictions.folds.tolist(), strict=True))
 
 
-def _choose(predictions: Predictions, clips: set[tuple[str, str]]) -> Predictions:
-    keys = zip(predictions.files.tolist(), predictions.folds.tolist(), strict=True)
-    rows = np.array([key in clips for key in keys])
-    return Predictions(**{field.name: getattr(predictions, field.name)[rows] for field in fields(predictions)})
-
-
 def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
-    """The groups, with an ensemble in each that has all the named systems.
+    """Return the groups, with an ensemble in each that has all the named systems.
 
     Several systems are joined seed by seed, over the seeds that all of them have; a single one over its seeds.
 
     Args:
-        groups: as `join` gives them.
-        names: of systems; none joins all systems of each group.
+        groups: as `join` returns them.
+        names: of systems; an empty sequence joins all systems of each group.
 
     Raises:
-        ValueError: no group has all these systems or anything to join, no seed is shared, or members tested other
-            clips or other folds; a clip that one tests in a fold can then be one that another has learnt there.
+        UserError: no group has all these systems or anything to join, no seed is shared, or members tested other
+            clips or other folds; a clip that one tests in a fold could then be one that another was trained on.
     """
-    chosen = [_members(group, names) for group in groups]
-    if not any(chosen):
+    ensembles = []
+    for group in groups:
+        members = [system for system in group.systems if system.name in names or not names]
+        complete = len(members) >= len(set(names)) and sum(len(system.runs) for system in members) > 1
+        ensembles.append(members if complete else [])
+    if not any(ensembles):
         raise UserError(
             f"expected two runs or more of {', '.join(names) or 'systems'} with one corpus, task and protocol to "
-            f"join with --ensemble, found none{_differing(groups, names)}; name systems that stand in one table, or "
-            "one with several seeds."
+            f"join with --ensemble, found none{_differing(groups, names)}; name systems of one table, or one system "
+            "with several seeds."
         )
     return [
         replace(group, systems=(*group.systems, _ensemble(members))) if members else group
-        for group, members in zip(groups, chosen, strict=True)
+        for group, members in zip(groups, ensembles, strict=True)
     ]
 
 
-def _members(group: Group, names: Sequence[str]) -> list[System]:
-    """The named systems of a group, all without names; nothing where one is missing, or there is a single run."""
-    found = [system for system in group.systems if system.name in names or not names]
-    complete = len(found) >= len(set(names)) and sum(len(system.runs) for system in found) > 1
-    return found if complete else []
-
-
 def _differing(groups: Sequence[Group], names: Sequence[str]) -> str:
-    """What tells the tables of the named systems apart, in brackets; empty where one has them all."""
-    found = [group for group in groups if any(system.name in names or not names for system in group.systems)]
-    told = {"labels": {group.labels for group in found}}
-    told |= {said: {getattr(group.clips, name) for group in found} for name, said in TELLING.items()}
-    differing = [said for said, values in told.items() if len(values) > 1]
-    return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(found) > 1 else ""
+    """Return in brackets what differs between the groups of the named systems; empty where one has them all."""
+    named = [group for group in groups if any(system.name in names or not names for system in group.systems)]
+    values = {"labels": {group.labels for group in named}}
+    values |= {title: {getattr(group.clips, name) for group in named} for name, title in GROUP_FIELDS.items()}
+    differing = [title for title, different in values.items() if len(different) > 1]
+    return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(named) > 1 else ""
 
 
 def _ensemble(systems: Sequence[System]) -> System:
@@ -286,21 +274,16 @@ def _ensemble(systems: Sequence[System]) -> System:
     else:
         listed = f"ensemble of {' + '.join(names)}"
         name = listed if len(listed) <= LONGEST_NAME else f"ensemble of {len(names)} systems"
-        runs = [_join(seed, members) for seed, members in _by_seed(systems).items()]
+        by_system = {system.name: {run.seed: run for run in system.runs} for system in systems}
+        shared = [seed for seed in systems[0].seeds if all(seed in runs for runs in by_system.values())]
+        if not shared:
+            found = "; ".join(f"{', '.join(runs)} of {system}" for system, runs in by_system.items())
+            raise UserError(
+                f"expected a seed that all members of an ensemble have, found {found}; train them with one seed, or "
+                "name others with --ensemble."
+            )
+        runs = [_join(seed, {system: runs[seed] for system, runs in by_system.items()}) for seed in shared]
     return System(name, tuple(runs), names)
-
-
-def _by_seed(systems: Sequence[System]) -> dict[str, dict[str, Run]]:
-    """For each seed that all systems have, their runs by name."""
-    by_system = {system.name: {run.seed: run for run in system.runs} for system in systems}
-    shared = [seed for seed in systems[0].seeds if all(seed in runs for runs in by_system.values())]
-    if not shared:
-        found = "; ".join(f"{', '.join(runs)} of {name}" for name, runs in by_system.items())
-        raise UserError(
-            f"expected a seed that all members of an ensemble have, found {found}; train them with one seed, or name "
-            "others with --ensemble."
-        )
-    return {seed: {name: runs[seed] for name, runs in by_system.items()} for seed in shared}
 
 
 def _join(seed: str, members: Mapping[str, Run]) -> EnsembleRun:
@@ -310,37 +293,28 @@ def _join(seed: str, members: Mapping[str, Run]) -> EnsembleRun:
 
 
 def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
-    """Refuse members of which one may have learnt from clips that the other tests."""
-    _check_same_folds(names, first, second)
-    differing = sorted(_clips(first.read("test")) ^ _clips(second.read("test")))
-    if differing:
-        file, fold = differing[0]
-        found = " and ".join(
-            f"{name} {_fate(run, differing[0])}" for name, run in zip(names, (first, second), strict=True)
-        )
-        raise UserError(
-            f"expected members of an ensemble to test the same clips in each fold, found that for {file} in fold "
-            f"{fold} {found}; name others with --ensemble (seeds of one system can be joined under a protocol that "
-            "tests the same clips with each, such as leave-one-speaker-out)."
-        )
-
-
-def _check_same_folds(names: tuple[str, str], first: Run, second: Run) -> None:
+    """Refuse members of which one may be trained on clips that the other tests."""
     for name, run, other in ((names[0], first, second), (names[1], second, first)):
         if missing := [fold for fold in other.fold_names if fold not in run.fold_names]:
             raise UserError(
                 f"expected members of an ensemble to have the same folds, found that {name} lacks "
                 f"{', '.join(missing)}; train these too (--folds), or name others with --ensemble."
             )
+    differing = sorted(_clips(first.read("test")) ^ _clips(second.read("test")))
+    if differing:
+        file, fold = differing[0]
+        uses = [f"{name} {_use(run, differing[0])}" for name, run in zip(names, (first, second), strict=True)]
+        raise UserError(
+            f"expected members of an ensemble to test the same clips in each fold, found that for {file} in fold "
+            f"{fold} {' and '.join(uses)}; name others with --ensemble (seeds of one system can be joined under a "
+            "protocol that tests the same clips with each, such as leave-one-speaker-out)."
+        )
 
 
-def _fate(run: Run, clip: tuple[str, str]) -> str:
-    """What a run did with a clip in a fold."""
-    tested = run.read("test")
-    if clip in _clips(tested):
-        return "tested it"
-    for part, said in FATES.items():
-        found = run.read(part)
-        if found is not None and clip in _clips(found):
-            return f"{said} it"
+def _use(run: Run, clip: tuple[str, str]) -> str:
+    """Return what a run used a clip of a fold for."""
+    for part, verb in {"test": "tested", "train": "trained on", "validation": "selected on"}.items():
+        predictions = run.read(part)
+        if predictions is not None and clip in _clips(predictions):
+            return f"{verb} it"
     return "did not have it there"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..audio import resample
 from ..models import LogMelFeatureExtractor, WaveformFeatureExtractor
+from ..reporting.plots import BLACK, BLUE, GREY, SKY, VERMILION, blank_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,6 @@ FIGURES = {
     "by_speaker": "Clips of each label and speaker; lengths by speaker, whiskers up to 1.5 quartile ranges.",
     "by_intensity": "Clips of each label and intensity; lengths by intensity, drawn as by speaker.",
 }
-# Okabe and Ito's palette, which colour-blind readers can tell apart (https://jfly.uni-koeln.de/color/)
-BLUE, ORANGE, SKY, BLACK, GREY = "#0072B2", "#D55E00", "#56B4E9", "#222222", "#999999"
 MOST_GROUPS = 30  # maximum number of columns with readable numbers
 HERTZ = (0, 250, 500, 1000, 2000, 4000, 8000, 16000)
 ZOOM_SECONDS = 0.004
@@ -87,7 +86,7 @@ def draw_lengths(numbers: dict[str, Any]) -> "Figure":
     edges = np.array(histogram["edges"])
     axes.bar(edges[:-1], histogram["counts"], np.diff(edges), align="edge", color=BLUE, alpha=0.6, edgecolor="white")
     number = "{:,.0f}" if unit == "samples" else "{:.2f}"
-    for name, colour, line in (("mean", ORANGE, "-"), ("median", BLACK, "--")):
+    for name, colour, line in (("mean", VERMILION, "-"), ("median", BLACK, "--")):
         value = numbers["lengths"][unit][name]
         axes.axvline(value, color=colour, linestyle=line, label=f"{name} {number.format(value)} {unit}")
     axes.xaxis.set_major_formatter("{x:,.0f}" if unit == "samples" else "{x:.2f}")
@@ -149,7 +148,7 @@ def draw_labels(numbers: dict[str, Any]) -> "Figure":
     rows = range(len(labels))
     bars = axes.barh(rows, [entry["count"] for entry in labels.values()], color=BLUE, alpha=0.75)
     commonest = bars[list(labels).index(majority["label"])]
-    commonest.set(facecolor=ORANGE, label=f"always {majority['label']}: {majority['share']:.1%} right")
+    commonest.set(facecolor=VERMILION, label=f"always {majority['label']}: {majority['share']:.1%} right")
     chance = numbers["chance"]
     axes.axvline(chance * numbers["clips"], color=BLACK, linestyle="--", label=f"equal shares (chance): {chance:.1%}")
     figure.legend(**BELOW)
@@ -173,7 +172,7 @@ def draw_resampled(example: Example) -> "Figure":
     label = f"{RESAMPLED_RATE:,} Hz, {len(resampled):,} samples"
     _trace(axes, original, example.sampling_rate, GREY, ".", f"original, {example.sampling_rate:,} Hz")
     _trace(axes, resampled, RESAMPLED_RATE, BLUE, "o", label)
-    axes[0].axvspan(*zoom, color=ORANGE, alpha=0.4, label="shown below")
+    axes[0].axvspan(*zoom, color=VERMILION, alpha=0.4, label="shown below")
     title = f"resampled from {example.sampling_rate:,} Hz to {RESAMPLED_RATE:,} Hz"
     if example.sampling_rate == RESAMPLED_RATE:
         title = f"recorded at {RESAMPLED_RATE:,} Hz: nothing is resampled"
@@ -208,7 +207,7 @@ def draw_groups(numbers: dict[str, Any], by: str, seconds: dict[str, np.ndarray]
     for (row, column), count in np.ndenumerate(counts):
         above.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=BLACK if count else GREY)
     below.boxplot([seconds[name] for name in shown], positions=range(len(shown)), widths=0.6, manage_ticks=False,
-                  medianprops={"color": ORANGE, "linewidth": 2}, flierprops={"markersize": 3})  # fmt: skip
+                  medianprops={"color": VERMILION, "linewidth": 2}, flierprops={"markersize": 3})  # fmt: skip
     names = [f"{name}\n{len(seconds[name])}" for name in shown]
     below.set_xticks(range(len(shown)), names, rotation=90 if max(map(len, shown)) > 8 else 0, fontsize=8)
     below.set(xlabel=f"{by}, and its number of clips", ylabel="length (s)", xlim=(-0.5, len(shown) - 0.5))
@@ -243,9 +242,7 @@ def _trace(axes: Sequence["Axes"], samples: np.ndarray, rate: int, colour: str, 
 
 
 def _figure(width: float, height: float, rows: int = 1, ratios: Sequence[float] | None = None, sharex: bool = False):
-    from matplotlib.figure import Figure  # without pyplot, which would look for a display
-
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure = blank_figure(width, height)
     return figure, figure.subplots(rows, height_ratios=ratios, sharex=sharex)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from ..audio import load
 from ..corpus.schema import Corpus
 from ..models.silence import frame_energies, frame_length, non_silent_range
-from .figures import BELOW, BLACK, BLUE, ORANGE, Example
+from ..reporting.plots import BLACK, BLUE, VERMILION, blank_figure
+from .figures import BELOW, Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -143,9 +144,7 @@ def draw_cut_clips(clips: dict[str, Example], trim: dict[str, float]) -> "Figure
         clips: clips by kind, such as "longest cut".
         trim: settings from `TrimArguments.trim`.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 0.9 + 2.4 * len(clips)), dpi=120, layout="constrained")
+    figure = blank_figure(13, 0.9 + 2.4 * len(clips))
     rows = figure.subplots(len(clips), 3, squeeze=False)
     for panels, (kind, example) in zip(rows, clips.items(), strict=True):
         _draw_clip(panels, kind, example, trim)
@@ -156,15 +155,13 @@ def draw_cut_clips(clips: dict[str, Example], trim: dict[str, float]) -> "Figure
 
 def draw_cut_seconds(corpus: str, cuts: Cuts, trim: dict[str, float]) -> "Figure":
     """Draw histograms of the seconds cut off beginnings and ends, for the clips that are cut there."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.8), dpi=120, layout="constrained")
+    figure = blank_figure(9, 3.8)
     edges = np.linspace(0, max(cuts.start.max(), cuts.end.max(), SHORTEST_AXIS), BINS + 1)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, side, seconds in zip(panels, ("beginning", "end"), (cuts.start, cuts.end), strict=True):
         cut = seconds[seconds > 0]
         axes.hist(cut, edges, color=BLUE, alpha=0.6, edgecolor="white")
-        axes.axvline(seconds.mean(), color=ORANGE, label=f"mean of all clips {seconds.mean():.3f} s")
+        axes.axvline(seconds.mean(), color=VERMILION, label=f"mean of all clips {seconds.mean():.3f} s")
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel=f"cut off the {side} (s)", title=f"{side}: {len(cut):,} of {len(seconds):,} clips are cut")
         axes.legend()
@@ -184,7 +181,7 @@ def _draw_clip(panels: np.ndarray, kind: str, example: Example, trim: dict[str, 
     for axes in (before, level):
         for left, right in ((0, first), (last, len(samples))):
             if left < right:
-                axes.axvspan(left / rate, right / rate, color=ORANGE, alpha=0.25, linewidth=0, label="cut off")
+                axes.axvspan(left / rate, right / rate, color=VERMILION, alpha=0.25, linewidth=0, label="cut off")
     title = f"{kind}: {example.title}, {length:.3f} s before and {(last - first) / rate:.3f} s after"
     before.set_title(title, loc="left", fontsize="medium")
     before.set(xlabel="time (s), before", ylabel="amplitude")

@@ -20,6 +20,7 @@ from ..evaluation.scores import SystemScores
 from ..evaluation.systems import System
 from ..models import MODELS, PROBE, short_name
 from ..models.backbones import is_encoder
+from ..reporting.tables import SCORE_NAMES
 from ..validation import UserError
 from .licenses import check_license
 from .publication import Publication
@@ -34,12 +35,12 @@ CLIPS = {  # what cards call the clips of a corpus
     "noise": "white noise",
     "folder": "other clips",
 }
-# score of ours -> its identifier among the Hub's metrics, its name in cards, and what makes the metric ours
-METRICS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "uar": ("recall", "UAR", {"average": "macro"}),
-    "accuracy": ("accuracy", "accuracy", {}),
-    "macro_f1": ("f1", "macro F1", {"average": "macro"}),
-    "macro_auc": ("roc_auc", "macro AUC", {"average": "macro", "multi_class": "ovr"}),
+# score of ours -> its identifier among the Hub's metrics, and what makes the metric ours
+METRICS: dict[str, tuple[str, dict[str, str]]] = {
+    "uar": ("recall", {"average": "macro"}),
+    "accuracy": ("accuracy", {}),
+    "macro_f1": ("f1", {"average": "macro"}),
+    "macro_auc": ("roc_auc", {"average": "macro", "multi_class": "ovr"}),
 }
 DECIMALS = 4
 
@@ -151,11 +152,11 @@ def _results(publication: Publication, scores: SystemScores) -> list[EvalResult]
             dataset_split="test",
             dataset_args={**split, "seeds": len(scores.system.runs), "clips": scores.clips},
             metric_type=kind,
-            metric_name=name,
+            metric_name=SCORE_NAMES[key],
             metric_value=round(scores.estimates[key].value, DECIMALS),
             metric_args={**arguments, "protocol": run["protocol"], **_extent(scores.estimates[key], scores.system)},
         )
-        for key, (kind, name, arguments) in METRICS.items()
+        for key, (kind, arguments) in METRICS.items()
         if scores.estimates[key].value is not None
     ]
 
@@ -164,7 +165,7 @@ def _extent(estimate: Estimate, system: System) -> dict[str, Any]:
     """How far a score can be trusted: its intervals, and what it owes to habits of publications."""
     bounds = {"over_speakers": estimate.speakers, "over_clips": estimate.clips}
     intervals = {name: _interval(found) for name, found in bounds.items() if found is not None}
-    return {**intervals, **({"marked": system.habits} if system.habits else {})}
+    return {**intervals, **({"marked": system.caveats} if system.caveats else {})}
 
 
 def _interval(bounds: Bounds) -> dict[str, float]:

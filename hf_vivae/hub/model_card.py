@@ -20,7 +20,7 @@ from ..evaluation.scores import GroupScore, SystemScores
 from ..evaluation.systems import Run
 from ..files import read_json, read_yaml
 from ..models import MODELS, PROBE, short_name
-from ..reporting.tables import plain
+from ..reporting.tables import SCORE_NAMES, plain
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from .licenses import choose_license
@@ -225,7 +225,7 @@ def score_facts(publication: Publication, scores: SystemScores) -> dict[str, Any
     return {
         "protocol": PROTOCOLS[run["protocol"]],
         "scores": _score_rows(scores, len(publication.labels)),
-        "habits": system.habits,
+        "habits": system.caveats,
         "groups": {kind: _group_rows(found) for kind, found in shown_groups(scores).items()},
         "many_speakers": _quartiles(scores.groups["speaker"]),
         "absent": any(group.absent for found in shown_groups(scores).values() for group in found),
@@ -257,10 +257,10 @@ def _of_folder(scores: SystemScores) -> bool:
 
 def _score_rows(scores: SystemScores, labels: int) -> list[dict[str, str]]:
     chance = {"uar": 1 / labels, "accuracy": 1 / labels, "macro_f1": None, AUC: 0.5}
-    star = " *" if scores.system.habits else ""
+    star = " *" if scores.system.caveats else ""
     return [
         {
-            "name": METRICS[key][1] + star,
+            "name": SCORE_NAMES[key] + star,
             "value": _text(key, estimate.value),
             "speakers": _range(key, estimate.speakers),
             "clips": _range(key, estimate.clips),
@@ -344,7 +344,7 @@ def _when(checkpoint: Path, epoch: float) -> str:
 
 def _metric_name(metric: str) -> str:
     name = metric.removeprefix("eval_")
-    return METRICS[name][1] if name in METRICS else name
+    return SCORE_NAMES.get(name, name)
 
 
 def _clips(part: Predictions, most_named: int) -> str:
@@ -372,7 +372,7 @@ def _place(one: Sibling) -> tuple:
 def _study_row(one: Sibling, this: bool) -> dict[str, Any]:
     record, scores = one.publication.record, one.publication.scores
     estimates = scores.estimates if scores else {}
-    star = " *" if scores and scores.system.habits else ""
+    star = " *" if scores and scores.system.caveats else ""
     return {
         "repo": one.repo,
         "name": short_name(record["run"]["model"]),
@@ -383,7 +383,7 @@ def _study_row(one: Sibling, this: bool) -> dict[str, Any]:
         "uar": f"{_text('uar', estimates['uar'].value)}{star}" if scores else "-",
         "bounds": _range("uar", estimates["uar"].speakers) if scores else "-",
         "accuracy": f"{_text('accuracy', estimates['accuracy'].value)}{star}" if scores else "-",
-        "habits": scores.system.habits if scores else [],
+        "habits": scores.system.caveats if scores else [],
     }
 
 
@@ -476,7 +476,7 @@ def card_pictures(publication: Publication) -> dict[str, "Figure"]:
     scores, record = publication.scores, publication.record
     if scores is None:
         return {}
-    star = " *" if scores.system.habits else ""
+    star = " *" if scores.system.caveats else ""
     title = card_title(record, star)
     groups = {f"by {kind}": found for kind, found in shown_groups(scores).items()}
     majority = scores.majority["accuracy"]

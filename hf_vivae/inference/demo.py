@@ -20,7 +20,7 @@ from ..corpus.manifest import SAMPLING_RATE, read_manifest
 from ..corpus.schema import GENERATED
 from ..corpus.synthetic import synthesize_clip
 from ..models import LogMelFeatureExtractor
-from ..reporting.plots import blank_figure
+from ..reporting.plots import BLUE, blank_figure
 from ..validation import UserError
 from .scorer import LONGEST_CLIP, Scorer
 from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline, timeline_figure
@@ -234,7 +234,7 @@ def clip_figure(samples: np.ndarray, rate: int) -> "Figure":
     figure = blank_figure(5.5, 4)
     above, below = figure.subplots(2, 1, sharex=True)
     seconds = len(samples) / rate
-    above.plot(np.arange(len(samples)) / rate, samples, color="#0072B2", linewidth=0.5)
+    above.plot(np.arange(len(samples)) / rate, samples, color=BLUE, linewidth=0.5)
     above.set(ylabel="amplitude", xlim=(0, seconds))
     extractor = LogMelFeatureExtractor(
         sampling_rate=rate, num_samples=max(len(samples), FFT), hop_length=HOP, fft_length=FFT, num_mel_bins=MEL_BANDS,

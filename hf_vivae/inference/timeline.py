@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio import BadAudio, inspect, open_sound, resample
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..reporting.plots import blank_figure, literal
+from ..reporting.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, literal
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
 from .scorer import Scorer
@@ -341,8 +341,8 @@ COLUMNS = 2000  # of the spectrogram at most, whatever the recording's length
 BANDS = 64
 FFT = 1024
 RANGE_DB = 80
-# of Okabe and Ito; grey is for all other labels
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+# grey is for all other labels
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 OTHERS = "#999999"
 
 

@@ -1,1 +1,1 @@
-"""Tables, plots and HTML pages, which all reports are made of."""
+"""Tables, plots and the HTML page of all reports."""

@@ -1,4 +1,4 @@
-"""Loss and accuracy over epochs, as PNG; colours are those of Okabe and Ito, told apart by colour-blind readers."""
+"""Palette and empty figures of all plots, and curves of loss and accuracy over epochs."""
 
 import math
 import textwrap
@@ -13,33 +13,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-BLUE, VERMILION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-PARTS = {"training": BLUE, "validation": VERMILION, "test": "#000000"}
+# Okabe and Ito's palette, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/), and wine
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, YELLOW, WINE, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#882255", "#000000"
+GREY, LIGHT_GREY = "#777777", "#DDDDDD"
+SERIES = (BLUE, VERMILION, GREEN, BLACK, PURPLE, ORANGE, SKY, WINE)  # of many curves in one figure
+PARTS = {"training": BLUE, "validation": VERMILION, "test": BLACK}
 UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
-# the dashes of one fall into the gaps of the other, so that two marks at one epoch are both seen
+# the dashes of one fill the gaps of the other, so that both marks are visible at the same epoch
 MARKS = {
     "validation": ((0, (5, 5)), "picked on validation"),
-    "test": ((5, (5, 5)), "picked on test, the report's rule"),
+    "test": ((5, (5, 5)), "picked on test, the paper's rule"),
 }
-CHANCE = {"color": GREY, "linestyle": ":"}  # the same in every figure, as a line of its own legend entry
+CHANCE = {"color": GREY, "linestyle": ":"}  # line styles that are the same in every figure
 MAJORITY = {"color": GREY, "linestyle": (0, (7, 2)), "linewidth": 1}
-FEW_EPOCHS = 30
+FEW_EPOCHS = 30  # up to which each point has a marker
 
 
 def blank_figure(width: float, height: float) -> "Figure":
-    """An empty figure of that size in inches; without pyplot, so no display is looked for."""
+    """Return an empty figure of this size in inches; without pyplot, which would search for a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=160, layout="constrained")
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shows as it is, although a pair of dollars would make it mathematics."""
+    """Return text in which matplotlib takes no pair of dollars for mathematics."""
     return text.replace("$", r"\$")
 
 
 def wrapped(text: str, longest: int) -> str:
-    """Text that matplotlib shows as it is, in lines of so many characters at most."""
+    """Return `literal` text in lines of at most so many characters."""
     return literal("\n".join(textwrap.wrap(text, longest)))
 
 
@@ -55,8 +59,8 @@ def save_curves(
 
     Args:
         history: as for `curves_figure`.
-        folder: where the pictures go.
-        title: model and clips, said above each picture.
+        folder: of the pictures.
+        title: model and clips, above each picture.
         num_labels: as for `curves_figure`.
         select_on: as for `curves_figure`.
         majority: as for `curves_figure`.
@@ -79,21 +83,21 @@ def curves_figure(
     reported_accuracy: float | None = None,
     majority: float | None = None,
 ) -> "Figure":
-    """Loss and accuracy of one model over epochs, side by side (sections 8.2 to 8.7 of the 2022 report).
+    """Return loss and accuracy of one model over epochs, side by side (sections 8.2 to 8.7 of the paper).
 
     Args:
         history: entries of a run's `history.jsonl`; training has `loss` and `accuracy`, the clips that the epoch is
-            selected on `eval_*`, and test clips that were only watched `test_*`.
-        title: model and clips, said above the picture.
-        num_labels: chance guesses one of them, each as often.
-        select_on: which clips the `eval_*` entries are of, `validation` or `test`.
+            selected on `eval_*`, and test clips that select nothing `test_*`.
+        title: model and clips, above the picture.
+        num_labels: number of labels, for the line of chance.
+        select_on: the clips that the `eval_*` entries are of, `validation` or `test`.
         picked: best epoch by `validation` and by `test` clips, each marked with its rule.
-        reported_accuracy: the report's printed accuracy on its test clips, of VIVAE.
-        majority: accuracy of always saying the most frequent label of the training clips, on the clips that the epoch
-            is selected on.
+        reported_accuracy: the paper's accuracy on its test clips of VIVAE.
+        majority: accuracy of always predicting the most frequent label of the training clips, on the clips that the
+            epoch is selected on.
 
     Raises:
-        ValueError: no entry has an epoch, as for a model that a solver fitted.
+        UserError: no entry has an epoch, as for a model that is fitted by a solver.
     """
     if not any("epoch" in entry for entry in history):
         raise UserError(
@@ -106,10 +110,11 @@ def curves_figure(
         _draw(axes, name, history, num_labels, select_on, majority)
         for part, epoch in (picked or {}).items():
             dashes, rule = MARKS[part]
-            said = f"epoch {epoch:g}, {rule}"
-            axes.axvline(epoch, label=said, color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1)
+            axes.axvline(
+                epoch, label=f"epoch {epoch:g}, {rule}", color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1
+            )
     if reported_accuracy is not None:
-        panels["accuracy"].axhline(reported_accuracy, label="report (VIVAE)", color=GREEN, linestyle="-.")
+        panels["accuracy"].axhline(reported_accuracy, label="paper (VIVAE)", color=GREEN, linestyle="-.")
     figure.suptitle(literal(title))
     handles, labels = panels["accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")

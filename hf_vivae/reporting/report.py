@@ -1,6 +1,6 @@
-"""Text, tables and pictures to `report.md`, and that text to one `report.html` that needs no other file.
+"""Reports of text, tables and pictures: `report.md`, and `report.html` as a single file.
 
-The HTML is rendered from the Markdown (CommonMark with tables), so that both hold the same.
+The HTML is rendered from the Markdown (CommonMark with tables), so both have the same content.
 """
 
 import base64
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from markdown_it import MarkdownIt
@@ -19,18 +19,19 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from ..validation import UserError
-from .tables import plain
+from .tables import Table, plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 STYLE = Path(__file__).with_name("report.css")
 SHORT_CELL = 24  # characters that are not broken into lines
-WIDE_PICTURE = 700  # CSS pixels; on a phone it is scrolled rather than shrunk until nobody can read it
-
-
-class MarkdownTable(Protocol):
-    """What `to_markdown` gives is a caption and, below an empty line, a table with pipes."""
-
-    def to_markdown(self) -> str:
-        """Caption and table."""
+WIDE_PICTURE = 700  # CSS pixels; a narrow screen scrolls such a picture, since it could not be read if it were shrunk
+SYNTHETIC = (
+    "Synthetic clips are generated from seeds by a voice model and express no emotion of a person. Their scores show "
+    "that the code works and how its parts affect each other; they are no evidence about VIVAE or people."
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Picture:
     """An image file.
 
     Args:
-        path: below the report's folder, and relative to it.
-        caption: plain text; also stands in for the picture where it cannot be seen.
+        path: relative to the report's folder, and below it.
+        caption: plain text, which is also the alternative text of the picture.
     """
 
     path: Path
@@ -48,29 +49,29 @@ class Picture:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands or records, shown as they are."""
+    """Preformatted text, such as commands."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, plain text, and what stands below it in this order; a string is Markdown without HTML."""
+    """Heading (plain text) and the blocks below it, in their order; a string is Markdown without HTML."""
 
     title: str
-    blocks: Sequence[str | MarkdownTable | Picture | Code]
+    blocks: Sequence[str | Table | Picture | Code]
 
 
 def write_report(folder: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write `report.md` and `report.html`; neither where a picture is missing.
+    """Write `report.md` and `report.html`; neither is written where a picture is missing.
 
     Args:
-        folder: of the report; pictures lie below it.
+        folder: of the report; pictures are below it.
         title: plain text, naming the corpus.
         sections: in their order.
 
     Raises:
-        ValueError: a picture does not exist below the folder.
+        UserError: a picture does not exist below the folder.
     """
     text = to_markdown(title, sections)
     page = to_html(folder, title, text)
@@ -78,8 +79,27 @@ def write_report(folder: Path, title: str, sections: Sequence[Section]) -> None:
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
+def save_picture(folder: Path, path: Path, figure: "Figure", caption: str) -> Picture:
+    """Save a figure as PNG, and return it as a picture of the report.
+
+    Args:
+        folder: of the report.
+        path: of the file, relative to the folder; its own folder is made.
+        figure: to save.
+        caption: see `Picture`.
+    """
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / path)
+    return Picture(path, caption)
+
+
+def bullet_list(sentences: Sequence[str]) -> str:
+    """Return sentences of plain text as a Markdown list."""
+    return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
+
+
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The report as Markdown, with a table of contents that links to the anchors GitHub gives to headings."""
+    """Return the report as Markdown, with a table of contents that links to GitHub's anchors of headings."""
     body = [f"# {plain(title)}"]
     for section in sections:
         body += [f"## {plain(section.title)}", *(_block(block) for block in section.blocks)]
@@ -92,7 +112,7 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n\n".join([body[0], "\n".join(contents), *body[1:]]) + "\n"
 
 
-def _block(block: str | MarkdownTable | Picture | Code) -> str:
+def _block(block: str | Table | Picture | Code) -> str:
     if isinstance(block, str):
         return block.strip()
     if isinstance(block, Picture):
@@ -106,15 +126,15 @@ def _block(block: str | MarkdownTable | Picture | Code) -> str:
 
 
 def to_html(folder: Path, title: str, text: str) -> str:
-    """The page of a Markdown text, without scripts and with its pictures in it.
+    """Return the HTML page of a Markdown text, without scripts and with its pictures embedded.
 
     Args:
         folder: that the text's pictures are relative to.
         title: of the browser's window.
-        text: Markdown; HTML in it is shown, not obeyed.
+        text: Markdown; HTML in it is shown as text.
 
     Raises:
-        ValueError: a picture does not exist below the folder.
+        UserError: a picture does not exist below the folder.
     """
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -135,43 +155,40 @@ def _parser() -> MarkdownIt:
 
 
 def _give_anchors(state: StateCore) -> None:
-    """GitHub's anchors: lower case, only word characters and hyphens, numbered where one comes again."""
+    """Set GitHub's anchors: lower case, only word characters and hyphens, numbered where one is repeated."""
     seen: dict[str, int] = {}
     for heading, content in itertools.pairwise(state.tokens):
         if heading.type == "heading_open":
-            anchor = re.sub(r"[^\w\- ]", "", _shown(content).lower()).replace(" ", "-")
+            anchor = re.sub(r"[^\w\- ]", "", _text(content).lower()).replace(" ", "-")
             seen[anchor] = seen.get(anchor, -1) + 1
             heading.attrs["id"] = f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor
 
 
-def _shown(token: Token) -> str:
+def _text(token: Token) -> str:
     # not renderInlineAsText, which leaves out escaped characters before markdown-it-py 4.3
     return "".join(" " if child.type == "softbreak" else child.content for child in token.children)
 
 
 def _mark_captions(state: StateCore) -> None:
-    """A paragraph before a table is its caption; one that begins with an image is a figure, the rest its caption.
+    """Mark the paragraph before a table as its caption, and short cells.
 
-    Short cells are marked too.
+    A paragraph that begins with an image becomes a figure, and the rest of it the figure's caption.
     """
-    for place, token in enumerate(state.tokens):
-        if token.type == "td_open" and len(state.tokens[place + 1].content) <= SHORT_CELL:
+    for index, token in enumerate(state.tokens):
+        if token.type == "td_open" and len(state.tokens[index + 1].content) <= SHORT_CELL:
             token.attrs["class"] = "short"
-        elif token.type == "table_open" and state.tokens[place - 1].type == "paragraph_close":
-            state.tokens[place - 3].attrs["class"] = "caption"
-        elif token.type == "paragraph_open" and state.tokens[place + 1].children[0].type == "image":
-            token.tag = state.tokens[place + 2].tag = "figure"
-            _mark_figcaption(state.tokens[place + 1])
-
-
-def _mark_figcaption(inline: Token) -> None:
-    inline.children = [child for child in inline.children if child.type != "hardbreak"]
-    for child in inline.children:
-        child.tag = "figcaption" if child.tag == "em" else child.tag
+        elif token.type == "table_open" and state.tokens[index - 1].type == "paragraph_close":
+            state.tokens[index - 3].attrs["class"] = "caption"
+        elif token.type == "paragraph_open" and state.tokens[index + 1].children[0].type == "image":
+            inline = state.tokens[index + 1]
+            token.tag = state.tokens[index + 2].tag = "figure"
+            inline.children = [child for child in inline.children if child.type != "hardbreak"]
+            for child in inline.children:
+                child.tag = "figcaption" if child.tag == "em" else child.tag
 
 
 def _embed(renderer: RendererHTML, tokens: Sequence[Token], index: int, options, environment: dict) -> str:
-    """The image with its bytes, as large as its file says in dots per inch."""
+    """Return the image with its bytes, in the size that its file states in dots per inch."""
     from PIL import Image
 
     folder, source = environment["folder"].resolve(), unquote(tokens[index].attrs["src"])
@@ -183,6 +200,6 @@ def _embed(renderer: RendererHTML, tokens: Sequence[Token], index: int, options,
         width, height = (round(pixels * 96 / density) for pixels, density in zip(image.size, dots, strict=True))
         kind = Image.MIME[image.format]
     data = base64.b64encode(path.read_bytes()).decode()
-    alt = escape(_shown(tokens[index]))
+    alt = escape(_text(tokens[index]))
     wide = ' class="wide"' if width > WIDE_PICTURE else ""
     return f'<img{wide} src="data:{kind};base64,{data}" alt="{alt}" width="{width}" height="{height}">'

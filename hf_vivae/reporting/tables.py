@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and terminal text, and the names and formats of scores."""
+"""Tables as Markdown and CSV, and the names of scores that all tables and figures share."""
 
 import csv
 import io
@@ -7,19 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SCORE_NAMES = {"accuracy": "accuracy", "uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
+FROM, TO = "95 % from", "95 % to"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 Cell = str | int | float | None
+Row = dict[str, Cell]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers with the words that they need, for report, CSV and JSON alike.
+    """Table with its caption, for reports, CSV and JSON.
 
     Args:
         name: stem of its files.
         caption: what is shown, on which clips, and why cells are empty.
-        columns: heading of each column; units stand in it.
+        columns: heading of each column, with its unit.
         rows: cells of each row, `(rows, columns)`; None is a figure that does not exist.
-        formats: format specification of the numbers of each column; None shows them as they are, in a column of text.
+        formats: format specification of the numbers of each column; None for a column of text.
     """
 
     name: str
@@ -29,18 +34,18 @@ class Table:
     formats: tuple[str | None, ...]
 
     def texts(self) -> list[list[str]]:
-        """Cells as they are shown, `(rows, columns)`; None as "-"."""
-        return [[_text(cell, spec) for cell, spec in zip(row, self.formats, strict=True)] for row in self.rows]
+        """Return the formatted cells, `(rows, columns)`; None as "-"."""
+        return [[_format(cell, spec) for cell, spec in zip(row, self.formats, strict=True)] for row in self.rows]
 
     def to_markdown(self) -> str:
-        """The caption, and the table below it with columns of numbers flushed right."""
+        """Return the caption and, below it, the table with columns of numbers flushed right."""
         rule = ["---" if spec is None else "---:" for spec in self.formats]
         lines = [map(plain, self.columns), rule, *(map(plain, line) for line in self.texts())]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.caption}\n\n{table}\n"
 
     def to_csv(self) -> str:
-        """The columns' headings and the numbers as they were computed; None leaves its cell empty.
+        """Return headings and unrounded numbers as CSV; None is an empty cell.
 
         Text that a spreadsheet would take for a formula begins with an apostrophe.
         """
@@ -49,23 +54,14 @@ class Table:
         return text.getvalue()
 
 
-def plain(text: str) -> str:
-    """Text as one line of Markdown that shows it; an underscore within a word is no markup."""
-    return re.sub(r"([\\`*\[\]<>&~#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
-
-
-def _text(cell: Cell, spec: str | None) -> str:
+def _format(cell: Cell, spec: str | None) -> str:
     if cell is None:
         return "-"
     return cell if isinstance(cell, str) else format(cell, spec or "")
 
 
-Row = dict[str, Cell]
-FROM, TO = "95 % from", "95 % to"
-
-
 def make_table(name: str, caption: str, columns: Mapping[str, str | None], rows: Sequence[Row]) -> Table:
-    """A table from rows by column; a column that a row has not is empty.
+    """Return a table from rows by column; a column that a row lacks is empty there.
 
     Args:
         name: see `Table`.
@@ -77,14 +73,36 @@ def make_table(name: str, caption: str, columns: Mapping[str, str | None], rows:
     return Table(name, caption, tuple(columns), cells, tuple(columns.values()))
 
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+def share_range(shares: Sequence[float]) -> str:
+    """Return shares as percent, such as "16.7%" where all are equal, or "15.0% to 20.0%"."""
+    low, high = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    return low if low == high else f"{low} to {high}"
+
+
+def describe_baselines(num_labels: int, majorities: Sequence[float], clips: str) -> str:
+    """Return a sentence on the accuracies that need no learning.
+
+    Args:
+        num_labels: number of labels.
+        majorities: accuracies of predicting the most frequent label of the training clips, one for each split.
+        clips: those that the accuracies are of, such as "the test clips".
+    """
+    return (
+        f"Chance is right for {1 / num_labels:.1%} of the clips; always predicting the most frequent label of the "
+        f"training clips for {share_range(majorities)} of {clips}. "
+    )
+
+
+def plain(text: str) -> str:
+    """Return text as one line of Markdown without markup; an underscore within a word needs no escape."""
+    return re.sub(r"([\\`*\[\]<>&~#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
 
 def csv_cell(cell: Any) -> Any:
-    """A cell of a CSV file that no spreadsheet takes for a formula: text that begins like one gets an apostrophe.
+    """Return a CSV cell that no spreadsheet takes for a formula: text that begins like one gets an apostrophe.
 
     Args:
-        cell: numbers stay as they are, and so does text that is a number.
+        cell: any value; numbers and text that is a number are returned unchanged.
     """
     if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or _is_number(cell):
         return cell

@@ -1,47 +1,48 @@
-"""Tables 1 to 4: the classifiers as they are built, every figure counted on the network or read from its run."""
+"""Tables 1 to 4 of the paper: sizes of the models, counted on the networks, and training settings of their runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForAudioClassification, PreTrainedConfig, PreTrainedModel
 
-from ..models import build_config, build_feature_extractor
+from ..models import MODELS, build_config, build_feature_extractor
 from ..reporting.tables import Cell, Table
 from .report2022 import ARCHITECTURES, LABEL
 from .runs import StudyRun
 
-GROUPS = (
-    ("waveform baselines", ("logistic-regression", "mlp")),
-    (
-        "vision transformers on the mel spectrogram, trained from scratch",
-        ("vit-32-30", "vit-16-69", "vit-8-23", "vit-32-69"),
-    ),
-    ("ViT-Base, pretrained on images", ("vit-base",)),
-    ("wav2vec2, pretrained on speech", ("wav2vec2",)),
-)
+BASELINES = "waveform baselines"
+SCRATCH = "vision transformers on the mel spectrogram, trained from scratch"
+VIT_BASE = "ViT-Base, pretrained on images"
+WAV2VEC2 = "wav2vec2, pretrained on speech"
 LEGEND = (
-    ' "recipe paper": counted on the network that this package builds to the report\'s description. "as run": on the '
-    "networks of the paper runs of this study and from their records; of sizes, parameters and what differs from the "
-    "recipe. The report's own figures are what its description comes to, unless marked as printed; its Tables 1 to 4 "
-    'are of the same models, which we group as we see fit. "-": the model has no such thing, the report does not give '
-    "it, or the model was not run."
+    ' "recipe paper": counted on the network that this package builds after the paper\'s description. "as run": '
+    "counted on the networks of the paper runs of this study, or from their records; of the sizes, only the "
+    "parameters and those that differ from the recipe. The paper's own figures are those of the networks that it "
+    'describes, unless marked as printed; its Tables 1 to 4 have the same models in another grouping. "-": the model '
+    "has no such property, the paper does not give it, or the model was not run."
 )
 Properties = Mapping[str, Cell]
 
 
 def architecture_tables(runs: Sequence[StudyRun]) -> list[Table]:
-    """Tables 1 to 4: each model as the report describes it, as this study ran it, and what the report gives.
+    """Return Tables 1 to 4: each model of `MODELS` as built by its recipe, as run in the study, and as in the paper.
 
     Args:
-        runs: of a study; its `paper` runs say what was trained and how, of several seeds the first.
+        runs: of a study, of which the `paper` runs are described; of several seeds the first.
+
+    Raises:
+        KeyError: a model has a type that `DESCRIPTIONS` lacks.
     """
     paper = {run.model: run for run in reversed(runs) if run.group == "paper"}
+    tables: dict[str, list[str]] = {}
+    for name, spec in MODELS.items():
+        tables.setdefault(DESCRIPTIONS[spec.config_class.model_type][0], []).append(name)
     return [
         _table(number, title, models, {model: paper[model] for model in models if model in paper})
-        for number, (title, models) in enumerate(GROUPS, 1)
+        for number, (title, models) in enumerate(tables.items(), 1)
     ]
 
 
@@ -72,22 +73,22 @@ def _cells(source: Mapping[str, Properties], key: str, models: Sequence[str]) ->
 
 
 def describe_folder(folder: Path) -> dict[str, Cell]:
-    """Sizes of the model of a run folder, counted on a network built from its `config.json`."""
+    """Return the sizes of the model of a run folder, counted on a network built from its `config.json`."""
     extractor = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     return describe(AutoConfig.from_pretrained(folder), extractor["num_samples"])
 
 
 def describe(config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
-    """Sizes of a model, counted on the network where it has them and read from the configuration elsewhere.
+    """Return the sizes of a model, counted on the network where possible, else read from the configuration.
 
     Args:
         config: of a model of `MODELS`.
-        num_samples: length of its waveform; of interest for wav2vec2, whose configuration does not say it.
+        num_samples: length of its waveform, which the configuration of wav2vec2 lacks.
     """
     with torch.device("meta"):  # no memory for weights
         model = AutoModelForAudioClassification.from_config(config)
-    properties = DESCRIPTIONS[config.model_type](model, config, num_samples)
-    return {**properties, "parameters": model.num_parameters()}
+    _, describe_type = DESCRIPTIONS[config.model_type]
+    return {**describe_type(model, config, num_samples), "parameters": model.num_parameters()}
 
 
 def _describe_logistic_regression(
@@ -112,6 +113,10 @@ def _describe_mlp(model: PreTrainedModel, config: PreTrainedConfig, num_samples:
 
 def _describe_spectrogram_vit(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
     tokens = model.embeddings.positions.shape[1]
+    if config.attention == "softmax":
+        attention = {"dropout of attention": config.attention_dropout}
+    else:
+        attention = {"attention": config.attention, "random features": config.num_random_features}
     return {
         "input": f"mel, {config.num_mel_bins} x {config.num_frames}",
         "patch": " x ".join(map(str, config.patch_size)),
@@ -124,14 +129,8 @@ def _describe_spectrogram_vit(model: PreTrainedModel, config: PreTrainedConfig, 
         "width of the MLP": model.layers[0].mlp[0].out_features,
         "dropout": config.hidden_dropout,
         "dropout of tokens": config.embedding_dropout,
-        **_describe_attention(config),
+        **attention,
     }
-
-
-def _describe_attention(config: PreTrainedConfig) -> dict[str, Cell]:
-    if config.attention == "softmax":
-        return {"dropout of attention": config.attention_dropout}
-    return {"attention": config.attention, "random features": config.num_random_features}
 
 
 def _describe_timm_vit(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
@@ -167,37 +166,35 @@ def _describe_wav2vec2(model: PreTrainedModel, config: PreTrainedConfig, num_sam
     }
 
 
-DESCRIPTIONS = {
-    "vivae_logistic_regression": _describe_logistic_regression,
-    "vivae_mlp": _describe_mlp,
-    "vivae_spectrogram_vit": _describe_spectrogram_vit,
-    "vivae_timm_vit": _describe_timm_vit,
-    "wav2vec2": _describe_wav2vec2,
+# model type -> title of the table with its models, and their sizes
+DESCRIPTIONS: dict[str, tuple[str, Callable[[PreTrainedModel, PreTrainedConfig, int], dict[str, Cell]]]] = {
+    "vivae_logistic_regression": (BASELINES, _describe_logistic_regression),
+    "vivae_mlp": (BASELINES, _describe_mlp),
+    "vivae_spectrogram_vit": (SCRATCH, _describe_spectrogram_vit),
+    "vivae_timm_vit": (VIT_BASE, _describe_timm_vit),
+    "wav2vec2": (WAV2VEC2, _describe_wav2vec2),
 }
 
 
 def describe_training(record: Mapping[str, Any]) -> dict[str, Cell]:
-    """Optimiser, learning rate, batch and epochs of a run.
+    """Return optimiser, learning rate, batch and epochs of a run.
 
     Args:
         record: content of its `run.json`.
     """
     args = record["training"]
     epochs = args["num_train_epochs"]
+    course = args["lr_scheduler_type"]
+    for unit in ("steps", "epochs"):
+        if every := args[f"lr_decay_{unit}"]:
+            course = f"times {args['lr_decay_factor']} every {every} {unit}"
     return {
         "optimiser": "Adam with L2" if args["adam_l2"] else args["optim"],
         "strength of L2 or weight decay": args["weight_decay"],
         "learning rate": args["learning_rate"],
-        "its course": _course(args),
+        "its course": course,
         "clips of an optimiser step": args["per_device_train_batch_size"]
         * args["gradient_accumulation_steps"]
         * record["processes"],
         "epochs": int(epochs) if epochs == int(epochs) else epochs,
     }
-
-
-def _course(args: Mapping[str, Any]) -> str:
-    for unit in ("epochs", "steps"):
-        if args[f"lr_decay_{unit}"]:
-            return f"times {args['lr_decay_factor']} every {args[f'lr_decay_{unit}']} {unit}"
-    return args["lr_scheduler_type"]

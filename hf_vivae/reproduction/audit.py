@@ -7,53 +7,53 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from ..models import MODELS
-from ..reporting.plots import BLUE, CHANCE, MAJORITY, VERMILION, blank_figure
-from ..reporting.tables import FROM, TO, Row, Table, make_table
+from ..reporting.plots import BLACK, BLUE, CHANCE, LIGHT_GREY, MAJORITY, VERMILION, blank_figure
+from ..reporting.tables import FROM, SCORE_NAMES, TO, Row, Table, make_table
 from ..validation import UserError, did_you_mean
 from .architecture import describe_folder
 from .runs import Collection, StudyRun
-from .tables import baselines, difference, habits, interval
+from .tables import baselines, difference, explain_caveats, interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-OFF = "-off"  # ends the name of a run without a switch that `paper` has on
+OFF = "-off"  # ends the name of a run without a deviation that the recipe `paper` has, too
 AUDIT = (
-    "Audit on {corpus} clips: recipe paper with one habit of the report's notebook switched on. Figures are of the "
-    "test clips, AUC and losses computed as the last column says where the switch changes that; such a switch is "
-    "compared with the usual figures of the same weights, any other with the paper run of the same model and seed. "
+    "Audit on {corpus} clips: recipe paper with one deviation of the paper's notebook (a switch) on. Figures are of "
+    "the test clips, with AUC and losses computed as in the last column where the switch changes that; such a switch "
+    "is compared with the usual figures of the same weights, any other with the paper run of the same model and seed. "
     "Bounds are the 95 % Wilson interval of the accuracy without the switch: an effect within them may be chance, and "
     "so may one a little outside, since a difference is less certain than either accuracy and many are shown. "
     "{baselines}The macro AUC of both is 0.500. "
-    'A habit that paper shares is on there and off in the run that it is compared with. "-": no paper run to '
+    'A switch that recipe paper has on is off in the run that it is compared with. "-": no paper run to '
     "compare with, a solver without epochs, or AUC and losses computed as usual."
 )
 PATCHES = (
     "Sequence length on {corpus} clips: the spectrogram ViT with patches of mel bins x frames; tokens are the "
     "patches and the class token. Accuracy, its 95 % Wilson interval and macro AUC are of the test clips; clips/s is "
-    "the median over epochs and memory the largest of the process meanwhile, on {devices}. {baselines}The macro AUC "
-    "of both is 0.500."
+    "the median over epochs, and memory the peak of the training process, on {devices}. {baselines}The macro AUC of "
+    "both is 0.500."
 )
 Described = Mapping[str, tuple[int, str, str]]
 
 
 def audit_effects(collection: Collection, described: Described) -> list[dict[str, Any]]:
-    """For each run of one switch alone, figures without and with it, by row and model.
+    """Return, for each run of a single deviation, the figures without and with it, by row and model.
 
     Each has `row`, `switch`, `model`, `seed` and `name` (switch and model); `accuracy_off`, `accuracy_on` and
     `accuracy`, on minus off, as shares of the test clips; `low`, `high` and `half_width` of the 95 % interval of
     `accuracy_off`; `macro_auc_off`, `macro_auc_on` and `macro_auc`; `loss_off` and `loss_on` (nats); `epoch_off` and
-    `epoch_on`; and `computed`, how AUC and losses are where the switch changes that. All but the first five are None
-    where the study has no run to compare with.
+    `epoch_on`; and `computed`, the computation of AUC and losses where the deviation changes it. All but the first
+    five are None where the study has no run to compare with.
 
     Args:
         collection: with `audit` and `paper` runs.
-        described: number of the difference, what the report says and what its notebook does, by switch.
+        described: by deviation its number, the paper's text and the practice of its notebook.
 
     Raises:
-        ValueError: for a run of a switch that is not described.
+        UserError: for a run of a deviation that is not described.
     """
     effects = [_effect(collection, run, described) for run in collection.of("audit")]
     return sorted(effects, key=lambda effect: (effect["row"], list(MODELS).index(effect["model"]), effect["seed"]))
@@ -63,24 +63,28 @@ def _effect(collection: Collection, run: StudyRun, described: Described) -> dict
     switch = run.name.removesuffix(OFF)
     if switch not in described:
         raise UserError(
-            f"expected runs of the switches {', '.join(described)} in {run.folder.parent}, found {switch}"
+            f"expected runs of the deviations {', '.join(described)} in {run.folder.parent}, found {switch}"
             f"{did_you_mean(switch, described)}; move it elsewhere."
         )
-    found: dict[str, Any] = {"row": described[switch][0], "switch": switch, "model": run.model, "seed": run.seed}
-    found["name"] = f"{switch}, {run.model}"
+    effect: dict[str, Any] = {"row": described[switch][0], "switch": switch, "model": run.model, "seed": run.seed}
+    effect["name"] = f"{switch}, {run.model}"
     off, on = _without_and_with(collection, run)
     for key in ("accuracy", "macro_auc", "loss", "epoch"):
-        found |= {f"{key}_off": off.get(key), f"{key}_on": on.get(key)}
+        effect |= {f"{key}_off": off.get(key), f"{key}_on": on.get(key)}
     for key in ("accuracy", "macro_auc"):
-        found[key] = difference(on.get(key), off.get(key))
+        effect[key] = difference(on.get(key), off.get(key))
     bounds = interval(off.get("accuracy"), off.get("clips", 0))
     half = (bounds[TO] - bounds[FROM]) / 2 if off else None
-    return {**found, "low": bounds[FROM], "high": bounds[TO], "half_width": half, "computed": on.get("computed")}
+    return {**effect, "low": bounds[FROM], "high": bounds[TO], "half_width": half, "computed": on.get("computed")}
 
 
 def _without_and_with(collection: Collection, run: StudyRun) -> tuple[dict[str, Any], dict[str, Any]]:
-    if run.results["reported"] is not None:  # the switch changes how the same weights are scored, and nothing else
-        return _figures(run), _figures(run) | _reported(run)
+    reported = run.results["reported"]
+    if reported is not None:  # the deviation only changes the scoring of the same weights
+        changed = {"macro_auc": reported["macro_auc"], "computed": reported["how"]}
+        if run.record["run"]["loss_reduction"] == "sum":
+            changed["loss"] = run.scored_epoch().test["loss_sum"]
+        return _figures(run), _figures(run) | changed
     paper = collection.find("paper", run.model, run.seed)
     if paper is None:
         return {}, {}
@@ -94,23 +98,15 @@ def _figures(run: StudyRun) -> dict[str, Any]:
     return {**figures, "clips": test["n"], "epoch": kept and kept.epoch}
 
 
-def _reported(run: StudyRun) -> dict[str, Any]:
-    reported = run.results["reported"]
-    changed = {"macro_auc": reported["macro_auc"], "computed": reported["how"]}
-    if run.record["run"]["loss_reduction"] == "sum":
-        changed["loss"] = run.scored_epoch().test["loss_sum"]
-    return changed
-
-
 def audit_tables(collection: Collection, described: Described) -> list[Table]:
-    """The effect of each switch alone, and what the switches stand for.
+    """Return a table of the effect of each deviation alone, and one that describes the deviations.
 
     Args:
         collection: see `audit_effects`.
         described: see `audit_effects`.
 
     Raises:
-        ValueError: see `audit_effects`.
+        UserError: see `audit_effects`.
     """
     effects = audit_effects(collection, described)
     columns = {"row": "d", "switch": None, "model": None, "seed": "d"}
@@ -118,35 +114,36 @@ def audit_tables(collection: Collection, described: Described) -> list[Table]:
     columns |= {"macro AUC off": ".3f", "macro AUC on": ".3f", "effect on AUC": "+.3f"}
     columns |= {"loss off": ".3f", "loss on": ".3f", "epoch off": "g", "epoch on": "g", "computed": None}
     runs = collection.of("audit")
-    caption = AUDIT.format(corpus=collection.corpus, baselines=baselines(runs)) + habits(runs)
+    caption = AUDIT.format(corpus=collection.corpus, baselines=baselines(runs)) + explain_caveats(runs)
     rows = [_effect_row(effect) for effect in effects]
-    return [make_table("audit", caption, columns, rows), _meanings(effects, described)]
+    meanings = {"row": "d", "switch": None, "the paper's text": None, "its notebook": None}
+    meaning_rows = []
+    for name in dict.fromkeys(effect["switch"] for effect in effects):
+        row, text, notebook = described[name]
+        meaning_rows.append(dict(zip(meanings, (row, name, text, notebook), strict=True)))
+    title = "The switches of the audit, by the number of the deviation."
+    return [
+        make_table("audit", caption, columns, rows),
+        make_table("audit-switches", title, meanings, meaning_rows),
+    ]
 
 
 def _effect_row(effect: Mapping[str, Any]) -> Row:
     row = {key: effect[key] for key in ("row", "switch", "model", "seed", "computed")}
-    for name, key in (("accuracy", "accuracy"), ("macro AUC", "macro_auc"), ("loss", "loss"), ("epoch", "epoch")):
+    for key in ("accuracy", "macro_auc", "loss", "epoch"):
+        name = SCORE_NAMES.get(key, key)
         row |= {f"{name} off": effect[f"{key}_off"], f"{name} on": effect[f"{key}_on"]}
     points = None if effect["accuracy"] is None else 100 * effect["accuracy"]
     bounds = {FROM: effect["low"], TO: effect["high"]}
     return {**row, **bounds, "effect (points)": points, "effect on AUC": effect["macro_auc"]}
 
 
-def _meanings(effects: list[dict[str, Any]], described: Described) -> Table:
-    columns = {"row": "d", "switch": None, "the report says": None, "its notebook does": None}
-    rows = []
-    for name in dict.fromkeys(effect["switch"] for effect in effects):
-        row, says, does = described[name]
-        rows.append(dict(zip(columns, (row, name, says, does), strict=True)))
-    return make_table("audit-switches", "The switches of the audit, by the number of the difference.", columns, rows)
-
-
 def patch_points(collection: Collection) -> list[dict[str, Any]]:
-    """For each run of a patch size, by tokens: what its sequence costs and gives.
+    """Return cost and scores of each run of a patch size, by tokens.
 
     Each has `patch` (mel bins x frames), `tokens` (patches and the class token), `parameters`, `seed`, `clips`,
-    `accuracy` on test clips with `low` and `high` of its 95 % interval, `majority` (that of always saying the most
-    frequent label of the training clips), `macro_auc`, `clips_per_second` in training (median over epochs),
+    `accuracy` on test clips with `low` and `high` of its 95 % interval, `majority` (accuracy of always predicting the
+    most frequent label of the training clips), `macro_auc`, `clips_per_second` in training (median over epochs),
     `peak_memory_mb` and `epochs`.
 
     Args:
@@ -174,15 +171,15 @@ def _patch_point(run: StudyRun) -> dict[str, Any]:
 
 
 def patches_table(collection: Collection) -> Table:
-    """Accuracy, AUC, speed and memory of the spectrogram ViT against the number of its tokens."""
+    """Return the table of accuracy, AUC, speed and memory of the spectrogram ViT by its number of tokens."""
     runs = collection.of("patches")
     devices = ", ".join(sorted({run.record["environment"]["device"] for run in runs}))
     columns = {"patch": None, "tokens": "d", "parameters": ",", "seed": "d", "clips": "d", "accuracy": ".1%"}
     columns |= {FROM: ".1%", TO: ".1%", "majority": ".1%", "macro AUC": ".3f"}
     columns |= {"training clips/s": ".1f", "peak memory (MB)": ".0f"}
     rows = [dict(zip((*columns, "epochs"), point.values(), strict=True)) for point in patch_points(collection)]
-    caption = PATCHES.format(corpus=collection.corpus, devices=devices, baselines=baselines(runs)) + habits(runs)
-    return make_table("patches", caption, {**columns, "epochs": "g"}, rows)
+    caption = PATCHES.format(corpus=collection.corpus, devices=devices, baselines=baselines(runs))
+    return make_table("patches", caption + explain_caveats(runs), {**columns, "epochs": "g"}, rows)
 
 
 PANELS = {
@@ -194,14 +191,11 @@ PANELS = {
 
 
 def patches_figure(points: Sequence[Mapping[str, Any]], title: str, chance: float) -> "Figure":
-    """Accuracy, macro AUC, speed and memory against the number of tokens, a panel each.
+    """Return a figure of accuracy, macro AUC, speed and memory against the number of tokens, a panel each.
 
     Args:
-        points: for each run `patch` (its name), `tokens`, `accuracy`, `low` and `high` (ends of the accuracy's 95 %
-            interval), `majority` (accuracy of always saying the most frequent label of its training clips),
-            `macro_auc`, `clips_per_second` and `peak_memory_mb`; a value that is None is named as undefined in its
-            panel.
-        title: model and clips, said above the picture.
+        points: those of `patch_points`; a value that is None is named as undefined in its panel.
+        title: model and clips, above the picture.
         chance: accuracy of guessing.
     """
     from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
@@ -253,7 +247,7 @@ def _scatter(axes: "Axes", points: Sequence[Mapping[str, Any]], key: str) -> Non
 
 
 def _free_sides(tokens: Sequence[int]) -> list[str]:
-    """The side of each point, in ascending order, on which the next one is further away on a log scale."""
+    """Return the side of each point, in ascending order, on which the next one is further away on a log scale."""
     if not tokens:
         return []
     ratios = [math.inf, *(after / before for before, after in itertools.pairwise(tokens)), math.inf]
@@ -261,30 +255,28 @@ def _free_sides(tokens: Sequence[int]) -> list[str]:
 
 
 def audit_figure(effects: Sequence[Mapping[str, Any]], title: str) -> "Figure":
-    """What each switch alone does to accuracy and macro AUC, as bars from zero.
+    """Return the effect of each deviation alone on accuracy and macro AUC, as bars from zero.
 
     Args:
-        effects: for each switch and model, in the order of the rows from the top, `name`, `accuracy` (with the switch
-            minus without, as a share), `macro_auc` (the same difference; None where undefined) and `half_width` (of
-            the 95 % interval of the accuracy without the switch, as a share).
-        title: clips, said above the picture.
+        effects: those of `audit_effects` that have a run to compare with, from the top.
+        title: clips, above the picture.
     """
     figure = blank_figure(10, 1.6 + 0.3 * len(effects))
     left, right = figure.subplots(1, 2, sharey=True)
-    places = range(len(effects))
+    positions = range(len(effects))
     widths = [100 * effect["half_width"] for effect in effects]
     left.barh(
-        places,
+        positions,
         [2 * width for width in widths],
         left=[-width for width in widths],
         height=1,
-        color="#DDDDDD",
+        color=LIGHT_GREY,
         label="95 % interval of the accuracy without the switch",
     )
     _bars(left, [100 * effect["accuracy"] for effect in effects], "{:+.1f}", least=5)
     _bars(right, [effect["macro_auc"] for effect in effects], "{:+.3f}", least=0.05)
     left.set(xlabel="effect on accuracy (points)", ylim=(len(effects) - 0.5, -0.5))
-    left.set_yticks(places, [effect["name"] for effect in effects])
+    left.set_yticks(positions, [effect["name"] for effect in effects])
     right.set(xlabel="effect on macro AUC")
     figure.suptitle(title)
     figure.legend(loc="outside lower center", fontsize="small")
@@ -292,14 +284,13 @@ def audit_figure(effects: Sequence[Mapping[str, Any]], title: str) -> "Figure":
 
 
 def _bars(axes: "Axes", values: Sequence[float | None], form: str, least: float) -> None:
-    """Bars with their values; the axis reaches `least` on both sides, so that a small effect looks small."""
-    known = [0 if value is None else value for value in values]
-    bars = axes.barh(
-        range(len(values)), known, height=0.6, color=[VERMILION if value < 0 else BLUE for value in known]
-    )
+    """Draw bars with their values; the axis reaches `least` on both sides, so that a small effect looks small."""
+    lengths = [0 if value is None else value for value in values]
+    colours = [VERMILION if length < 0 else BLUE for length in lengths]
+    bars = axes.barh(range(len(values)), lengths, height=0.6, color=colours)
     texts = ["undefined" if value is None else form.format(value) for value in values]
     axes.bar_label(bars, texts, padding=3, fontsize="small")
-    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axvline(0, color=BLACK, linewidth=0.8)
     axes.use_sticky_edges = False
     axes.margins(x=0.22)
     low, high = axes.get_xlim()

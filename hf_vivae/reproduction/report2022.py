@@ -1,27 +1,27 @@
-"""What the 2022 report prints, on VIVAE: facts to stand beside our figures, never instead of them.
+"""Figures that the paper prints, on VIVAE, for comparison with reproduced ones.
 
 Source: D. Pak, "Emotion Classification using Various Transformer Architectures" (2022), Tables 1 to 6.
 """
 
 from dataclasses import dataclass
 
-LABEL = "report (VIVAE)"
+LABEL = "paper (VIVAE)"
 TRAIN_BATCHES, TEST_BATCHES = 29, 8  # of 30 clips; the last ones hold 28 and 7
 EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A row of its Tables 5 and 6.
+    """Row of the paper's Tables 5 and 6.
 
     Args:
-        epoch: chosen by test accuracy; None for logistic regression, which has neither epochs nor losses there.
+        epoch: selected by test accuracy; None for logistic regression, which has neither epochs nor losses there.
         train_loss: as printed, in nats.
         test_loss: as printed, in nats.
         train_accuracy: share of 868 clips.
         test_accuracy: share of 217 clips.
         auc: of each of `EMOTIONS` against the rest.
-        summed: whether the losses are sums over batches of their means; else means over clips.
+        summed: true if the losses are sums over batches of their means, false if they are means over clips.
     """
 
     epoch: int | None
@@ -35,14 +35,14 @@ class ReportedRun:
     @property
     def mean_train_loss(self) -> float | None:
         """Mean of the training batches' losses, in nats."""
-        return self._mean(self.train_loss, TRAIN_BATCHES)
+        return self._divide(self.train_loss, TRAIN_BATCHES)
 
     @property
     def mean_test_loss(self) -> float | None:
         """Mean of the test batches' losses, in nats."""
-        return self._mean(self.test_loss, TEST_BATCHES)
+        return self._divide(self.test_loss, TEST_BATCHES)
 
-    def _mean(self, loss: float | None, batches: int) -> float | None:
+    def _divide(self, loss: float | None, batches: int) -> float | None:
         return loss if loss is None or not self.summed else loss / batches
 
 
@@ -60,7 +60,7 @@ RUNS = {
 
 NO_RUN = ReportedRun(None, None, None, None, None, (), summed=False)
 
-# what it gives of its architectures; parameters are those that its description comes to, unless printed otherwise
+# sizes in the paper; parameters are those of the networks that it describes, unless marked as printed
 ARCHITECTURES: dict[str, dict[str, int | str]] = {
     "mlp": {
         "parameters": 4_442_726,

@@ -14,6 +14,7 @@ from ..corpus.arguments import CorpusArguments
 from ..files import write_json, write_text
 from ..models import short_name, split_name
 from ..network import bare_address
+from ..reporting.tables import SCORE_NAMES
 from ..run_folder import UNSELECTED, VOLATILE
 from ..training.arguments import RunArguments, VivaeTrainingArguments
 from ..training.build import identity
@@ -94,9 +95,6 @@ def write_trials(file: Path, outcome: SearchResult) -> None:
     write_text(file, pd.DataFrame(rows).to_csv(index=False))
 
 
-SPELLED = {"uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
-
-
 @dataclass(frozen=True)
 class SearchReport:
     """What a search has found.
@@ -146,7 +144,7 @@ def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchR
 
 def _score_name(trials: Trials) -> str:
     metric = trials.candidates.args.metric_for_best_model.removeprefix("eval_")
-    return f"validation {SPELLED.get(metric, metric)}"
+    return f"validation {SCORE_NAMES.get(metric, metric)}"
 
 
 def _where(trials: Trials) -> str:

@@ -32,7 +32,7 @@ from ..corpus.tasks import task_labels
 from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
 from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor, measure_peaks
 from ..features.extraction import AudioDataCollator, max_input_seconds, set_max_length
-from ..metrics import make_compute_metrics
+from ..metrics import make_compute_metrics, most_frequent
 from ..models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from ..models.backbones import is_encoder
 from ..models.features_trimmed import trimming_extractor
@@ -44,7 +44,6 @@ from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
-from .scoring import most_frequent
 from .trainer import EarlyStopping, VivaeTrainer
 
 if TYPE_CHECKING:

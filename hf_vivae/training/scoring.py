@@ -10,7 +10,7 @@ from scipy.special import softmax
 from transformers import set_seed
 
 from ..features.cache import by_length
-from ..metrics import ClassificationScores, one_versus_rest_auc
+from ..metrics import ClassificationScores, macro_auc, most_frequent_by_fold, one_versus_rest_auc
 from ..models import short_name
 from ..run_folder import UNRESAMPLED
 from ..splits.folds import PARTS
@@ -58,7 +58,8 @@ def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> di
     training clips of a clip's fold gets: that label, None where it differs between folds, and the accuracy.
     """
     scorer, scores = ClassificationScores(label_names), {}
-    frequent = _most_frequent_by_fold(rows)
+    train = [row for row in rows if row["split"] == "train"]
+    frequent = most_frequent_by_fold([row["label"] for row in train], [row["fold"] for row in train])
     labels = {label_names[index] for index in frequent.values()}
     label = labels.pop() if len(labels) == 1 else None
     for part in reversed(PARTS):
@@ -70,19 +71,6 @@ def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> di
         hits = sum(row["label"] == frequent[row["fold"]] for row in chosen)
         scores[part]["majority"] = {"label": label, "accuracy": hits / len(chosen)}
     return scores
-
-
-def _most_frequent_by_fold(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    labels: dict[str, list[int]] = {}
-    for row in rows:
-        if row["split"] == "train":
-            labels.setdefault(row["fold"], []).append(row["label"])
-    return {fold: most_frequent(found) for fold, found in labels.items()}
-
-
-def most_frequent(labels: Sequence[int]) -> int:
-    """The most frequent label index, of equally frequent ones the first."""
-    return int(np.bincount(labels).argmax())
 
 
 def report_scores(
@@ -110,8 +98,8 @@ def report_scores(
     if habits.auc_scores == "probabilities":
         scores = softmax(scores, axis=1)
     auc = one_versus_rest_auc(scores, np.asarray([row["label"] for row in test]), label_names)
-    defined = [area for area in auc.values() if not np.isnan(area)]
-    return {"how": how, "auc": auc, "macro_auc": float(np.mean(defined)) if defined else None}
+    mean = macro_auc(auc)
+    return {"how": how, "auc": auc, "macro_auc": None if math.isnan(mean) else mean}
 
 
 def score_caveats(habits: ReproductionArguments, eval_dropout: bool, selected: bool) -> list[str]:

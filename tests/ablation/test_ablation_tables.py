@@ -56,7 +56,7 @@ def test_differences_and_p_values_worked_out_by_hand(tmp_path):
     )
     assert "What is chosen by this table is chosen on its test clips, and wants other clips to be scored on." in text
     assert DEPENDENT in text
-    assert "Synthetic clips were sung from seeds" in text
+    assert "Synthetic clips are generated from seeds" in text
     assert "over speakers, which hold for unseen voices. What was taken away pays where both bounds lie" in text
     assert text.splitlines()[2].startswith(
         "| variant | accuracy | UAR | accuracy difference (points) | accuracy from |"

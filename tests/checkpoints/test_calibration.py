@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from transformers import PreTrainedConfig
 
 from hf_vivae.checkpoints.calibration import fit_temperature, keep_temperature, temperature_of
-from hf_vivae.evaluation.reliability import calibrate, expected_calibration_error, reliability
+from hf_vivae.evaluation.reliability import calibrate, reliability
 
 
 class Given(ClassifierMixin, BaseEstimator):
@@ -101,7 +101,7 @@ def test_bins_and_error_worked_out_by_hand():
         (pytest.approx(0.9), 1, 1),
     )
     error = (3 * (2 / 3 - 0.55) + 0.8 + 0.1) / 5
-    assert expected_calibration_error(probabilities, labels, bins=5) == pytest.approx(error)
+    assert reliability(probabilities, labels, bins=5).error == pytest.approx(error)
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,10 +119,10 @@ def test_bins_are_scikit_learns_of_top_label_confidence(seed, scale, clips):
 
 def test_error_is_small_for_the_truth_and_the_distance_for_the_sure():
     logits, labels = drawn(1, clips=20_000)
-    assert expected_calibration_error(softmax(logits, axis=1), labels) < 0.02
+    assert reliability(softmax(logits, axis=1), labels).error < 0.02
     sure = np.eye(3)[logits.argmax(axis=1)]
     accuracy = np.mean(logits.argmax(axis=1) == labels)
-    assert expected_calibration_error(sure, labels) == pytest.approx(1 - accuracy)
+    assert reliability(sure, labels).error == pytest.approx(1 - accuracy)
 
 
 # --- runs
@@ -147,8 +147,8 @@ def test_each_fold_is_scaled_by_its_own_validation_clips():
     assert found.probabilities == pytest.approx(softmax(test.logits, axis=1))
     assert found.loss == pytest.approx(log_loss(test.labels, found.probabilities))
     assert found.loss_scaled == pytest.approx(log_loss(test.labels, found.scaled))
-    assert found.ece == expected_calibration_error(found.probabilities, test.labels)
-    assert found.ece_scaled == expected_calibration_error(found.scaled, test.labels)
+    assert found.ece == reliability(found.probabilities, test.labels).error
+    assert found.ece_scaled == reliability(found.scaled, test.labels).error
     assert found.loss_scaled < found.loss
     assert found.ece_scaled < 0.5 * found.ece
     assert found.at_bound == ()
@@ -171,7 +171,7 @@ def test_nothing_is_scaled_where_a_fold_has_no_validation_clips():
     for lacking in (None, chosen(validation, validation.folds == "1")):
         found = calibrate(test, lacking)
         assert (found.ece_scaled, found.loss_scaled, found.scaled, found.temperatures) == (None, None, None, {})
-        assert found.ece == expected_calibration_error(found.probabilities, test.labels)
+        assert found.ece == reliability(found.probabilities, test.labels).error
 
 
 def test_folds_whose_validation_clips_set_no_temperature_are_named():

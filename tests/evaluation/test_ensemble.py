@@ -75,7 +75,7 @@ def test_probabilities_worked_out_by_hand(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**16), st.integers(1, 5), st.floats(0, 40))
-def test_an_average_is_that_of_probabilities_and_of_nobody_alone(seed, number, lean):
+def test_an_average_is_that_of_probabilities_and_of_no_member_alone(seed, number, lean):
     members = [random_predictions(seed + place, lean=lean) for place in range(number)]
     found = average(members)
     mean = np.mean([softmax(member.logits, axis=1) for member in members], axis=0)
@@ -118,7 +118,7 @@ def test_two_halves_are_a_whole_in_every_file(pair, tmp_path, capsys):
     tables = next((tmp_path / "tables").glob("synthetic-*"))
     for table in ("scores", "uar", "accuracy", "auc", "calibration", "by-speaker", "by-fold", "confusion"):
         assert f"{name} *" in (tables / f"{table}.csv").read_text(), table
-    joined = "probabilities (Lakshminarayanan, Pritzel and Blundell 2017): mlp paper; vit-32-30 paper. All weigh the"
+    joined = "probabilities (Lakshminarayanan, Pritzel and Blundell 2017): mlp paper; vit-32-30 paper. All have the"
     assert joined in (tables / "scores.md").read_text()
     assert joined in printed
     report = (tmp_path / "report.md").read_text()
@@ -289,10 +289,10 @@ def alone(root: Path) -> None:
             other_protocol,
             ["mlp paper", "vit-32-30 paper"],
             r"expected two runs or more of mlp paper, vit-32-30 paper with one corpus, task and protocol to join with "
-            r"--ensemble, found none \(they differ in protocol\); name systems that stand in one table, or one with "
+            r"--ensemble, found none \(they differ in protocol\); name systems of one table, or one system with "
             r"several seeds\.$",
         ),
-        (other_labels, [], r"with --ensemble, found none \(they differ in labels\); name systems that stand in one"),
+        (other_labels, [], r"with --ensemble, found none \(they differ in labels\); name systems of one table"),
         (other_clips, [], r"with --ensemble, found none \(they differ in clips or speakers\); name systems"),
         (alone, [], r"expected two runs or more of systems with one corpus, .* found none; name"),
         (alone, ["mlp paper"], r"expected two runs or more of mlp paper with one corpus, .* found none; name"),

@@ -86,7 +86,7 @@ def test_the_report_holds_every_table_and_picture(output):
     assert (output / "tables" / "published-not-comparable.csv").is_file()
     assert len(pictures) == page.count("data:image/png;base64,") == 11
     assert not re.search(r'(src|href)="(?!data:|#)', page)
-    assert "nobody feels anything in them" in text
+    assert "they are no evidence about VIVAE or people" in text
 
 
 def test_the_overview_has_a_row_for_each_system_and_protocol(tmp_path):
@@ -116,11 +116,11 @@ def test_what_is_left_out_is_named_in_report_and_results(output, runs):
     left_out = json.loads((output / "results.json").read_text())["left_out"]
     twice = sorted([runs / "mlp" / "1" / "2-of-3", runs / "again" / "2-of-3"])
     assert len(left_out) == 2
-    assert f"{twice[1]} is left out: {twice[0]} holds the same fold of the same run; remove one of them." in left_out
+    assert f"{twice[1]} is left out: {twice[0]} has the same fold of the same run; remove one of them." in left_out
     assert any(re.search("begun/1-of-3 is left out: .*no results.json", sentence) for sentence in left_out)
     text = (output / "report.md").read_text()
     assert "is left out: expected a finished run, found no results.json" in text
-    assert "holds the same fold of the same run" in text
+    assert "has the same fold of the same run" in text
 
 
 def test_the_terminal_shows_the_headline(runs, tmp_path, capsys):
@@ -140,7 +140,7 @@ def test_an_evaluation_below_its_runs_is_no_run(tmp_path):
         evaluate(tmp_path / "evaluation", tmp_path)
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert (len(results["groups"]), len(results["groups"][0]["systems"]), results["left_out"]) == (1, 1, [])
-    assert not list((tmp_path / "evaluation").rglob("published*")), "nobody published figures on these clips"
+    assert not list((tmp_path / "evaluation").rglob("published*")), "there are no published figures on these clips"
 
 
 def test_tables_and_pictures_of_an_earlier_evaluation_are_gone_and_no_file_of_the_users(tmp_path, undrawn):

@@ -11,6 +11,7 @@ from fake_runs import clips, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_vivae.evaluation import runs as evaluation_runs
 from hf_vivae.evaluation.runs import find_folders
 from hf_vivae.evaluation.systems import Group, System, join, name_settings
 from hf_vivae.run_folder import read_predictions, write_predictions
@@ -89,7 +90,7 @@ def test_a_fold_that_is_found_twice_counts_once(tmp_path):
     first, again = write_run(tmp_path / "a")[1], write_run(tmp_path / "b", folds=[1])[0]
     found, left_out = find_folders([tmp_path])
     assert len(found) == 3
-    assert left_out == [f"{again} is left out: {first} holds the same fold of the same run; remove one of them."]
+    assert left_out == [f"{again} is left out: {first} has the same fold of the same run; remove one of them."]
 
 
 def test_a_folder_that_is_given_twice_is_the_same(tmp_path):
@@ -113,10 +114,10 @@ DAMAGES = {
     "expected the predictions of a run in .*parquet, found a damaged": lambda folder: cut(
         folder / "predictions.parquet"
     ),
-    "expected fold, of_folds, .* in results.json, found no of_folds; train": lambda folder: drop(
+    "expected the keys of a run in results.json, found no of_folds; train": lambda folder: drop(
         folder / "results.json", "of_folds"
     ),
-    "expected run, training, .* in run.json, found no corpus; train": lambda folder: drop(
+    "expected the keys of a run in run.json, found no corpus.name, corpus.clips, .*; train": lambda folder: drop(
         folder / "run.json", "corpus"
     ),
     "expected the predictions of a run in .*parquet, found a damaged file .* train": lambda folder: scribble(
@@ -125,7 +126,7 @@ DAMAGES = {
     "expected a JSON object in .*results.json, found NoneType": lambda folder: (folder / "results.json").write_text(
         "null"
     ),
-    "expected run.json and results.json of a run, found no 'task' in one": lambda folder: change(
+    "expected the keys of a run in run.json, found no run.task, run.protocol; train": lambda folder: change(
         folder / "run.json", run={}
     ),
     "expected the folders of a run's folds in it, found none; repeat": lambda folder: drop(
@@ -235,6 +236,16 @@ def test_the_folder_around_a_runs_folds_is_not_mentioned(tmp_path):
     (tmp_path / "run.json").write_text('{"run": {}}')
     (tmp_path / "results.json").write_text("{}")
     assert only_system(tmp_path).whole
+
+
+def test_a_defect_leaves_no_run_out(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise KeyError("a defect")
+
+    write_run(tmp_path)
+    monkeypatch.setattr(evaluation_runs, "EvaluationSet", fail)
+    with pytest.raises(KeyError, match="a defect"):
+        find_folders([tmp_path])
 
 
 def test_errors_name_the_place(tmp_path):

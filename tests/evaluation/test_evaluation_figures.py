@@ -15,7 +15,7 @@ from hf_vivae.evaluation.figures import (
     reliability_figure,
     scores_figure,
 )
-from hf_vivae.evaluation.reliability import expected_calibration_error, reliability
+from hf_vivae.evaluation.reliability import Reliability, reliability
 
 LONG = "probe:facebook/wav2vec2-base-960h recipe=paper+no-resampling learning_rate=0.0001 weight_decay=0.01"
 
@@ -161,18 +161,18 @@ def test_reliability_is_drawn_with_the_error_of_the_calibration():
     found = [reliability(shown, labels) for shown in (probabilities, softer)]
     figure = reliability_figure(*found, "mlp")
     above, below = figure.axes
-    errors = [expected_calibration_error(shown, labels) for shown in (probabilities, softer)]
+    errors = [reliability(shown, labels).error for shown in (probabilities, softer)]
     said = [f"as trained: ECE {errors[0]:.3f}", f"with temperature: ECE {errors[1]:.3f}"]
-    assert legend(figure) == ["as often right as sure", *said]
+    assert legend(figure) == ["perfect calibration", *said]
     for one, label in zip(found, said, strict=True):
         assert labelled(above, label) == [[(confidence, accuracy) for confidence, accuracy, _ in one.bins]]
     heights = [[bar.get_height() for bar in bars] for bars in below.containers]
     assert heights == [[clips for *_, clips in found[0].bins], [-clips for *_, clips in found[1].bins]]
-    assert labelled(above, "as often right as sure") == [[(0, 0), (1, 1)]]
+    assert labelled(above, "perfect calibration") == [[(0, 0), (1, 1)]]
 
 
 def test_the_error_of_two_bins_by_hand():
-    figure = reliability_figure(SimpleNamespace(bins=((0.3, 0.5, 30), (0.9, 0.6, 10))), None, "mlp")
+    figure = reliability_figure(Reliability(bins=((0.3, 0.5, 30), (0.9, 0.6, 10))), None, "mlp")
     assert legend(figure)[1:] == ["as trained: ECE 0.225"]  # (30 x 0.2 + 10 x 0.3) / 40
 
 
@@ -184,7 +184,7 @@ def test_the_error_of_two_bins_by_hand():
         difference_figure([estimated(0.01, name=f"{LONG} minus {LONG}", p_value=0.04)] * 12, "accuracy", LONG),
         groups_figure({"mlp": [group(f"speaker-{place}", 4, 10) for place in range(40)]}, LONG, 1 / 6, 0.2),
         groups_figure({f"{LONG} {place}": [group("0.40 to 0.61 s", 4, 10)] for place in range(12)}, "by", 1 / 6, 0.2),
-        reliability_figure(SimpleNamespace(bins=((0.99, 0.5, 1085),)), None, LONG),
+        reliability_figure(Reliability(bins=((0.99, 0.5, 1085),)), None, LONG),
     ],
     ids=["one score", "twelve scores", "differences", "forty speakers", "twelve systems", "one bin"],
 )

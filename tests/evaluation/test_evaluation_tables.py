@@ -52,8 +52,8 @@ def test_what_needs_no_learning_stands_in_each_table(of_first_label):
     assert row(found["auc"], system="chance")["AUC fear"] == 0.5
     assert row(found["calibration"], system="chance")["loss"] == math.log(6)
     for name in ("by-fold", "by-speaker", "by-intensity", "by-duration", "confusion"):
-        assert "Chance is right for 16.7% of the clips, always saying the most" in found[name].caption, name
-        assert "label of the training clips for 33.3%." in found[name].caption, name
+        assert "Chance is right for 16.7% of the clips; always predicting the most" in found[name].caption, name
+        assert "label of the training clips for 33.3% of the test clips." in found[name].caption, name
 
 
 def test_labels_and_bounds_that_do_not_exist_are_empty(of_first_label):

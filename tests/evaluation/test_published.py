@@ -105,7 +105,7 @@ def test_baselines_are_those_of_the_corpus():
     emotions = [line["emotion"] for line in csv.DictReader(MANIFEST.read_text().splitlines())]
     shares = {emotion: emotions.count(emotion) / len(emotions) for emotion in set(emotions)}
     most = max(shares, key=shares.get)
-    assert f"always saying {most}, the most frequent label, is right for {shares[most]:.1%} of" in BASELINES
+    assert f"always predicting {most}, the most frequent label, is right for {shares[most]:.1%} of" in BASELINES
     assert f"Chance is an accuracy and a UAR of {1 / len(shares):.1%};" in BASELINES
 
 
@@ -124,7 +124,7 @@ def test_baselines_are_those_of_the_corpus():
             "'pooled'; correct it.",
         ),
         ({"value": 47.47}, "expected a value from 0 to 1, found 47.47; write percent as a share."),
-        ({"value": None}, "expected a value or why there is none in not_comparable, found neither; add one."),
+        ({"value": None}, "expected a value, or a reason in not_comparable, found neither; add one."),
     ],
 )
 def test_a_faulty_entry_is_refused(tmp_path, changed, sentence):

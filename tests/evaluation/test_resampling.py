@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from hf_vivae.evaluation import bootstrap as resampling
-from hf_vivae.evaluation.bootstrap import all_scores, auc, bootstrap_bounds, expanded_level
+from hf_vivae.evaluation.bootstrap import auc, bootstrap_bounds, expanded_level, weighted_scores
 from hf_vivae.evaluation.scores import point_scores
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -46,7 +46,7 @@ def test_a_weight_counts_as_so_many_copies_of_the_clip(labels, logits, weights):
     assume(weights.sum())
     run = make_predictions(labels, logits)
     copies = np.repeat(np.arange(12), weights)
-    found = all_scores(run, np.arange(12), 12, NAMES)(weights[:, None].astype(float))
+    found = weighted_scores(run, np.arange(12), 12, NAMES)(weights[:, None].astype(float))
     expected = point_scores(labels[copies], logits[copies], NAMES)
     assert {name: None if np.isnan(score[0]) else score[0] for name, score in found.items()} == pytest.approx(expected)
 
@@ -67,7 +67,7 @@ def test_weighted_area_is_scikit_learns_ties_included(scores, weights, positives
 
 def test_without_any_clip_every_score_is_undefined():
     run = random_predictions(0, clips=6)
-    found = all_scores(run, np.arange(6), 6, NAMES)(np.zeros((6, 2)))
+    found = weighted_scores(run, np.arange(6), 6, NAMES)(np.zeros((6, 2)))
     assert all(np.isnan(score).all() for score in found.values())
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's predictions of clips that it has not learnt from."""
+"""A checkpoint's predictions of clips that it was not trained on."""
 
 import io
 import json
@@ -114,7 +114,10 @@ def without_digests(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda folder: (folder / "predictions.parquet").unlink(), "expected predictions.parquet beside run.json in "),
+        (
+            lambda folder: (folder / "predictions.parquet").unlink(),
+            "expected predictions.parquet next to run.json in ",
+        ),
         (without_digests, "expected a digest of each clip in .*predictions.parquet, found clips without one; copy"),
         (
             lambda folder: (folder / "run.json").write_text('{"run": "a"}'),
@@ -178,18 +181,18 @@ def test_evaluate_takes_a_checkpoint_without_its_run(fold, tiny_vivae, tmp_path,
     assert "compare runs of one protocol, seed and corpus" in refused
 
 
-def test_a_clip_of_more_than_thirty_seconds_is_heard_whole_where_its_training_cut_none(tmp_path):
+def test_a_clip_of_more_than_thirty_seconds_is_taken_whole_where_its_training_cut_none(tmp_path):
     rate, seconds = 8000, 31
     for label, length in (("long", seconds), ("short", 1)):
         (tmp_path / label).mkdir()
         soundfile.write(tmp_path / label / "a.wav", np.full(length * rate, 0.1), rate)
     clips = read_folder(tmp_path).dataset
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=rate, return_attention_mask=True)
-    assert _predict(Heard(), extractor, clips).max() == seconds * rate
+    assert _predict(LengthModel(), extractor, clips).max() == seconds * rate
 
 
-class Heard(torch.nn.Module):
-    """A model that says how many samples of a clip it was given."""
+class LengthModel(torch.nn.Module):
+    """Model whose logit is the number of samples of a clip."""
 
     device = torch.device("cpu")
 
@@ -198,14 +201,16 @@ class Heard(torch.nn.Module):
 
 
 def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):
-    with pytest.raises(ValueError, match=r"^expected --data beside --data_dir, --task, found none; run folders know"):
+    with pytest.raises(
+        ValueError, match=r"^expected --data together with --data_dir, --task, found none; run folders contain"
+    ):
         script(ROOT / "recipes" / "evaluate.py").main(
             [str(fold), "--data_dir", "x", "--task", "valence", "--output_dir", str(tmp_path)]
         )
 
 
 def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):
-    with pytest.raises(ValueError, match=r"expected labels that .* knows \(achievement, .*\), found low, moderate"):
+    with pytest.raises(ValueError, match=r"expected labels of .* \(achievement, .*\), found low, moderate"):
         score_checkpoint(str(fold), fold, corpus, "intensity", tmp_path)
     copy = shutil.copytree(fold, tmp_path / "copy")
     (copy / "config.json").unlink()

@@ -57,6 +57,17 @@ def test_no_interval_without_clips():
         wilson_interval(0, 0)
 
 
+def test_scores_are_those_of_training_to_the_last_bit():
+    metric = ClassificationScores([*"abcdef"])
+    for seed in range(20):
+        run = random_predictions(seed, labels=6)
+        expected = metric.compute(predictions=run.logits, references=run.labels)
+        scores = point_scores(run.labels, run.logits, metric.label_names)
+        assert {name: scores[name] for name in ("accuracy", "uar", "macro_f1", "macro_auc")} == {
+            name: expected[name] for name in ("accuracy", "uar", "macro_f1", "macro_auc")
+        }
+
+
 def test_mean_and_sd():
     assert mean_and_sd([0.2, 0.4, 0.6]) == pytest.approx((0.4, 0.2))
     assert mean_and_sd([0.2]) == (0.2, None)

@@ -172,7 +172,7 @@ def test_groups_show_counts_and_lengths(tiny, explored):
     table = explored[0]["emotion_by_intensity"]
     assert above.images[0].get_array().tolist() == [list(row.values()) for row in table.values()]
     assert [int(text.get_text()) for text in above.texts] == [n for row in table.values() for n in row.values()]
-    medians = [line.get_ydata()[0] for line in below.lines if line.get_color() == figures.ORANGE]
+    medians = [line.get_ydata()[0] for line in below.lines if line.get_color() == figures.VERMILION]
     assert medians == pytest.approx([np.median(values) for values in seconds.values()])
 
 

@@ -54,16 +54,24 @@ def write_run(
         seed: of the run.
         select_on: the clips that picked the epoch: the third by validation, the second by test.
         test: test accuracy after each epoch.
-        model_config: fields that differ from the report's.
+        model_config: fields that differ from the paper's.
         record: entries of `run.json` that shall differ; dictionaries are merged.
         results: entries of `results.json` that shall differ.
     """
     folder = study / "runs" / place
     solved = model == "logistic-regression"
     content: dict[str, Any] = {
-        "run": {"model": model, "select_on": select_on, "loss_reduction": "mean", "as_coded": []},
+        "run": {
+            "model": model,
+            "task": "emotion",
+            "protocol": "random-80-20",
+            "select_on": select_on,
+            "loss_reduction": "mean",
+            "as_coded": [],
+        },
         "training": {
             "seed": seed,
+            "data_seed": None,
             "adam_l2": True,
             "optim": "adamw_torch_fused",
             "weight_decay": 1e-6,
@@ -106,6 +114,8 @@ def _results(model: str, seed: int, select_on: str, test: tuple[float, ...], sol
         "model": model,
         "data": "synthetic",
         "seed": seed,
+        "fold": "random-80-20",
+        "of_folds": 1,
         "labels": list(EMOTIONS),
         "selection": None if solved else {"on": select_on, "metric": "accuracy", "epoch": epoch + 1.0},
         "habits": ["epochs or settings are selected on the test clips"] if select_on == "test" else [],
@@ -150,7 +160,7 @@ def write_study(study: Path) -> None:
     write_run(study, "patches/64-345", "vit-32-30", test=(0.0, 0.0, 0.25), model_config=patch)
 
 
-# as the switches' files: number of the difference, what the report says and what its notebook does
+# as in the files of the deviations: number, the paper's text and the practice of its notebook
 DESCRIBED = {
     "full-scale": (12, "by the dataset's extremes", "by 32768"),
     "redrawn-split": (7, "on the test set", "on a split drawn again"),

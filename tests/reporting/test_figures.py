@@ -5,13 +5,15 @@ import re
 
 import numpy as np
 import pytest
+from fake_predictions import chosen, make_predictions
+from runner import ROOT
 from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
 
 from hf_vivae.evaluation.figures import confusion_figure, roc_figure
+from hf_vivae.evaluation.runs import Predictions
 from hf_vivae.metrics import ClassificationScores
 from hf_vivae.reporting.plots import BLUE, VERMILION, curves_figure, save_curves
 from hf_vivae.reproduction.audit import audit_figure, patches_figure
-from hf_vivae.run_folder import read_predictions, write_predictions
 
 LABELS = ["anger", "fear", "pain"]
 
@@ -31,28 +33,13 @@ def lines(axes) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def predictions(tmp_path_factory) -> dict[str, list[dict]]:
-    """Saved rows of two models for the same clips; the training clips would give other scores."""
+def predictions() -> dict[str, Predictions]:
+    """Test clips of two models with different scores."""
     rng, models = np.random.default_rng(0), {}
     for model, skill in (("mlp", 0.3), ("wav2vec2", 1.5)):
-        folder = tmp_path_factory.mktemp(model)
-        labels = rng.integers(0, 3, 90)
-        logits = rng.normal(size=(90, 3)) + skill * np.eye(3)[labels]
-        parts = ["test"] * 60 + ["train"] * 30
-        write_predictions(
-            folder,
-            [
-                {"file": f"{clip}.wav", "label": int(label), "logits": row.tolist(), "fold": "0", "split": part}
-                for clip, (label, row, part) in enumerate(zip(labels, logits, parts, strict=True))
-            ],
-        )
-        models[model] = read_predictions(folder)
+        labels = rng.integers(0, 3, 60)
+        models[model] = make_predictions(labels, rng.normal(size=(60, 3)) + skill * np.eye(3)[labels])
     return models
-
-
-def of_test(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    chosen = [row for row in rows if row["split"] == "test"]
-    return np.array([row["label"] for row in chosen]), np.array([row["logits"] for row in chosen])
 
 
 def test_curves_are_the_history():
@@ -81,17 +68,17 @@ def test_the_majority_has_a_line_among_accuracies():
     assert set(accuracy) - set(loss) == {"majority of validation clips"}
 
 
-def test_both_rules_mark_their_epoch_and_the_report_has_its_own_line():
+def test_both_rules_mark_their_epoch_and_the_paper_has_its_own_line():
     figure = curves_figure(
         history(4, "", "eval_"), "mlp", 3, picked={"validation": 2, "test": 3}, reported_accuracy=0.47
     )
     loss, accuracy = (lines(axes) for axes in figure.axes)
-    ours, theirs = "epoch 2, picked on validation", "epoch 3, picked on test, the report's rule"
+    ours, theirs = "epoch 2, picked on validation", "epoch 3, picked on test, the paper's rule"
     for drawn in (loss, accuracy):
         assert set(drawn[ours][:, 0]) == {2}
         assert set(drawn[theirs][:, 0]) == {3}
-    assert set(accuracy["report (VIVAE)"][:, 1]) == {0.47}
-    assert "report (VIVAE)" not in loss
+    assert set(accuracy["paper (VIVAE)"][:, 1]) == {0.47}
+    assert "paper (VIVAE)" not in loss
     assert {text.get_text() for text in figure.legends[0].get_texts()} == accuracy.keys()
 
 
@@ -121,8 +108,8 @@ def test_a_run_leaves_both_pictures(tmp_path):
 def test_roc_is_scikit_learns_and_its_area_that_of_the_results(predictions, label):
     axes = roc_figure(label, LABELS, predictions, label).axes[0]
     drawn = list(lines(axes).items())
-    for (said, points), (model, rows) in zip(drawn, predictions.items(), strict=False):
-        truth, logits = of_test(rows)
+    for (said, points), (model, run) in zip(drawn, predictions.items(), strict=False):
+        truth, logits = run.labels, run.logits
         scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         place = LABELS.index(label)
         false_positives, true_positives, _ = roc_curve(truth == place, scores[:, place])
@@ -134,27 +121,20 @@ def test_roc_is_scikit_learns_and_its_area_that_of_the_results(predictions, labe
     np.testing.assert_array_equal(drawn[-1][1], [(0, 0), (1, 1)])
 
 
-def test_twenty_models_are_told_apart(predictions):
+def test_twenty_models_have_different_lines(predictions):
     models = {f"model {place}": predictions["mlp"] for place in range(20)}
     drawn = roc_figure("fear", LABELS, models, "fear").axes[0].lines[:-1]
     assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == 20
 
 
-def test_a_label_without_test_clips_has_no_curve_but_says_so(predictions):
-    rows = [row for row in predictions["mlp"] if row["label"] != 1]
-    drawn = lines(roc_figure("fear", LABELS, {"mlp": rows}, "fear").axes[0])
-    assert len(drawn[f"mlp: undefined, 0 of {len(of_test(rows)[0])} clips"]) == 0
-
-
-def test_a_model_without_test_clips_is_an_error(predictions):
-    rows = [row for row in predictions["mlp"] if row["split"] == "train"]
-    sentence = "mlp: expected predictions of test clips, found none: pass all rows of its predictions.parquet"
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        roc_figure("fear", LABELS, {"mlp": rows}, "fear")
+def test_a_label_without_test_clips_has_no_curve_but_a_note(predictions):
+    others = chosen(predictions["mlp"], predictions["mlp"].labels != 1)
+    drawn = lines(roc_figure("fear", LABELS, {"mlp": others}, "fear").axes[0])
+    assert len(drawn[f"mlp: undefined, 0 of {len(others)} clips"]) == 0
 
 
 def test_confusion_cells_are_counts_and_shares_of_the_true_label(predictions):
-    truth, logits = of_test(predictions["wav2vec2"])
+    truth, logits = predictions["wav2vec2"].labels, predictions["wav2vec2"].logits
     matrix = confusion_matrix(truth, logits.argmax(axis=1))
     axes = confusion_figure(matrix.tolist(), LABELS, "wav2vec2", 0.4).axes[0]
     shares = matrix / matrix.sum(axis=1, keepdims=True)
@@ -186,9 +166,9 @@ def test_many_labels_leave_room_for_counts_only():
     assert {text.get_text() for text in axes.texts} == {"7", ""}
 
 
-def test_answers_of_several_seeds_are_not_called_clips():
+def test_predictions_of_several_seeds_are_not_called_clips():
     axes = confusion_figure([[3, 1], [1, 5]], ["a", "b"], "mlp", 0.5, different_clips=5).axes[0]
-    assert axes.get_title().splitlines()[1] == "accuracy 80.0% (8 of 10 answers on 5 clips)"
+    assert axes.get_title().splitlines()[1] == "accuracy 80.0% (8 of 10 predictions of 5 clips)"
     axes = confusion_figure([[3, 1], [1, 5]], ["a", "b"], "mlp", 0.5, different_clips=10).axes[0]
     assert axes.get_title().splitlines()[1] == "accuracy 80.0% (8 of 10 clips)"
 
@@ -237,7 +217,7 @@ def test_patches_stand_at_their_tokens():
     assert {axes.get_xscale() for axes in (accuracy, macro_auc, speed, memory)} == {"log"}
 
 
-def test_audit_bars_are_effects_with_the_interval_behind():
+def test_audit_bars_are_effects_over_the_interval():
     effects = [
         {"name": "no-resampling, wav2vec2", "accuracy": -0.05, "macro_auc": -0.02, "half_width": 0.06},
         {"name": "redrawn-split, mlp", "accuracy": 0.0, "macro_auc": None, "half_width": 0.04},
@@ -263,3 +243,9 @@ def test_gain_and_loss_differ_in_colour():
     ]
     bars = audit_figure(effects, "synthetic clips").axes[1].containers[0]
     assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == [BLUE, VERMILION]
+
+
+def test_all_figures_have_one_resolution():
+    own = re.compile(r"\bFigure\(|\bdpi=|pyplot as")
+    files = [path for path in (ROOT / "hf_vivae").rglob("*.py") if own.search(path.read_text())]
+    assert [path.name for path in files] == ["plots.py"], "figures are made by reporting.plots.blank_figure"

@@ -4,6 +4,9 @@ import pytest
 from fake_study import row, rows, write_study
 from tiny import PARAMETERS
 
+from hf_vivae.models import MODELS, ModelSpec
+from hf_vivae.models.encoder import EncoderConfig, EncoderForAudioClassification
+from hf_vivae.models.features_waveform import WaveformFeatureExtractor
 from hf_vivae.reproduction.architecture import architecture_tables, describe_folder
 from hf_vivae.reproduction.report2022 import LABEL, RUNS
 from hf_vivae.reproduction.runs import Collection, collect
@@ -30,6 +33,15 @@ def test_parameters_and_patches_are_counted_without_any_run():
     assert list(patches.values())[2:] == [46, 40, 240, 20]
     assert row(tables[2], **{"": "parameters (printed)"})["vit-base"] == "8.6 million"
     assert row(tables[3], **{"": "tokens", "from": "recipe paper"})["wav2vec2"] == 49
+
+
+def test_a_new_model_is_in_a_table_or_an_error(monkeypatch):
+    monkeypatch.setitem(MODELS, "mlp-again", MODELS["mlp"])
+    assert architecture_tables([])[0].columns[2:] == ("logistic-regression", "mlp", "mlp-again")
+    unknown = ModelSpec(EncoderConfig, EncoderForAudioClassification, WaveformFeatureExtractor)
+    monkeypatch.setitem(MODELS, "new", unknown)
+    with pytest.raises(KeyError, match=EncoderConfig.model_type):
+        architecture_tables([])
 
 
 def test_the_report_describes_what_is_counted():

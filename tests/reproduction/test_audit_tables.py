@@ -30,7 +30,7 @@ def test_audit_of_a_switch_that_changes_training(collection):
 
 def test_audit_says_what_needs_no_learning(collection):
     caption = audit_tables(collection, DESCRIBED)[0].caption
-    assert "Chance is right for 16.7% of the clips; always saying the most frequent label of the training" in caption
+    assert "Chance is right for 16.7% of the clips; always predicting the most frequent label of the" in caption
     assert "for 20.0% of the test clips. The macro AUC of both is 0.500. " in caption
 
 
@@ -51,7 +51,7 @@ def test_audit_of_switches_that_change_what_is_reported(collection):
 
 def test_audit_says_what_switches_mean_in_the_order_of_rows(collection):
     meanings = audit_tables(collection, DESCRIBED)[1]
-    assert meanings.columns == ("row", "switch", "the report says", "its notebook does")
+    assert meanings.columns == ("row", "switch", "the paper's text", "its notebook")
     assert [line[0] for line in meanings.rows] == [7, 9, 11, 12]
     assert meanings.rows[0] == (7, "redrawn-split", "on the test set", "on a split drawn again")
 
@@ -69,12 +69,12 @@ def test_audit_without_the_run_to_compare_with(tmp_path):
     assert [cell for column, cell in line.items() if column not in ("row", "switch", "model", "seed")] == [None] * 13
 
 
-def test_audit_refuses_a_switch_that_nobody_described(tmp_path):
+def test_audit_refuses_a_switch_without_a_description(tmp_path):
     folder = write_run(tmp_path, "audit/mlp/full-scales")
-    with pytest.raises(ValueError, match=r"^expected runs of the switches") as error:
+    with pytest.raises(ValueError, match=r"^expected runs of the deviations") as error:
         audit_tables(collect(tmp_path), DESCRIBED)
     assert str(error.value) == (
-        "expected runs of the switches full-scale, redrawn-split, summed-losses, one-split in "
+        "expected runs of the deviations full-scale, redrawn-split, summed-losses, one-split in "
         f"{folder.parent}, found full-scales (did you mean full-scale?); move it elsewhere."
     )
 

@@ -1,6 +1,7 @@
 """Which run folders a report speaks of."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from fake_study import AUC, write_run
 
 from hf_vivae.files import write_json
 from hf_vivae.reproduction.runs import collect
+from hf_vivae.run_folder import write_predictions
 from hf_vivae.version import __version__
+
+ROW = {"file": "a.wav", "label": 0, "logits": [1.0] * 6, "fold": "random-80-20", "split": "test"}
 
 
 def left_out(study: Path) -> tuple[str, ...]:
@@ -57,7 +61,7 @@ def test_a_study_without_runs_is_empty(tmp_path):
 
 def test_predictions_are_read_when_asked_for(study):
     run = collect(study).runs[0]
-    assert [row["file"] for row in run.predictions()] == ["a.wav"]
+    assert run.predictions().files.tolist() == ["a.wav"]
 
 
 def test_a_run_without_files_is_named(study):
@@ -66,7 +70,7 @@ def test_a_run_without_files_is_named(study):
     (folder / "history.jsonl").unlink()
     assert left_out(study) == (
         "runs/paper/mlp/seed43 is left out: expected a finished run, found no results.json and no history.jsonl; "
-        "run the study again.",
+        "repeat its command.",
     )
 
 
@@ -74,7 +78,7 @@ def test_an_unfinished_run_is_named(study):
     write_run(study, "paper/mlp/seed43", seed=43, record={"finished": False})
     assert left_out(study) == (
         "runs/paper/mlp/seed43 is left out: expected a finished run, found one that run.json calls unfinished; "
-        "run the study again.",
+        "repeat its command.",
     )
 
 
@@ -115,6 +119,31 @@ def test_a_damaged_file_is_named(study):
         "runs/paper/mlp/seed43 is left out: expected JSON in history.jsonl, found Expecting ':' delimiter: line 1 "
         "column 9 (char 8); delete it and run the study again.",
     )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda folder: (folder / "predictions.parquet").write_bytes(b"PAR1"),
+            "expected the predictions of a run in .*predictions.parquet, found a damaged file .*; train the run again",
+        ),
+        (
+            lambda folder: write_predictions(folder, [{**ROW, "split": "train"}]),
+            "expected test clips in predictions.parquet, found none; train the run again",
+        ),
+        (
+            lambda folder: write_json(folder / "results.json", {"labels": []}),
+            "expected the keys of a run in results.json, found no fold, of_folds, selection, habits; train the run "
+            "again",
+        ),
+    ],
+    ids=["damaged predictions", "no test clips", "keys"],
+)
+def test_a_run_is_checked_as_in_an_evaluation(study, spoil, sentence):
+    spoil(write_run(study, "paper/mlp/seed43", seed=43))
+    (problem,) = left_out(study)
+    assert re.fullmatch(rf"runs/paper/mlp/seed43 is left out: {sentence}\.", problem), problem
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from hf_vivae.reporting.tables import Table
 from hf_vivae.reproduction.report import study_results, study_tables
 from hf_vivae.reproduction.report2022 import RUNS
 from hf_vivae.reproduction.runs import Collection, collect
-from hf_vivae.reproduction.tables import OUR_RULE, REPORT_RULE, SOLVER, table5, table6
+from hf_vivae.reproduction.tables import OUR_RULE, PAPER_RULE, SOLVER, table5, table6
 from hf_vivae.training.scoring import format_results
 
-OURS, REPORT = "ours (synthetic)", "report (VIVAE)"
+OURS, PAPER = "ours (synthetic)", "paper (VIVAE)"
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +76,19 @@ def test_the_majority_of_folds_that_differ_is_called_so():
 def test_accuracy_by_both_rules(collection):
     accuracy, train, _ = table5(collection)
     low, high = wilson_interval(20, 40)
-    theirs = row(accuracy, model="vit-32-30", variant="paper", rule=REPORT_RULE)
+    theirs = row(accuracy, model="vit-32-30", variant="paper", rule=PAPER_RULE)
     assert theirs == {
         "model": "vit-32-30",
         "variant": "paper",
-        "rule": REPORT_RULE,
+        "rule": PAPER_RULE,
         "seed": 42,
         "epoch": 2,
-        "report's epoch": 260,
+        "paper's epoch": 260,
         "clips": 40,
         f"test, {OURS}": 0.5,
         "95 % from": low,
         "95 % to": high,
-        f"test, {REPORT}": 0.4747,
+        f"test, {PAPER}": 0.4747,
         "difference (points)": pytest.approx(2.53),
         "mean of last epochs": pytest.approx((0.25 + 0.5 + 0.5) / 3),
         "sd of last epochs": pytest.approx(0.25 / math.sqrt(3)),
@@ -96,17 +96,17 @@ def test_accuracy_by_both_rules(collection):
     }
     ours = row(accuracy, model="vit-32-30", variant="paper", rule=OUR_RULE)
     assert (ours["epoch"], ours[f"test, {OURS}"]) == (3, 0.5)
-    assert row(train, model="vit-32-30", variant="paper", rule=REPORT_RULE)[f"train, {OURS}"] == 0.6
+    assert row(train, model="vit-32-30", variant="paper", rule=PAPER_RULE)[f"train, {OURS}"] == 0.6
     trained = row(train, model="vit-32-30", variant="paper", rule=OUR_RULE)
     assert (trained[f"train, {OURS}"], trained["clips"]) == (0.8, 100)
     assert (trained["95 % from"], trained["95 % to"]) == wilson_interval(80, 100)
     assert trained["difference (points)"] == pytest.approx(25.39)
 
 
-def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
+def test_a_run_that_selects_on_test_has_the_papers_rule_only(collection):
     accuracy = table5(collection)[0]
     coded = row(accuracy, model="mlp", variant="as_coded")
-    assert (coded["rule"], coded["epoch"]) == (REPORT_RULE, 2)
+    assert (coded["rule"], coded["epoch"]) == (PAPER_RULE, 2)
     trained = ", ".join(name for name in MODELS if name != "logistic-regression")
     assert accuracy.caption.endswith(
         f" Marked, since epochs or settings are selected on the test clips: as_coded of {trained}."
@@ -116,13 +116,13 @@ def test_a_run_that_selects_on_test_has_the_reports_rule_only(collection):
 def test_captions_say_what_needs_no_learning(collection):
     test, train, losses = (table.caption for table in table5(collection))
     sentence = (
-        "Chance is right for 16.7% of the clips; always saying the most frequent label of the training clips for "
+        "Chance is right for 16.7% of the clips; always predicting the most frequent label of the training clips for "
         "{} clips. "
     )
     assert sentence.format("20.0% of the test") in test
     assert sentence.format("25.0% of the training") in train
     assert "Equal probabilities for all labels have a mean loss of 1.792. " in losses
-    assert "Chance, and always saying the same label, is 0.500. " in table6(collection).caption
+    assert "Chance, and always predicting the same label, is 0.500. " in table6(collection).caption
 
 
 def test_splits_of_several_seeds_have_a_range_of_majorities(tmp_path):
@@ -135,22 +135,22 @@ def test_splits_of_several_seeds_have_a_range_of_majorities(tmp_path):
 
 def test_losses_in_both_reductions(collection):
     losses = table5(collection)[2]
-    theirs = row(losses, model="vit-32-30", variant="paper", rule=REPORT_RULE)
+    theirs = row(losses, model="vit-32-30", variant="paper", rule=PAPER_RULE)
     assert list(theirs.values())[5:] == pytest.approx(
         [6.4, 35.60, 1.6, 35.60 / 29, 1.6 - 35.60 / 29, 3.2, 11.63, 1.6, 11.63 / 8, 1.6 - 11.63 / 8]
     )
     ours = row(losses, model="vit-32-30", variant="paper", rule=OUR_RULE)
     assert ours[f"test mean, {OURS}"] == 1.5, "that of results.json"
     assert ours[f"test sum, {OURS}"] == pytest.approx(3.0)
-    wav2vec2 = row(losses, model="wav2vec2", variant="paper", rule=REPORT_RULE)
-    assert (wav2vec2[f"train sum, {REPORT}"], wav2vec2[f"train mean, {REPORT}"]) == (None, 0.85)
-    assert "| vit-32-30 | paper | report's: best on test clips | 42 | 2 | 6.40 | 35.60 | 1.600 | 1.228 | +0.372 " in (
+    wav2vec2 = row(losses, model="wav2vec2", variant="paper", rule=PAPER_RULE)
+    assert (wav2vec2[f"train sum, {PAPER}"], wav2vec2[f"train mean, {PAPER}"]) == (None, 0.85)
+    assert "| vit-32-30 | paper | paper's: best on test clips | 42 | 2 | 6.40 | 35.60 | 1.600 | 1.228 | +0.372 " in (
         losses.to_markdown()
     )
 
 
 def test_every_cell_of_tables_5_and_6_is_filled(collection):
-    """Only what the report lacks, and what a solver has not, stays empty."""
+    """Only what the paper lacks, and what a solver has not, stays empty."""
     for table in table5(collection):
         assert {line["model"] for line in rows(table)} == MODELS.keys()
         for line in rows(table):
@@ -159,17 +159,17 @@ def test_every_cell_of_tables_5_and_6_is_filled(collection):
             allowed = {
                 column
                 for column in table.columns
-                if (unreported and (REPORT in column or "difference" in column or column == "report's epoch"))
-                or (solved and (column in ("epoch", "report's epoch") or "last" in column or "sum" in column))
-                or (solved and table.name == "table5-losses" and (REPORT in column or "difference" in column))
-                or (line["model"] == "wav2vec2" and "sum, report" in column)
+                if (unreported and (PAPER in column or "difference" in column or column == "paper's epoch"))
+                or (solved and (column in ("epoch", "paper's epoch") or "last" in column or "sum" in column))
+                or (solved and table.name == "table5-losses" and (PAPER in column or "difference" in column))
+                or (line["model"] == "wav2vec2" and "sum, paper" in column)
             }
             assert empty == allowed, line
     table = table6(collection)
     assert {line["model"] for line in rows(table)} == MODELS.keys()
     for line in rows(table):
         filled = [line[column] is not None for column in (*EMOTIONS, "macro")]
-        unreported = line["model"] not in RUNS and line["AUC"] == REPORT
+        unreported = line["model"] not in RUNS and line["AUC"] == PAPER
         assert filled == [not unreported] * 7, line
 
 
@@ -187,13 +187,13 @@ def test_seeds_are_averaged(tmp_path):
     write_run(tmp_path, "paper/mlp/seed2", seed=2, test=(0.25, 0.7, 0.3))
     accuracy = table5(collect(tmp_path))[0]
     assert [line["seed"] for line in rows(accuracy)] == [1, 2, "mean of 2", "sd of 2"] * 2
-    mean = row(accuracy, seed="mean of 2", rule=REPORT_RULE)
+    mean = row(accuracy, seed="mean of 2", rule=PAPER_RULE)
     assert mean[f"test, {OURS}"] == pytest.approx(0.6)
     assert mean["difference (points)"] == pytest.approx(60 - 19.82)
     assert (mean["epoch"], mean["95 % from"]) == (None, None)
-    sd = row(accuracy, seed="sd of 2", rule=REPORT_RULE)
+    sd = row(accuracy, seed="sd of 2", rule=PAPER_RULE)
     assert sd[f"test, {OURS}"] == pytest.approx(0.2 / math.sqrt(2))
-    assert sd[f"test, {REPORT}"] is None
+    assert sd[f"test, {PAPER}"] is None
 
 
 def test_no_more_than_the_last_50_epochs_are_averaged(tmp_path):
@@ -204,26 +204,26 @@ def test_no_more_than_the_last_50_epochs_are_averaged(tmp_path):
         entries += [{**stamp, "loss": 1.0, "loss_sum": 4.0, "accuracy": 0.5}]
         entries += [{**stamp, "test_loss": 1.0, "test_loss_sum": 2.0, "test_accuracy": 0.9 if epoch <= 10 else 0.2}]
     write_lines(folder / "history.jsonl", entries)
-    line = row(table5(collect(tmp_path))[0], rule=REPORT_RULE)
+    line = row(table5(collect(tmp_path))[0], rule=PAPER_RULE)
     assert (line["epoch"], line["last epochs"]) == (1, 50)
     assert (line["mean of last epochs"], line["sd of last epochs"]) == pytest.approx((0.2, 0.0))
 
 
-def test_without_test_scores_of_epochs_the_reports_rule_is_empty(tmp_path):
+def test_without_test_scores_of_epochs_the_papers_rule_is_empty(tmp_path):
     folder = write_run(tmp_path, "paper/mlp/seed42")
     kept = [entry for entry in collect(tmp_path).runs[0].history if "test_loss" not in entry]
     write_lines(folder / "history.jsonl", kept)
     accuracy, _, losses = table5(collect(tmp_path))
-    assert row(accuracy, rule=REPORT_RULE)[f"test, {OURS}"] is None
+    assert row(accuracy, rule=PAPER_RULE)[f"test, {OURS}"] is None
     assert row(accuracy, rule=OUR_RULE)[f"test, {OURS}"] == 0.5
     assert row(losses, rule=OUR_RULE)[f"test sum, {OURS}"] is None
 
 
-def test_auc_beside_the_reports(collection):
+def test_auc_next_to_the_papers(collection):
     table = table6(collection)
     lines = rows(table, model="mlp")
     assert [(line["variant"], line["AUC"], line["epoch"]) for line in lines] == [
-        (None, REPORT, None),
+        (None, PAPER, None),
         ("paper", "ours (synthetic), test clips", 3),
         ("paper", "difference", None),
         ("as_coded", "as coded (synthetic): AUC of logits", 2),
