@@ -13,16 +13,13 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import TrainerCallback, WhisperFeatureExtractor
+from transformers import TrainerCallback
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from .. import audio
 from ..corpus.schema import corpus_key
-from ..models import WaveformFeatureExtractor
-from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
-from .cache import cached_map
-from .extraction import extract_features, takes_variable_length
+from .cache import cached_map, decode_batch
+from .extraction import bands_first, extract_features, trims
 
 # largest value, unit, and why not more
 LIMITS = {
@@ -245,8 +242,7 @@ def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.D
     """
 
     def decode(batch: dict) -> dict:
-        rows = zip(batch["audio"], batch["file"], strict=True)
-        return {"waveform": [audio.load(source, sampling_rate, name)[0] for source, name in rows]}
+        return {"waveform": decode_batch(batch, sampling_rate)}
 
     key = ("waveforms", sampling_rate, corpus_key(dataset))
     return cached_map(dataset, decode, key=key, desc="Waveforms", own_length=True)
@@ -308,21 +304,10 @@ class AugmentedDataset(torch.utils.data.Dataset):
                 f"mel_masks in --augment need a model of spectrograms, found {kind}, which gives waveforms; use "
                 "time_masks, or an encoder's own mask_time_prob and mask_feature_prob in --model_config."
             )
-        if self._augmentation.shift_seconds and self._trims:
+        if self._augmentation.shift_seconds and trims(self._extractor):
             raise UserError(
                 f"shift_seconds in --augment puts silence around clips, which {kind} has cut off; leave one out."
             )
-
-    @property
-    def _bands_first(self) -> bool:
-        whole_window = isinstance(self._extractor, WhisperFeatureExtractor) and not takes_variable_length(
-            self._extractor
-        )
-        return whole_window or isinstance(self._extractor, WaveformFeatureExtractor)
-
-    @property
-    def _trims(self) -> bool:
-        return isinstance(self._extractor, SilenceTrimmingMixin) and self._extractor.trim_db is not None
 
     def set_epoch(self, epoch: int) -> None:
         """Augment as in this epoch, counted from 0, from the next pass on."""
@@ -356,7 +341,7 @@ class AugmentedDataset(torch.utils.data.Dataset):
         """The model's input for one clip, with everything but mixup."""
         if self._sound.changes_sound:
             samples = self._waveforms[row]["waveform"]
-            if self._trims:  # before noise fills the silence
+            if trims(self._extractor):  # before noise fills the silence
                 samples = self._extractor.trim(samples)
             samples = self._sound.waveform(samples, self._extractor.sampling_rate, rng)
             values = extract_features(self._hears_trimmed, [samples], self._max_seconds)[self._name][0]
@@ -365,7 +350,7 @@ class AugmentedDataset(torch.utils.data.Dataset):
         return self._masked(values, rng) if self._has_bands else values
 
     def _masked(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self._bands_first:
+        if bands_first(self._extractor):
             return self._augmentation.spectrogram(values, rng)
         # (frames, bands), and for w2v-BERT the bands of two frames in each
         stride = getattr(self._extractor, "stride", 1)

@@ -10,7 +10,7 @@ from hf_vivae.training.trainer import VivaeTrainer
 
 def trainer_of(model, tmp_path, **arguments):
     args = VivaeTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, **arguments)
-    return VivaeTrainer(title="a test", model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
+    return VivaeTrainer(model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
 
 
 def test_labels_are_smoothed_in_training_alone(tmp_path):
