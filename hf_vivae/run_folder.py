@@ -250,6 +250,7 @@ def drop_checkpoints(folders: Sequence[Path]) -> None:
         shutil.rmtree(checkpoint)
 
 
+REPEAT = "finished runs are kept, and the same command continues with the others"  # after a run that failed
 UNRESAMPLED = "the model is given unresampled sound"
 # settings of a training in which no clips select; they follow from `select_on`
 UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}
