@@ -149,10 +149,8 @@ def measure_apart(name: str, steps: int) -> dict[str, float]:
         flags = ["--measure", name, "--steps", str(steps), "--output", str(output)]
         done = subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=False)
         if done.returncode:
-            output_tail = done.stderr.strip()[-2000:]
-            sys.exit(
-                f"error: measuring {name} ended with exit status {done.returncode} and this output:\n{output_tail}"
-            )
+            end = f"exit status {done.returncode} and this output:\n{done.stderr.strip()[-2000:]}"
+            sys.exit(f"error: measuring {name} ended with {end}")
         return json.loads(output.read_text(encoding="utf-8"))
 
 

@@ -1,7 +1,7 @@
-"""One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
+"""Scores of every model: Trainer, recipes and other code use the same `evaluate.Metric`.
 
-It needs no network (`evaluate.load` of a Hub metric does), writes no file, and answers NaN with a note, not
-0, where a score is undefined. `evaluate.evaluator` fails under transformers 5 (evaluate 0.4.6).
+It needs no network (`evaluate.load` of a Hub metric does) and writes no file. An undefined score is NaN with a note,
+not 0. `evaluate.evaluator` fails with transformers 5 (evaluate 0.4.6).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class ClassificationScores(evaluate.Metric):
     `compute(predictions=logits (clips, labels), references=label indices (clips,))` returns:
 
     - `accuracy`: share of clips whose largest logit is their label's.
-    - `uar`: unweighted average recall (balanced accuracy) over the labels that the references hold.
-    - `macro_f1`: mean F1 over the labels that the references or the predictions hold.
+    - `uar`: unweighted average recall (balanced accuracy) over the labels in the references.
+    - `macro_f1`: mean F1 over the labels in the references or the predictions.
     - `auc`: for each label the area under the ROC curve of its softmax probability, this label against the
-      rest; NaN where the clips do not hold both.
+      rest; NaN where the clips do not have both.
     - `macro_auc`: mean over the labels whose AUC is defined; NaN if none is.
     - `loss`: mean cross entropy in nats.
     - `confusion_matrix`: clip counts, `(labels, labels)` as a list of rows; a row is the truth, a column the
@@ -42,7 +42,7 @@ class ClassificationScores(evaluate.Metric):
         label_names: name of each label, in the order of the logits.
 
     Raises:
-        ValueError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
+        UserError: fewer than two names or a name twice; in `compute`, logits that are not `(clips, labels)`
             or not finite, or references that are not label indices.
     """
 
@@ -70,7 +70,7 @@ class ClassificationScores(evaluate.Metric):
         from scipy.special import log_softmax, softmax
         from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-        logits, truth = self._checked(predictions, references)
+        logits, truth = self._check(predictions, references)
         predicted = logits.argmax(axis=1)
         auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
         defined = [area for area in auc.values() if not np.isnan(area)]
@@ -99,7 +99,7 @@ class ClassificationScores(evaluate.Metric):
             for name in absent
         ]
 
-    def _checked(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _check(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels, truth = len(self.label_names), np.asarray(references)
         widths = sorted({len(row) for row in predictions})
         if widths != [labels]:
@@ -124,7 +124,7 @@ class ClassificationScores(evaluate.Metric):
 
 
 def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequence[str]) -> dict[str, float]:
-    """Area under the ROC curve of each label against the rest; NaN where the clips do not hold both.
+    """Return the area under the ROC curve of each label against the rest; NaN where the clips do not have both.
 
     Args:
         scores: `(clips, labels)`, by which the clips are ranked.
@@ -142,7 +142,7 @@ def one_versus_rest_auc(scores: np.ndarray, truth: np.ndarray, label_names: Sequ
 
 
 def make_compute_metrics(label_names: Sequence[str]) -> Callable[[EvalPrediction], dict[str, Any]]:
-    """A `compute_metrics` for `Trainer`: the scores of `ClassificationScores`, with the same keys.
+    """Return a `compute_metrics` for `Trainer`: the scores of `ClassificationScores`, with the same keys.
 
     Args:
         label_names: name of each label, in the order of the logits.

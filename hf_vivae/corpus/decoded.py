@@ -52,10 +52,13 @@ def decode_once(folder: Path) -> Iterator[None]:
         folder: of the temporary file, which has no name and is gone with the process.
     """
     global _clips
-    if not os.access(folder, os.W_OK):  # a cache may be read-only, or not there yet
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    except OSError:  # a cache may be read-only
         yield
         return
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with file:
         _clips = _DecodedClips(file.fileno())
         try:
             yield
