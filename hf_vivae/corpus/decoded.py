@@ -8,7 +8,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,14 @@ MAX_BYTES = 2**30  # of samples that are kept, 100 minutes at 44,100 Hz; clips a
 
 
 class _DecodedClips:
-    """Samples of clips in a file, which is read without loading it into memory."""
-
     def __init__(self, file: int) -> None:
         self._file, self._end = file, 0
         self._entries: dict[str | bytes, tuple[int, int, int]] = {}  # first byte, number of bytes, rate in Hz
 
     def load(self, source: audio.Source, name: str | None) -> tuple[np.ndarray, int]:
-        key = _key(source)
+        content = source["path"] if isinstance(source, dict) and source.get("bytes") is None else source
+        content = content["bytes"] if isinstance(content, dict) else content
+        key = hashlib.sha256(content).digest() if isinstance(content, bytes) else str(content)
         if key in self._entries:
             start, length, rate = self._entries[key]
             return np.frombuffer(bytearray(os.pread(self._file, length, start)), np.float32), rate
@@ -36,7 +36,7 @@ class _DecodedClips:
                 if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
                     self._entries[key] = self._end, samples.nbytes, rate
                     self._end += samples.nbytes
-            except OSError:  # a full disk; the clip is decoded again when it is needed
+            except OSError:  # a full disk; the other clips are decoded each time
                 self._end = MAX_BYTES
         return samples, rate
 
@@ -46,20 +46,18 @@ _clips: _DecodedClips | None = None
 
 @contextmanager
 def decode_once(folder: Path) -> Iterator[None]:
-    """Let `load_clip` decode each clip once, as far as `MAX_BYTES` and the disk suffice.
+    """Let `load_clip` decode each clip once, within `MAX_BYTES` and the space on the disk.
 
     Args:
-        folder: of the temporary file, which has no name and is gone with the process.
+        folder: of the temporary file, which has no name and ends with the process.
     """
     global _clips
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-    except OSError:  # a cache may be read-only
-        yield
-        return
-    with file:
-        _clips = _DecodedClips(file.fileno())
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _clips = _DecodedClips(stack.enter_context(tempfile.TemporaryFile(dir=folder)).fileno())
+        except OSError:  # a cache may be read-only
+            _clips = None
         try:
             yield
         finally:
@@ -69,25 +67,8 @@ def decode_once(folder: Path) -> Iterator[None]:
 def load_clip(
     source: audio.Source, sampling_rate: int | None = None, name: str | None = None
 ) -> tuple[np.ndarray, int]:
-    """Return the samples of a clip as `audio.load` does, decoded at most once within `decode_once`.
-
-    Args:
-        source: see `audio.load`.
-        sampling_rate: see `audio.load`.
-        name: see `audio.load`.
-
-    Raises:
-        BadAudio: see `audio.load`.
-    """
+    """Return the samples of a clip as `audio.load` does, with the same arguments and errors."""
     if _clips is None:
         return audio.load(source, sampling_rate, name)
     samples, rate = _clips.load(source, name)
-    if sampling_rate is None:
-        return samples, rate
-    return audio.resample(samples, rate, sampling_rate), sampling_rate
-
-
-def _key(source: audio.Source) -> str | bytes:
-    if isinstance(source, dict):
-        source = source["path"] if source.get("bytes") is None else source["bytes"]
-    return hashlib.sha256(source).digest() if isinstance(source, bytes) else str(source)
+    return (samples, rate) if sampling_rate is None else (audio.resample(samples, rate, sampling_rate), sampling_rate)

@@ -90,7 +90,7 @@ class Augmentation:
 
     @property
     def changes_sound(self) -> bool:
-        """Whether `waveform` changes clips."""
+        """True if `waveform` changes clips."""
         strengths = self.gain_db, self.shift_seconds, self.time_stretch, self.pitch_semitones, self.time_masks
         return self.noise_snr_db is not None or any(strengths)
 

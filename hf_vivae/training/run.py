@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -71,43 +71,39 @@ def train(
         UserError: for an error in arguments, clips, checkpoint or run folder that the user can correct.
     """
     _use_all_cores(args)
-    with decode_once(cache_folder()):
-        return _train_folds(run, args, corpus, callbacks)
-
-
-def _train_folds(
-    run: RunArguments, args: VivaeTrainingArguments, corpus: Corpus | None, callbacks: Sequence[TrainerCallback]
-) -> tuple[dict[str, Any], list[Path]]:
-    with args.main_process_first(desc="reading checkpoint and corpus"):
-        # first, since it fails at once where there is no network, and the corpus may take a minute
-        checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
-        data = load_training_data(run, args.seed, corpus or run.load())
-    folds = _choose_folds(data.folds, run.folds)
-    if args.process_index == 0 and (untrained := untrained_labels(data, folds, run.select_on)):
-        listed = "; ".join(f"{label} in fold {', '.join(names)}" for label, names in untrained.items())
-        logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
     output, folders = Path(args.output_dir), []
-    with writing(output, RUN_CURE):
-        if len(data.folds) == 1:
-            return train_fold(run, args, data, folds[0], output, checkpoint, callbacks), [output]
-        make_folder(output)
-        record = run_record(run, args, data)
-        run_folder.check_same_run(output, record)
-        if args.should_save:
-            write_json(output / "run.json", record)
-        for fold in folds:
-            folder = output / _folder_name(fold)
-            try:
-                with _named(fold, folder):
+    with decode_once(cache_folder()):
+        with args.main_process_first(desc="reading checkpoint and corpus"):
+            # first, since it fails at once where there is no network, and the corpus may take a minute
+            checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
+            data = load_training_data(run, args.seed, corpus or run.load())
+        folds = _choose_folds(data.folds, run.folds)
+        if args.process_index == 0 and (untrained := untrained_labels(data, folds, run.select_on)):
+            listed = "; ".join(f"{label} in fold {', '.join(names)}" for label, names in untrained.items())
+            logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
+        with writing(output, RUN_CURE):
+            if len(data.folds) == 1:
+                return train_fold(run, args, data, folds[0], output, checkpoint, callbacks), [output]
+            make_folder(output)
+            record = run_record(run, args, data)
+            run_folder.check_same_run(output, record)
+            if args.should_save:
+                write_json(output / "run.json", record)
+            for fold in folds:
+                folder = output / _folder_name(fold)
+                try:
                     train_fold(run, args, data, fold, folder, checkpoint, callbacks)
-            except Claimed as claimed:
-                # processes of one run cannot inform each other, and a run that trains no fold has failed
-                if args.world_size > 1 or (not folders and fold is folds[-1]):
+                except Claimed as claimed:
+                    # processes of one run cannot inform each other, and a run that trains no fold has failed
+                    if args.world_size > 1 or (not folders and fold is folds[-1]):
+                        raise
+                    logger.warning("%s is left to the process that is training in it.", claimed.folder)
+                    continue
+                except Exception as error:
+                    error.add_note(f"in fold {fold.name}, run folder {folder}")
                     raise
-                logger.warning("%s is left to the process that is training in it.", claimed.folder)
-                continue
-            folders.append(folder)
-        return _pool(run, args, data), folders
+                folders.append(folder)
+            return _pool(run, args, data), folders
 
 
 def _use_all_cores(args: VivaeTrainingArguments) -> None:
@@ -166,15 +162,6 @@ def _folder_name(fold: Fold) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:100]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-@contextmanager
-def _named(fold: Fold, folder: Path):
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"in fold {fold.name}, run folder {folder}")
-        raise
-
-
 def train_fold(
     run: RunArguments,
     args: VivaeTrainingArguments,
@@ -184,19 +171,7 @@ def train_fold(
     checkpoint: Path | None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
-    """Train on one fold, score the selected weights once, and write the run folder.
-
-    Args:
-        run: the data and the model.
-        args: the training.
-        data: the corpus.
-        fold: its clips of each part.
-        folder: the run folder; a finished one is not trained again.
-        checkpoint: weights that the model starts from; None for random ones.
-        callbacks: added to the Trainer.
-
-    Returns:
-        The content of `results.json`.
+    """Train on one fold, score the selected weights once, and write the run folder; see `train` for the arguments.
 
     Raises:
         UserError: where another process trains in the folder, or it contains another run.
