@@ -45,7 +45,7 @@ from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
 from .scoring import most_frequent
-from .trainer import EarlyStopping, EpochProgressCallback, HistoryCallback, VivaeTrainer
+from .trainer import EpochProgressCallback, HistoryCallback, VivaeTrainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -316,8 +316,6 @@ def build_trainer(
     trainer.add_callback(HistoryCallback(title, run.select_on, majority))
     if run.augment:
         trainer.add_callback(SetEpochCallback())
-    if args.early_stopping_patience:
-        trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     return trainer
 
 

@@ -32,13 +32,16 @@ class VivaeTrainer(Trainer):
     of training as they are, so that a run that evaluates more often learns the same.
 
     Args:
-        args: positional arguments of `Trainer`.
+        args: positional arguments of `Trainer`, of which `args` are `VivaeTrainingArguments`.
         test_dataset: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         files: name of each clip of the corpus, for errors; batches have the index of each clip as `clip`.
         train_lengths: length of each training clip for `group_by_length`; by default, the features are read for it.
         class_weights: weight of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
         kwargs: keyword arguments of `Trainer`. The feature extractor is its `processing_class`, of which the default
             `data_collator` is an `AudioDataCollator`.
+
+    Raises:
+        UserError: for `class_weights` in the arguments without the weights.
     """
 
     def __init__(
@@ -50,14 +53,23 @@ class VivaeTrainer(Trainer):
         class_weights: torch.Tensor | None = None,
         **kwargs,
     ) -> None:
-        if isinstance(extractor := kwargs.get("processing_class"), FeatureExtractionMixin):
-            kwargs.setdefault("data_collator", AudioDataCollator(extractor))
+        extractor = kwargs.get("processing_class")
+        has_collator = len(args) > 2 or kwargs.get("data_collator") is not None
+        if isinstance(extractor, FeatureExtractionMixin) and not has_collator:
+            kwargs["data_collator"] = AudioDataCollator(extractor)
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
         self._files, self._clips = files, ()
         self._test_dataset, self._lengths, self._class_weights = test_dataset, train_lengths, class_weights
         self._trained, self._scored = RunningMetrics(), RunningMetrics()
+        if self.args.class_weights != "none" and class_weights is None:
+            raise UserError(
+                f"expected the weight of each label as class_weights, found only {self.args.class_weights!r} in the "
+                "arguments; give them to VivaeTrainer, or leave the argument out."
+            )
+        if self.args.early_stopping_patience:
+            self.add_callback(EarlyStopping(self.args.early_stopping_patience))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
@@ -127,7 +139,7 @@ class VivaeTrainer(Trainer):
             finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
         if finite == 1:
             return
-        mine = [] if torch.isfinite(loss) else [self._files[clip] for clip in self._clips]
+        mine = [self._files[clip] for clip in self._clips] if self._files and not torch.isfinite(loss) else []
         names = gather_object(mine) if self.args.world_size > 1 else mine
         clips = f", on {', '.join(names)}" if names else ""
         raise UserError(
