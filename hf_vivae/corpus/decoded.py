@@ -6,6 +6,7 @@ takes ten times as long as writing and reading its samples, and a WAV four times
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,11 +17,12 @@ import numpy as np
 from .. import audio
 
 MAX_BYTES = 2**30  # of samples that are kept, 100 minutes at 44,100 Hz; clips after these are decoded each time
+MAX_SHARE = 0.25  # of the free space on the disk
 
 
 class _DecodedClips:
-    def __init__(self, file: int) -> None:
-        self._file, self._end = file, 0
+    def __init__(self, file: int, limit: float) -> None:
+        self._file, self._end, self._limit = file, 0, limit
         self._entries: dict[str | bytes, tuple[int, int, int]] = {}  # first byte, number of bytes, rate in Hz
 
     def load(self, source: audio.Source, name: str | None) -> tuple[np.ndarray, int]:
@@ -31,13 +33,13 @@ class _DecodedClips:
             start, length, rate = self._entries[key]
             return np.frombuffer(bytearray(os.pread(self._file, length, start)), np.float32), rate
         samples, rate = audio.load(source, name=name)
-        if self._end + samples.nbytes <= MAX_BYTES:
+        if self._end + samples.nbytes <= self._limit:
             try:
                 if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
                     self._entries[key] = self._end, samples.nbytes, rate
                     self._end += samples.nbytes
             except OSError:  # a full disk; the other clips are decoded each time
-                self._end = MAX_BYTES
+                self._limit = 0
         return samples, rate
 
 
@@ -46,7 +48,7 @@ _clips: _DecodedClips | None = None
 
 @contextmanager
 def decode_once(folder: Path) -> Iterator[None]:
-    """Let `load_clip` decode each clip once, within `MAX_BYTES` and the space on the disk.
+    """Let `load_clip` decode each clip once, within `MAX_BYTES` and `MAX_SHARE`.
 
     Args:
         folder: of the temporary file, which has no name and ends with the process.
@@ -55,7 +57,9 @@ def decode_once(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _clips = _DecodedClips(stack.enter_context(tempfile.TemporaryFile(dir=folder)).fileno())
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            limit = min(MAX_BYTES, MAX_SHARE * shutil.disk_usage(folder).free)
+            _clips = _DecodedClips(file.fileno(), limit)
         except OSError:  # a cache may be read-only
             _clips = None
         try:

@@ -72,7 +72,8 @@ def train(
     """
     _use_all_cores(args)
     output, folders = Path(args.output_dir), []
-    with decode_once(cache_folder()):
+    # the other processes read the features that the first one of each machine computes
+    with decode_once(cache_folder()) if args.local_process_index == 0 else nullcontext():
         with args.main_process_first(desc="reading checkpoint and corpus"):
             # first, since it fails at once where there is no network, and the corpus may take a minute
             checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)

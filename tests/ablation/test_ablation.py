@@ -96,7 +96,7 @@ def test_a_command_trains_what_is_missing_of_its_ingredients_and_shows_all_that_
     assert shown == rows
     assert report.text.startswith("Ablation of mlp tuned on 48 vivae clips, emotion, leave-one-speaker-out (4 folds):")
     assert "No row takes away: learning_rate (a value to search)." in report.text
-    assert "[2/2] without weight decay, seed 42: " in capsys.readouterr().out
+    assert re.search(r"ablation: .* 1/2 .*, without weight decay, seed 42", capsys.readouterr().err)
 
 
 def test_rows_that_are_not_of_this_recipe_or_not_finished_are_left_out_by_name(whole, tmp_path):

@@ -109,7 +109,7 @@ def test_a_run_on_clips_that_train_and_test_is_refused_and_one_that_keeps_them_t
         prepared = load_training_data(run, args.seed, corpus)
         assert run_record(run, args, prepared)["duplicates"] == prepared.duplicates == 12
         for fold in prepared.folds:
-            sounds = [{prepared.described[row]["digest"] for row in part} for part in parts(fold)]
+            sounds = [{prepared.clips[row]["digest"] for row in part} for part in parts(fold)]
             assert len(set.union(*sounds)) == sum(map(len, sounds))
 
 
