@@ -14,10 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import run_folder
+from ..checkpoints.checks import building
 from ..cli_parser import parse_flags
 from ..corpus.schema import Corpus, clip_digests, corpus_digest
 from ..corpus.tasks import task_labels
 from ..files import claim, read_json, write_json
+from ..models import build_config
 from ..run_folder import REPEAT, check_version, drop_checkpoints
 from ..splits import make_folds
 from ..training.arguments import RunArguments, VivaeTrainingArguments
@@ -131,6 +133,9 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
             another corpus or with other settings.
     """
     parsed = {run.name: _divided(*parse_run(run.argv, recipes)) for run in planned}
+    for arguments, _ in parsed.values():  # before hours of training
+        with building(arguments.model, "give other --patches"):
+            build_config(arguments.model, **arguments.model_config)
     progress = tqdm(planned, desc="study", unit="run", disable=not _is_main_process())
     for run in progress:
         progress.set_postfix_str(run.name)

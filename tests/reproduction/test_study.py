@@ -141,8 +141,9 @@ def test_a_finished_study_trains_nothing_again(whole, of_whole, tiny_vivae, caps
     assert not list(whole.rglob("checkpoint-*")), "what resumes a run is of no use once it is finished"
     script(of_whole / "reproduce.py").main(argv(tiny_vivae, whole, "--models", "mlp", "vit-base"))
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    printed = capsys.readouterr().out
-    assert "[1/4] runs/paper/mlp/seed42: about 0 s left" in printed
+    printed, progress = capsys.readouterr()
+    assert "0/4" in progress
+    assert "runs/paper/mlp/seed42" in progress
     assert "| vit-8-23 | as_coded |" in printed, (
         "runs of the folder that this command did not ask for are in the report"
     )
@@ -308,7 +309,7 @@ def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp
             "expected --patches such as 32,30 16,69 .mel bins, frames; above 0., found '32x30'; correct",
         ),
         (["--patches", "0,0"], "expected --patches such as .*; above 0., found '0,0'; correct"),
-        (["--patches", "30,30"], r"patch_size \(30, 30\) must divide the spectrogram"),
+        (["--patches", "30,30"], r"patch_size \(30, 30\) must divide the spectrogram .*; give other --patches"),
         (["--seed", "1"], r"unknown argument '--seed' \(did you mean --seeds\?\)"),
     ],
 )
