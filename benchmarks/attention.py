@@ -1,21 +1,21 @@
-"""Measure what attention costs by tokens on this machine: Performer against exact attention.
+"""Measure time and memory of attention by number of tokens on this machine: Performer and exact attention.
 
 python benchmarks/attention.py
 python benchmarks/attention.py --tokens 46 240 --repeats 5
 
-One attention layer of the report's ViT (tokens of 200 numbers, 16 heads of 64), forward and backward pass for one
-clip, in 32-bit floats with weights at random. Every figure is a median over new processes, in turns whose order
+One attention layer of the paper's ViT (tokens of 200 numbers, 16 heads of 64), forward and backward pass for one
+clip, in 32-bit floats with random weights. Every figure is a median over new processes, in turns whose order
 alternates.
 
-- performer: with the paper's number of random features, 266.
+- performer: with the number of random features in the paper of Performer, 266.
 - sdpa: torch's fused kernel, exact. sdpa, dropout: the same with `attention_dropout` 0.05, the default of the ViT,
   which torch does without its fused kernel on CPUs.
 - eager: exact, written out.
 - ms: median of as many passes as fit into a second, and of one at least, after two that warm up.
-- MB: by how much the largest resident memory of the process grows in its first such pass, or what torch has allocated
-  on a GPU; so without weights, libraries and input.
+- MB: growth of the largest resident memory of the process in its first such pass, or of the memory that torch has
+  allocated on a GPU; without weights, libraries and input.
 
-What holds a weight for each pair of tokens is measured up to 2500 tokens only.
+Attention with a weight for each pair of tokens is measured up to 2500 tokens only.
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+import hf_vivae  # noqa: F401 - first: its error states which packages do not load
 
 # isort: split
 import torch
@@ -54,14 +54,14 @@ Measured = dict[str, dict[int, dict[str, float]]]  # kind -> tokens -> figure ->
 
 @dataclass
 class AttentionArguments:
-    """How many tokens to measure, and how often."""
+    """Arguments of the benchmark."""
 
     tokens: list[int] = field(
         default_factory=lambda: [46, 240, 1000, 2500, 5000, 10_000], metadata={"help": "Numbers of tokens of a clip."}
     )
     repeats: int = field(default=3, metadata={"help": "Processes for each attention and number of tokens."})
     output: str = field(
-        default="runs/benchmark-attention.json", metadata={"help": "JSON file; the picture goes beside it."}
+        default="runs/benchmark-attention.json", metadata={"help": "JSON file; the picture has the same name."}
     )
 
 
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
 
 
 def measure(tokens: list[int], repeats: int) -> Measured:
-    """Medians for each kind of attention, and each number of tokens that it is measured with."""
+    """Return medians for each kind of attention and number of tokens."""
     pairs = [(count, kind) for count in tokens for kind, (_, most, _) in KINDS.items() if count <= (most or count)]
     turns = [pair for repeat in range(repeats) for pair in pairs[:: -1 if repeat % 2 else 1]]
     costs: dict[tuple[int, str], list[dict[str, float]]] = {pair: [] for pair in pairs}
@@ -95,13 +95,13 @@ def measure(tokens: list[int], repeats: int) -> Measured:
 
 
 def measure_apart(kind: str, tokens: int) -> dict[str, float]:
-    """The figures of `measure_layer` from a new process, whose memory holds nothing of earlier measurements."""
+    """Return the figures of `measure_layer` from a new process, without memory of earlier measurements."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure_layer, kind, tokens).result()
 
 
 def measure_layer(kind: str, tokens: int) -> dict[str, float]:
-    """Milliseconds and megabytes of one forward and backward pass of an attention layer, in this process."""
+    """Return milliseconds and megabytes of a forward and backward pass of an attention layer, in this process."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model("vit-32-30", num_hidden_layers=1, **KINDS[kind][0])
     layer = model.layers[0].attention.to(device).train()
@@ -121,7 +121,7 @@ def measure_layer(kind: str, tokens: int) -> dict[str, float]:
 
 
 def cost_table(measured: Measured, figure: str, repeats: int) -> Table:
-    """One figure of all kinds by tokens, with the ratio of performer to sdpa."""
+    """Return a table of one figure of all kinds by tokens, with the ratio of performer to sdpa."""
     unit, spec = FIGURES[figure]
     where = environment()
     rows = []
@@ -142,7 +142,7 @@ def cost_table(measured: Measured, figure: str, repeats: int) -> Table:
 
 
 def draw(measured: Measured) -> Any:
-    """Time and memory against tokens, both on logarithmic axes."""
+    """Draw time and memory over tokens, on logarithmic axes."""
     figure = blank_figure(10, 4.4)
     panels, tokens = figure.subplots(1, 2), list(measured["performer"])
     for axes, (name, (unit, _)) in zip(panels, FIGURES.items(), strict=True):

@@ -1,13 +1,13 @@
-"""Measure what a checkpoint costs and scores in torch, as ONNX, and as ONNX with weights of 8 bits.
+"""Measure time, size and scores of a checkpoint in torch, as ONNX, and as ONNX with weights of 8 bits.
 
 python benchmarks/export.py runs/synthetic/quick/vit-32-30-speaker-k-fold-emotion-seed42/1-of-5 --data synthetic
 
-Each form is given the test clips of the run one by one, as samples at the model's rate, and answers with
-probabilities: features are part of the time, reading and resampling are not. The three take turns at each clip.
+Each form gets the test clips of the run one by one, as samples at the model's rate, and returns probabilities:
+features are part of the time, reading and resampling are not. The three take turns at each clip.
 
 - MB: size of the weights' file, or of the ONNX file.
 - ms: median over the clips, with as many threads as torch has (OMP_NUM_THREADS).
-- accuracy: of the run's test clips. agree: clips with the label that torch gives.
+- accuracy: of the run's test clips. agree: share of clips with the same label as in torch.
 - difference: largest of any probability from that of torch.
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+import hf_vivae  # noqa: F401 - first: its error states which packages do not load
 
 # isort: split
 import numpy as np
@@ -40,13 +40,13 @@ Answer = Callable[[np.ndarray], np.ndarray]
 
 @dataclass
 class ExportBenchmarkArguments(CorpusArguments):
-    """On which clips, and where to."""
+    """Arguments of the benchmark: clips and output."""
 
     output: str = field(default="runs/benchmark-export.json", metadata={"help": "JSON file."})
 
 
 def make_parser() -> FlagParser:
-    """All arguments."""
+    """Return the parser of all arguments."""
     parser = FlagParser(ExportBenchmarkArguments, allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="Run folder of a fold.")
     return parser
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
 
 
 def measure(folder: Path, sounds: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each form of a checkpoint."""
+    """Return a row for each form of a checkpoint."""
     scorer = Scorer(str(folder), device="cpu", workers=1)
     tested = [row for row in read_predictions(folder) if row["split"] == "test"]
     truth = np.array([row["label"] for row in tested])
@@ -91,28 +91,28 @@ def measure(folder: Path, sounds: dict[str, Any]) -> list[dict[str, Any]]:
             "clips": len(clips),
             "megabytes": sizes[name],
             "milliseconds": 1000 * float(np.median(seconds[name])),
-            "accuracy": float((found.argmax(axis=1) == truth).mean()),
-            "agree": float((found.argmax(axis=1) == reference.argmax(axis=1)).mean()),
-            "difference": float(np.abs(found - reference).max()),
+            "accuracy": float((probabilities.argmax(axis=1) == truth).mean()),
+            "agree": float((probabilities.argmax(axis=1) == reference.argmax(axis=1)).mean()),
+            "difference": float(np.abs(probabilities - reference).max()),
         }
-        for name, found in scores.items()
+        for name, probabilities in scores.items()
     ]
 
 
 def in_torch(scorer: Scorer) -> Answer:
-    """A clip `(samples,)` to probabilities `(labels,)`, as `hf-vivae predict` gives them."""
+    """Return a function from a clip `(samples,)` to probabilities `(labels,)`, as in `hf-vivae predict`."""
 
     def answer(samples: np.ndarray) -> np.ndarray:
-        (found,) = scorer.score([{"array": samples, "sampling_rate": scorer.sampling_rate}])
-        if isinstance(found, ValueError):
-            raise found
-        return found
+        (probabilities,) = scorer.score([{"array": samples, "sampling_rate": scorer.sampling_rate}])
+        if isinstance(probabilities, ValueError):
+            raise probabilities
+        return probabilities
 
     return answer
 
 
 def in_onnx(file: Path) -> Answer:
-    """The same by onnxruntime."""
+    """Return the same function of an ONNX file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -124,7 +124,7 @@ def in_onnx(file: Path) -> Answer:
 def take_turns(
     forms: dict[str, Answer], clips: list[np.ndarray], name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, list[float]]]:
-    """Probabilities `(clips, labels)` and seconds of each clip, by form; which comes first changes with each clip."""
+    """Return probabilities `(clips, labels)` and seconds of each clip, by form; the order changes with each clip."""
     scores: dict[str, list[np.ndarray]] = {form: [] for form in forms}
     seconds: dict[str, list[float]] = {form: [] for form in forms}
     for answer in forms.values():
@@ -135,11 +135,11 @@ def take_turns(
             started = time.perf_counter()
             scores[form].append(forms[form](clip))
             seconds[form].append(time.perf_counter() - started)
-    return {form: np.stack(found) for form, found in scores.items()}, seconds
+    return {form: np.stack(probabilities) for form, probabilities in scores.items()}, seconds
 
 
 def cost_table(rows: list[dict[str, Any]]) -> Table:
-    """All rows with where they were measured."""
+    """Return the table of all rows, with the machine in its caption."""
     where = environment()
     columns = {"checkpoint": None, "form": None, "clips": ",d", "MB": ",.1f", "ms": ",.2f", "accuracy": ".1%",
                "agree": ".1%", "difference": ".1g"}  # fmt: skip

@@ -1,25 +1,25 @@
-"""Measure what training costs on this machine: each of the report's models, or the whole study.
+"""Measure the time and memory of training on this machine: each of the paper's models, or the whole study.
 
 python benchmarks/training.py
 python benchmarks/training.py --models vit-32-30 mlp --steps 20 --repeats 5
 python benchmarks/training.py --study quick
 
-What attention costs by tokens, Performer beside exact attention: benchmarks/attention.py.
+For attention by number of tokens, Performer's and exact, see benchmarks/attention.py.
 
-Models train by their recipe `paper` (batch size, optimiser, 32-bit floats; weights at random) on noise clips, each in
-a new process, in turns whose order alternates; every figure is a median over the repeats.
+Models train by their recipe `paper` (batch size, optimizer, 32-bit floats; random weights) on noise clips, each in a
+new process, in turns whose order alternates; every figure is a median over the repeats.
 
-- s/step: from the end of an optimiser step to the end of the next, so with reading, forward and backward pass. For
+- s/step: from the end of an optimizer step to the end of the next, with reading, forward and backward pass. For
   logistic regression one iteration of its solver over all training clips.
 - trained, scored: clips/s with gradients, and without, there with the metrics. checkpoint: seconds for writing weights
   and optimiser to the folder of temporary files.
-- MB: largest resident memory of the process, or of what torch has allocated on a GPU.
-- extrapolated: the recipe's whole training, computed from these figures; nobody has waited for it. An epoch trains on
-  the training clips, scores the corpus' other clips and writes a checkpoint.
-- report: what the 2022 report says of its own GPU.
+- MB: largest resident memory of the process, or memory that torch has allocated on a GPU.
+- extrapolated: the recipe's whole training, computed from these figures and not measured. An epoch trains on the
+  training clips, scores the corpus' other clips and writes a checkpoint.
+- paper: the time in the 2022 paper, on its own GPU.
 
 `--study` runs `recipes/reproduce.py --data synthetic --audit` to its end: `quick` is meant for two cores, `full`, with
-the report's epochs, for a GPU. Memory of a run is as above; that of a process is resident, without the GPU's and, on
+the paper's epochs, for a GPU. Memory of a run is as above; that of a process is resident, without the GPU's and, on
 Linux, since its last run began.
 """
 
@@ -30,29 +30,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import hf_vivae  # noqa: F401 - first: it puts into words which packages do not load
+import hf_vivae  # noqa: F401 - first: its error states which packages do not load
 
 # isort: split
 import torch
 from tqdm.auto import tqdm
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback
 
-from hf_vivae.checkpoints.load import load_registered
 from hf_vivae.cli_parser import parse_flags, run_script
-from hf_vivae.corpus import load_corpus, task_labels
-from hf_vivae.features.cache import build_features
-from hf_vivae.features.extraction import AudioDataCollator
 from hf_vivae.files import write_json
-from hf_vivae.models import MODELS, LogisticRegressionForAudioClassification, model_spec
+from hf_vivae.models import MODELS, model_spec
 from hf_vivae.reporting.tables import Table
 from hf_vivae.run_folder import environment, peak_memory_mb
-from hf_vivae.splits import make_folds
 from hf_vivae.training.fit import fit_model
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.training.trainer import VivaeTrainer
@@ -60,8 +55,8 @@ from hf_vivae.training.trainer import VivaeTrainer
 RECIPES = Path(__file__).parents[1] / "recipes"
 CLIPS = 240  # that a measurement trains on: eight batches of 30, so that few steps meet the start of an epoch
 WARM_UP = 2  # steps before the measured ones, which allocate memory and choose kernels
-VITS_IN_REPORT = ("vit-32-30", "vit-16-69", "vit-8-23", "vit-base")
-REPORTED_SECONDS = {"mlp": 100, "wav2vec2": 4 * 3600, **dict.fromkeys(VITS_IN_REPORT, 3600)}
+VITS_IN_PAPER = ("vit-32-30", "vit-16-69", "vit-8-23", "vit-base")
+REPORTED_SECONDS = {"mlp": 100, "wav2vec2": 4 * 3600, **dict.fromkeys(VITS_IN_PAPER, 3600)}
 # figure -> its column and format
 FIGURES = {
     "parameters": ("parameters", ",.0f"),
@@ -77,7 +72,7 @@ FIGURES = {
 
 @dataclass
 class BenchmarkArguments:
-    """What to measure, and how often."""
+    """Arguments of the benchmark."""
 
     models: list[str] | None = field(default=None, metadata={"help": "Names of models; all of them by default."})
     steps: int = field(default=5, metadata={"help": "Measured optimiser steps of each process."})
@@ -86,11 +81,11 @@ class BenchmarkArguments:
         default=None, metadata={"help": "Measure recipes/reproduce.py instead, with --quick or without."}
     )
     output: str | None = field(default=None, metadata={"help": "JSON file; runs/benchmark-<what>.json if absent."})
-    measure: str | None = field(default=None, metadata={"help": "A model, which the script measures in this process."})
+    measure: str | None = field(default=None, metadata={"help": "A model, which is measured in this process."})
 
 
 class Stopwatch(TrainerCallback):
-    """Notes when steps end, and when the checkpoint after the last one is written."""
+    """Callback that records when steps end, and when the checkpoint after the last one is written."""
 
     def __init__(self) -> None:
         self.step_ends: list[float] = []
@@ -98,7 +93,7 @@ class Stopwatch(TrainerCallback):
 
     def on_step_end(self, *args, **kwargs) -> None:
         if torch.cuda.is_available():
-            torch.cuda.synchronize()  # the GPU computes behind the back of the program
+            torch.cuda.synchronize()  # the GPU computes asynchronously
         self.step_ends.append(time.perf_counter())
 
     def on_save(self, *args, **kwargs) -> None:
@@ -117,22 +112,22 @@ def main(argv: list[str]) -> None:
     print(json.dumps(content, indent=2) if arguments.study else models_table(content).to_markdown())
     print(f"figures   {output}")
     if content.get("exit_status"):
-        sys.exit(f"error: the study ended with exit status {content['exit_status']}; its own words are above.")
+        sys.exit(f"error: the study ended with exit status {content['exit_status']}; its errors are above.")
 
 
 def check(arguments: BenchmarkArguments) -> None:
-    """Refuse what cannot be measured, before anything is."""
+    """Check the arguments before anything is measured."""
     if min(arguments.steps, arguments.repeats) < 1:
         counts = f"{arguments.steps} and {arguments.repeats}"
         sys.exit(f"error: expected --steps and --repeats of at least 1, found {counts}; raise them.")
     if arguments.study and arguments.models:
-        sys.exit("error: --study runs all models of the study, found --models beside it; leave out one of them.")
+        sys.exit("error: --study runs all models of the study, found --models too; leave out one of them.")
     for name in arguments.models or ():
         model_spec(name)
 
 
 def measure_models(arguments: BenchmarkArguments) -> dict[str, Any]:
-    """Medians for each model, measured in processes of its own, and the time that all trainings would take."""
+    """Return medians for each model, measured in processes of its own, and the time of all trainings."""
     names = list(dict.fromkeys(arguments.models or MODELS))
     turns = [name for repeat in range(arguments.repeats) for name in names[:: -1 if repeat % 2 else 1]]
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -148,21 +143,21 @@ def measure_models(arguments: BenchmarkArguments) -> dict[str, Any]:
 
 
 def measure_apart(name: str, steps: int) -> dict[str, float]:
-    """The figures of `measure_model` from a new process, whose peak memory is the model's own."""
+    """Return the figures of `measure_model` from a new process, whose peak memory is the model's own."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "figures.json")
         flags = ["--measure", name, "--steps", str(steps), "--output", str(output)]
         done = subprocess.run([sys.executable, __file__, *flags], capture_output=True, text=True, check=False)
         if done.returncode:
-            said = done.stderr.strip()[-2000:]
-            sys.exit(f"error: measuring {name} ended with exit status {done.returncode}; it said:\n{said}")
+            end = f"exit status {done.returncode} and this output:\n{done.stderr.strip()[-2000:]}"
+            sys.exit(f"error: measuring {name} ended with {end}")
         return json.loads(output.read_text(encoding="utf-8"))
 
 
 def measure_model(name: str, steps: int) -> dict[str, float]:
-    """Seconds, clips a second and memory of training one model in this process."""
+    """Return seconds, clips per second and memory of training one model in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer, training, scoring = build_trainer(name, folder, steps)
+        trainer, training, scoring = build_measured_trainer(name, folder, steps)
         watch = Stopwatch()
         trainer.add_callback(watch)
         started = time.perf_counter()
@@ -191,10 +186,10 @@ def measure_model(name: str, steps: int) -> dict[str, float]:
     }
 
 
-def build_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int, int]:
-    """A trainer that stops and saves after the measured steps; clips that a real epoch trains on, and scores."""
+def build_measured_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int, int]:
+    """Return a Trainer that stops and saves after the measured steps, and the clips an epoch trains on and scores."""
     # not on top, where recipes/evaluate.py would still hide the library `evaluate`
-    from hf_vivae.metrics import make_compute_metrics
+    from hf_vivae.training.build import build_fold_inputs, build_trainer, load_training_data
 
     last = WARM_UP + steps
     flags = (
@@ -202,28 +197,18 @@ def build_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int
         "--logging_strategy no --load_best_model_at_end false --disable_tqdm true --output_dir"
     )
     run, args = parse_run([*flags.split(), folder], recipes=RECIPES)
-    set_seed(args.seed)
-    clips = load_corpus(run.data).dataset
-    labels, label_names = task_labels(clips, run.task)
-    fold = make_folds(clips, run.protocol, labels, args.seed)[0]
-    model, extractor = load_registered(name, dict(enumerate(label_names)), run.model_config, None)
-    rows = fold.train if isinstance(model, LogisticRegressionForAudioClassification) else fold.train[:CLIPS]
-    features = build_features(clips.select(rows), extractor, max(clips["duration"]))
-    features = features.add_column("labels", [labels[row] for row in rows]).with_format("torch")
-    trainer = VivaeTrainer(
-        model=model,
-        args=args,
-        train_dataset=features,
-        eval_dataset=features,
-        data_collator=AudioDataCollator(extractor),
-        compute_metrics=make_compute_metrics(label_names),
-        title=f"{name} on noise clips",
-    )
+    data = load_training_data(run, args.seed, run.load())
+    fold = data.folds[0]
+    rows = fold.train if name == "logistic-regression" else fold.train[:CLIPS]  # its solver needs all of them
+    clips = {"labels": [data.labels[row] for row in rows], "clips": [data.clips[row] for row in rows]}
+    data = replace(data, corpus=replace(data.corpus, dataset=data.corpus.dataset.select(rows)), **clips)
+    parts = dict.fromkeys(("train", "validation"), range(len(rows)))
+    trainer = build_trainer(run, args, data, parts, build_fold_inputs(run, args, data, parts, checkpoint=None))
     return trainer, len(fold.train), len(fold.validation) + len(fold.test)
 
 
 def measure_study(kind: str) -> dict[str, Any]:
-    """Seconds, memory and finished runs of the whole study in an empty folder, and its exit status."""
+    """Return seconds, memory and finished runs of the whole study in an empty folder, and its exit status."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--data", "synthetic", "--audit", "--output_dir", folder, *(["--quick"] if kind == "quick" else [])]
         started = time.perf_counter()
@@ -246,7 +231,7 @@ def measure_study(kind: str) -> dict[str, Any]:
 
 
 def models_table(content: dict[str, Any]) -> Table:
-    """The figures of `measure_models`, with the report's beside them."""
+    """Return the figures of `measure_models`, with the paper's times."""
     where = environment()
     rows = [(*row.values(), REPORTED_SECONDS.get(row["model"])) for row in content["models"]]
     total = [None] * (len(FIGURES) - 1) + [content["training_seconds_extrapolated"]]
@@ -258,7 +243,7 @@ def models_table(content: dict[str, Any]) -> Table:
             f"{where['versions']['torch']}: medians over {content['repeats']} processes of {content['steps']} steps "
             "each, on noise clips; the whole training is extrapolated."
         ),
-        columns=("model", *columns, "report, s"),
+        columns=("model", *columns, "paper, s"),
         rows=(*rows, ("all of these", *total, sum(row[-1] or 0 for row in rows))),
         formats=(None, *formats, ",d"),
     )

@@ -1,7 +1,7 @@
-"""One set of scores for every model: Trainer, recipes and other code call the same `evaluate.Metric`.
+"""Scores of every model: Trainer, recipes and other code use the same `evaluate.Metric`.
 
-It needs no network (`evaluate.load` of a Hub metric does), writes no file, and returns NaN with a note, not
-0, where a score is undefined. `evaluate.evaluator` fails under transformers 5 (evaluate 0.4.6).
+It needs no network (`evaluate.load` of a Hub metric does) and writes no file. An undefined score is NaN with a note,
+not 0. `evaluate.evaluator` fails with transformers 5 (evaluate 0.4.6).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class ClassificationScores(evaluate.Metric):
     `compute(predictions=logits (clips, labels), references=label indices (clips,))` returns:
 
     - `accuracy`: share of clips whose largest logit is their label's.
-    - `uar`: unweighted average recall (balanced accuracy) over the labels of the references.
-    - `macro_f1`: mean F1 over the labels of the references and the predictions.
+    - `uar`: unweighted average recall (balanced accuracy) over the labels in the references.
+    - `macro_f1`: mean F1 over the labels in the references or the predictions.
     - `auc`: for each label the area under the ROC curve of its softmax probability, this label against the
       rest; NaN where the clips are of one side only.
     - `macro_auc`: mean over the labels whose AUC is defined; NaN if none is.
@@ -70,7 +70,7 @@ class ClassificationScores(evaluate.Metric):
         from scipy.special import softmax
         from sklearn.metrics import confusion_matrix
 
-        logits, truth = self._checked(predictions, references)
+        logits, truth = self._check(predictions, references)
         predicted = logits.argmax(axis=1)
         auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
         return {
@@ -94,7 +94,7 @@ class ClassificationScores(evaluate.Metric):
             for name in absent
         ]
 
-    def _checked(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _check(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels, truth = len(self.label_names), np.asarray(references)
         widths = sorted({len(row) for row in predictions})
         if widths != [labels]:

@@ -1,7 +1,7 @@
-"""Run folders, the contract between training and everything after it.
+"""Run folders: the files of a run that every later step reads.
 
 `run.json` has the settings, the clips and the environment of a run, `predictions.parquet` every logit, `results.json`
-the scores. `results.json` is written last, so a folder that has it is finished.
+the scores. `results.json` is written last, so that a folder with it is finished.
 """
 
 import json
@@ -26,7 +26,7 @@ from .network import bare_address
 from .validation import UserError
 from .version import __version__
 
-# may differ between two starts of one run: where it runs, how it is watched and published, and how many of its folds
+# may differ between two starts of one run: where it runs, what it shows, whether it is pushed, and which of its folds
 VOLATILE = (
     "output_dir", "local_rank", "hub_token", "use_cpu", "folds", "disable_tqdm", "dataloader_pin_memory",
     "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_prefetch_factor", "push_to_hub",
@@ -34,7 +34,7 @@ VOLATILE = (
     "restore_callback_states_from_checkpoint",
 )  # fmt: skip
 
-# what an argument was to runs that are older than it
+# values of arguments in runs that are older than the argument
 BEFORE = {"duplicates": "error"}
 
 RUN_FILES = (
@@ -42,17 +42,17 @@ RUN_FILES = (
 )  # fmt: skip
 WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
 CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of the corpus that trained it
-# what is printed and pooled of a fold's results.json
+# keys of a fold's results.json that are printed and pooled
 SCORE_KEYS = ("model", "recipe", "as_coded", "data", "protocol", "task", "labels", "fold", "habits", "test")
-SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of other clips, which are no training's
-OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint has not learnt from
+SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of clips of another corpus
+OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint was not trained on
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of a fold's clips as `predictions.parquet`, in one step.
 
     They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
-    row lacks them. Duration is in seconds, and the digest tells the clip's sound from others.
+    row lacks them. Duration is in seconds, and the digest is of the clip's file.
     """
     schema = pa.schema(
         [
@@ -72,15 +72,15 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """The rows that `write_predictions` wrote."""
+    """Return the rows that `write_predictions` wrote."""
     return pq.read_table(folder / "predictions.parquet").to_pylist()
 
 
 def finished_results(folder: Path) -> dict[str, Any] | None:
-    """The scores of a fold's run folder that is whole, or None.
+    """Return the scores of a fold's run folder that is complete, or None.
 
     Raises:
-        ValueError: where its `results.json` is damaged, or is not that of a fold.
+        UserError: where its `results.json` is damaged, or does not have the scores of a fold.
     """
     if missing_files(folder):
         return None
@@ -95,16 +95,16 @@ def finished_results(folder: Path) -> dict[str, Any] | None:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """What a folder lacks of a run that is whole."""
+    """Return the names of files of a complete run that a folder does not have."""
     missing = [name for name in RUN_FILES if not (folder / name).is_file()]
     return missing if any((folder / name).is_file() for name in WEIGHTS) else [*missing, WEIGHTS[0]]
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse to continue a run folder with other settings or other clips, or one that no run has made.
+    """Refuse to continue a run folder with other settings or other clips, or one without the `run.json` of a run.
 
     Raises:
-        ValueError: naming what differs.
+        UserError: with the names of the settings that differ.
     """
     begun = ("checkpoint-*", "results.json", "*/checkpoint-*", "*/results.json")  # of the run, or of its folds
     if not any(path for pattern in begun for path in folder.glob(pattern)):
@@ -112,8 +112,8 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
     file = folder / "run.json"
     if not file.is_file():
         raise UserError(
-            f"{folder} holds checkpoints or results but no run.json, so they cannot be told to be this run's; "
-            "give another --output_dir."
+            f"expected the run.json of this run in {folder}, found only checkpoints or results; give another "
+            "--output_dir."
         )
     before, now = read_json(file), finite(json.loads(json.dumps(record)))
     before["run"] = BEFORE | before.get("run", {})
@@ -127,20 +127,20 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
         differing.append("the clips that train, validate and test")
     if differing:
         raise UserError(
-            f"{folder} holds another run, which differs in {', '.join(differing)}; "
-            "repeat that run's settings to continue it, or give another --output_dir."
+            f"{folder} holds another run, which differs in {', '.join(differing)}; repeat that run's settings to "
+            "continue it, or give another --output_dir."
         )
 
 
 def check_report_folder(folder: Path, key: str | None = None) -> None:
-    """Refuse to write a report over a run, or over the `results.json` of another command.
+    """Refuse to write a report into the folder of a run, or over the `results.json` of another command.
 
     Args:
-        folder: of the report, perhaps not there yet.
-        key: what a `results.json` of this kind of report always has; None for a report without that file.
+        folder: of the report; need not exist.
+        key: a key of every `results.json` of this kind of report; None for a report without that file.
 
     Raises:
-        ValueError: naming the file that would be written over or beside.
+        UserError: with the name of the existing file.
     """
     if os.path.isfile(folder / "run.json"):  # Path.is_file raises where the folder is closed or its name too long
         raise UserError(
@@ -160,7 +160,16 @@ PEAK_RESET = "/proc/self/clear_refs"  # Linux
 
 
 def environment() -> dict[str, Any]:
-    """Versions, hardware and commit of this process."""
+    """Return versions, hardware and commit of this process."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    for index, part in enumerate(command):
+        flag, equals, _ = part.partition("=")
+        if "token" in flag and equals:
+            command[index] = f"{flag}=<hidden>"
+        elif index and "token" in command[index - 1] and "=" not in command[index - 1]:
+            command[index] = "<hidden>"
+        else:
+            command[index] = ADDRESS.sub(lambda match: bare_address(match[0]), part)
     return {
         "hf_vivae": __version__,
         "git_commit": git_commit(),
@@ -170,30 +179,19 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "command": _without_secrets([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command,
     }
 
 
-def _without_secrets(command: list[str]) -> list[str]:
-    hidden = []
-    for part, before in zip(command, ["", *command], strict=False):
-        flag, equals, _ = part.partition("=")
-        secret = "token" in flag and equals
-        follows = "token" in before and "=" not in before
-        shown = ADDRESS.sub(lambda found: bare_address(found[0]), part)
-        hidden.append(f"{flag}=<hidden>" if secret else "<hidden>" if follows else shown)
-    return hidden
-
-
 def git_commit() -> str | None:
-    """Commit of the package's own repository, with `+changes` where files differ; None for an installed copy."""
+    """Return the commit of the package's own repository, with `+changes` if files differ; None if installed."""
     package = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
-            return None  # no git, or the package does not lie in a repository that tracks it
+            return None  # no git, or no repository that tracks the package
         return done.stdout.strip()
 
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
@@ -203,7 +201,7 @@ def git_commit() -> str | None:
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory_mb` begin anew, for a process that trains several models."""
+    """Reset `peak_memory_mb`, for a process that trains several models."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif os.access(PEAK_RESET, os.W_OK):
@@ -211,7 +209,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory since `reset_peak_memory` (but on Linux, of the process), or of the GPU's, in MB."""
+    """Return the largest memory of GPU or process in MB, on GPU and Linux since `reset_peak_memory`."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     if os.access(PEAK_RESET, os.W_OK):
@@ -222,15 +220,15 @@ def peak_memory_mb() -> float:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run folder is whole, or for a run with several folds, one of theirs."""
-    return any(finished_results(place) is not None for place in (folder, *folder.glob("*/")))
+    """Return whether a run folder is complete, or, of a run with several folds, that of any fold."""
+    return any(finished_results(path) is not None for path in (folder, *folder.glob("*/")))
 
 
 def check_version(folder: Path) -> None:
-    """Refuse a run folder that another version of this package has made.
+    """Refuse a run folder of another version of this package.
 
     Raises:
-        ValueError: naming folder and version; and for a damaged `run.json`.
+        UserError: with folder and version; and for a damaged `run.json`.
     """
     file = folder / "run.json"
     if not os.path.isfile(file):  # Path.is_file raises where a name is too long
@@ -244,11 +242,12 @@ def check_version(folder: Path) -> None:
 
 
 def drop_checkpoints(folders: Sequence[Path]) -> None:
-    """Remove what resumes a run that is finished: four times its weights, and a study has dozens of runs."""
+    """Remove the checkpoints of finished runs: each takes four times the size of the weights, for dozens of runs."""
     for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
         shutil.rmtree(checkpoint)
 
 
+REPEAT = "finished runs are kept, and the same command continues with the others"  # after a run that failed
 UNRESAMPLED = "the model is given unresampled sound"
-# settings of a training in which no clips select; they follow from `select_on`
+# settings of a training with `--select_on none`
 UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}

@@ -11,19 +11,19 @@ from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.hub.push import HubPublisher
+    from hf_vivae.hub.push import PushToHubCallback
     from hf_vivae.training.recipes import parse_run
     from hf_vivae.training.run import train
     from hf_vivae.training.scoring import format_results
 
     run, args = parse_run(argv, recipes=Path(__file__).parent)
     cards = Path(__file__).parents[1] / "model_cards"
-    publisher = HubPublisher(args, cards) if args.push_to_hub and args.process_index == 0 else None
-    results, folders = train(run, args, publisher=publisher)
+    pushes = [PushToHubCallback(args, cards)] if args.push_to_hub and args.process_index == 0 else []
+    results, folders = train(run, args, callbacks=pushes)
     if args.process_index == 0:
         print(f"\n{format_results(results)}\n\n{describe(Path(args.output_dir), folders)}")
-    if publisher:
-        print(f"\npushed      {publisher.finish()}")
+    for push in pushes:
+        print(f"\npushed      {push.finish()}")
 
 
 def describe(output: Path, folders: list[Path]) -> str:

@@ -21,7 +21,6 @@ LAYERS = [
     {"reproduction", "ablation", "search", "hub"},
 ]
 LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"__init__": len(LAYERS)}
-TIES = {("training", "hub"), ("ablation", "reproduction")}  # still to be cut
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
 HEAVY = {
     "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "peft", "optuna",
@@ -60,7 +59,7 @@ def test_a_room_imports_only_rooms_of_lower_lines(path):
     for _, module in imports(path):
         own, parts = room(path), module.split(".")
         assert parts[0] != "recipes", "nothing in the package knows the recipes"
-        if parts[0] == "hf_vivae" and len(parts) > 1 and parts[1] != own and (own, parts[1]) not in TIES:
+        if parts[0] == "hf_vivae" and len(parts) > 1 and parts[1] != own:
             assert LINES[parts[1]] < LINES[own], f"{path.name} imports {module}"
 
 

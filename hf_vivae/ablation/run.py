@@ -22,8 +22,7 @@ from ..evaluation.tables import DEPENDENT, baselines, explain_stars, starred, wh
 from ..files import claim, read_json, write_json, write_text
 from ..models import short_name
 from ..reporting.tables import SCORE_NAMES, Row, Table, make_table
-from ..reproduction.study import STAYS, Clock
-from ..run_folder import check_version, drop_checkpoints
+from ..run_folder import REPEAT, check_version, drop_checkpoints
 from ..training.build import TrainingData, load_training_data, run_record
 from ..training.run import train
 from ..validation import UserError
@@ -73,33 +72,20 @@ def _check_folder(variant: Variant, prepared: TrainingData) -> None:
     )
 
 
-def _train_all(variants: Sequence[Variant], prepared: TrainingData, speaks: bool) -> None:
-    # folds take about as long; the arithmetic of training_work is known for the report's models alone
-    clock = Clock({str(one.folder): float(_folds_left(one, prepared)) for one in variants})
-    for number, variant in enumerate(variants, start=1):
-        if speaks:
-            said = f"{variant.name}, seed {variant.training.seed}"
-            print(f"[{number}/{len(variants)}] {said}: {clock.left()}", flush=True)
-        _train(variant, prepared, speaks)
-        clock.tick(str(variant.folder))
+def _train_all(variants: Sequence[Variant], prepared: TrainingData, first: bool) -> None:
+    from tqdm import tqdm
 
-
-def _folds_left(variant: Variant, prepared: TrainingData) -> int:
-    chosen = variant.arguments.folds
-    wanted = {fold.name for number, fold in enumerate(prepared.folds) if chosen is None or number in chosen}
-    found = map(run_folder.finished_results, (variant.folder, *variant.folder.glob("*/")))
-    return len(wanted - {results["fold"] for results in found if results})
-
-
-def _train(variant: Variant, prepared: TrainingData, cleans: bool) -> None:
-    try:
-        _, folders = train(variant.arguments, variant.training, prepared.corpus)
-    except UserError as error:
-        raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {STAYS}).") from error
-    finally:
-        gc.collect()  # a model refers to its trainer in circles
-    if cleans:
-        drop_checkpoints(folders)
+    progress = tqdm(variants, desc="ablation", unit="run", disable=not first)
+    for variant in progress:
+        progress.set_postfix_str(f"{variant.name}, seed {variant.training.seed}")
+        try:
+            _, folders = train(variant.arguments, variant.training, prepared.corpus)
+        except UserError as error:
+            raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {REPEAT}).") from error
+        finally:
+            gc.collect()  # a model refers to its trainer in circles
+        if first:
+            drop_checkpoints(folders)
 
 
 def _report(plan: Plan, prepared: TrainingData) -> str:

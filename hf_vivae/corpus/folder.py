@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, inspect, load
+from ..audio import BadAudio, inspect
 from ..validation import UserError, check_choice, readable
+from .decoded import load_clip
 from .listing import Listing, normalize
 from .schema import BAD_AUDIO, INTENSITIES, ON_BAD_AUDIO, Corpus, CorpusError, Problems, build_dataset
 
@@ -126,7 +127,7 @@ def _row(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
     path = clip.path.absolute()
     try:
         info = inspect(path, clip.file)
-        load(path, name=clip.file)  # damage and NaN show only when the sound is decoded
+        load_clip(path, name=clip.file)  # damage and NaN show only when the sound is decoded
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{clip.file}: expected {error.expected}, found {error.found}"])
         return None

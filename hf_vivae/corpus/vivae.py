@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, ClipInfo, inspect, load
+from ..audio import BadAudio, ClipInfo, inspect
 from ..files import cache_folder
 from ..validation import UserError, check_choice
 from .archive import list_members, read_members
+from .decoded import load_clip
 from .download import download, is_verified, zenodo_file
 from .manifest import SAMPLING_RATE, compare_lengths, read_manifest
 from .schema import (
@@ -223,7 +224,7 @@ def _check_sound(file: File) -> tuple[ClipInfo, np.ndarray]:
         raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
     if info.sampling_rate != SAMPLING_RATE:
         raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
-    return info, load(file.audio, name=file.name)[0]  # damage and NaN show only when the sound is decoded
+    return info, load_clip(file.audio, name=file.name)[0]  # damage and NaN show only when the sound is decoded
 
 
 def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:

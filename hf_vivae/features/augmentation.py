@@ -12,20 +12,17 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from transformers import TrainerCallback, WhisperFeatureExtractor
+from transformers import TrainerCallback
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from .. import audio
 from ..corpus.schema import corpus_key
-from ..models import WaveformFeatureExtractor
-from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError, did_you_mean
-from .cache import cached_map
-from .extraction import extract_features, takes_variable_length
+from .cache import cached_map, decode_batch
+from .extraction import bands_first, extract_features, trims
 
 # largest value, unit, and why not more
 LIMITS = {
-    "gain_db": (20, "dB to either side", "level tells how intense a sound is"),
+    "gain_db": (20, "dB to either side", "level expresses intensity"),
     "shift_seconds": (1, "seconds", "a longer pause drowns a short clip"),
     "time_stretch": (0.3, "of the speed to either side", "tempo carries emotion"),
     "pitch_semitones": (4, "semitones to either side", "pitch carries emotion"),
@@ -40,30 +37,30 @@ REVERSALS = ("backward", "flip", "revers", "timeinver", "invertime")  # in what 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training clip each time it is heard; 0 or None leaves it out.
+    """Random changes to a training clip in each epoch; 0 or None leaves one out.
 
-    How much is drawn uniformly up to the value given. What differs for each clip and epoch is drawn from a generator
-    that the caller passes: the same generator, the same clip.
+    Amounts are drawn uniformly up to the given value, from a generator that the caller passes: the same generator
+    gives the same clip.
 
     Args:
-        gain_db: louder or softer by up to so many dB; without effect where each clip is taken to one level anyway, as
-            most encoders of waveforms want it.
-        noise_snr_db: white noise so many dB below the clip, `(loudest, softest)`.
-        shift_seconds: silence of up to so many seconds before or after the clip. Nothing of it is cut but what leaves
-            the model's window; one that has the clip in its middle moves it by half.
-        time_stretch: faster or slower by up to this share, at the same pitch; the length changes with it.
-        pitch_semitones: higher or lower by up to so many semitones, at the same length.
-        time_masks: parts of the clip that are taken out: silence in a waveform, the mean in a spectrogram
-            (SpecAugment: Park et al., Interspeech 2019).
-        time_mask_share: each is up to this share of the clip.
-        mel_masks: groups of neighbouring bands of a spectrogram that are taken out in the same way.
-        mel_mask_share: each is up to this share of the bands.
-        mixup: alpha of Beta(alpha, alpha), from which comes the weight of a clip beside that of another one (Zhang
-            et al., ICLR 2018).
-        probability: chance that each of the above, and each mask, happens to a clip.
+        gain_db: largest gain or attenuation in dB; without effect for most encoders of waveforms, which normalise
+            each clip.
+        noise_snr_db: level of the clip above white noise in dB, `(lowest, highest)`.
+        shift_seconds: longest silence in seconds before or after the clip. The clip is cut only where it leaves the
+            model's window; a window with the clip in its middle moves it by half.
+        time_stretch: largest change of speed, as a share, at the same pitch; the length changes with it.
+        pitch_semitones: largest change of pitch in semitones, at the same length.
+        time_masks: number of masked parts of the clip: silence in a waveform, the mean in a spectrogram (SpecAugment:
+            Park et al., Interspeech 2019).
+        time_mask_share: largest share of the clip in each.
+        mel_masks: number of masked groups of neighbouring bands of a spectrogram.
+        mel_mask_share: largest share of the bands in each.
+        mixup: alpha of Beta(alpha, alpha), the distribution of the weight of a clip that is mixed with another one
+            (Zhang et al., ICLR 2018).
+        probability: chance of each of these changes, and of each mask, for a clip.
 
     Raises:
-        ValueError: for values out of range, and for what would change the meaning of a clip's label.
+        UserError: for values out of range, or changes that would alter the meaning of a clip's label.
     """
 
     gain_db: float = 0.0
@@ -92,17 +89,17 @@ class Augmentation:
 
     @property
     def changes_sound(self) -> bool:
-        """Whether `waveform` does anything."""
+        """True if `waveform` changes clips."""
         strengths = self.gain_db, self.shift_seconds, self.time_stretch, self.pitch_semitones, self.time_masks
         return self.noise_snr_db is not None or any(strengths)
 
     def waveform(self, samples: np.ndarray, sampling_rate: int, rng: np.random.Generator) -> np.ndarray:
-        """The clip `(samples,)` as it is heard this time, `(other samples,)` float32.
+        """Return a changed clip, `(other samples,)` float32.
 
         Args:
-            samples: float32, one at least.
+            samples: the clip, `(samples,)` float32, one at least.
             sampling_rate: in Hz.
-            rng: decides; the global random numbers of Python and NumPy stay as they are.
+            rng: source of all random numbers; the global ones of Python and NumPy stay as they are.
         """
         with _seeded(rng):
             for transform in _transforms(self):
@@ -110,13 +107,13 @@ class Augmentation:
         return samples
 
     def spectrogram(self, spectrogram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The spectrogram `(..., bands, frames)` with its masks, in the same shape.
+        """Return the spectrogram with masks, in the same shape.
 
-        Masks fall where the clip is: frames before the first and after the last whose bands differ are padding.
+        Masks are within the clip: frames before the first and after the last whose bands differ are padding.
 
         Args:
-            spectrogram: float32, in dB or on another logarithmic scale.
-            rng: decides.
+            spectrogram: `(..., bands, frames)` float32, in dB or on another logarithmic scale.
+            rng: source of all random numbers.
         """
         masked = np.array(spectrogram)
         sounding = np.flatnonzero(np.ptp(masked, axis=-2).reshape(-1, masked.shape[-1]).any(axis=0))
@@ -134,33 +131,33 @@ class Augmentation:
 
 
 def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
-    """An augmentation from the JSON of `--augment`; null leaves out as 0 does.
+    """Return the augmentation of the JSON of `--augment`; null leaves out as 0 does.
 
     Raises:
-        ValueError: for unknown names, with the nearest; for names of which none does anything to a clip; for a clip
-            played backwards; and as `Augmentation`.
+        UserError: for unknown names, with the nearest; for settings that change no clip; for clips played backwards;
+            and as `Augmentation`.
     """
-    known = [field.name for field in fields(Augmentation)]
+    names = [field.name for field in fields(Augmentation)]
     for name in settings:
         if any(word in name.lower().replace("_", "") for word in REVERSALS):
             raise UserError(
                 f"{name!r} in --augment would change what a clip expresses: backwards, a falling scream is a rising "
                 "one, and onset and decay carry emotion; use time_masks or shift_seconds instead."
             )
-        if name not in known:
+        if name not in names:
             raise UserError(
-                f"expected names out of {', '.join(known)} in --augment, found {name!r}{did_you_mean(name, known)}; "
+                f"expected names out of {', '.join(names)} in --augment, found {name!r}{did_you_mean(name, names)}; "
                 "correct it."
             )
-    given = {name: value for name, value in settings.items() if value is not None}
-    if isinstance(given.get("noise_snr_db"), list):
-        given["noise_snr_db"] = tuple(given["noise_snr_db"])
-    augmentation = Augmentation(**given)
+    values = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(values.get("noise_snr_db"), list):
+        values["noise_snr_db"] = tuple(values["noise_snr_db"])
+    augmentation = Augmentation(**values)
     if settings and settings.keys() <= HOW_MUCH:
-        kinds = ", ".join(name for name in known if name not in HOW_MUCH)
+        kinds = ", ".join(name for name in names if name not in HOW_MUCH)
         raise UserError(
-            f"expected what is done to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, "
-            "or leave --augment out."
+            f"expected a change to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, or "
+            "leave --augment out."
         )
     return augmentation
 
@@ -190,7 +187,7 @@ def _check_noise(ratios: Any) -> None:
 
 @functools.lru_cache
 def _transforms(augmentation: Augmentation) -> tuple:
-    # TimeStretch and PitchShift by their default, Signalsmith Stretch, which leaves an onset where it was
+    # the default method of TimeStretch and PitchShift, Signalsmith Stretch, keeps the time of an onset
     from audiomentations import AddGaussianSNR, Gain, Lambda, PitchShift, TimeMask, TimeStretch
 
     def symmetric(transform: type, middle: float, most: float, **settings) -> list:
@@ -208,7 +205,7 @@ def _transforms(augmentation: Augmentation) -> tuple:
 
 
 def _shift(samples: np.ndarray, sampling_rate: int, most: float) -> np.ndarray:
-    # not the library's Shift, which cuts off at the other end what it moves
+    # not the library's Shift, which cuts the clip at the other end
     shift = round(random.uniform(-most, most) * sampling_rate)
     return np.pad(samples, (max(shift, 0), max(-shift, 0)))
 
@@ -235,40 +232,39 @@ def _mask(values: np.ndarray, share: float, filling: float, rng: np.random.Gener
 
 
 def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.Dataset:
-    """Every clip as `waveform` `(samples,)` float32 of its own length, in the rows' order; computed once and kept.
+    """Return every clip as `waveform` `(samples,)` float32, in the rows' order; computed once and kept.
 
     Args:
-        dataset: a corpus; its clips have been checked where they were read.
+        dataset: a corpus, whose clips were checked when it was loaded.
         sampling_rate: of the waveforms, in Hz.
     """
 
     def decode(batch: dict) -> dict:
-        rows = zip(batch["audio"], batch["file"], strict=True)
-        return {"waveform": [audio.load(source, sampling_rate, name)[0] for source, name in rows]}
+        return {"waveform": decode_batch(batch, sampling_rate)}
 
     key = ("waveforms", sampling_rate, corpus_key(dataset))
     return cached_map(dataset, decode, key=key, desc="Waveforms", own_length=True)
 
 
 class AugmentedDataset(torch.utils.data.Dataset):
-    """Training clips, each augmented by a generator of its own.
+    """Training clips, each augmented with random numbers of its own.
 
-    What a clip becomes depends on the seed, the epoch and the clip alone: not on order, batches, processes or workers.
-    No random number of the training is used. Where nothing changes the sound, the kept features are taken.
+    The result depends on the seed, the epoch and the clip, and not on order, batches, processes or workers. The random
+    numbers of the training are not used. Where the sound stays as it is, the kept features are used.
 
     Args:
-        features: of all clips of the corpus, as `features.build_features` gives them.
-        waveforms: gives those of all clips at the extractor's rate, as `build_waveforms` does; called if needed.
-        labels: of all clips.
-        num_labels: how many labels there are.
+        features: of all clips of the corpus, as `build_features` returns them.
+        waveforms: function that returns all clips at the extractor's rate, as `build_waveforms`; called if needed.
+        labels: label index of each clip, `(clips,)`.
+        num_labels: number of labels.
         extractor: of the model; its `mean` and `std` are not applied.
-        max_seconds: see `features.build_features`.
-        augmentation: what may happen to a clip.
+        max_seconds: see `build_features`.
+        augmentation: the changes.
         seed: 0 or more.
-        rows: of the training clips, which are all that is read, in the order of the indices.
+        rows: of the training clips, in the order of the items; no other clips are read.
 
     Raises:
-        ValueError: for mel masks where the model hears waveforms, and for silence around clips that are trimmed.
+        UserError: for mel masks with a model of waveforms, and for silence around clips that are trimmed.
     """
 
     def __init__(
@@ -293,9 +289,9 @@ class AugmentedDataset(torch.utils.data.Dataset):
         self._sound = replace(augmentation, time_masks=0) if self._has_bands else augmentation
         if self._sound.changes_sound:
             self._waveforms = waveforms().with_format("numpy", columns=["waveform"])
-        self._hears_trimmed = copy.copy(extractor)  # else the silence of masks would be trimmed off
-        self._hears_trimmed.trim_db = None
-        # in memory that is shared with workers of the data loader that outlive an epoch
+        self._plain_extractor = copy.copy(extractor)  # trimming would remove the silence of masks
+        self._plain_extractor.trim_db = None
+        # in memory that is shared with persistent workers of the data loader
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._check()
 
@@ -303,35 +299,24 @@ class AugmentedDataset(torch.utils.data.Dataset):
         kind = type(self._extractor).__name__
         if self._augmentation.mel_masks and not self._has_bands:
             raise UserError(
-                f"mel_masks in --augment need a model of spectrograms, found {kind}, which gives waveforms; use "
+                f"mel_masks in --augment need a model of spectrograms, found {kind}, whose output is waveforms; use "
                 "time_masks, or an encoder's own mask_time_prob and mask_feature_prob in --model_config."
             )
-        if self._augmentation.shift_seconds and self._trims:
+        if self._augmentation.shift_seconds and trims(self._extractor):
             raise UserError(
-                f"shift_seconds in --augment puts silence around clips, which {kind} has cut off; leave one out."
+                f"shift_seconds in --augment adds silence around clips, and {kind} trims silence; leave one out."
             )
 
-    @property
-    def _bands_first(self) -> bool:
-        whole_window = isinstance(self._extractor, WhisperFeatureExtractor) and not takes_variable_length(
-            self._extractor
-        )
-        return whole_window or isinstance(self._extractor, WaveformFeatureExtractor)
-
-    @property
-    def _trims(self) -> bool:
-        return isinstance(self._extractor, SilenceTrimmingMixin) and self._extractor.trim_db is not None
-
     def set_epoch(self, epoch: int) -> None:
-        """Augment as in this epoch, counted from 0, from the next pass on."""
+        """Set the epoch, counted from 0, of the items from now on."""
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """A clip as the kept features have it; `labels` is an int64 scalar, with mixup `(num_labels,)` float32, and
-        `clip` its number in the corpus.
+        """Return a clip as a row of `features`; `labels` is an int64 scalar, with mixup `(num_labels,)` float32, and
+        `clip` the index in the corpus.
         """
         row, mixup = self._rows[index], self._augmentation.mixup
         rng = self._generator(row)
@@ -351,19 +336,19 @@ class AugmentedDataset(torch.utils.data.Dataset):
         return torch.nn.functional.one_hot(torch.tensor(self._labels[row]), self._num_labels).float()
 
     def _clip(self, row: int, rng: np.random.Generator) -> np.ndarray:
-        """The model's input for one clip, with everything but mixup."""
+        """Return the model's input for one clip, with all changes but mixup."""
         if self._sound.changes_sound:
             samples = self._waveforms[row]["waveform"]
-            if self._trims:  # before noise fills the silence
+            if trims(self._extractor):  # before noise fills the silence
                 samples = self._extractor.trim(samples)
             samples = self._sound.waveform(samples, self._extractor.sampling_rate, rng)
-            values = extract_features(self._hears_trimmed, [samples], self._max_seconds)[self._name][0]
+            values = extract_features(self._plain_extractor, [samples], self._max_seconds)[self._name][0]
         else:
             values = self._features[row][self._name]
         return self._masked(values, rng) if self._has_bands else values
 
     def _masked(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        if self._bands_first:
+        if bands_first(self._extractor):
             return self._augmentation.spectrogram(values, rng)
         # (frames, bands), and for w2v-BERT the bands of two frames in each
         stride = getattr(self._extractor, "stride", 1)
@@ -373,7 +358,7 @@ class AugmentedDataset(torch.utils.data.Dataset):
 
 
 def mix(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
-    """`weight` of one clip's input and the rest of another's; the shorter is followed by silence (Zhang et al., 2018).
+    """Return `weight * clip + (1 - weight) * other`, the shorter one padded with silence (Zhang et al., 2018).
 
     Args:
         clip: a waveform `(samples,)`, or a logarithmic spectrogram of two dimensions or more.
@@ -391,10 +376,10 @@ def mix(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
 
 
 class SetEpochCallback(TrainerCallback):
-    """Tells `AugmentedDataset` the epoch, also after a resume.
+    """Callback that sets the epoch of an `AugmentedDataset`, also after a resume.
 
-    accelerate's data loader would, but not where its sampler counts epochs itself: in one of several processes, and in
-    an epoch that a resumed run enters in the middle.
+    accelerate's data loader does so as well, except where its sampler counts epochs itself: in one of several
+    processes, and in an epoch that a resumed run enters in the middle.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader, **kwargs) -> None:

@@ -1,6 +1,7 @@
-"""Clips to model inputs: features are computed once, then read from memory-mapped Arrow.
+"""Cache of features: computed once, then read from memory-mapped Arrow.
 
-Caches are keyed by what the clips and the extractor are, so that a changed file or setting is computed anew.
+The key of a cache has the content of the clips and the settings of the extractor, so that features are computed again
+where a file or a setting changes.
 """
 
 import hashlib
@@ -15,49 +16,46 @@ import pyarrow.compute
 import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from .. import audio
+from ..corpus.decoded import load_clip
 from ..corpus.schema import corpus_key
 from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
-from ..models import WaveformFeatureExtractor
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
 from ..version import __version__
-from .extraction import batch_features, extract_features, takes_variable_length
+from .extraction import batch_features, extract_features, needs_scale, takes_variable_length
 
 logger = logging.getLogger(__name__)
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
 
 
-def measure_peaks(dataset: datasets.Dataset) -> np.ndarray:
-    """The largest absolute sample of each clip, `(clips,)`."""
-
-    def peaks(batch: dict) -> dict:
-        rows = zip(batch["audio"], batch["file"], strict=True)
-        return {"peak": [float(np.abs(audio.load(source, name=name)[0]).max()) for source, name in rows]}
-
-    measured = cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
-    return np.asarray(measured["peak"])
-
-
 def build_features(
-    dataset: datasets.Dataset, extractor: FeatureExtractionMixin, max_seconds: float
+    dataset: datasets.Dataset,
+    extractor: FeatureExtractionMixin,
+    max_seconds: float | None = None,
+    labels: Sequence[int] | None = None,
 ) -> datasets.Dataset:
-    """Features of each clip, in the rows' order, before `normalize`; computed once and kept.
+    """Return the features of each clip as tensors, in the order of the rows; computed once and kept.
 
     Args:
-        dataset: a corpus; its clips have been checked where they were read.
-        extractor: of the model; its `mean` and `std` are not applied yet.
-        max_seconds: length that library extractors pad and cut to.
+        dataset: a corpus, whose clips were checked when it was loaded.
+        extractor: of the model; its `mean` and `std` are applied later, by `AudioDataCollator`.
+        max_seconds: length to which extractors of the library pad and cut clips; by default that of the longest one.
+        labels: label index of each clip, `(clips,)`, for a column `labels`.
     """
+    if max_seconds is None:
+        max_seconds = max(dataset["duration"])
     settings = json.loads(extractor.to_json_string())
     settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
 
     def extract(batch: dict) -> dict:
-        return extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+        return extract_features(extractor, decode_batch(batch, extractor.sampling_rate), max_seconds)
 
     own_length = takes_variable_length(extractor)
     key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
-    return cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
+    features = cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
+    if labels is not None:
+        features = features.add_column("labels", list(labels))
+    return features.with_format("torch")
 
 
 def build_embeddings(
@@ -66,15 +64,15 @@ def build_embeddings(
     model: ProbeForAudioClassification,
     max_seconds: float,
 ) -> datasets.Dataset:
-    """Every hidden state of each clip, averaged over its frames, in the rows' order; computed once and kept.
+    """Return the hidden states of each clip, averaged over its frames, in the rows' order; computed once and kept.
 
-    Rows have `embeddings` `(states, width)`, of all layers, whichever of them the probe uses.
+    Rows have `embeddings` `(states, width)` of all layers, also those that the probe does not use.
 
     Args:
-        dataset: a corpus; its clips have been checked where they were read.
+        dataset: a corpus, whose clips were checked when it was loaded.
         extractor: of the encoder.
-        model: its encoder is run, on the device where it is.
-        max_seconds: length that clips are padded and cut to.
+        model: the probe; its encoder runs on its own device.
+        max_seconds: length to which clips are padded and cut.
     """
     settings = json.loads(extractor.to_json_string())
     weights = hashlib.blake2b(digest_size=16)
@@ -82,7 +80,7 @@ def build_embeddings(
         weights.update(name.encode() + tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
     def embed(batch: dict) -> dict:
-        features = extract_features(extractor, _decode(batch, extractor.sampling_rate), max_seconds)
+        features = extract_features(extractor, decode_batch(batch, extractor.sampling_rate), max_seconds)
         tensors = {name: [torch.from_numpy(clip) for clip in clips] for name, clips in features.items()}
         inputs = batch_features(extractor, tensors)
         embeddings = model.embed(**{name: values.to(model.device) for name, values in inputs.items()})
@@ -94,36 +92,40 @@ def build_embeddings(
     )
 
 
-def _decode(batch: dict, sampling_rate: int) -> list[np.ndarray]:
+def decode_batch(batch: dict, sampling_rate: int | None = None) -> list[np.ndarray]:
+    """Return the samples `(samples,)` of each clip of a batch of rows, at a rate in Hz; by default at its own."""
     rows = zip(batch["audio"], batch["file"], strict=True)
-    return [audio.load(source, sampling_rate, name)[0] for source, name in rows]
+    return [load_clip(source, sampling_rate, name)[0] for source, name in rows]
 
 
 def fit_extractor(
     extractor: FeatureExtractionMixin,
     dataset: datasets.Dataset,
-    peaks: Sequence[float],
     train: Sequence[int],
     normalization: str,
     max_seconds: float,
     scale: str = "peak",
 ) -> datasets.Dataset:
-    """Features of all clips, after the extractor has taken its scale from the training clips.
+    """Set the scale of an extractor from the training clips, and return the features of all clips.
 
     Args:
-        extractor: changed in place where it is one of ours; those of the library have no such settings.
+        extractor: changed in place if it is of this package; those of the library have no such settings.
         dataset: the whole corpus.
-        peaks: largest absolute sample of each clip, `(clips,)`.
-        train: rows that may be looked at.
-        normalization: `none` as the report, or `mean_std` of the training clips' features.
+        train: rows that the scale is measured on.
+        normalization: `none` as in the paper, or `mean_std` of the training clips' features.
         max_seconds: see `build_features`.
         scale: `peak` divides waveforms by the training clips' largest sample, `full_scale` leaves full scale at 1.
 
     Raises:
-        ValueError: where `mean_std` is asked of a library extractor, and where all training clips are silent.
+        UserError: for `mean_std` with an extractor of the library, and where all training clips are silent.
     """
-    if isinstance(extractor, WaveformFeatureExtractor):
-        peak = float(np.max(np.asarray(peaks)[list(train)]))
+    if needs_scale(extractor):
+
+        def peaks(batch: dict) -> dict:
+            return {"peak": [float(np.abs(samples).max()) for samples in decode_batch(batch)]}
+
+        measured = cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
+        peak = max(measured[list(train)]["peak"])
         if peak == 0:
             raise UserError("expected sound in the training clips, found nothing but zeros; check the recordings.")
         extractor.peak = peak if scale == "peak" else 1.0
@@ -148,7 +150,7 @@ def _mean_and_std(features: datasets.Dataset, column: str) -> tuple[float, float
 
 
 def by_length(features: datasets.Dataset, rows: Sequence[int]) -> list[int]:
-    """Rows in an order in which batches hold little padding; as they are where all clips' features are of one length.
+    """Return rows in the order of their lengths, so that batches have little padding; as they are for equal lengths.
 
     Args:
         features: of all clips of a corpus.
@@ -159,10 +161,10 @@ def by_length(features: datasets.Dataset, rows: Sequence[int]) -> list[int]:
 
 
 def feature_lengths(features: datasets.Dataset) -> list[int]:
-    """How many samples or frames each clip's features have, `(clips,)`: what is left of it after trimming and cuts.
+    """Return the number of samples or frames of each clip's features, `(clips,)`, after trimming and cutting.
 
     Args:
-        features: as `build_features` or `build_embeddings` gives them, perhaps with `labels`.
+        features: those of `build_features` or `build_embeddings`, also with `labels`.
     """
     name = next(name for name in features.column_names if name != "labels")
     chunks = features.data.column(name).chunks
@@ -177,20 +179,20 @@ def feature_lengths(features: datasets.Dataset) -> list[int]:
 def cached_map(
     dataset: datasets.Dataset, function: Callable[[dict], dict], key: tuple, desc: str, own_length: bool = False
 ) -> datasets.Dataset:
-    """What a function makes of each clip, in the rows' order; computed once and kept.
+    """Return the result of a function for each clip, in the order of the rows; computed once and kept in a file.
 
-    A kept file that is damaged is computed again, and takes the place of the old one in one step: other processes that
-    read or write it at the same time have a whole one.
+    A damaged file is computed again and replaced in one step: other processes that read or write it at the same time
+    have a whole one.
 
     Args:
         dataset: a corpus.
-        function: of a batch of rows, to a list of arrays for each new column.
-        key: what the result depends on, as JSON.
-        desc: what the progress bar says.
-        own_length: whether the arrays' first dimension differs from clip to clip.
+        function: from a batch of rows to a list of arrays for each new column.
+        key: everything that the result depends on, as JSON.
+        desc: text of the progress bar.
+        own_length: whether the first dimension of the arrays differs between clips.
 
     Raises:
-        ValueError: where the cache lacks them and cannot be written to.
+        DiskError: where the file is not there and cannot be written.
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
@@ -213,7 +215,7 @@ def cached_map(
 
 
 def _is_whole(file: Path, rows: int) -> bool:
-    """Return whether a file of the cache is there, with so many rows; one that is damaged goes to the log."""
+    """Return whether a file of the cache is there, with this number of rows; log a warning for a damaged one."""
     if not file.exists():
         return False
     try:
@@ -228,7 +230,7 @@ def _is_whole(file: Path, rows: int) -> bool:
 
 
 def _features_of(batch: dict, own_length: bool) -> datasets.Features:
-    """The Arrow types of a batch: fixed shapes stay arrays, so that a row is read without a copy for each value."""
+    """Return the Arrow types of a batch: fixed shapes stay arrays, which are read without copying each value."""
     types = {}
     for name, values in batch.items():
         dtype, shape = str(np.asarray(values[0]).dtype), np.shape(values[0])

@@ -24,7 +24,7 @@ WHISPER_SECONDS = 30  # which its positions were pretrained for
 
 
 def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
-    """The feature extractor of a model of `MODELS` whose output has the shape that its configuration asks for."""
+    """Return the feature extractor of a model of `MODELS`, with the output shape of the model's configuration."""
     extractor = build_feature_extractor(name)
     if hasattr(config, "num_samples"):
         return build_feature_extractor(name, num_samples=config.num_samples)
@@ -42,10 +42,10 @@ def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtraction
 def configure_length(
     extractor: FeatureExtractionMixin, settings: PreTrainedConfig, max_seconds: float
 ) -> FeatureExtractionMixin:
-    """The extractor for clips of `max_seconds`, whatever an earlier training cut them to.
+    """Return the extractor for clips of `max_seconds`; the length of an earlier training is overwritten.
 
-    Whisper's own classifier gets a window of whole seconds, and SEW, whose pooling of frames sees padding, mask or
-    not, gets clips of one length.
+    Whisper's own classifier gets a window of whole seconds. SEW gets clips of one length, since its pooling of frames
+    includes padding, with or without a mask.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         if type(extractor) is WaveformFeatureExtractor and not hasattr(settings, "num_samples"):  # of SEW
@@ -64,7 +64,7 @@ def configure_length(
 
 
 def max_input_seconds(extractor: FeatureExtractionMixin) -> float:
-    """Seconds of a clip behind which an extractor cuts it by itself; infinite for most of the library."""
+    """Return the length in seconds to which an extractor cuts clips by itself; infinite for most of the library."""
     if isinstance(extractor, WaveformFeatureExtractor):
         return extractor.num_samples / extractor.sampling_rate
     if isinstance(extractor, WhisperFeatureExtractor):
@@ -75,14 +75,14 @@ def max_input_seconds(extractor: FeatureExtractionMixin) -> float:
 
 
 def set_max_length(extractor: FeatureExtractionMixin, max_seconds: float, with_code: bool) -> FeatureExtractionMixin:
-    """The extractor for clips that are cut to `max_seconds`, which it keeps in `num_samples`.
+    """Return the extractor for clips cut to `max_seconds`, with this length as `num_samples`.
 
-    Those of the library do not heed it: this package does, and a model card says so.
+    Extractors of the library ignore it: this package cuts the clips, and the model card states it.
 
     Args:
         extractor: of an encoder.
         max_seconds: less than its window.
-        with_code: take one that cuts by itself, wherever the checkpoint is loaded; it brings its code along.
+        with_code: return an extractor that cuts by itself wherever the checkpoint is loaded, with its code.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         return extractor
@@ -94,7 +94,7 @@ def set_max_length(extractor: FeatureExtractionMixin, max_seconds: float, with_c
 
 
 def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> WaveformFeatureExtractor:
-    """Our extractor in place of the library's for waveforms: clips padded on both sides, or cut, to one length."""
+    """Return an extractor of this package in place of the library's, which pads or cuts waveforms to one length."""
     return WaveformFeatureExtractor(
         sampling_rate=extractor.sampling_rate,
         num_samples=math.ceil(max_seconds * extractor.sampling_rate),
@@ -103,23 +103,40 @@ def fixed_length(extractor: FeatureExtractionMixin, max_seconds: float) -> Wavef
 
 
 def takes_variable_length(extractor: FeatureExtractionMixin) -> bool:
-    """Whether a model takes clips as long as they are, with a mask, rather than all of one length."""
+    """Return whether a model takes clips of their own lengths, with a mask, rather than all of one length."""
     if isinstance(extractor, MaskedWhisperFeatureExtractor):
         return extractor.cut_to_clips
     return isinstance(extractor, (Wav2Vec2FeatureExtractor, SeamlessM4TFeatureExtractor))
 
 
+def needs_scale(extractor: FeatureExtractionMixin) -> bool:
+    """Return whether an extractor takes its scale from the training clips (`peak`, `mean` and `std`)."""
+    return isinstance(extractor, WaveformFeatureExtractor)
+
+
+def trims(extractor: FeatureExtractionMixin) -> bool:
+    """Return whether an extractor cuts silence off the ends of clips."""
+    return isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
+
+
+def bands_first(extractor: FeatureExtractionMixin) -> bool:
+    """Return whether spectrograms of an extractor are `(..., bands, frames)`, rather than `(frames, bands)`."""
+    if isinstance(extractor, WhisperFeatureExtractor):
+        return not takes_variable_length(extractor)
+    return isinstance(extractor, WaveformFeatureExtractor)
+
+
 def extract_features(
     extractor: FeatureExtractionMixin, clips: list[np.ndarray], max_seconds: float
 ) -> dict[str, list[np.ndarray]]:
-    """Features of each clip `(samples,)` at the extractor's rate, not yet normalised over a corpus.
+    """Return the features of each clip, before normalisation over a corpus.
 
-    Where the model takes clips as long as they are, each is: `(samples,)`, or `(frames, bins)`, time first.
+    Of models that take clips of their own lengths, they are `(samples,)` or `(frames, bins)`.
 
     Args:
-        extractor: of the model; what it trims and cuts by itself is not cut before.
-        clips: at least one.
-        max_seconds: length that clips are cut to where the extractor has no `num_samples`.
+        extractor: of the model; one that trims or cuts by itself gets whole clips.
+        clips: at least one, `(samples,)` each, at the extractor's rate.
+        max_seconds: length to which clips are cut where the extractor has no `num_samples`.
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         return {extractor.model_input_names[0]: list(extractor.extract(clips))}
@@ -131,38 +148,35 @@ def extract_features(
     if not takes_variable_length(extractor):
         return {name: list(values) for name, values in features.items()}
     lengths = features.pop("attention_mask").sum(axis=1)
+    is_whisper = isinstance(extractor, MaskedWhisperFeatureExtractor)
     return {
-        name: [_time_first(extractor, clip)[:length] for clip, length in zip(values, lengths, strict=True)]
+        name: [(clip.T if is_whisper else clip)[:length] for clip, length in zip(values, lengths, strict=True)]
         for name, values in features.items()
     }
 
 
 def _padding(extractor: FeatureExtractionMixin, longest: int) -> dict[str, Any]:
-    """What an extractor is told of padding, for clips of at most so many samples."""
+    """Return the arguments of an extractor for padding, for clips of at most `longest` samples."""
     if isinstance(extractor, Wav2Vec2FeatureExtractor):
         return {"padding": True, "return_attention_mask": True}
     if isinstance(extractor, MaskedWhisperFeatureExtractor) and extractor.cut_to_clips:
-        # no 30 s of silence, but as much as the spectra at the end of a clip reach into
+        # as much silence as the spectra at the end of a clip reach into, in place of 30 s
         frames = -(-longest // extractor.hop_length) + math.ceil(extractor.n_fft / 2 / extractor.hop_length)
         return {"max_length": min(frames * extractor.hop_length, extractor.n_samples)}
     return {}
 
 
-def _time_first(extractor: FeatureExtractionMixin, features: np.ndarray) -> np.ndarray:
-    return features.T if isinstance(extractor, MaskedWhisperFeatureExtractor) else features
-
-
 def batch_features(
     extractor: FeatureExtractionMixin, features: dict[str, Sequence[torch.Tensor]]
 ) -> dict[str, torch.Tensor]:
-    """Features of several clips as one batch: stacked, or padded to the longest of them with a mask.
+    """Return the features of several clips as one batch: stacked, or padded to the longest clip with a mask.
 
     Args:
-        extractor: whose features they are.
-        features: of each clip, as `extract_features` gives them.
+        extractor: of the features.
+        features: of each clip, as `extract_features` returns them.
 
     Returns:
-        What the model takes; `attention_mask` `(batch, longest)` is 1 for what is a clip's.
+        The inputs of the model; `attention_mask` `(batch, longest)` is 1 for the clip and 0 for padding.
     """
     if not takes_variable_length(extractor):
         return {name: torch.stack(list(clips)) for name, clips in features.items()}
@@ -176,23 +190,23 @@ def batch_features(
 
 
 class AudioDataCollator:
-    """Features and labels of a batch, scaled by what the extractor measured on the training clips.
+    """Data collator that stacks or pads features and labels of clips, and normalises them with `mean` and `std`.
 
-    Clips of a model that takes them as long as they are are padded to the longest of the batch, with a mask. Scaling
-    here rather than in the cache lets folds share one, as long as their training clips have one peak.
+    Clips of a model that takes their own lengths are padded to the longest of the batch, with a mask. Since `mean` and
+    `std` are applied here, folds whose training clips have the same peak share one cache.
 
     Args:
-        extractor: of the model; those of the library have normalised already.
+        extractor: of the model; those of the library have already normalised.
     """
 
     def __init__(self, extractor: FeatureExtractionMixin) -> None:
-        self.normalized = extractor.model_input_names[0] if isinstance(extractor, WaveformFeatureExtractor) else None
+        self.normalized = extractor.model_input_names[0] if needs_scale(extractor) else None
         self.extractor = extractor
 
     def __call__(self, rows: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """What the model takes; `labels` are `(batch,)` int64, or `(batch, num_labels)` where clips are mixed.
+        """Return the inputs of the model with `labels`, `(batch,)` int64 or, of mixed clips, `(batch, num_labels)`.
 
-        `clip`, where rows have it, is the number of each clip `(batch,)`, which `VivaeTrainer` takes out.
+        `clip`, where rows have it, is the index of each clip `(batch,)`, which `VivaeTrainer` removes.
         """
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         targets = {

@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub.repocard import RepoCard
 from huggingface_hub.utils import tqdm as upload_bar
 from packaging.requirements import Requirement
 from tqdm import tqdm
-from transformers import TrainerCallback
-from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from ..files import read_json
 from ..models import short_name
-from ..training.arguments import VivaeTrainingArguments
+from ..run_folder import is_finished
 from ..validation import UserError
 from .client import check_access, check_name, checkpoint_files, make_repo, push
 from .model_card import Sibling, card_pictures, render_card
@@ -94,20 +93,24 @@ def _repo(prefix: str, name: str) -> str:
     return check_name(full)
 
 
-class HubPublisher:
-    """Pushes a training: its checkpoints while it goes on, and at the end the whole run with its scores.
+class PushToHubCallback(TrainerCallback):
+    """Callback that pushes the checkpoints of a run's first fold to the Hub; `finish` pushes the run with its scores.
+
+    Each checkpoint is pushed in the background, unless the last one is still on its way. Strategy `end` waits for the
+    end; `all_checkpoints` keeps each in a folder of its own as well; with `hub_always_push`, training waits for the
+    last one instead of leaving one out. An error of such a push is a warning: training continues, and the push at its
+    end has everything. Only the main process has this callback.
 
     Args:
-        args: `hub_*` are the library's; the repository is named after the run folder by default, and private unless
-            `hub_private_repo` is false.
+        args: of the run. The repository is named after its folder by default, and private unless `hub_private_repo`
+            is false.
         cards: folder `model_cards/`.
 
     Raises:
-        ValueError: where the Hub cannot be reached, or the token is missing or may not write; before anything is
-            trained.
+        UserError: where the Hub cannot be reached, or the token is missing or may not write; before training starts.
     """
 
-    def __init__(self, args: VivaeTrainingArguments, cards: Path) -> None:
+    def __init__(self, args: TrainingArguments, cards: Path) -> None:
         name = args.hub_model_id or UNUSABLE.sub("-", Path(args.output_dir).resolve().name).strip("-.")
         self.repo = check_access(name, args.hub_token)
         self.cards, self.output = cards, Path(args.output_dir)
@@ -116,74 +119,55 @@ class HubPublisher:
         # one lock for both: huggingface_hub gives its bars another, and one that an upload shows from its thread then
         # breaks into what the training writes ("Set changed size during iteration")
         upload_bar.set_lock(tqdm.get_lock())
-        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
-
-    def while_training(self, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> "PushCheckpointCallback":
-        """What pushes the checkpoints of the fold whose record it is."""
-        return PushCheckpointCallback(self, extractor, record)
-
-    def finish(self) -> str:
-        """Push the run with the scores of its finished folds, after what is on its way; the commit's address."""
-        self.worker.shutdown()
-        files = model_files(self.cards, self.repo, find_publication(self.output))
-        return push(files, self.repo, message="End of training", **self.target)
-
-
-class PushCheckpointCallback(TrainerCallback):
-    """Pushes each checkpoint in the background, unless the last one is still on its way.
-
-    Strategy `end` waits for the end; `all_checkpoints` keeps each in a folder of its own as well; with
-    `hub_always_push`, training waits for the last one instead of leaving one out. Whatever keeps a checkpoint from the
-    Hub is a warning: training goes on, and the push at its end has everything.
-    """
-
-    def __init__(self, publisher: HubPublisher, extractor: FeatureExtractionMixin, record: dict[str, Any]) -> None:
-        self.publisher, self.extractor, self.record = publisher, extractor, record
-        self._under_way: Future | None = None
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
+        self._last_push: Future | None = None
+        self._is_first_fold = True
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        """Clear away what a killed training was about to push."""
-        if state.is_world_process_zero:
-            for stage in Path(args.output_dir).glob(f"{STAGE}*"):
-                shutil.rmtree(stage)
+        """Remove copies of checkpoints that a killed training has left."""
+        self._is_first_fold = not is_finished(self.output)
+        for stage in Path(args.output_dir).glob(f"{STAGE}*"):
+            shutil.rmtree(stage)
 
     def on_save(self, args, state, control, model, **kwargs) -> None:
-        """Send the checkpoint that has just been written."""
-        if not state.is_world_process_zero or args.hub_strategy == HubStrategy.END:
+        """Push the checkpoint that has just been written."""
+        if args.hub_strategy == HubStrategy.END or not self._is_first_fold:
             return
-        if self._under_way and args.hub_always_push:
-            self._under_way.result()
-        if self._under_way and not self._under_way.done():
+        if self._last_push and args.hub_always_push:
+            self._last_push.result()
+        if self._last_push and not self._last_push.done():
             return
-        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        kept = checkpoint.name if args.hub_strategy == HubStrategy.ALL_CHECKPOINTS else None
-        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        folder = Path(args.output_dir)
+        checkpoint = folder / f"checkpoint-{state.global_step}"
         try:
-            stage = self._copy(checkpoint)  # Trainer deletes checkpoints that age
+            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))  # Trainer deletes checkpoints that age
+            for pattern in ("*.safetensors*", "*.py", "config.json", "preprocessor_config.json"):
+                for file in checkpoint.glob(pattern):
+                    shutil.copy2(file, stage)
         except OSError as error:
             logger.warning("%s was not pushed: %s", checkpoint.name, error)
             return
-        said = f"Training, epoch {state.epoch:g}"
-        self._under_way = self.publisher.worker.submit(self._push, stage, labels, said, kept)
+        labels = tuple(model.config.id2label[index] for index in range(model.config.num_labels))
+        publication = Publication(stage, read_json(folder / "run.json"), labels)
+        kept = checkpoint.name if args.hub_strategy == HubStrategy.ALL_CHECKPOINTS else None
+        self._last_push = self._worker.submit(self._push, publication, f"Training, epoch {state.epoch:g}", kept)
 
-    def _copy(self, checkpoint: Path) -> Path:
-        stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=checkpoint.parent))
-        for file in (*checkpoint.glob("*.safetensors*"), *checkpoint.glob("*.py"), checkpoint / "config.json"):
-            shutil.copy2(file, stage)
-        self.extractor.save_pretrained(stage)
-        return stage
-
-    def _push(self, stage: Path, labels: tuple[str, ...], message: str, kept: str | None) -> None:
-        publisher = self.publisher
+    def _push(self, publication: Publication, message: str, kept: str | None) -> None:
         try:
-            files = model_files(publisher.cards, publisher.repo, Publication(stage, self.record, labels))
+            files = model_files(self.cards, self.repo, publication)
             if kept:
                 files |= {f"{kept}/{path}": content for path, content in files.items() if path != "README.md"}
-            push(files, publisher.repo, message=message, **publisher.target)
-        except Exception as error:  # in a thread of its own, where nobody else would hear of it
+            push(files, self.repo, message=message, **self.target)
+        except Exception as error:  # a thread's error would be lost
             logger.warning("A checkpoint was not pushed: %s", error)
         finally:
-            shutil.rmtree(stage)
+            shutil.rmtree(publication.checkpoint)
+
+    def finish(self) -> str:
+        """Push the run with the scores of its finished folds, after the last checkpoint; return the commit's URL."""
+        self._worker.shutdown()
+        files = model_files(self.cards, self.repo, find_publication(self.output))
+        return push(files, self.repo, message="End of training", **self.target)
 
 
 PACKAGE = Path(__file__).parents[1]

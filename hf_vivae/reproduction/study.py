@@ -5,24 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from .. import run_folder
+from ..checkpoints.checks import explain_build_errors
 from ..cli_parser import parse_flags
 from ..corpus.schema import Corpus, clip_digests, corpus_digest
 from ..corpus.tasks import task_labels
-from ..features.extraction import matching_extractor
 from ..files import claim, read_json, write_json
-from ..models import MODELS, LogisticRegressionForAudioClassification, build_config
-from ..run_folder import check_version, drop_checkpoints, is_finished
+from ..models import build_config
+from ..run_folder import REPEAT, check_version, drop_checkpoints
 from ..splits import make_folds
 from ..training.arguments import RunArguments, VivaeTrainingArguments
 from ..training.recipes import parse_run, read_switches
@@ -33,7 +31,6 @@ from .audit import Described
 from .plan import PlannedRun, StudyArguments, plan_runs
 from .report import report_study
 
-STAYS = "what was finished before it stays, and the same command goes on there"
 SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
 
 
@@ -123,7 +120,7 @@ def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
 
 
 def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpora: dict[str, Corpus]) -> None:
-    """Train what is planned and not finished, saying before each run how long the rest takes, about.
+    """Train the planned runs that are not finished.
 
     Args:
         planned: runs in their order; those that share a training come after it.
@@ -136,15 +133,16 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
             another corpus or with other settings.
     """
     parsed = {run.name: _divided(*parse_run(run.argv, recipes)) for run in planned}
-    clock = Clock({run.name: _work_left(run, *parsed[run.name], output) for run in planned})
-    for number, run in enumerate(planned, start=1):
-        if _is_main_process():
-            print(f"[{number}/{len(planned)}] {run.name}: {clock.left()}", flush=True)
+    for arguments, _ in parsed.values():  # before hours of training
+        with explain_build_errors(arguments.model, "give other --patches"):
+            build_config(arguments.model, **arguments.model_config)
+    progress = tqdm(planned, desc="study", unit="run", disable=not _is_main_process())
+    for run in progress:
+        progress.set_postfix_str(run.name)
         if run.apart:
             _train_apart(run, output, recipes)
         else:
             _carry_out(run, *parsed[run.name], output, corpora)
-        clock.tick(run.name)
 
 
 def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[RunArguments, VivaeTrainingArguments]:
@@ -164,12 +162,6 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _work_left(run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArguments, output: Path) -> float:
-    if run.shares or is_finished(output / run.name):
-        return 0.0
-    return training_work(arguments, args, clips=1085)
-
-
 def _carry_out(
     run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArguments, output: Path, corpora: dict[str, Corpus]
 ) -> None:
@@ -184,7 +176,7 @@ def _carry_out(
         if _is_main_process():
             drop_checkpoints(folders)
     except Exception as error:
-        said = f"the run {run.name} failed; {STAYS}"
+        said = f"the run {run.name} failed; {REPEAT}"
         if isinstance(error, ValueError):
             raise UserError(f"{str(error).rstrip('.')} ({said}).") from error
         error.add_note(said)
@@ -200,32 +192,9 @@ def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
     )
     if done.returncode:
         raise UserError(
-            f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {STAYS}."
+            f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {REPEAT}."
         )
     drop_checkpoints([output / run.name])
-
-
-class Clock:
-    """Time left of a study, from the arithmetic of its runs and the speed so far.
-
-    Args:
-        work: floating-point operations of each run; 0 for those that need no training.
-    """
-
-    def __init__(self, work: dict[str, float]) -> None:
-        self.work, self.done, self.started = work, 0.0, time.monotonic()
-
-    def tick(self, name: str) -> None:
-        """A run has ended."""
-        self.done += self.work[name]
-
-    def left(self) -> str:
-        """The time that the other runs take, as it is said to the user."""
-        rest = sum(self.work.values()) - self.done
-        if rest and not self.done:
-            return "time left unknown until a run has ended"
-        seconds = (time.monotonic() - self.started) * rest / (self.done or 1.0)
-        return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
 
 def keep_kind(output: Path, quick: bool) -> None:
@@ -255,31 +224,3 @@ def share_training(planned: PlannedRun, run: RunArguments, args: VivaeTrainingAr
     write_json(part / "results.json", results | {"as_coded": run.as_coded, "reported": reported})
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
-
-
-START = 2e12  # floating-point operations that pass while a run reads clips and writes its folder: seconds of two cores
-
-
-def training_work(run: RunArguments, args: VivaeTrainingArguments, clips: int) -> float:
-    """Floating-point operations of a run of a model of `MODELS`, about: a step is three forward passes.
-
-    Args:
-        run: what is trained.
-        args: how long.
-        clips: of the corpus; about a third of them is scored after each epoch.
-    """
-    with torch.device("meta"):
-        model = MODELS[run.model].model_class(build_config(run.model, **run.model_config))
-        if isinstance(model, LogisticRegressionForAudioClassification):
-            return START + 2.0 * model.num_parameters() * clips * 3 * model.config.max_iterations
-        inputs = torch.empty(1, *_input_shape(run.model, model.config))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.eval()(inputs)
-    return START + counter.get_total_flops() * clips * (1 + args.num_train_epochs * (3 * 0.8 + 0.3))
-
-
-def _input_shape(name: str, config) -> tuple[int, ...]:
-    extractor = matching_extractor(name, config)
-    if extractor.model_input_names[0] == "input_values":
-        return (extractor.num_samples,)
-    return (1, extractor.num_mel_bins, extractor.num_frames)

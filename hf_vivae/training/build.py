@@ -1,4 +1,4 @@
-"""Clips, model, features and Trainer of one fold."""
+"""Data, model, features and Trainer of one fold."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
 
 from .. import run_folder
@@ -30,136 +31,130 @@ from ..checkpoints.resolve import starting_point
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
-from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor, measure_peaks
-from ..features.extraction import AudioDataCollator, max_input_seconds, set_max_length
+from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor
+from ..features.extraction import max_input_seconds, needs_scale, set_max_length, trims
 from ..metrics import make_compute_metrics, most_frequent
 from ..models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from ..models.backbones import is_encoder
 from ..models.features_trimmed import trimming_extractor
 from ..models.probe import ProbeForAudioClassification
-from ..models.silence import SilenceTrimmingMixin
 from ..models.wrapped import WrappedForAudioClassification
 from ..network import bare_address
 from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
-from .trainer import EarlyStopping, VivaeTrainer
+from .trainer import EpochProgressCallback, HistoryCallback, VivaeTrainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+logger = logging.get_logger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A corpus that is ready for a run.
+    """A corpus with labels and folds.
 
     Args:
         corpus: its usable clips.
-        digest: what tells it, its speakers and labels from others.
-        peaks: largest absolute sample of each clip, `(clips,)`.
-        labels: index of the label of each clip, `(clips,)`.
+        digest: of content, names, speakers and labels of all clips.
+        labels: label index of each clip, `(clips,)`.
         label_names: name of each label.
-        described: name, digest, speaker, intensity and duration of each clip.
+        clips: file, digest, speaker, intensity, duration and `label` of each clip.
         folds: of the protocol.
         duplicates: number of clips that are copies of another.
     """
 
     corpus: Corpus
     digest: str
-    peaks: np.ndarray
     labels: list[int]
     label_names: list[str]
-    described: list[dict[str, Any]]
+    clips: list[dict[str, Any]]
     folds: list[Fold]
     duplicates: int
 
 
 def load_training_data(run: RunArguments, seed: int, corpus: Corpus) -> TrainingData:
-    """Measure, label and split the corpus."""
+    """Label the clips of a corpus for the task, and divide them into folds."""
     labels, label_names = task_labels(corpus.dataset, run.task)
-    peaks = measure_peaks(corpus.dataset)
     digests = clip_digests(corpus.dataset)
     folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups, digests, run.duplicates)
-    digest, described = corpus_digest(corpus, labels), describe_clips(corpus.dataset)
+    clips = [clip | {"label": label} for clip, label in zip(describe_clips(corpus.dataset), labels, strict=True)]
     copies = len(digests) - len(set(digests))
-    return TrainingData(corpus, digest, peaks, labels, label_names, described, folds, copies)
+    return TrainingData(corpus, corpus_digest(corpus, labels), labels, label_names, clips, folds, copies)
 
 
 def fold_parts(fold: Fold, select_on: str) -> dict[str, tuple[int, ...]]:
-    """Row indices of each part; where those of validation do not select, they train."""
+    """Return row indices of each part; where validation clips do not select, they train."""
     if select_on == "validation":
         return {part: getattr(fold, part) for part in PARTS}
     return {"train": tuple(sorted(fold.train + fold.validation)), "test": fold.test}
 
 
-def untrained_labels(prepared: TrainingData, folds: Iterable[Fold], select_on: str) -> dict[str, list[str]]:
-    """Labels of the corpus without a training clip in some of these folds, each with the names of those folds."""
+def untrained_labels(data: TrainingData, folds: Iterable[Fold], select_on: str) -> dict[str, list[str]]:
+    """Return labels without a training clip in some of the folds, each with the names of those folds."""
     untrained: dict[str, list[str]] = {}
     for fold in folds:
-        trained = {prepared.labels[row] for row in fold_parts(fold, select_on)["train"]}
-        for index, label in enumerate(prepared.label_names):
+        trained = {data.labels[row] for row in fold_parts(fold, select_on)["train"]}
+        for index, label in enumerate(data.label_names):
             if index not in trained:
                 untrained.setdefault(label, []).append(fold.name)
     return untrained
 
 
-def identity(run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData) -> dict[str, Any]:
-    """What `results.json` says of the run before its scores."""
+def identity(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData) -> dict[str, Any]:
+    """Return the entries of `results.json` that describe the run."""
     return {
         "model": run.model,
         "recipe": run.recipe,
         "as_coded": run.as_coded,
-        "data": prepared.corpus.name,
+        "data": data.corpus.name,
         "protocol": run.protocol,
-        "of_folds": len(prepared.folds),
+        "of_folds": len(data.folds),
         "task": run.task,
         "seed": args.seed,
-        "labels": prepared.label_names,
+        "labels": data.label_names,
     }
 
 
-def run_record(run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData) -> dict[str, Any]:
-    """The content of `run.json` before the run."""
-    corpus = prepared.corpus
+def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData) -> dict[str, Any]:
+    """Return the content of `run.json` before the run."""
+    corpus = data.corpus
     source = starting_point(run.model, run.model_name_or_path)
     return {
         "run": asdict(run) | {"data_url": run.data_url and bare_address(run.data_url)},
-        "from_folder": source is not None and Path(source).is_dir(),  # what looks like a Hub id may be one elsewhere
+        "from_folder": source is not None and Path(source).is_dir(),  # elsewhere, it may look like a Hub id
         "training": args.to_dict(),
         "corpus": {
             "name": corpus.name,
             "clips": len(corpus.dataset),
-            "digest": prepared.digest,
+            "digest": data.digest,
             "problems": list(corpus.problems),
         },
-        "duplicates": prepared.duplicates,
+        "duplicates": data.duplicates,
         "processes": args.world_size,
         "environment": run_folder.environment(),
         "finished": False,
     }
 
 
-def fold_record(record: dict[str, Any], prepared: TrainingData, fold: Fold) -> dict[str, Any]:
-    """The record of a run as that of one of its folds, which names the clips of each part."""
+def fold_record(record: dict[str, Any], data: TrainingData, fold: Fold) -> dict[str, Any]:
+    """Return the record of a fold: that of the run, and the file names of each part."""
     parts = fold_parts(fold, record["run"]["select_on"])
-    names = {part: [prepared.described[row]["file"] for row in parts.get(part, ())] for part in PARTS}
-    return {**record, "fold": names}
-
-
-logger = logging.get_logger(__name__)
+    return {**record, "fold": {part: [data.clips[row]["file"] for row in parts.get(part, ())] for part in PARTS}}
 
 
 @dataclass(frozen=True)
 class FoldInputs:
-    """A model before its training, and the corpus as it takes it.
+    """A model before its training, and the features that it takes.
 
     Args:
-        model: with its starting weights, and with LoRA's matrices in it where these are asked for.
-        extractor: of its features, which has taken its scale from the training clips.
-        features: of all clips of the corpus, in its order, with `labels` and the number of each `clip`.
-        max_seconds: length to which encoders of the library cut clips.
-        lora: the same model as peft knows it; None without LoRA.
+        model: with its starting weights, and with LoRA's matrices if the run uses LoRA.
+        extractor: of its features, with the scale of the training clips.
+        features: of all clips of the corpus, in its order, with `labels` and the index of each `clip`.
+        max_seconds: length to which extractors of the library cut clips.
+        lora: the same model wrapped by peft; None without LoRA.
     """
 
     model: PreTrainedModel
@@ -172,38 +167,39 @@ class FoldInputs:
 def build_fold_inputs(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: TrainingData,
+    data: TrainingData,
     parts: dict[str, Sequence[int]],
     checkpoint: Path | None,
 ) -> FoldInputs:
-    """The model of a run, seeded, and the features of all clips.
+    """Build the model of a run after setting the seed, and compute the features of all clips.
 
     Args:
-        run: what to train on what.
-        args: how to train.
-        prepared: the corpus.
-        parts: row indices of each part, as `fold_parts` gives them.
-        checkpoint: what the model starts from; None for random weights.
+        run: the data and the model.
+        args: the training.
+        data: the corpus.
+        parts: row indices of each part, as `fold_parts` returns them.
+        checkpoint: weights that the model starts from; None for random ones.
 
     Raises:
-        ValueError: where clips, model and flags do not go together.
+        UserError: where clips, model and arguments are incompatible.
     """
     set_seed(args.seed)
-    durations = prepared.corpus.dataset["duration"][:]
+    durations = data.corpus.dataset["duration"][:]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
-    model, extractor = _load(run, checkpoint, prepared.label_names, max_seconds)
-    # fitted on the clips of an earlier training; lengths and trimming follow from this one's arguments below
+    model, extractor = _load(run, checkpoint, data.label_names, max_seconds)
+    # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
     vars(model.config).pop(TEMPERATURE_FIELD, None)
-    if isinstance(extractor, WaveformFeatureExtractor):
+    setattr(model.config, run_folder.CORPUS_FIELD, data.corpus.name)
+    if needs_scale(extractor):
         extractor.mean, extractor.std = 0.0, 1.0
     fix_spec_augment(model)
     if not run.resample:
-        _keep_sampling_rate(model, extractor, prepared.corpus)
-    if run.trim or isinstance(extractor, SilenceTrimmingMixin):  # which a checkpoint may have brought along, trimming
-        if not run.trim and extractor.trim_db is not None and args.process_index == 0:
-            logger.warning_once(
-                "%s heard clips trimmed with --trim_db %g, and now whole ones.", run.model, extractor.trim_db
-            )
+        _keep_sampling_rate(model, extractor, data.corpus)
+    if trims(extractor) and not run.trim and args.process_index == 0:
+        logger.warning_once(
+            "%s was trained on clips trimmed with --trim_db %g, and now gets whole ones.", run.model, extractor.trim_db
+        )
+    if run.trim or trims(extractor):
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
     if run.max_seconds or run.model not in MODELS:
         extractor, max_seconds = _cut(run, args, model, extractor, durations, max_seconds)
@@ -212,9 +208,14 @@ def build_fold_inputs(
         find_encoder(model, "head_learning_rate")
     source = starting_point(run.model, run.model_name_or_path)
     lora = add_lora(model, run, source, checkpoint) if run.lora_rank else None
+    dataset = data.corpus.dataset
     with args.main_process_first(desc="features"):
-        features = _build_features(run, args, model, extractor, prepared, parts["train"], max_seconds)
-    return FoldInputs(model, extractor, features, max_seconds, lora)
+        if isinstance(model, ProbeForAudioClassification):
+            features = build_embeddings(dataset, extractor, model.to(args.device), max_seconds)
+        else:
+            features = fit_extractor(extractor, dataset, parts["train"], run.normalization, max_seconds, run.scale)
+        features = features.add_column("labels", data.labels).add_column("clip", list(range(len(dataset))))
+    return FoldInputs(model, extractor, features.with_format("torch"), max_seconds, lora)
 
 
 def _load(
@@ -222,8 +223,8 @@ def _load(
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
-    cure = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
-    with explain_build_errors(run.model, cure):
+    remedy = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
+    with explain_build_errors(run.model, remedy):
         if run.model in MODELS:
             return load_registered(run.model, labels, run.model_config, checkpoint)
         if run.model.startswith(PROBE):
@@ -239,21 +240,21 @@ def _cut(
     durations: Sequence[float],
     max_seconds: float,
 ) -> tuple[FeatureExtractionMixin, float]:
-    """The extractor for clips of so many seconds or of as many as its model hears, which are told too."""
+    """Return the extractor for clips of `max_seconds` or, if shorter, the model's window; and this length."""
     window = max_input_seconds(extractor)
     if run.max_seconds and run.max_seconds > window:
         raise UserError(
-            f"expected --max_seconds of {window:g} at most, which {run.model} hears, found {run.max_seconds:g}; leave "
-            "it out."
+            f"expected --max_seconds of {window:g} at most, the window of {run.model}, found {run.max_seconds:g}; "
+            "leave it out."
         )
     seconds = min(max_seconds, window)
     longer = sum(duration > seconds for duration in durations)
     if longer and not run.max_seconds and args.process_index == 0:
         logger.warning_once(
-            "%s hears %g s of a clip at most, and %d clips are longer.", short_name(run.model), seconds, longer
+            "%s takes %g s of a clip at most, and %d clips are longer.", short_name(run.model), seconds, longer
         )
     if seconds < window and (run.max_seconds or longer):
-        # a checkpoint of a wrapped encoder brings code along, cut or not
+        # checkpoints of a wrapped encoder contain code anyway
         extractor = set_max_length(extractor, seconds, isinstance(model, WrappedForAudioClassification))
     return extractor, seconds
 
@@ -266,87 +267,71 @@ def _keep_sampling_rate(model: PreTrainedModel, extractor: FeatureExtractionMixi
             "--resample false needs a model of this package and clips of one sampling rate, found "
             f"{type(extractor).__name__} and {f'{rate} Hz' if rate else 'several rates'}; leave it out."
         )
-    extractor.sampling_rate = rate  # so that the checkpoint, too, is given such clips as they are
-
-
-def _build_features(
-    run: RunArguments,
-    args: VivaeTrainingArguments,
-    model: PreTrainedModel,
-    extractor: FeatureExtractionMixin,
-    prepared: TrainingData,
-    train: Sequence[int],
-    max_seconds: float,
-) -> Dataset:
-    dataset = prepared.corpus.dataset
-    if isinstance(model, ProbeForAudioClassification):
-        features = build_embeddings(dataset, extractor, model.to(args.device), max_seconds)
-    else:
-        features = fit_extractor(extractor, dataset, prepared.peaks, train, run.normalization, max_seconds, run.scale)
-    numbered = features.add_column("labels", prepared.labels).add_column("clip", list(range(len(dataset))))
-    return numbered.with_format("torch")
+    extractor.sampling_rate = rate  # so that users of the checkpoint do not resample, either
 
 
 def build_trainer(
     run: RunArguments,
     args: VivaeTrainingArguments,
-    prepared: TrainingData,
+    data: TrainingData,
     parts: dict[str, Sequence[int]],
-    setup: FoldInputs,
+    inputs: FoldInputs,
     trainer_class: type[VivaeTrainer] = VivaeTrainer,
-    **more,
+    **kwargs,
 ) -> VivaeTrainer:
-    """The trainer of a run: training clips, clips that select, loss and scores.
+    """Build the Trainer of a fold, with its datasets, loss, scores and callbacks.
 
     Args:
-        run: what to train on what.
-        args: how to train.
-        prepared: the corpus.
+        run: the data and the model.
+        args: the training.
+        data: the corpus.
         parts: row indices of each part.
-        setup: as `build_fold_inputs` gives it.
-        trainer_class: whose trainer it is.
-        more: further arguments of it; `model_init` takes the place of the model.
+        inputs: as `build_fold_inputs` returns them.
+        trainer_class: class of the Trainer.
+        kwargs: further arguments of it; `model_init` replaces the model.
     """
-    features, lengths = setup.features, feature_lengths(setup.features)
-    labels = np.asarray(prepared.labels)
+    features, lengths = inputs.features, feature_lengths(inputs.features)
+    labels, train = np.asarray(data.labels), list(parts["train"])
     selecting = parts.get(run.select_on)
+    if "model_init" not in kwargs:
+        kwargs["model"] = inputs.model
     trainer = trainer_class(
-        **({} if "model_init" in more else {"model": setup.model}),
-        **more,
+        **kwargs,
         args=args,
-        train_dataset=training_clips(run, args, prepared, parts["train"], setup),
-        train_lengths=[lengths[row] for row in parts["train"]],
+        train_dataset=training_clips(run, args, data, train, inputs),
+        train_lengths=[lengths[row] for row in train],
         eval_dataset=selecting and features.select(by_length(features, selecting)),
-        watched=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
-        data_collator=AudioDataCollator(setup.extractor),
-        compute_metrics=make_compute_metrics(prepared.label_names),
-        files=[clip["file"] for clip in prepared.described],
-        class_weights=_class_weights(args, labels[list(parts["train"])], len(prepared.label_names)),
-        title=f"{short_name(run.model)} on {prepared.corpus.name} clips",
-        select_on=run.select_on,
-        majority=selecting and float((labels[list(selecting)] == most_frequent(labels[list(parts["train"])])).mean()),
+        test_dataset=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
+        processing_class=inputs.extractor,
+        compute_metrics=make_compute_metrics(data.label_names),
+        files=[clip["file"] for clip in data.clips],
+        class_weights=_class_weights(args, labels[train], len(data.label_names)),
     )
+    title = f"{short_name(run.model)} on {data.corpus.name} clips"
+    majority = selecting and float((labels[list(selecting)] == most_frequent(labels[train])).mean())
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(EpochProgressCallback(title, run.select_on))
+    trainer.add_callback(HistoryCallback(title, run.select_on, majority))
     if run.augment:
         trainer.add_callback(SetEpochCallback())
-    if args.early_stopping_patience:
-        trainer.add_callback(EarlyStopping(args.early_stopping_patience))
     return trainer
 
 
 def training_clips(
-    run: RunArguments, args: VivaeTrainingArguments, prepared: TrainingData, rows: Sequence[int], setup: FoldInputs
+    run: RunArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
 ) -> Dataset | AugmentedDataset:
-    """The clips that train, as they are or augmented anew in each epoch."""
+    """Return the training clips, with `--augment` changed in each epoch."""
     if not run.augment:
-        return setup.features.select(rows)
+        return inputs.features.select(rows)
     with args.main_process_first(desc="waveforms"):
         return AugmentedDataset(
-            features=setup.features,
-            waveforms=partial(build_waveforms, prepared.corpus.dataset, setup.extractor.sampling_rate),
-            labels=prepared.labels,
-            num_labels=len(prepared.label_names),
-            extractor=setup.extractor,
-            max_seconds=setup.max_seconds,
+            features=inputs.features,
+            waveforms=partial(build_waveforms, data.corpus.dataset, inputs.extractor.sampling_rate),
+            labels=data.labels,
+            num_labels=len(data.label_names),
+            extractor=inputs.extractor,
+            max_seconds=inputs.max_seconds,
             augmentation=parse_augmentation(run.augment),
             seed=args.seed,
             rows=rows,
@@ -354,7 +339,7 @@ def training_clips(
 
 
 def _class_weights(args: VivaeTrainingArguments, labels: np.ndarray, num_labels: int) -> torch.Tensor | None:
-    """A weight for each label by which those of the training clips weigh the same, and the mean clip 1."""
+    """Return a weight for each label with which all labels of the training clips count the same, 1 on average."""
     if args.class_weights == "none":
         return None
     from sklearn.utils.class_weight import compute_class_weight

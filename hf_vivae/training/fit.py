@@ -1,4 +1,4 @@
-"""Fitting of one model, with checkpoints to resume from, also after SIGTERM."""
+"""Training of one model, resumed from its last checkpoint, also after SIGTERM."""
 
 import json
 import logging
@@ -30,28 +30,38 @@ logger = logging.getLogger(__name__)
 
 
 def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
-    """Train the model of a trainer, or have scikit-learn solve it where that is possible.
-
-    Returns what the trainer's `eval_dataset` has chosen: by which `metric`, and the `epoch` or the strength of
-    regularisation; None where nothing was.
+    """Train the model of a Trainer, or fit it with scikit-learn where it is linear.
 
     Args:
-        trainer: its model is changed in place; afterwards it computes in its own precision.
-        folder: run folder; training goes on from the last whole checkpoint there.
+        trainer: its model is changed in place, and computes in its own precision afterwards.
+        folder: run folder; training continues from the last whole checkpoint there.
+
+    Returns:
+        The selection on the trainer's `eval_dataset`: its `metric`, and the `epoch` or the strength of regularisation;
+        None where nothing was selected.
 
     Raises:
-        Terminated: where SIGTERM has ended the training; it is saved.
-        UserError: where the loss of a batch is not finite; and where a killed run had another number of processes,
-            its best checkpoint is damaged or not there, or a checkpoint may not be read.
+        Terminated: after SIGTERM, with the training saved.
+        UserError: where the loss of a batch is not finite; where a killed run had another number of processes; where
+            its best checkpoint is damaged or absent, or a checkpoint cannot be read.
     """
-    if isinstance(trainer.model, LogisticRegressionForAudioClassification):
-        _solve(trainer, folder)
+    model = trainer.model
+    if isinstance(model, LogisticRegressionForAudioClassification):
+        rows = trainer.train_dataset[:]
+        inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"]
+        entry = fit_logistic_regression(model, inputs.numpy(), rows["labels"].numpy())
+        if trainer.args.should_save:
+            write_lines(folder / "history.jsonl", [entry])
         return None
-    if isinstance(trainer.model, ProbeForAudioClassification):
-        return _choose(trainer, folder)
+    if isinstance(model, ProbeForAudioClassification):
+        entries = select_regularization(trainer)
+        if trainer.args.should_save:
+            write_lines(folder / "history.jsonl", entries)
+        selection = {"inverse_regularization": model.config.inverse_regularization, "refit": model.config.refit}
+        return {"metric": "loss", **selection} if len(entries) > 1 else None
     if trainer.args.save_only_model and _checkpoints(folder):
         raise UserError(
-            f"expected checkpoints that a run can go on from in {folder}, found those of --save_only_model; remove "
+            f"expected checkpoints that a run can continue from in {folder}, found those of --save_only_model; remove "
             "them to train from the start."
         )
     if trainer.args.should_save:
@@ -59,18 +69,19 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     trainer.accelerator.wait_for_everyone()
     checkpoints = _checkpoints(folder)
     if checkpoints:
-        _check_processes(checkpoints[-1], trainer.args.world_size)
+        processes = len(list(checkpoints[-1].glob("rng_state*.pth")))  # each has its random states
+        if processes != trainer.args.world_size:
+            raise UserError(
+                f"expected {processes} processes, which {checkpoints[-1]} was written by, found "
+                f"{trainer.args.world_size}; start as many, or give another --output_dir."
+            )
     trainer.add_callback(_BestCheckpoint(folder))
     if trainer.args.device.type == "cpu":
-        cpu_attention.speed_up(trainer.model)
+        cpu_attention.speed_up(model)
     with saved_on_sigterm(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-    # mixed precision wraps forward in place; what is scored is the model that is saved
+    # mixed precision wraps forward in place; the model that is scored is the one that is saved
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return _best_epoch(trainer)
-
-
-def _best_epoch(trainer: VivaeTrainer) -> dict[str, Any] | None:
     best = trainer.state.best_global_step
     if not trainer.args.load_best_model_at_end or not best:
         return None
@@ -78,18 +89,9 @@ def _best_epoch(trainer: VivaeTrainer) -> dict[str, Any] | None:
     return {"metric": trainer.args.metric_for_best_model, "epoch": epoch}
 
 
-def _choose(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
-    entries = select_regularization(trainer)
-    if trainer.args.should_save:
-        write_lines(folder / "history.jsonl", entries)
-    config = trainer.model.config
-    chosen = {"inverse_regularization": config.inverse_regularization, "refit": config.refit}
-    return {"metric": "loss", **chosen} if len(entries) > 1 else None
-
-
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=_step)
+    paths = folder.glob("checkpoint-*")
+    return sorted((path for path in paths if path.name.removeprefix("checkpoint-").isdecimal()), key=_step)
 
 
 def _step(checkpoint: Path) -> int:
@@ -97,9 +99,9 @@ def _step(checkpoint: Path) -> int:
 
 
 class _BestCheckpoint(TrainerCallback):
-    """Points a resumed training to its best checkpoint, whose place is the run folder's of the earlier start.
+    """Callback that gives a resumed training the path of its best checkpoint, since the run folder may have moved.
 
-    Where that path leads nowhere, the library goes on without it and ends with the weights of the last epoch.
+    If the recorded path does not exist, the library continues without it and ends with the weights of the last epoch.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -128,7 +130,7 @@ def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
 
     Args:
         folder: of the run.
-        selects: whether the best stays, rather than the last.
+        selects: keep the best one, rather than the last.
     """
     checkpoints = _checkpoints(folder)
     selected = [
@@ -142,7 +144,7 @@ def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
 
 
 def _read_state(checkpoint: Path) -> dict[str, Any]:
-    """The trainer's state, which is written last; empty where it is not whole, or does not know its best step."""
+    """Return the trainer's state, which is written last; empty if the file is not whole or lacks its best step."""
     try:
         state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -155,17 +157,17 @@ def _read_state(checkpoint: Path) -> dict[str, Any]:
 
 
 def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
-    """Remove checkpoints behind the last one that can be resumed.
+    """Remove checkpoints after the last one that can be resumed.
 
-    A killed process has not written them to their end, or has begun to delete them; a full disk or a power cut leaves
-    files cut or empty. Earlier ones stay: the best needs no more than its weights.
+    A killed process leaves them incomplete, or partly deleted; a full disk or a power cut leaves files truncated or
+    empty. Earlier checkpoints stay: the best one needs only its weights.
 
     Args:
         folder: of the run.
-        sharded: whether weights and optimizer lie elsewhere, as FSDP and DeepSpeed keep them.
+        sharded: weights and optimizer are in other files, those of FSDP and DeepSpeed.
 
     Raises:
-        UserError: for a file that may not be read, which may well be whole.
+        UserError: for a file without permission to read it, which may be whole.
     """
     needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")), "*.json")
     whole, unfinished = [], []
@@ -188,7 +190,7 @@ def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
 
 
 def _find_damaged(checkpoint: Path, needed: tuple[str, ...]) -> str | None:
-    """The name, or the pattern of `needed`, of a file that is cut or not there; None where all are whole."""
+    """Return the name, or the pattern of `needed`, of a file that is truncated or absent; None if all are whole."""
     names = os.listdir(checkpoint)  # glob would find nothing in a folder that may not be read
     for pattern in needed:
         files = matching(names, pattern)
@@ -199,12 +201,12 @@ def _find_damaged(checkpoint: Path, needed: tuple[str, ...]) -> str | None:
 
 
 def _is_whole(file: Path) -> bool:
-    """Tell whether a file of a checkpoint has its end: the zip that `torch.save` writes has its contents' table there.
+    """Return whether a file of a checkpoint has its end, where the zip that `torch.save` writes has its table.
 
     Raises:
-        OSError: for a file that may not be read.
+        OSError: for a file without permission to read it.
     """
-    with file.open("rb") as content:  # first, since safetensors says of a locked file that there is none
+    with file.open("rb") as content:  # first, since the error of safetensors for a locked file is that there is none
         if file.suffix not in (".json", ".safetensors"):
             return zipfile.is_zipfile(content)
         try:
@@ -218,43 +220,21 @@ def _is_whole(file: Path) -> bool:
     return True
 
 
-def _check_processes(checkpoint: Path, processes: int) -> None:
-    """Refuse to go on with another number of processes, for which there are no random states.
-
-    Raises:
-        UserError: with the number that wrote the checkpoint.
-    """
-    before = len(list(checkpoint.glob("rng_state*.pth")))
-    if before != processes:
-        raise UserError(
-            f"expected {before} processes, which {checkpoint} was written by, found {processes}; start as many, or "
-            "give another --output_dir."
-        )
-
-
-def _solve(trainer: VivaeTrainer, folder: Path) -> None:
-    rows = trainer.train_dataset[:]
-    inputs = trainer.data_collator([{"input_values": clip} for clip in rows["input_values"]])["input_values"]
-    entry = fit_logistic_regression(trainer.model, inputs.numpy(), rows["labels"].numpy())
-    if trainer.args.should_save:
-        write_lines(folder / "history.jsonl", [entry])
-
-
 @contextmanager
 def saved_on_sigterm(trainer: Trainer) -> Iterator[None]:
-    """Let SIGTERM end a training after the step under way, with a checkpoint of it; does nothing outside of the main
-    thread, which alone hears signals.
+    """End a training on SIGTERM after the current step, with a checkpoint; without effect outside of the main thread,
+    the only one that receives signals.
 
     Args:
         trainer: its `train` is called inside.
 
     Raises:
-        Terminated: where SIGTERM has come, once the checkpoint is there.
+        Terminated: after SIGTERM, once the checkpoint is written.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = _SaveAndLeave()
+    stop = _SaveAndStop()
     before = signal.signal(signal.SIGTERM, stop.note)
     trainer.add_callback(stop)
     try:
@@ -266,9 +246,9 @@ def saved_on_sigterm(trainer: Trainer) -> Iterator[None]:
         raise _terminated(trainer.state.global_step)
 
 
-class _SaveAndLeave(TrainerCallback):
+class _SaveAndStop(TrainerCallback):
     def __init__(self) -> None:
-        self.noted = self._leaving = False
+        self.noted = self._stopping = False
         self._group: torch.distributed.ProcessGroup | None = None
 
     def note(self, *args) -> None:
@@ -279,16 +259,16 @@ class _SaveAndLeave(TrainerCallback):
             self._group = torch.distributed.new_group(backend="gloo")  # on CPU, so that no step waits for a GPU
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self._leaving = self._agreed()
-        control.should_save = control.should_save or self._leaving
+        self._stopping = self._any_process()
+        control.should_save = control.should_save or self._stopping
 
     def on_save(self, args, state, control, **kwargs) -> None:
-        # not by control.should_training_stop, which the checkpoint would keep: a resumed run would end at once
-        if self._leaving:
+        # not by control.should_training_stop, which would be saved, so that a resumed run would end at once
+        if self._stopping:
             raise _terminated(state.global_step)
 
-    def _agreed(self) -> bool:
-        """Whether any process was told to; the signal reaches them in different steps, and a checkpoint is of all."""
+    def _any_process(self) -> bool:
+        """Return whether any process has SIGTERM, which arrives in different steps; a checkpoint needs all of them."""
         if self._group is None:
             return self.noted
         noted = torch.tensor(int(self.noted))
@@ -297,4 +277,4 @@ class _SaveAndLeave(TrainerCallback):
 
 
 def _terminated(step: int) -> Terminated:
-    return Terminated(f"ended by SIGTERM after step {step}; repeat the command, and the run goes on from there.")
+    return Terminated(f"ended by SIGTERM after step {step}; repeat the command, and the run continues from there.")

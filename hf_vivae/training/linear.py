@@ -19,24 +19,24 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C for standardised embeddin
 def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
     """Fit the probe with each strength on the training clips, and keep the one with the least cross entropy.
 
-    Not the one with the best UAR: a hundred clips tell two of those apart by a clip or two, but each clip has a say in
-    the cross entropy.
+    UAR is not the criterion: on a hundred clips it differs by one or two clips between strengths, while every clip
+    changes the cross entropy.
 
     Args:
-        trainer: its model is changed in place; its `eval_dataset` chooses. A strength that the model's configuration
-            has is not chosen anew.
+        trainer: its model is changed in place; its `eval_dataset` selects. A strength in the model's configuration is
+            used as it is.
 
     Returns:
-        For each strength its scores of the clips that choose (`eval_*`), `inverse_regularization`, and the solver's
-        `iterations` and whether it `converged`; of equally good ones, the strongest regularisation is kept.
+        For each strength the scores on the selecting clips (`eval_*`), `inverse_regularization`, and the solver's
+        `iterations` and whether it `converged`; of equal strengths, the strongest regularisation is kept.
     """
     config = trainer.model.config
     strengths = STRENGTHS if config.inverse_regularization is None else (config.inverse_regularization,)
     entries, clips = [], _read(trainer.model, trainer.train_dataset)
     for config.inverse_regularization in strengths:
-        solved = _solve(trainer.model, *clips)
+        solution = _solve(trainer.model, *clips)
         scores = trainer.predict(trainer.eval_dataset, metric_key_prefix="eval").metrics
-        entries.append({"inverse_regularization": config.inverse_regularization, **solved, **scores})
+        entries.append({"inverse_regularization": config.inverse_regularization, **solution, **scores})
     best = min(entries, key=lambda entry: entry["eval_loss"])
     config.inverse_regularization = best["inverse_regularization"]
     _solve(trainer.model, *clips)
@@ -44,47 +44,50 @@ def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
 
 
 def refit_on_train_and_validation(trainer: VivaeTrainer, clips: Dataset) -> None:
-    """Fit the probe with its strength on other clips: those of training and validation together.
+    """Fit the probe with its selected strength on the clips of training and validation together.
 
-    A solver needs no clips that tell it when to stop, and each speaker that it hears counts.
+    A solver needs no validation clips to stop, and every further speaker helps.
     """
     _solve(trainer.model, *_read(trainer.model, clips))
 
 
 def _read(model: ProbeForAudioClassification, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
+    """Return the embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
     embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
     return torch.cat([model.choose(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
 
 
-def _solve(model: ProbeForAudioClassification, chosen: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _solve(model: ProbeForAudioClassification, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(chosen)
+    scaler = StandardScaler().fit(embeddings)
     model.mean.copy_(torch.as_tensor(scaler.mean_))
     model.std.copy_(torch.as_tensor(scaler.scale_))
     # the solver's many small products are several times slower on two threads than on one
     with threadpool_limits(limits=1):
-        return fit_logistic_regression(model, scaler.transform(chosen), labels)
+        return fit_logistic_regression(model, scaler.transform(embeddings), labels)
 
 
 def fit_logistic_regression(
     model: LogisticRegressionForAudioClassification, inputs: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Copy scikit-learn's L2-penalised solution into the model; the solver's iterations and whether it converged.
+    """Fit scikit-learn's logistic regression with L2 penalty, and copy its weights into the model.
 
     Args:
-        model: its `max_iterations` and `inverse_regularization` are the solver's.
-        inputs: waveforms `(clips, num_samples)`.
-        labels: label index of each clip, `(clips,)`; a label that is absent gets a bias
-            20 below the least, so that it is practically never predicted.
+        model: its configuration has `max_iterations` and `inverse_regularization` of the solver.
+        inputs: waveforms or embeddings, `(clips, values)`.
+        labels: label index of each clip, `(clips,)`; an absent label gets a bias 20 below the least, so that it is
+            practically never predicted.
+
+    Returns:
+        The solver's `iterations`, and whether it `converged`.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     solver = LogisticRegression(C=model.config.inverse_regularization, max_iter=model.config.max_iterations)
     with warnings.catch_warnings():
-        # stopping at max_iterations is the report's setting; the returned entry says whether it happened
+        # the paper stops at max_iterations; the returned entry states if that happened
         warnings.simplefilter("ignore", ConvergenceWarning)
         solver.fit(inputs, labels)
     weight, bias = solver.coef_, solver.intercept_

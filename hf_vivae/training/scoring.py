@@ -1,4 +1,4 @@
-"""Predictions to `results.json`, and the summary that the terminal shows."""
+"""Predictions and scores of a run, and the summary of them for a terminal."""
 
 import math
 from collections.abc import Sequence
@@ -24,38 +24,33 @@ def predict_parts(
     features: Dataset,
     fold: str,
     parts: dict[str, Sequence[int]],
-    described: Sequence[dict[str, Any]],
-    labels: Sequence[int],
+    clips: Sequence[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """A row for every clip of a fold, as `runs.write_predictions` writes it; each part is predicted once.
+    """Return a row for every clip of a fold, as for `run_folder.write_predictions`; each part is predicted once.
 
     Args:
-        trainer: of the model to score.
+        trainer: of the model.
         features: of all clips of the corpus.
         fold: its name.
         parts: row indices of each part.
-        described: each clip of the corpus, as `features.describe_clips` gives it.
-        labels: label index of each clip of the corpus, `(clips,)`.
+        clips: description and `label` of each clip of the corpus, as in `TrainingData`.
     """
     rows = []
-    # what dropout draws where it stays on shall not depend on what was done before, such as a resume
+    # where dropout stays on, its random numbers must not depend on previous steps, such as a resume
     set_seed(trainer.args.seed)
-    for part, chosen in parts.items():
-        ordered = by_length(features, chosen)
-        predicted = trainer.predict(features.select(ordered)).predictions  # (clips of the part, labels)
-        logits = dict(zip(ordered, predicted.tolist(), strict=True))
-        rows += [
-            {**described[clip], "label": labels[clip], "logits": logits[clip], "fold": fold, "split": part}
-            for clip in chosen
-        ]
+    for part, indices in parts.items():
+        ordered = by_length(features, indices)
+        predictions = trainer.predict(features.select(ordered)).predictions  # (clips of the part, labels)
+        logits = dict(zip(ordered, predictions.tolist(), strict=True))
+        rows += [{**clips[index], "logits": logits[index], "fold": fold, "split": part} for index in indices]
     return rows
 
 
 def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Scores of test, validation and training clips, each over all rows of that part, whatever their fold.
+    """Return scores of test, validation and training clips, each over all rows of that part, of any fold.
 
-    Beside those of `ClassificationScores`, `majority` is what always saying the label that is most frequent among the
-    training clips of a clip's fold gets: that label, None where it differs between folds, and the accuracy.
+    In addition to the scores of `ClassificationScores`, `majority` has the accuracy of predicting, for each clip, the
+    most frequent label of the training clips of its fold; and this label, or None where it differs between folds.
     """
     scorer, scores = ClassificationScores(label_names), {}
     train = [row for row in rows if row["split"] == "train"]
@@ -63,73 +58,68 @@ def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> di
     labels = {label_names[index] for index in frequent.values()}
     label = labels.pop() if len(labels) == 1 else None
     for part in reversed(PARTS):
-        chosen = [row for row in rows if row["split"] == part]
-        if not chosen:  # without a validation part, where the epoch is selected on test
+        clips = [row for row in rows if row["split"] == part]
+        if not clips:  # without a validation part, where the epoch is selected on test
             continue
-        logits = np.asarray([row["logits"] for row in chosen])
-        scores[part] = scorer.compute(predictions=logits, references=[row["label"] for row in chosen])
-        hits = sum(row["label"] == frequent[row["fold"]] for row in chosen)
-        scores[part]["majority"] = {"label": label, "accuracy": hits / len(chosen)}
+        logits = np.asarray([row["logits"] for row in clips])
+        scores[part] = scorer.compute(predictions=logits, references=[row["label"] for row in clips])
+        hits = sum(row["label"] == frequent[row["fold"]] for row in clips)
+        scores[part]["majority"] = {"label": label, "accuracy": hits / len(clips)}
     return scores
 
 
 def report_scores(
-    habits: ReproductionArguments,
+    run: ReproductionArguments,
     rows: Sequence[dict[str, Any]],
     label_names: Sequence[str],
     seed: int,
 ) -> dict[str, Any] | None:
-    """AUC in the report's ways, beside the run's own scores; None where neither it nor a loss is asked for so.
+    """Return the AUC as the paper's notebook computes it; None for a run that computes nothing as the notebook does.
 
     Args:
-        habits: which ways.
+        run: states which way.
         rows: those of `predict_parts`, for all clips.
         label_names: name of each label.
         seed: of the run; a redrawn split has another one.
     """
-    how = how_reported(habits)
-    if how is None:
+    ways = {
+        "AUC of logits": run.auc_scores == "logits",
+        "AUC on a redrawn split": run.auc_split == "redrawn",
+        "losses summed over batches": run.loss_reduction == "sum",
+    }
+    how = ", ".join(way for way, is_used in ways.items() if is_used)
+    if not how:
         return None
     test = [row for row in rows if row["split"] == "test"]
-    if habits.auc_split == "redrawn":
+    if run.auc_split == "redrawn":
         redrawn = np.random.default_rng((seed, 1)).permutation(len(rows))[: len(test)]
-        test = [rows[row] for row in sorted(redrawn)]
+        test = [rows[index] for index in sorted(redrawn)]
     scores = np.asarray([row["logits"] for row in test])
-    if habits.auc_scores == "probabilities":
+    if run.auc_scores == "probabilities":
         scores = softmax(scores, axis=1)
     auc = one_versus_rest_auc(scores, np.asarray([row["label"] for row in test]), label_names)
     mean = macro_auc(auc)
     return {"how": how, "auc": auc, "macro_auc": None if math.isnan(mean) else mean}
 
 
-def score_caveats(habits: ReproductionArguments, eval_dropout: bool, selected: bool) -> list[str]:
-    """A sentence for each habit that the scores of a run owe something to; they stand below its tables.
+def score_caveats(run: ReproductionArguments, eval_dropout: bool, selected: bool) -> list[str]:
+    """Return a sentence for each setting that a reader of the scores must know; they stand below its tables.
 
     Args:
-        habits: of the run.
-        eval_dropout: whether dropout stayed on while scoring.
+        run: settings of the reproduction.
+        eval_dropout: whether dropout stayed on in evaluation.
         selected: whether an epoch was selected at all.
     """
     sentences = {
-        "epochs or settings are selected on the test clips": habits.select_on == "test" and selected,
+        "epochs or settings are selected on the test clips": run.select_on == "test" and selected,
         "dropout is on while scoring": eval_dropout,
-        UNRESAMPLED: not habits.resample,
+        UNRESAMPLED: not run.resample,
     }
-    return [sentence for sentence, true in sentences.items() if true]
-
-
-def how_reported(habits: ReproductionArguments) -> str | None:
-    """What the report's way of computing AUC and loss has changed, or None where nothing has."""
-    ways: dict[str, Any] = {
-        "AUC of logits": habits.auc_scores == "logits",
-        "AUC on a redrawn split": habits.auc_split == "redrawn",
-        "losses summed over batches": habits.loss_reduction == "sum",
-    }
-    return ", ".join(way for way, true in ways.items() if true) or None
+    return [sentence for sentence, applies in sentences.items() if applies]
 
 
 def format_results(results: dict[str, Any]) -> str:
-    """The scores of a run for a terminal, chance and majority below; each line says which clips they are from.
+    """Return the scores of a run as text for a terminal, with the clips of each line, chance and majority.
 
     Args:
         results: content of a run's `results.json`.
@@ -156,17 +146,14 @@ def format_results(results: dict[str, Any]) -> str:
     lines.append(f"{'chance':{width}}{'':7}{chance}")
     majority = results["test"]["majority"]
     line = f"{'majority':{width}}{'':7}{majority['accuracy']:10.1%}"
-    # where folds say different labels, UAR and AUC over all of them need not be those of chance
+    # where folds have different labels, UAR and AUC over all of them need not be those of chance
     lines.append(line if majority["label"] is None else f"{line}{1 / labels:8.1%}{'':10}{0.5:11.3f}")
-    lines.append(f"note: majority is always saying {_frequent(majority['label'])} on the test clips")
+    most = "the most frequent label of the fold's training clips"
+    if majority["label"] is not None:
+        most = f"{majority['label']}, the most frequent label of the training clips,"
+    lines.append(f"note: majority is always saying {most} on the test clips")
     lines += [f"note on {part} ({data}): {note}" for part in parts for note in results[part]["notes"]]
-    lines += [f"note: {habit}" for habit in results["habits"]]
+    lines += [f"note: {caveat}" for caveat in results["habits"]]
     if reported := results.get("reported"):
-        lines.append(f"as the report computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
+        lines.append(f"as the paper computes it ({reported['how']}): macro AUC {reported['macro_auc']:.3f}")
     return "\n".join(map(printable, lines))
-
-
-def _frequent(label: str | None) -> str:
-    if label is None:
-        return "the most frequent label of the fold's training clips"
-    return f"{label}, the most frequent label of the training clips,"

@@ -1,4 +1,4 @@
-"""`VivaeTrainer`, and its callbacks for history and progress."""
+"""`VivaeTrainer`, and the callbacks of a run for history and progress."""
 
 import math
 import pickle
@@ -12,9 +12,11 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from ..features.extraction import AudioDataCollator
 from ..files import write_lines
 from ..models.hidden_states import bare_encoder
 from ..reporting.plots import save_curves
@@ -22,47 +24,52 @@ from ..validation import UserError
 
 
 class VivaeTrainer(Trainer):
-    """`Trainer` whose loss is the mean over all clips of an optimiser step, however they were cut into batches.
+    """`Trainer` whose loss is the mean over all clips of an optimizer step, however they are divided into batches.
 
-    The library leaves the loss to each model, and some ignore gradient accumulation (wav2vec2 would take four times
-    the step at 2 x 4 instead of 8 x 1). Here it is computed once, from the logits. Where the clips do not fill the
-    last step of an epoch, those that accelerate fills it with do not count. Scoring does not touch the random numbers
-    of training, so that a run that scores more learns the same.
+    The library leaves the loss to each model, and some ignore gradient accumulation (a step of wav2vec2 would be four
+    times as large at 2 x 4 as at 8 x 1). Here it is computed once, from the logits. Where the clips do not fill the
+    last step of an epoch, the copies with which accelerate fills it do not count. Evaluation leaves the random numbers
+    of training as they are, so that a run that evaluates more often learns the same.
 
     Args:
-        args: those of `Trainer`.
-        title: model and clips; stands beside every score that is shown while training.
-        select_on: which clips are evaluated, `validation` or `test`.
-        watched: clips that are scored after each evaluation too, as `test_*`, and select nothing.
-        majority: accuracy on the clips that select of always saying the training clips' most frequent label.
-        files: name of each clip of the corpus; batches have their clips' numbers as `clip`, or nobody names them.
-        train_lengths: of each training clip, by which clips of like length may be put into one batch.
-        class_weights: of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
-        kwargs: those of `Trainer`.
+        args: positional arguments of `Trainer`, of which `args` are `VivaeTrainingArguments`.
+        test_dataset: clips that are scored after each evaluation too, as `test_*`, and select nothing.
+        files: name of each clip of the corpus, for errors; batches have the index of each clip as `clip`.
+        train_lengths: length of each training clip for `group_by_length`; by default, the features are read for it.
+        class_weights: weight of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
+        kwargs: keyword arguments of `Trainer`. The feature extractor is its `processing_class`, of which the default
+            `data_collator` is an `AudioDataCollator`.
+
+    Raises:
+        UserError: for `class_weights` in the arguments without the weights.
     """
 
     def __init__(
         self,
         *args,
-        title: str,
-        select_on: str = "validation",
-        watched: Dataset | None = None,
-        majority: float | None = None,
+        test_dataset: Dataset | None = None,
         files: Sequence[str] = (),
         train_lengths: Sequence[float] | None = None,
         class_weights: torch.Tensor | None = None,
         **kwargs,
     ) -> None:
+        extractor = kwargs.get("processing_class")
+        has_collator = len(args) > 2 or kwargs.get("data_collator") is not None
+        if isinstance(extractor, FeatureExtractionMixin) and not has_collator:
+            kwargs["data_collator"] = AudioDataCollator(extractor)
         super().__init__(
             *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
         )
         self._files, self._clips = files, ()
-        self._watched, self._lengths, self._class_weights = watched, train_lengths, class_weights
+        self._test_dataset, self._lengths, self._class_weights = test_dataset, train_lengths, class_weights
         self._trained, self._scored = RunningMetrics(), RunningMetrics()
-        for callback in (ProgressCallback, PrinterCallback):
-            self.remove_callback(callback)
-        self.add_callback(EpochProgressCallback(title, select_on))
-        self.add_callback(HistoryCallback(title, select_on, majority))
+        if self.args.class_weights != "none" and class_weights is None:
+            raise UserError(
+                f"expected the weight of each label as class_weights, found only {self.args.class_weights!r} in the "
+                "arguments; give them to VivaeTrainer, or leave the argument out."
+            )
+        if self.args.early_stopping_patience:
+            self.add_callback(EarlyStopping(self.args.early_stopping_patience))
 
     def _mean_loss(self, outputs, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None):
         training = torch.is_grad_enabled()  # not model.training, which eval_dropout leaves on
@@ -84,7 +91,7 @@ class VivaeTrainer(Trainer):
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     def get_batch_samples(self, epoch_iterator, *args, **kwargs):
-        """The library's, with labels of those clips alone that are the process's own; they come first in a batch."""
+        """Return the library's batches, with labels only of the process's own clips, which come first in a batch."""
 
         def own(batch: dict) -> dict:
             return batch | {"labels": batch["labels"][: self._last_shares(len(batch["labels"]))[0]]}
@@ -92,9 +99,9 @@ class VivaeTrainer(Trainer):
         return super().get_batch_samples(map(own, epoch_iterator), *args, **kwargs)
 
     def _last_shares(self, size: int) -> tuple[int, float]:
-        """Of the batch read last, how many clips are this process's own, and how many are a process's on average.
+        """Return how many clips of the last batch are this process's own, and how many a process has on average.
 
-        Batches of all processes have one size: accelerate fills up the last ones of an epoch with its first clips.
+        Batches of all processes have one size: accelerate fills the last ones of an epoch with its first clips.
         """
         state, processes = self.accelerator.gradient_state, self.args.world_size
         left = 0
@@ -106,7 +113,7 @@ class VivaeTrainer(Trainer):
         return min(max(left - size * self.args.process_index, 0), size), left / processes
 
     def _clips_in_batch(self, own: int, num_items: torch.Tensor | int | None) -> torch.Tensor | float:
-        """How many clips of a training batch are a process's on average: of a step's last, what the others leave."""
+        """Return how many clips of a training batch a process has on average; a step's last batch has the rest."""
         if num_items is None:
             return own
         if not self.accelerator.sync_gradients:
@@ -115,10 +122,10 @@ class VivaeTrainer(Trainer):
         return num_items / self.args.world_size - full
 
     def training_step(self, *args, **kwargs) -> torch.Tensor:
-        """The library's, on a clock that stands still while clips are scored and checkpoints written.
+        """Run the library's step, and time it; evaluation and saving are not part of the time.
 
         Raises:
-            ValueError: where the loss is not finite, naming the clips; before the optimiser takes its step.
+            UserError: where the loss is not finite, with the names of the clips; before the optimizer's step.
         """
         self._trained.start()
         loss = super().training_step(*args, **kwargs)
@@ -132,11 +139,11 @@ class VivaeTrainer(Trainer):
             finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
         if finite == 1:
             return
-        mine = [] if torch.isfinite(loss) else [self._files[clip] for clip in self._clips]
+        mine = [self._files[clip] for clip in self._clips] if self._files and not torch.isfinite(loss) else []
         names = gather_object(mine) if self.args.world_size > 1 else mine
-        heard = f", which has heard {', '.join(names)}" if names else ""
+        clips = f", on {', '.join(names)}" if names else ""
         raise UserError(
-            f"expected a finite loss, found NaN or infinity in step {self.state.global_step + 1}{heard}; lower "
+            f"expected a finite loss, found NaN or infinity in step {self.state.global_step + 1}{clips}; lower "
             "--learning_rate, or leave out the clip where it is always the same one."
         )
 
@@ -145,7 +152,7 @@ class VivaeTrainer(Trainer):
         return super()._prepare_inputs(inputs)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
-        """Add what the training clips since the last entry gave, with dropout on: accuracy, summed loss, speed."""
+        """Add accuracy, summed loss and speed of the training clips since the last entry, with dropout on."""
         if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
             hits, clips, batch_means = self._reduced(self._trained)
             logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
@@ -153,14 +160,14 @@ class VivaeTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """The library's, then the same for the watched clips."""
+        """Evaluate as the library does, then on `test_dataset`; return the scores of the first."""
         scores = super().evaluate(*args, **kwargs)
-        if self._watched is not None:
-            super().evaluate(self._watched, metric_key_prefix="test")
+        if self._test_dataset is not None:
+            super().evaluate(self._test_dataset, metric_key_prefix="test")
         return scores
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        """The library's, with the sum over batches of their mean losses beside the mean over clips."""
+        """Run the library's loop, and add the sum over batches of their mean losses as `*_loss_sum`."""
         self._scored = RunningMetrics()
         with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
             output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -168,12 +175,12 @@ class VivaeTrainer(Trainer):
         return output
 
     def prediction_step(self, model: torch.nn.Module, *args, **kwargs):
-        """The library's, with dropout where the report's notebook had left it on."""
+        """Run the library's step, with dropout where `eval_dropout` leaves it on, as the paper's notebook does."""
         model.train(self.args.eval_dropout)
         return super().prediction_step(model, *args, **kwargs)
 
     def _run_epoch(self, *args, resume_from_checkpoint: str | None, **kwargs) -> None:
-        # the library would train on from the checkpoint at which early stopping or max_steps had ended the training
+        # the library would continue from the checkpoint at which early stopping or max_steps ended the training
         stopped = self.state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
         if resume_from_checkpoint is not None and stopped:
             self.control.should_training_stop = True
@@ -191,7 +198,7 @@ class VivaeTrainer(Trainer):
     def _reduced(self, tally: "RunningMetrics") -> list[float]:
         counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
-        return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is that of all processes together
+        return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is of all processes together
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | int | None:
         # the library counts entries of labels, of which a mixed clip has one for each label
@@ -204,13 +211,13 @@ class VivaeTrainer(Trainer):
         return SeededLengthGroupedSampler(self)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> torch.utils.data.Sampler | None:
-        # the library would put clips of like length together here, too, and give predictions in that order
+        # the library would group by length here, too, and return predictions in that order
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """The library's optimiser; with `head_learning_rate`, one that has another rate for the head of an encoder.
+        """Return the library's optimizer; with `head_learning_rate`, one with another rate for an encoder's head.
 
-        With `adam_l2`, it is Adam with L2 on all parameters, which the library does not offer.
+        With `adam_l2`, it is Adam with L2 on all parameters, which the library does not have.
         """
         if self.optimizer is None and self.args.head_learning_rate:
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
@@ -228,11 +235,11 @@ class VivaeTrainer(Trainer):
         return super().create_optimizer(model)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """The library's, without weights of layers, which decay would make equal."""
+        """Return the library's names, without weights of layers, which decay would make equal."""
         return [name for name in super().get_decay_parameter_names(model) if not name.endswith("layer_weights")]
 
     def _parameter_groups(self, model: torch.nn.Module) -> list[dict]:
-        """The parameters that are trained, apart by whether they are of the encoder and whether they decay."""
+        """Return groups of the trained parameters, divided into encoder and head, with and without decay."""
         encoder = {id(weight) for weight in bare_encoder(self.accelerator.unwrap_model(model)).parameters()}
         decaying = set(self.get_decay_parameter_names(model))
         groups: dict[tuple[bool, bool], list] = {}
@@ -249,7 +256,7 @@ class VivaeTrainer(Trainer):
         ]
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
-        """The library's scheduler, or a step decay where `lr_decay_epochs` or `lr_decay_steps` asks for one."""
+        """Return the library's scheduler, or a step decay with `lr_decay_epochs` or `lr_decay_steps`."""
         steps = self.args.lr_decay_steps or self.args.lr_decay_epochs * self._steps_per_epoch()
         if self.lr_scheduler is None and steps:
             self.lr_scheduler = torch.optim.lr_scheduler.StepLR(
@@ -265,7 +272,7 @@ class VivaeTrainer(Trainer):
 
 @contextmanager
 def _states_of(checkpoint: str | None) -> Iterator[None]:
-    """Say in one sentence that what lies beside the weights of a checkpoint is not what this run has written there.
+    """Turn errors from the states in a checkpoint, which this run did not write, into one sentence.
 
     Raises:
         UserError: for a pickle of anything but tensors, which is not executed, and for the states of another network.
@@ -276,42 +283,49 @@ def _states_of(checkpoint: str | None) -> Iterator[None]:
         reason = " ".join(str(error).split())[:150]
         raise UserError(
             f"expected the optimizer, scheduler and random states of this run in {checkpoint}, found others "
-            f"({reason}); remove that folder, and the run goes on from the checkpoint before."
+            f"({reason}); remove that folder, and the run continues from the checkpoint before."
         ) from error
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """The library's, which counts evaluations of the clips that select, and not those that are watched."""
+    """The library's callback, which counts evaluations of the clips that select, and not those of `test_dataset`."""
 
     def on_evaluate(self, args, state, control, metrics: dict[str, float], **kwargs) -> None:
-        """Stop where the score has not got better for too long."""
+        """Stop where the score has not improved for `early_stopping_patience` evaluations."""
         if "eval_loss" in metrics:
             super().on_evaluate(args, state, control, metrics, **kwargs)
 
 
 class SeededLengthGroupedSampler(LengthGroupedSampler):
-    """The library's order of clips of like length, drawn from the seed and the epoch.
+    """The library's sampler of clips of similar length, which draws from the seed and the epoch.
 
-    The library draws from each process's own random numbers, which dropout on batches of other lengths sets apart:
-    some clips would train twice, and others not at all. A step has the same clips however many processes share it.
+    The library draws from each process's own random numbers, which differ after dropout on batches of other lengths:
+    some clips would train twice, and others not at all. A step has the same clips for any number of processes.
     """
 
     def __init__(self, trainer: VivaeTrainer) -> None:
         args = trainer.args
         clips = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        super().__init__(clips, lengths=list(trainer._lengths), generator=torch.Generator())
+        extractor = trainer.processing_class
+        super().__init__(
+            clips,
+            dataset=trainer.train_dataset,
+            lengths=trainer._lengths if trainer._lengths is None else list(trainer._lengths),
+            model_input_name=extractor and extractor.model_input_names[0],
+            generator=torch.Generator(),
+        )
         self._trainer, self._seed = trainer, args.seed if args.data_seed is None else args.data_seed
 
     def __iter__(self):
-        """Positions of all clips, the same each time that this epoch is begun."""
+        """Return positions of all clips, the same each time this epoch starts."""
         self.generator.manual_seed(self._seed + 1_000_003 * int(self._trainer.state.epoch or 0))
         return super().__iter__()
 
 
 def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """CTC loss of logits `(batch, num_labels)` and labels `(batch,)`, summed over the clips.
+    """Return the CTC loss of logits `(batch, num_labels)` and labels `(batch,)`, summed over the clips.
 
-    The report names CTC for a classifier whose output for a clip is one frame of labels without a blank: CTC over it
+    The paper names CTC for a classifier whose output for a clip is one frame of labels without a blank: CTC over it
     (Graves et al., ICML 2006) has a single path, the label itself, and is cross entropy.
     """
     if not len(labels):  # a process without a clip of its own, which torch's CTC refuses
@@ -329,40 +343,48 @@ def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch
 
 
 class RunningMetrics:
-    """Counts over the clips that passed the loss since the last entry of the log."""
+    """Counts over the clips in the loss since the last entry of the log."""
 
     def __init__(self) -> None:
         self.hits, self.clips, self.batch_means = 0, 0, 0.0
         self.started: float | None = None
 
     def start(self) -> None:
-        """Set the clock going, if it does not go yet."""
+        """Start the clock, if it is not running."""
         self.started = self.started or time.perf_counter()
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor, share: torch.Tensor | float) -> None:
-        """Count a batch: logits `(batch, num_labels)`, labels `(batch,)`, its summed loss. No wait for a GPU.
+        """Count a batch, without waiting for a GPU.
 
-        `share` is how many clips of the batch a process has on average. Of mixed clips, whose labels are
-        `(batch, num_labels)`, the one with the greater share counts.
+        Args:
+            logits: `(batch, num_labels)`.
+            labels: `(batch,)`; of mixed clips `(batch, num_labels)`, of which the largest counts.
+            loss: summed over the batch.
+            share: number of clips of the batch that a process has on average.
         """
         self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
         self.batch_means += loss / share
         self.clips += len(labels)
 
     def speed(self, clips: float) -> float:
-        """Clips a second, where `clips` of all processes were counted."""
+        """Return clips per second, given the number of `clips` of all processes."""
         return clips / (time.perf_counter() - self.started)
 
 
 class EpochProgressCallback(ProgressCallback):
-    """The library's progress bar, with one readable line for each evaluation instead of every number."""
+    """The library's progress bar, with one line for each evaluation instead of the dictionary of all scores.
 
-    def __init__(self, title: str, select_on: str) -> None:
+    Args:
+        title: model and clips, at the start of each line.
+        select_on: clips that are evaluated, `validation` or `test`.
+    """
+
+    def __init__(self, title: str, select_on: str = "validation") -> None:
         super().__init__()
         self.title, self.select_on = title, select_on
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        """Show the line once the clips that select have been scored."""
+        """Write the line after an evaluation of the clips that select."""
         if self.training_bar is not None and logs and "eval_uar" in logs:
             train = next((entry for entry in reversed(state.log_history) if "loss" in entry), {})
             self.training_bar.write(
@@ -373,18 +395,24 @@ class EpochProgressCallback(ProgressCallback):
 
 
 class HistoryCallback(TrainerCallback):
-    """Keeps `history.jsonl` of a run folder up to date, and draws its loss and accuracy curves."""
+    """Callback that writes `history.jsonl` of a run folder, and draws its loss and accuracy curves.
 
-    def __init__(self, title: str, select_on: str, majority: float | None) -> None:
+    Args:
+        title: model and clips, the title of the figures.
+        select_on: clips that are evaluated, `validation` or `test`.
+        majority: accuracy of the most frequent training label on these clips, a line in the figure.
+    """
+
+    def __init__(self, title: str, select_on: str = "validation", majority: float | None = None) -> None:
         self.title, self.select_on, self.majority = title, select_on, majority
 
     def on_evaluate(self, args, state, control, **kwargs) -> None:
-        """Write all entries anew: after a resume, those beyond the checkpoint are gone."""
+        """Write all entries again, since a resume drops those after the checkpoint."""
         if state.is_world_process_zero:
             write_lines(Path(args.output_dir) / "history.jsonl", state.log_history)
 
     def on_train_end(self, args, state, control, model, **kwargs) -> None:
-        """Write the last entries and draw the curves; pictures each epoch would cost as much as the MLP."""
+        """Write the last entries and draw the curves; in each epoch, this would take as long as training an MLP."""
         self.on_evaluate(args, state, control)
         if state.is_world_process_zero:
             folder, labels = Path(args.output_dir), model.config.num_labels

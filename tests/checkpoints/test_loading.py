@@ -118,7 +118,7 @@ def test_a_run_goes_on_from_another_ones_folder_and_warns_that_it_no_longer_trim
     rates = ["--learning_rate", "1e-4", "--head_learning_rate", "1e-2", "--num_train_epochs", "1"]
     results = run([*argv, *rates])
     assert results["test"]["n"] == 12
-    assert texts == [f"{tmp_path / 'first'} heard clips trimmed with --trim_db 40, and now whole ones."]
+    assert texts == [f"{tmp_path / 'first'} was trained on clips trimmed with --trim_db 40, and now gets whole ones."]
     first, second = (load_for_inference(tmp_path / name)[0].state_dict() for name in ("first", "second/S01"))
     moved = {name for name, weight in first.items() if not torch.equal(weight, second[name]) and "head" not in name}
     assert moved

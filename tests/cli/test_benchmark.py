@@ -112,7 +112,7 @@ def test_a_model_that_fails_is_named(benchmark, tmp_path, monkeypatch):
     failing = tmp_path / "failing.py"
     failing.write_text("import sys; print('lost', file=sys.stderr); sys.exit(3)", encoding="utf-8")
     monkeypatch.setattr(benchmark, "__file__", str(failing))
-    message = "error: measuring wav2vec2 ended with exit status 3; it said:\nlost"
+    message = "error: measuring wav2vec2 ended with exit status 3 and this output:\nlost"
     with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
         benchmark.main(["--models", "wav2vec2", "--output", str(tmp_path / "figures.json")])
     assert not (tmp_path / "figures.json").exists()
@@ -156,7 +156,7 @@ def test_a_study_is_run_to_its_end_and_counted(benchmark, recipes, tmp_path, mon
 def test_a_study_that_fails_is_an_error_with_its_figures_kept(benchmark, recipes, tmp_path):
     (recipes / "reproduce.py").write_text(STUDY + "sys.exit(3)", encoding="utf-8")
     output = tmp_path / "figures.json"
-    message = "error: the study ended with exit status 3; its own words are above."
+    message = "error: the study ended with exit status 3; its errors are above."
     with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
         benchmark.main(["--study", "quick", "--output", str(output)])
     assert json.loads(output.read_text())["finished_runs"] == 2
@@ -168,7 +168,7 @@ def test_a_study_that_fails_is_an_error_with_its_figures_kept(benchmark, recipes
         (["--steps", "0"], "error: expected --steps and --repeats of at least 1, found 0 and 3; raise them."),
         (
             ["--study", "quick", "--models", "mlp"],
-            "error: --study runs all models of the study, found --models beside it; leave out one of them.",
+            "error: --study runs all models of the study, found --models too; leave out one of them.",
         ),
         (["--model", "mlp"], "unknown argument '--model' (did you mean --models?); see --help for all of them."),
         (

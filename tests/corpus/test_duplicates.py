@@ -109,7 +109,7 @@ def test_a_run_refuses_copies_or_keeps_them_together_and_counts_them(copied):
         prepared = load_training_data(run, args.seed, corpus)
         assert run_record(run, args, prepared)["duplicates"] == prepared.duplicates == 12
         for fold in prepared.folds:
-            sounds = [{prepared.described[row]["digest"] for row in part} for part in parts(fold)]
+            sounds = [{prepared.clips[row]["digest"] for row in part} for part in parts(fold)]
             assert len(set.union(*sounds)) == sum(map(len, sounds))
 
 

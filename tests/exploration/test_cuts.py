@@ -100,7 +100,7 @@ def test_whisper_takes_longer_clips_than_those_of_its_training(tiny_vivae, tmp_p
 )
 def test_more_seconds_than_a_model_takes_are_refused(kind, given, most, prefix, tiny_vivae, tmp_path):
     folder = write_encoder(tmp_path / "library", kind)
-    sentence = f"^expected --max_seconds of {most} at most, which .* hears, found {given}; leave it out\\."
+    sentence = f"^expected --max_seconds of {most} at most, the window of .*, found {given}; leave it out\\."
     with pytest.raises(ValueError, match=sentence):
         run(command(tiny_vivae, f"{prefix}{folder}", tmp_path / "run", "--max_seconds", given))
 
@@ -118,7 +118,7 @@ def test_clips_longer_than_a_model_takes_are_counted(tiny_vivae, tmp_path, caplo
     with caplog.at_level(logging.WARNING):
         run(argv)
     assert [record.getMessage() for record in caplog.records if "at most" in record.getMessage()] == [
-        f"encoder:library hears 0.77 s of a clip at most, and {longer} clips are longer."
+        f"encoder:library takes 0.77 s of a clip at most, and {longer} clips are longer."
     ]
 
 

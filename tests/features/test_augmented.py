@@ -213,7 +213,7 @@ def test_mel_masks_of_a_waveform_are_refused():
 
 def test_silence_around_clips_that_are_trimmed_is_refused():
     extractor = WaveformFeatureExtractor(RATE, RATE, trim_db=40)
-    with pytest.raises(ValueError, match=r"shift_seconds .* which WaveformFeatureExtractor has cut off; leave one"):
+    with pytest.raises(ValueError, match=r"shift_seconds .* and WaveformFeatureExtractor trims silence; leave one"):
         training_clips(Augmentation(shift_seconds=0.1), extractor)
 
 

@@ -1,11 +1,15 @@
-"""Cached features are used again, and damaged ones computed again with a warning."""
+"""Clips are decoded once; cached features are used again, and damaged ones computed again with a warning."""
 
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
+import soundfile
+from runner import flags, run
 
+from hf_vivae import audio
+from hf_vivae.corpus import decoded
 from hf_vivae.features.cache import BATCH, cached_map
 from hf_vivae.files import DiskError
 
@@ -78,3 +82,44 @@ def test_a_cache_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
     message = rf"^expected a folder to write to, found {tmp_path}/file/features \(Not a directory\); free some room or"
     with pytest.raises(DiskError, match=message):
         Counted().read()
+
+
+@pytest.mark.parametrize(("name", "measures"), [("vit-32-30", True), ("wav2vec2", False)])
+def test_a_cold_run_decodes_each_clip_once(name, measures, tiny_vivae, tmp_path, monkeypatch, undrawn):
+    """Checks, peaks, features and augmentation take the samples of one decoding."""
+    names, descriptions, load, cache = [], [], audio.load, tmp_path / "cache"
+
+    def count(source, sampling_rate=None, name=None):
+        names.append(name)
+        return load(source, sampling_rate, name)
+
+    def describe(*args, desc, **more):
+        descriptions.append(desc)
+        return cached_map(*args, desc=desc, **more)
+
+    monkeypatch.setattr(audio, "load", count)
+    monkeypatch.setattr("hf_vivae.features.cache.cached_map", describe)
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(cache))
+    run(flags(tiny_vivae, tmp_path / "run", name, "--num_train_epochs", "1", "--augment", '{"gain_db": 6}'))
+    assert sorted(names) == sorted(path.name for path in (tiny_vivae / "full_set").iterdir())
+    assert ("Measuring clips" in descriptions) == measures
+    assert [path.name for path in cache.iterdir()] == ["features"], "the samples are removed at the end of the run"
+
+
+def test_samples_above_the_limit_or_with_no_folder_to_write_to_are_decoded_again(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    clips = {tmp_path / name: rng.uniform(-1, 1, 500).astype(np.float32) for name in ("a.wav", "b.wav")}
+    for file, samples in clips.items():
+        soundfile.write(file, samples, 8000, subtype="FLOAT")
+    calls, load = [], audio.load
+    monkeypatch.setattr(audio, "load", lambda *args, **more: calls.append(args) or load(*args, **more))
+    monkeypatch.setattr(decoded, "MAX_BYTES", 500 * 4)  # of one clip
+    for folder, decodings in ((tmp_path / "new", 3), (tmp_path / "a.wav", 4)):
+        calls.clear()
+        with decoded.decode_once(folder):
+            for file, samples in 2 * list(clips.items()):
+                found, rate = decoded.load_clip(file)
+                assert rate == 8000
+                np.testing.assert_array_equal(found, samples)
+                found *= 0  # which must not change the samples of the next call
+        assert len(calls) == decodings

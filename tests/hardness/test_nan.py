@@ -25,7 +25,7 @@ def loud_vivae(tiny_vivae, tmp_path):
 def trained_together(said: str) -> list[str]:
     start = "expected a finite loss, found NaN or infinity in step "
     sentence = next(line for line in said.splitlines() if start in line)
-    step, _, rest = sentence.partition(start)[2].partition(", which has heard ")
+    step, _, rest = sentence.partition(start)[2].partition(", on ")
     names, _, cure = rest.partition("; ")
     assert step.isdecimal()
     assert cure == CURE

@@ -18,14 +18,14 @@ from hf_vivae.corpus import load_vivae
 from hf_vivae.models import build_feature_extractor
 
 corpus, ready, number = load_vivae(sys.argv[1], allow_partial=True), pathlib.Path(sys.argv[2]), sys.argv[3]
-decode, computed = features._decode, []
+decode, computed = features.decode_batch, []
 
 def slow(batch, rate):
     computed.append(len(batch["file"]))
     time.sleep(0.3)
     return decode(batch, rate)
 
-features._decode = slow
+features.decode_batch = slow
 (ready / number).touch()
 while len(list(ready.iterdir())) < int(sys.argv[4]):
     time.sleep(0.001)

@@ -18,7 +18,7 @@ from hf_vivae.training.fit import _checkpoints
 KILLS = 20
 # steps of milliseconds, and each of the many epochs writes a checkpoint: most of the time, some file is being written
 CONFIG = ["--model_config", json.dumps({"num_samples": 2000, "hidden_sizes": [64]})]
-SENTENCE = "ended by SIGTERM after step {}; repeat the command, and the run goes on from there."
+SENTENCE = "ended by SIGTERM after step {}; repeat the command, and the run continues from there."
 
 
 def long_run(corpus: Path, output: Path, epochs: int) -> list[str]:

@@ -62,7 +62,7 @@ def train(
     torch.manual_seed(0)
     noted = Noted()
     trainer = VivaeTrainer(
-        title="a test", model=build_model("mlp", **CONFIGS["mlp"]), args=args, train_dataset=Clips(clips, mixed),
+        model=build_model("mlp", **CONFIGS["mlp"]), args=args, train_dataset=Clips(clips, mixed),
         data_collator=AudioDataCollator(build_feature_extractor("mlp", num_samples=CONFIGS["mlp"]["num_samples"])),
         callbacks=[noted],
     )  # fmt: skip

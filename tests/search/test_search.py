@@ -54,7 +54,7 @@ def test_no_trainer_of_a_search_is_given_a_test_clip(searched):
         assert held == {clips[row] for row in (*fold.train, *fold.validation)}
         assert tested
         assert not tested & held
-        assert trainer._watched is None
+        assert trainer._test_dataset is None
 
 
 def test_a_trial_has_the_network_and_the_batches_that_were_suggested(searched):

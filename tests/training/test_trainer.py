@@ -1,16 +1,18 @@
-"""What the trainer adds to the library's: loss, optimiser, schedule."""
+"""Loss, optimizer, schedule and arguments of `VivaeTrainer`."""
 
+import pytest
 import torch
 from tiny import CONFIGS
 
-from hf_vivae.models import build_model
+from hf_vivae.models import build_feature_extractor, build_model
 from hf_vivae.training.arguments import VivaeTrainingArguments
-from hf_vivae.training.trainer import VivaeTrainer
+from hf_vivae.training.trainer import EarlyStopping, VivaeTrainer
+from hf_vivae.validation import UserError
 
 
 def trainer_of(model, tmp_path, **arguments):
     args = VivaeTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, **arguments)
-    return VivaeTrainer(title="a test", model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
+    return VivaeTrainer(model=model, args=args, train_dataset=[None] * 100, eval_dataset=[None])
 
 
 def test_labels_are_smoothed_in_training_alone(tmp_path):
@@ -46,3 +48,23 @@ def test_the_learning_rate_steps_every_so_many_epochs(tmp_path):
         trainer.optimizer.step()
         scheduler.step()
     assert rates == 8 * [1.0] + 8 * [0.5] + [0.25]
+
+
+def test_arguments_that_a_trainer_cannot_follow_alone_are_refused_and_others_are_followed(tmp_path):
+    model = build_model("mlp", **CONFIGS["mlp"])
+    with pytest.raises(UserError, match=r"^expected the weight of each label as class_weights, found only 'balanced'"):
+        trainer_of(model, tmp_path, class_weights="balanced")
+    trainer = trainer_of(model, tmp_path, early_stopping_patience=3)
+    (callback,) = [one for one in trainer.callback_handler.callbacks if isinstance(one, EarlyStopping)]
+    assert callback.early_stopping_patience == 3
+
+
+def test_the_collator_of_an_extractor_is_the_default_and_another_one_stays(tmp_path):
+    model, args = build_model("mlp", **CONFIGS["mlp"]), VivaeTrainingArguments(output_dir=str(tmp_path))
+    extractor, clips = build_feature_extractor("mlp", num_samples=2000), {"eval_dataset": [None]}
+    assert VivaeTrainer(model, args, processing_class=extractor, **clips).data_collator.extractor is extractor
+    for trainer in (
+        VivaeTrainer(model, args, list, processing_class=extractor, **clips),
+        VivaeTrainer(model, args, data_collator=list, processing_class=extractor, **clips),
+    ):
+        assert trainer.data_collator is list

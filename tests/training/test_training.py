@@ -191,7 +191,7 @@ def test_checkpoints_that_no_run_has_made_are_left_alone(interrupted):
     argv, folder = interrupted
     (folder / "run.json").unlink()
     before = sorted(folder.iterdir())
-    with pytest.raises(ValueError, match=r"holds checkpoints or results but no run\.json, so they cannot be told"):
+    with pytest.raises(ValueError, match=r"^expected the run\.json of this run in .*, found only checkpoints"):
         run(argv)
     assert sorted(folder.iterdir()) == before
 

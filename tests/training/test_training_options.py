@@ -36,7 +36,7 @@ def whisper(tmp_path_factory):
 def trainer(model: nn.Module, tmp_path, *, more: dict | None = None, **settings) -> VivaeTrainer:
     unscored = {"eval_strategy": "no", "load_best_model_at_end": False, "report_to": "none"}
     args = VivaeTrainingArguments(output_dir=str(tmp_path), **unscored, **settings)
-    return VivaeTrainer(model=model, args=args, title="", train_dataset=list(range(200)), **(more or {}))
+    return VivaeTrainer(model=model, args=args, train_dataset=list(range(200)), **(more or {}))
 
 
 def mlp():
