@@ -19,6 +19,16 @@ class UserError(ValueError):
     """
 
 
+class Arguments:
+    """Base class of dataclasses of arguments, which are combined by inheritance.
+
+    Each checks its own fields in `__post_init__` and calls that of the next by `super()`; the chain ends here.
+    """
+
+    def __post_init__(self) -> None:
+        """End the chain."""
+
+
 SURROGATE = re.compile("[\ud800-\udfff]")  # stands for a byte of a file's name that is no UTF-8
 JOINERS = "\u200c\u200d"  # without width: Persian and emoji are spelt with them, and they do nothing else
 

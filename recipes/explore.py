@@ -24,10 +24,6 @@ class ExploreArguments(CorpusArguments, TrimArguments):
         default=None, metadata={"help": "Folder of numbers and pictures; runs/<data>/exploration if absent."}
     )
 
-    def __post_init__(self) -> None:
-        CorpusArguments.__post_init__(self)
-        TrimArguments.__post_init__(self)
-
 
 def main(argv: list[str]) -> None:
     from hf_vivae.exploration.describe import explore, format_exploration

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from ..validation import UserError
+from ..validation import Arguments, UserError
 from . import load_corpus
 from .schema import Corpus
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class CorpusArguments:
+class CorpusArguments(Arguments):
     """Where clips come from, and what to do about those that are missing or cannot be used."""
 
     data: str = field(default="vivae", metadata={"help": "vivae, synthetic, folder, or noise (a control)."})
@@ -38,6 +38,7 @@ class CorpusArguments:
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data_dir:
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
 
@@ -68,7 +69,7 @@ SHORTEST = 0.025  # seconds: one window of the library's encoders, which fail or
 
 
 @dataclass
-class TrimArguments:
+class TrimArguments(Arguments):
     """How silence is cut off both ends of each clip before anything else; not at all without `trim_db`."""
 
     trim_db: float | None = field(
@@ -83,6 +84,7 @@ class TrimArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.trim_db is None:
             self._refuse_without_threshold()
         elif not (math.isfinite(self.trim_db) and self.trim_db > 0):
