@@ -1,9 +1,13 @@
-"""What all scripts do: command lines to dataclasses, and errors of this package as one sentence."""
+"""Parsing of command lines to dataclasses, and the errors of this package as one sentence."""
 
 import gc
 import os
+import re
 import sys
+import textwrap
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -15,32 +19,104 @@ Arguments = TypeVar("Arguments")
 
 
 class Terminated(BaseException):
-    """SIGTERM has come. As `KeyboardInterrupt`, it is no error, and nobody who handles errors shall catch it."""
+    """Exception of SIGTERM; as `KeyboardInterrupt`, no `Exception`, so that handlers of errors do not catch it."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Section of a help text.
+
+    Args:
+        title: heading.
+        example: arguments of an example of the script.
+        names: arguments to show.
+    """
+
+    title: str
+    example: str
+    names: tuple[str, ...]
 
 
 class FlagParser(HfArgumentParser):
-    """A parser that says what is wrong in one sentence, instead of printing all that is right."""
+    """Parser of a script, with a short `--help`, a complete `--help_all`, and errors of one sentence.
+
+    Args:
+        arguments: dataclasses of the arguments.
+        groups: sections of `--help`; all arguments in one section by default.
+        base: parser of other arguments that the script takes too, for `--help_all`.
+        options: of `argparse.ArgumentParser`.
+    """
+
+    def __init__(
+        self,
+        arguments: type | Iterable[type],
+        groups: Sequence[Group] = (),
+        base: HfArgumentParser | None = None,
+        **options,
+    ) -> None:
+        super().__init__(arguments, **{"allow_abbrev": False, **options})
+        self._groups, self._base = groups, base
+        self.add_argument("--help_all", action=_HelpAll, help="show all arguments and exit")
 
     def error(self, message: str) -> NoReturn:
-        """Say it as every other error is said.
+        """Raise the error of the arguments as `UserError`.
 
         Raises:
-            ValueError: always.
+            UserError: always.
         """
-        raise UserError(f"{message}; see --help for all arguments.")
+        raise UserError(f"{message}; see --help_all for all arguments.")
+
+    def format_help(self) -> str:
+        """Return usage, description, and for each argument its first sentence and its default."""
+        actions = {action.dest: action for action in reversed(self._actions) if action.dest != SUPPRESS}
+        positional = [action.metavar for action in self._get_positional_actions()]
+        usage = self.usage or " ".join(["%(prog)s", *(f"[{name} ...]" for name in positional), "[arguments]"])
+        groups = self._groups or [Group("Arguments", "", tuple(reversed(actions)))]
+        lines = [f"usage: {usage % {'prog': self.prog}}", "", self.description or ""]
+        for group in groups:
+            lines += ["", f"{group.title}:"]
+            lines += [f"  {self.prog} {group.example}"] if group.example else []
+            for name in group.names:
+                lines += _describe(actions[name])
+        lines += ["", self.epilog or "", "--help_all shows all arguments, with their whole descriptions."]
+        return "\n".join(lines) + "\n"
+
+    def format_help_all(self) -> str:
+        """Return the description of all arguments, those of `base` included."""
+        return "\n".join([super().format_help(), *([self._base.format_help_all()] if self._base else [])])
 
 
-def parse_flags(arguments: type[Arguments], argv: Sequence[str], description: str) -> Arguments:
-    """A dataclass filled from the command line without the program's name.
+class _HelpAll(Action):
+    def __init__(self, option_strings: Sequence[str], help: str, **_) -> None:
+        super().__init__(option_strings, dest=SUPPRESS, default=SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: FlagParser, *_) -> NoReturn:
+        print(parser.format_help_all())
+        parser.exit()
+
+
+def _describe(action: Action) -> list[str]:
+    """Return the lines of an argument in `--help`."""
+    name = f"--{action.dest}" if action.option_strings else action.metavar
+    sentence = re.split(r"(?<=[^.]\.)\s", f"{action.help or ''} ")[0].strip().removesuffix(".")
+    choices = f" ({', '.join(map(str, action.choices))})" if action.choices and len(action.choices) < 6 else ""
+    default = f" [{action.default}]" if action.default not in ([], SUPPRESS) and action.default is not None else ""
+    text = f"{sentence.replace('%%', '%')}{choices}{default}"
+    return textwrap.wrap(f"  {name:<29} {text}", 100, break_on_hyphens=False, subsequent_indent=" " * 32)
+
+
+def parse_flags(
+    arguments: type[Arguments], argv: Sequence[str], description: str, groups: Sequence[Group] = ()
+) -> Arguments:
+    """Return a dataclass filled from the command line without the program's name.
 
     Raises:
-        ValueError: for unknown or misspelt flags, with the nearest; for values of another type; and for what the
-            dataclass refuses.
+        UserError: for unknown or misspelt flags, with the nearest; for values of another type; and for values that
+            the dataclass refuses.
     """
-    parser = FlagParser(arguments, allow_abbrev=False, description=description)
-    given, unknown = parser.parse_known_args(list(argv))
-    refuse_unknown(unknown, vars(given))
-    return arguments(**vars(given))
+    flags, unknown = FlagParser(arguments, groups, description=description).parse_known_args(list(argv))
+    refuse_unknown(unknown, vars(flags))
+    return arguments(**vars(flags))
 
 
 def refuse_unknown(unknown: Sequence[str], known: Iterable[str]) -> None:

@@ -105,7 +105,8 @@ def _train(variant: Variant, prepared: TrainingData, cleans: bool) -> None:
 def _report(plan: Plan, prepared: TrainingData) -> str:
     """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
     run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
-    places, notes = {}, [plan.ingredients.say_kept()] if plan.ingredients.kept else []
+    places, kept = {}, "; ".join(f"{line} ({reason})" for line, reason in plan.ingredients.kept.items())
+    notes = [f"No row takes away: {kept}."] if kept else []
     for row in (WHOLE, *plan.ingredients.changes):
         try:
             variants = plan.variants if row in trained else _earlier(plan, row, prepared)
@@ -128,7 +129,7 @@ def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
     if row not in plan.idle and not (plan.output / "runs" / row_folder(row)).is_dir():
         return []
     changes = {row: plan.ingredients.changes[row]}
-    planned = plan_variants(plan.flags, changes, plan.seeds, plan.output, plan.recipes)
+    planned = plan_variants(plan.argv, plan.base, changes, plan.seeds, plan.output, plan.recipes)
     variants = [variant for variant in planned if variant.name == row]
     if not variants:
         raise UserError("its settings change nothing in the recipe as it is trained.")

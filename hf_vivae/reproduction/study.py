@@ -1,13 +1,12 @@
 """Training of the runs of the reproduction, resumable and shared by several processes."""
 
 import gc
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import run_folder
-from ..cli_parser import parse_flags
+from ..cli_parser import Group, parse_flags, run_script
 from ..corpus.schema import Corpus, clip_digests, corpus_digest
 from ..corpus.tasks import task_labels
 from ..features.extraction import matching_extractor
@@ -25,7 +24,7 @@ from ..models import MODELS, LogisticRegressionForAudioClassification, build_con
 from ..run_folder import check_version, drop_checkpoints, is_finished
 from ..splits import make_folds
 from ..training.arguments import RunArguments, VivaeTrainingArguments
-from ..training.recipes import parse_run, read_switches
+from ..training.recipes import parse_run, read_deviations
 from ..training.run import train
 from ..training.scoring import report_scores
 from ..validation import UserError
@@ -34,6 +33,18 @@ from .plan import PlannedRun, StudyArguments, plan_runs
 from .report import report_study
 
 STAYS = "what was finished before it stays, and the same command goes on there"
+GROUPS = (
+    Group(
+        "Runs",
+        "--data synthetic --quick --audit",
+        ("models", "variants", "seeds", "quick", "audit", "patches", "output_dir"),
+    ),
+    Group(
+        "Clips",
+        "--data folder --data_dir my_clips --models vit-32-30 mlp",
+        ("data", "data_dir", "data_url", "subset", "on_bad_audio", "duplicates", "speaker_pattern"),
+    ),
+)
 SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
 
 
@@ -55,7 +66,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     Raises:
         ValueError: for what cannot be meant, and where a run fails; see `run_study`.
     """
-    study = parse_flags(StudyArguments, argv, description="The whole study of the 2022 report.")
+    study = parse_flags(StudyArguments, argv, "Reproduce the study of the 2022 paper.", GROUPS)
     run_folder.check_report_folder(study.output, "runs")
     planned = plan_runs(study, recipes)
     if any(run.apart for run in planned) and "RANK" in os.environ:
@@ -63,14 +74,14 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
             "--patches measures each patch in a process of its own, found a launcher of several; leave out --patches, "
             "or start with `python recipes/reproduce.py`."
         )
-    switches = read_switches(recipes).values()
-    described = {switch.name: (switch.row, switch.report, switch.notebook) for switch in switches}
+    deviations = read_deviations(recipes).values()
+    described = {deviation.name: (deviation.row, deviation.report, deviation.notebook) for deviation in deviations}
     for run in planned:
         check_version(study.output / run.name)
     with claim(study.output) if _is_main_process() else nullcontext():
         keep_kind(study.output, study.quick)
         corpus = study.load()
-        possible, notes = leave_out(planned, recipes, corpus)
+        possible, notes = leave_out(planned, corpus)
         try:
             run_study(possible, study.output, recipes, {study.data: corpus})
         except Exception as error:
@@ -93,7 +104,7 @@ def _report(study: StudyArguments, corpus: Corpus, described: Described, notes: 
     return StudyReport(study.output, "\n".join([*shown, *notes]))
 
 
-def leave_out(planned: Sequence[PlannedRun], recipes: Path, corpus: Corpus) -> tuple[list[PlannedRun], list[str]]:
+def leave_out(planned: Sequence[PlannedRun], corpus: Corpus) -> tuple[list[PlannedRun], list[str]]:
     """The runs that a corpus allows, and a sentence for each of the notebook's habits that it does not.
 
     Raises:
@@ -101,12 +112,11 @@ def leave_out(planned: Sequence[PlannedRun], recipes: Path, corpus: Corpus) -> t
     """
     possible, notes = [], []
     for run in planned:
-        arguments, args = parse_run(run.argv, recipes)
         try:
-            _check_possible(arguments, args.seed, corpus)
+            _check_possible(run.arguments, run.training.seed, corpus)
             possible.append(run)
         except UserError as error:
-            if arguments.recipe == "paper" and not arguments.as_coded and "/audit/" not in run.name:
+            if run.arguments.recipe == "paper" and not run.arguments.as_coded and "/audit/" not in run.name:
                 raise
             notes.append(f"Left out, since these clips do not allow it: {run.name} ({error})")
     return possible, notes
@@ -135,20 +145,21 @@ def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpor
         ValueError: where a run fails, naming it; those before it stay. And where its folder holds another run, of
             another corpus or with other settings.
     """
-    parsed = {run.name: _divided(*parse_run(run.argv, recipes)) for run in planned}
-    clock = Clock({run.name: _work_left(run, *parsed[run.name], output) for run in planned})
+    for run in planned:
+        _divide_batch(run.arguments, run.training)
+    clock = Clock({run.name: _work_left(run, run.arguments, run.training, output) for run in planned})
     for number, run in enumerate(planned, start=1):
         if _is_main_process():
             print(f"[{number}/{len(planned)}] {run.name}: {clock.left()}", flush=True)
         if run.apart:
             _train_apart(run, output, recipes)
         else:
-            _carry_out(run, *parsed[run.name], output, corpora)
+            _carry_out(run, output, corpora)
         clock.tick(run.name)
 
 
-def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[RunArguments, VivaeTrainingArguments]:
-    """The batch of a recipe is that of all processes together, so that several train what one would."""
+def _divide_batch(arguments: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Divide the batch of a recipe among the processes, so that several train as one would; in place."""
     batch, processes = args.per_device_train_batch_size, args.world_size
     if batch % processes:
         raise UserError(
@@ -157,7 +168,6 @@ def _divided(arguments: RunArguments, args: VivaeTrainingArguments) -> tuple[Run
         )
     args.per_device_train_batch_size = batch // processes
     args.per_device_eval_batch_size = max(1, args.per_device_eval_batch_size // processes)
-    return arguments, args
 
 
 def _is_main_process() -> bool:
@@ -170,17 +180,16 @@ def _work_left(run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArgu
     return training_work(arguments, args, clips=1085)
 
 
-def _carry_out(
-    run: PlannedRun, arguments: RunArguments, args: VivaeTrainingArguments, output: Path, corpora: dict[str, Corpus]
-) -> None:
+def _carry_out(run: PlannedRun, output: Path, corpora: dict[str, Corpus]) -> None:
+    data = run.arguments.data
     try:
         if run.shares:
             if _is_main_process():
-                share_training(run, arguments, args, output)
+                share_training(run, output)
             return
-        if arguments.data not in corpora:
-            corpora[arguments.data] = arguments.load()
-        _, folders = train(arguments, args, corpora[arguments.data])
+        if data not in corpora:
+            corpora[data] = run.arguments.load()
+        _, folders = train(run.arguments, run.training, corpora[data])
         if _is_main_process():
             drop_checkpoints(folders)
     except Exception as error:
@@ -194,15 +203,18 @@ def _carry_out(
 
 
 def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
-    """Train in a process of its own, so that its memory is not that of the runs before it."""
-    done = subprocess.run(
-        [sys.executable, str(recipes / "train.py"), *run.argv], stdout=subprocess.DEVNULL, check=False
-    )
-    if done.returncode:
-        raise UserError(
-            f"the run {run.name} failed with exit status {done.returncode}, its own words are above; {STAYS}."
-        )
+    """Train in a process of its own, so that its memory is measured without that of the runs before it."""
+    process = multiprocessing.get_context("spawn").Process(target=_train_settings, args=(run.settings, recipes))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise UserError(f"the run {run.name} failed with exit status {process.exitcode}, its error is above; {STAYS}.")
     drop_checkpoints([output / run.name])
+
+
+def _train_settings(settings: dict[str, Any], recipes: Path) -> None:
+    with redirect_stdout(None):
+        run_script(lambda _: train(*parse_run([], recipes, settings)))
 
 
 class Clock:
@@ -241,9 +253,9 @@ def keep_kind(output: Path, quick: bool) -> None:
     write_json(file, {"quick": quick})
 
 
-def share_training(planned: PlannedRun, run: RunArguments, args: VivaeTrainingArguments, output: Path) -> None:
-    """Write the folder of a run whose training was another's, since its settings change only what is reported."""
-    base, folder = output / planned.shares, output / planned.name
+def share_training(planned: PlannedRun, output: Path) -> None:
+    """Write the folder of a run that shares the training of another."""
+    run, base, folder = planned.arguments, output / planned.shares, output / planned.name
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(base, part, ignore=shutil.ignore_patterns("checkpoint-*", ".*"))
@@ -251,7 +263,7 @@ def share_training(planned: PlannedRun, run: RunArguments, args: VivaeTrainingAr
     changes: dict[str, Any] = {name: getattr(run, name) for name in record["run"] if name in vars(run)}
     write_json(part / "run.json", record | {"run": changes, "shares_training_with": planned.shares})
     rows = run_folder.read_predictions(base)
-    reported = report_scores(run, rows, results["labels"], args.seed)
+    reported = report_scores(run, rows, results["labels"], planned.training.seed)
     write_json(part / "results.json", results | {"as_coded": run.as_coded, "reported": reported})
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)

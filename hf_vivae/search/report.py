@@ -1,5 +1,6 @@
 """Results of a search: table, figures, and the best recipe."""
 
+import json
 import math
 import os
 import shlex
@@ -12,12 +13,12 @@ import yaml
 
 from ..corpus.arguments import CorpusArguments
 from ..files import write_json, write_text
-from ..models import short_name, split_name
+from ..models import short_name
+from ..models.backbones import recipe_stems
 from ..network import bare_address
 from ..run_folder import UNSELECTED, VOLATILE
 from ..training.arguments import RunArguments, VivaeTrainingArguments
 from ..training.build import identity
-from ..training.recipes import as_flags
 from ..validation import UserError
 from .figures import history_figure, importance_figure, values_figure
 from .trials import Trials
@@ -242,7 +243,7 @@ class BestRun:
     def write_recipe(self, folder: Path, head: str) -> Path:
         """Write the recipe; its path.
 
-        It has the name that a recipe of the model has: its own, or that of its kind, such as `probe`.
+        It is named as a recipe of the model: after the model, or after its kind, such as `probe`.
 
         Args:
             folder: where it goes.
@@ -251,7 +252,7 @@ class BestRun:
         lines = [f"# {line}" for line in head.splitlines()]
         for key, value in self.recipe().items():
             lines += _lines(key, value, self.searched)
-        path = folder / f"{split_name(self.run.model)[0].removesuffix(':') or short_name(self.run.model)}.yaml"
+        path = folder / f"{recipe_stems(self.run.model)[0]}.yaml"
         write_text(path, "\n".join(lines) + "\n")
         return path
 
@@ -268,12 +269,23 @@ class BestRun:
         said |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
         script = os.path.relpath(recipes / "train.py")
         if self.run.recipe == "none":
-            train = as_flags({"model": self.run.model, **said, **self.recipe()})
+            train = _flags({"model": self.run.model, **said, **self.recipe()})
             return shlex.join(["python", script, *train])
         own = os.path.relpath(recipes / FOUND)
-        train = as_flags({"model": self.run.model, "recipe": FOUND, **said})
+        train = _flags({"model": self.run.model, "recipe": FOUND, **said})
         lines = (["mkdir", "-p", own], ["cp", str(recipe), own], ["python", script, *train])
         return "\n".join(map(shlex.join, lines))
+
+
+def _flags(values: dict[str, Any]) -> list[str]:
+    """Return settings as a command line; None and empty lists, which it cannot contain, are left out."""
+    flags = []
+    for key, value in values.items():
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)] if value else []
+        elif value is not None:
+            flags.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return flags
 
 
 def _lines(key: str, value: Any, searched: dict[str, str]) -> list[str]:

@@ -1,6 +1,5 @@
 """Arguments and entry point of a hyperparameter search."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -11,26 +10,40 @@ from filelock import FileLock
 
 from .. import run_folder
 from ..checkpoints.resolve import find_checkpoint
-from ..cli_parser import FlagParser
+from ..cli_parser import FlagParser, Group
 from ..files import make_folder
+from ..models.backbones import recipe_file
 from ..splits.folds import Fold
 from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 from ..training.build import TrainingData, load_training_data
-from ..training.recipes import default_output_dir, parse_run
+from ..training.recipes import default_output_dir, parse_run, run_parser
 from ..validation import UserError, json_object
 from .optuna_backend import Study, search_result, study_settings
 from .ray_backend import search_with_ray
 from .report import SearchReport, write_report
-from .space import find_space, read_space
+from .space import read_space
 from .trials import RunTemplate, Trials
 
 if TYPE_CHECKING:
     import optuna
 
+DESCRIPTION = "Search for a model's hyperparameters on validation clips."
+EPILOG = (
+    "All arguments of recipes/train.py are taken too, and hold for every trial. --recipe is tuned where the model has "
+    "one and none is given."
+)
+GROUPS = (
+    Group(
+        "Search",
+        "--model wav2vec2 --data synthetic --trials 20",
+        ("space", "trials", "backend", "storage", "study", "resources_per_trial"),
+    ),
+)
+
 
 @dataclass
 class SearchArguments:
-    """How to search."""
+    """Arguments of a search; all others are those of `recipes/train.py`."""
 
     space: str | None = field(
         default=None, metadata={"help": "YAML of the search space; recipes/search/<model>.yaml if absent."}
@@ -76,30 +89,22 @@ class SearchArguments:
             )
 
 
-def parse_search(argv: Sequence[str]) -> tuple[SearchArguments, list[str]]:
-    """The flags of a search, and the rest, which are those of `recipes/train.py`.
+def parse_search(argv: Sequence[str], recipes: Path) -> tuple[SearchArguments, RunTemplate]:
+    """Return the arguments of a search and the run that it starts from.
+
+    Without --recipe, --config and --as_coded, that is the recipe `tuned` where the model has one, since the values of
+    the search spaces are around it.
 
     Raises:
-        ValueError: for values of another type, and for what cannot be meant.
+        UserError: for unknown or misspelt flags, for values of another type, and for values that do not fit.
     """
-    parser = FlagParser(
-        SearchArguments,
-        allow_abbrev=False,
-        description="Search for a model's hyperparameters.",
-        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help. --recipe is tuned "
-        "where the model has one and none is given.",
-    )
-    given, rest = parser.parse_known_args(list(argv))
-    return SearchArguments(**vars(given)), around_tuned(rest)
-
-
-def around_tuned(argv: list[str]) -> list[str]:
-    """Flags of a run with the recipe `tuned`, whose values the spaces are around, where they choose none."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--model", default="")
-    model = first.parse_known_args(argv)[0].model
-    chosen = {flag.partition("=")[0] for flag in argv} & {"--recipe", "--config", "--as_coded"}
-    return argv if chosen or usual_recipe(model) is None else ["--recipe", "tuned", *argv]
+    parser = FlagParser(SearchArguments, GROUPS, run_parser(), description=DESCRIPTION, epilog=EPILOG)
+    namespace, flags = parser.parse_known_args(list(argv))
+    arguments = SearchArguments(**vars(namespace))
+    chosen, _ = run_parser().parse_known_args(flags)
+    tuned = usual_recipe(chosen.model or "") and not (chosen.recipe or chosen.config or chosen.as_coded)
+    overrides = {"recipe": "tuned"} if tuned else {}
+    return arguments, RunTemplate(flags, recipes, overrides, *parse_run(flags, recipes, overrides))
 
 
 def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
@@ -153,22 +158,23 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     Raises:
         ValueError: for what cannot be meant, a space that runs refuse, and a study of another search.
     """
-    given, rest = parse_search(argv)
-    run, args = parse_run(rest, recipes)
+    arguments, template = parse_search(argv, recipes)
+    run, args = template.run, template.args
     check_searchable(run, args)
     folder = search_folder(run, args)
     run_folder.check_report_folder(folder, "trials")
-    source = Path(given.space) if given.space else find_space(run.model, recipes)
-    space, candidates = read_space(source), RunTemplate(rest, recipes, run, args)
-    candidates.check(space, source)
+    source = Path(arguments.space) if arguments.space else recipe_file(recipes / "search", run.model)
+    space = read_space(source)
+    template.check(space, source)
     make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
     prepared = load_training_data(run, args.seed, run.load())
     fold = searched_fold(prepared, run.folds)
-    trials = Trials(candidates, space, prepared, fold, checkpoint, folder)
-    if given.backend == "ray":
-        return write_report(trials, "ray", search_with_ray(trials, source, given.trials, given.resources_per_trial))
-    return _search_with_optuna(trials, source, given)
+    trials = Trials(template, space, prepared, fold, checkpoint, folder)
+    if arguments.backend == "ray":
+        result = search_with_ray(trials, source, arguments.trials, arguments.resources_per_trial)
+        return write_report(trials, "ray", result)
+    return _search_with_optuna(trials, source, arguments)
 
 
 def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..files import read_text
-from ..models import MODELS, PROBE
 from ..validation import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -106,13 +105,6 @@ class Choices:
 Space = dict[str, Range | Choices]
 
 
-def find_space(model: str, recipes: Path) -> Path:
-    """The space that comes with the recipes: a model's own, or that of its kind, `vit`, `probe` or `encoder`."""
-    kind = "probe" if model.startswith(PROBE) else "vit" if model in MODELS else "encoder"
-    own, shared = (recipes / "search" / f"{name}.yaml" for name in (model, kind))
-    return own if own.is_file() else shared
-
-
 def read_space(file: Path) -> Space:
     """A search space; numbers may be written `1e-5`, which YAML 1.1 takes for text.
 
@@ -120,7 +112,7 @@ def read_space(file: Path) -> Space:
         ValueError: for what is no such file, naming the line.
     """
     if not os.path.isfile(file):
-        raise UserError(f"expected a search space in {file}, found no file; check --space.")
+        raise UserError(f"expected a search space in {file}, found no file; write it, or give another --space.")
     try:
         # _Loader is a SafeLoader
         lines = yaml.load(read_text(file, "give another --space"), Loader=_Loader)  # nosec B506

@@ -17,7 +17,7 @@ from ..splits.folds import Fold
 from ..training.arguments import ReproductionArguments, RunArguments, VivaeTrainingArguments
 from ..training.build import FoldInputs, TrainingData, build_fold_inputs, build_trainer, training_clips
 from ..training.fit import fit_model
-from ..training.recipes import as_flags, parse_run
+from ..training.recipes import parse_run
 from ..training.trainer import VivaeTrainer
 from ..validation import UserError, did_you_mean
 from .space import Space
@@ -34,37 +34,36 @@ LONGEST_REASON = 400  # letters of an error of other libraries, some of which li
 
 @dataclass(frozen=True)
 class RunTemplate:
-    """Runs that differ from one another in what is searched.
+    """Settings of a search before the values of a trial.
 
     Args:
-        argv: flags that all of them share.
+        argv: flags of `recipes/train.py` that all trials share.
         recipes: folder of the recipes.
-        run: what `argv` says to train on what.
-        args: what `argv` says of how to train.
+        overrides: arguments that win over the flags.
+        run: arguments of the run.
+        args: arguments of its training.
     """
 
     argv: list[str]
     recipes: Path
+    overrides: dict[str, Any]
     run: RunArguments
     args: VivaeTrainingArguments
 
     def with_values(self, values: dict[str, Any]) -> tuple[RunArguments, VivaeTrainingArguments]:
-        """The run with these values in place of its own, parsed as flags that come last.
+        """Return the arguments of the run with these values instead of its own.
 
         Args:
-            values: by the keys of a search space: the name of a flag, or `<flag>.<field>` of a dictionary.
+            values: by the keys of a search space: the name of an argument, or `<argument>.<field>` of a dictionary.
 
         Raises:
-            ValueError: see `parse_run`.
+            UserError: see `parse_run`.
         """
-        return parse_run([*self.argv, *as_flags(self._settings(values))], self.recipes)
-
-    def _settings(self, values: dict[str, Any]) -> dict[str, Any]:
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = dict(self.overrides)
         for key, value in values.items():
             name, _, field = key.partition(".")
-            settings[name] = {**settings.get(name, self._own(name) or {}), field: value} if field else value
-        return settings
+            settings[name] = {**(settings.get(name, self._own(name)) or {}), field: value} if field else value
+        return parse_run(self.argv, self.recipes, settings)
 
     def _own(self, name: str) -> Any:
         return getattr(self.run if hasattr(self.run, name) else self.args, name)

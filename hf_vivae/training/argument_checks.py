@@ -1,8 +1,8 @@
 """What flags of a run and of its training refuse together, in the words of both."""
 
-from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import torch
 from transformers import Trainer, get_scheduler
@@ -36,23 +36,23 @@ WITHOUT_EPOCHS = (
 )  # fmt: skip
 
 
-def check_together(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:
+def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Mapping[str, Any]) -> None:
     """Refuse what a run and its training cannot be together.
 
     Args:
         run: what to train on what.
         args: how to train.
-        given: the values of the command line alone; None where it has none.
+        explicit: arguments of the command line and of overrides alone, by name.
 
     Raises:
         ValueError: naming the flag, and what to do.
     """
-    _check_selection(run, args, given)
+    _check_selection(run, args, explicit)
     if run.model.startswith(PROBE):
         _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
     if run.model == "logistic-regression":  # which takes its turn in studies, under flags that all their models get
         _refuse(run, args, OF_EPOCHS, "what scikit-learn solves", "give another --model")
-    _check_needless(run, args, given)
+    _check_needless(run, args, explicit)
     if run.from_scratch and run.freeze == "all":
         raise UserError("--from_scratch gives random weights, found --freeze all beside it; leave out one of them.")
     if args.head_learning_rate and run.model in MODELS:
@@ -80,13 +80,13 @@ def try_out(args: VivaeTrainingArguments) -> None:
     get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
 
 
-def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:
+def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: Mapping[str, Any]) -> None:
     """Refuse what needs clips that select where there are none."""
     needs_them = {
         "watch_test": run.watch_test,
         "early_stopping_patience": args.early_stopping_patience,
         "eval_on_start": args.eval_on_start,
-        **{name: getattr(given, name) not in (None, value) for name, value in UNSELECTED.items()},
+        **{name: explicit.get(name) not in (None, value) for name, value in UNSELECTED.items()},
     }
     found = [f"--{name}" for name, needs in needs_them.items() if needs]
     if run.select_on == "none" and found:
@@ -106,9 +106,9 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, given: Nam
         )
 
 
-def _check_needless(run: RunArguments, args: VivaeTrainingArguments, given: Namespace) -> None:
+def _check_needless(run: RunArguments, args: VivaeTrainingArguments, explicit: Mapping[str, Any]) -> None:
     """Refuse what would change nothing."""
-    if given.lr_decay_factor is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
+    if explicit.get("lr_decay_factor") is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
         raise UserError(
             "expected --lr_decay_epochs or --lr_decay_steps beside --lr_decay_factor, found neither; add one of "
             "them, or leave it out."

@@ -74,8 +74,7 @@ class ModelArguments(AdaptingArguments):
     augment: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "Augmentation of the training clips as JSON, such as '{\"time_masks\": 2}'; recipes/README.md lists "
-            "all keys."
+            "help": "Augmentation of clips as JSON, such as '{\"time_masks\": 2}'; recipes/README.md has all keys."
         },
     )
     normalization: Literal["none", "mean_std"] = field(
@@ -85,8 +84,7 @@ class ModelArguments(AdaptingArguments):
     max_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds to which clips are cut for encoders of the library; by default 30, or the length that the "
-            "encoder takes."
+            "help": "Seconds to which clips are cut for encoders of the library; by default 30, or the encoder's."
         },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that comes with a checkpoint."})
@@ -234,7 +232,7 @@ class VivaeTrainingArguments(TrainingArguments):
     )
     head_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Learning rate of the head of a pretrained encoder; that of the encoder is learning_rate."},
+        metadata={"help": "Of the head of a pretrained encoder; learning_rate is that of the encoder."},
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none",
@@ -253,7 +251,7 @@ class VivaeTrainingArguments(TrainingArguments):
     load_best_model_at_end: bool = field(default=True)
     metric_for_best_model: str | None = field(
         default="uar",
-        metadata={"help": "Validation score that selects the epoch: accuracy, uar, macro_f1, macro_auc or loss."},
+        metadata={"help": "Score that selects the epoch: accuracy, uar, macro_f1, macro_auc or loss."},
     )
     greater_is_better: bool | None = field(default=None)
     # otherwise a resumed run would count from 0 again and stop later than an uninterrupted one
@@ -349,8 +347,8 @@ class VivaeTrainingArguments(TrainingArguments):
             others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
             if getattr(self, name) and others:
                 raise UserError(
-                    f"--{name} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add --{name} 0 to "
-                    "use those."
+                    f"--{name} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
+                    f"--{name} 0 to use those."
                 )
         of_cross_entropy = {
             "label_smoothing_factor": self.label_smoothing_factor,
@@ -364,9 +362,7 @@ class VivaeTrainingArguments(TrainingArguments):
                 "--adam_l2 has one rate for all parameters, found --head_learning_rate; leave out one of the two."
             )
         if self.resume_from_checkpoint:
-            raise UserError(
-                "a run resumes by itself, found --resume_from_checkpoint; repeat the command of the run without it."
-            )
+            raise UserError("a run resumes by itself, found --resume_from_checkpoint; repeat its command without it.")
         if self.hub_strategy == HubStrategy.CHECKPOINT:
             raise UserError(
                 "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "
