@@ -82,18 +82,17 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
             f"{', '.join(SPECTROGRAM_VITS)} or an encoder as --model."
         )
     content = read_yaml(file)
-    parts = [content.get(part, {}) for part in SECTIONS]
-    fits = content.keys() <= {*SECTIONS, KEPT} and _all([*parts, content.get(KEPT, {})], dict)
+    parts, kept = [content.get(part, {}) for part in SECTIONS], content.get(KEPT, {})
+    fits = content.keys() <= {*SECTIONS, KEPT} and _all([*parts, kept], dict) and _all(kept.values(), str)
     if not (fits and _all([settings for part in parts for settings in part.values()], dict)):
         raise UserError(
             f"expected {file} to contain 'without' or 'with', and below them ingredients with their settings, and "
             f"reasons below '{KEPT}', found {str(content)[:60]!r}; correct it."
         )
-    if not _all(content.get(KEPT, {}).values(), str):
-        raise UserError(f"expected reasons below '{KEPT}' in {file}, found {str(content[KEPT])[:60]!r}; correct it.")
-    rows = {f"{part} {name}": settings for part in SECTIONS for name, settings in content.get(part, {}).items()}
+    pairs = zip(SECTIONS, parts, strict=True)
+    rows = {f"{section} {name}": settings for section, part in pairs for name, settings in part.items()}
     _check_rows(file, rows)
-    return Ingredients(rows, content.get(KEPT, {}))
+    return Ingredients(rows, kept)
 
 
 def row_folder(row: str) -> str:

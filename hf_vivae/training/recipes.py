@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..cli_parser import FlagParser, Group, refuse_unknown
@@ -77,14 +77,14 @@ def parse_run(
     flags, unknown = run_parser().parse_known_args(argv, namespace)
     refuse_unknown(unknown, types)
     on_command_line = {name: value for name, value in vars(flags).items() if value is not None}
-    explicit = on_command_line | _check_types(overrides or {}, "overrides")
+    explicit = on_command_line | _check_types(overrides or {})
     source, defaults = _read_defaults(explicit, recipes)
     if defaults.get("trust_remote_code") and "trust_remote_code" not in on_command_line:
         raise UserError(
             f"expected consent to execute a checkpoint's code on the command line, found it in {source}; read that "
             "code, and if you trust it add --trust_remote_code."
         )
-    settings = _check_types(defaults, source) | explicit
+    settings = _check_types(defaults, f" in {source}") | explicit
     settings["model_config"] = {
         field: value
         for values in (defaults, on_command_line, overrides or {})
@@ -120,8 +120,12 @@ def _argument_types() -> dict[str, Any]:
     return {f.name: types[f.name] for owner in (RunArguments, VivaeTrainingArguments) for f in fields(owner) if f.init}
 
 
-def _check_types(values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return arguments of a file with numbers as floats where floats are expected.
+def _check_types(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Return arguments with numbers as floats where floats are expected.
+
+    Args:
+        values: by the names of arguments.
+        source: end of "the value ..." in errors, such as " in paper/mlp.yaml".
 
     Raises:
         UserError: for an unknown key, with the nearest, and for a value of another type.
@@ -130,11 +134,11 @@ def _check_types(values: Mapping[str, Any], source: str) -> dict[str, Any]:
     checked = {}
     for key, value in values.items():
         if key not in types:
-            raise UserError(f"unknown key {key!r} in {source}{did_you_mean(key, types)}; correct or remove it.")
+            raise UserError(f"unknown key {key!r}{source}{did_you_mean(key, types)}; correct or remove it.")
         try:
             checked[key] = None if value is None else _cast(value, types[key])
         except TypeError as error:
-            raise UserError(f"expected {error} as {key} in {source}, found {value!r}; correct it.") from error
+            raise UserError(f"expected {error} as {key}{source}, found {value!r}; correct it.") from error
     return checked
 
 
@@ -159,8 +163,9 @@ def _cast(value: Any, hint: Any) -> Any:
             return [_cast(entry, *get_args(option)) for entry in value]
         elif type(value) is kind or (issubclass(kind, Enum) and value in [member.value for member in kind]):
             return value
-    names = [repr(name) for option in options if get_origin(option) is Literal for name in get_args(option)]
-    raise TypeError(f"one of {', '.join(names)}" if names else getattr(hint, "__name__", hint))
+    literals = [repr(name) for option in options if get_origin(option) is Literal for name in get_args(option)]
+    kinds = [(get_origin(option) or option).__name__ for option in options if option is not NoneType]
+    raise TypeError(f"one of {', '.join(literals)}" if literals else " or ".join(kinds))
 
 
 def default_output_dir(run: RunArguments, seed: int) -> str:

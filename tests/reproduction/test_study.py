@@ -21,7 +21,7 @@ from hf_vivae.reproduction import plan, study
 from hf_vivae.reproduction.plan import StudyArguments, plan_runs
 from hf_vivae.reproduction.runs import collect
 from hf_vivae.reproduction.study import Clock, reproduce, training_work
-from hf_vivae.training.recipes import parse_run, read_switches
+from hf_vivae.training.recipes import parse_run, read_deviations
 from hf_vivae.training.run import train
 
 RECIPES = ROOT / "recipes"
@@ -279,7 +279,7 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
 def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
     report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), small)
-    concerned = {name for name, switch in read_switches(RECIPES).items() if "mlp" in switch.models}
+    concerned = {name for name, switch in read_deviations(RECIPES).items() if "mlp" in switch.models}
     table = rows(tmp_path, "audit")
     assert {row["switch"] for row in table} == concerned
     for row in table:
@@ -342,7 +342,7 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
     names = [run.name for run in planned]
     assert {f"runs/{v}/{m}/seed{s}" for v in plan.VARIANTS for m in MODELS for s in (1, 2)} <= set(names)
     audited = [Path(name).name.removesuffix("-off") for name in names if name.startswith("runs/audit")]
-    assert sorted(audited) == sorted(read_switches(RECIPES))
+    assert sorted(audited) == sorted(read_deviations(RECIPES))
     position = {run.name: number for number, run in enumerate(planned)}
     assert all(position[run.shares] < position[run.name] for run in planned if run.shares)
 
@@ -350,7 +350,7 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
 def test_the_quick_networks_of_every_model_can_be_built(tmp_path):
     """The study itself is trained with them by `pytest -m slow`."""
     study = parse_flags(StudyArguments, ["--data", "synthetic", "--quick", "--output_dir", str(tmp_path)], "")
-    arguments = [parse_run(run.argv, RECIPES)[0] for run in plan_runs(study, RECIPES)]
+    arguments = [run.arguments for run in plan_runs(study, RECIPES)]
     built = {run.model: build_model(run.model, **run.model_config) for run in arguments}
     assert set(built) == set(MODELS)
     assert all(sum(weight.numel() for weight in model.parameters()) < 5e6 for model in built.values())

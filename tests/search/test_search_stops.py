@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import optuna
 import pytest
@@ -83,7 +84,10 @@ def ctrl_c(argv):
 
 @pytest.mark.parametrize(
     ("main", "status", "said"),
-    [(ctrl_c, 130, "interrupted\n"), (parse_search, 1, "error: expected --trials of 1 or more, found 0; ")],
+    [
+        (ctrl_c, 130, "interrupted\n"),
+        (partial(parse_search, recipes=RECIPES), 1, "error: expected --trials of 1 or more, found 0; "),
+    ],
 )
 def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, capsys, main, status, said):
     def noted(argv):

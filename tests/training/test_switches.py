@@ -19,13 +19,13 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from hf_vivae import audio, build_feature_extractor, build_model
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.models.timm_vit import wrap_to_bytes
-from hf_vivae.training.recipes import apply_deviations, parse_run, read_switches
+from hf_vivae.training.recipes import apply_deviations, parse_run, read_deviations
 from hf_vivae.training.trainer import one_frame_ctc
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 RECIPES = ROOT / "recipes"
-SWITCHES = read_switches(RECIPES)
+SWITCHES = read_deviations(RECIPES)
 PAIRS = [(name, model) for name, switch in SWITCHES.items() for model in switch.models]
 
 
