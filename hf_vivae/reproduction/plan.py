@@ -26,7 +26,10 @@ class StudyArguments(CorpusArguments, SplitArguments):
     models: list[str] | None = field(default=None, metadata={"help": f"Some of {', '.join(MODELS)}; all by default."})
     variants: list[str] = field(
         default_factory=lambda: list(VARIANTS[:2]),
-        metadata={"help": "paper (its text), as_coded (its notebook), tuned; the first two by default."},
+        metadata={
+            "help": "paper (its text), as_coded (its notebook), tuned (selected on validation clips); the first "
+            "two by default."
+        },
     )
     seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "Of split and training."})
     quick: bool = field(
@@ -120,6 +123,7 @@ class _Planner:
         changes = dict(self.quick.get(model, {}))
         if recipe == "tuned":
             changes.pop("learning_rate", None)  # its recipe is about the learning rate
+            changes["select_on"] = "validation"  # else no epoch has scores for the tables
         config = {**changes.pop("model_config", {}), **settings.pop("model_config", {})}
         changes |= {"protocol": "random-80-20", "seed": seed, "watch_test": True, "model_config": config, **settings}
         return self._parse(f"runs/{name}", {"model": model, "recipe": recipe, **self.corpus, **changes})

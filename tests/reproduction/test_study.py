@@ -321,11 +321,12 @@ def test_several_processes_share_the_batch_of_the_recipe():
     class Args:
         per_device_train_batch_size, per_device_eval_batch_size, world_size = 30, 40, 3
 
-    assert study._divided(None, Args)[1].per_device_train_batch_size == 10
+    study._divide_batch(None, Args)
+    assert Args.per_device_train_batch_size == 10
     assert Args.per_device_eval_batch_size == 13
     Args.world_size = 4
     with pytest.raises(ValueError, match="processes that divides the 10 clips of a step of mlp, found 4; start fewer"):
-        study._divided(type("Run", (), {"model": "mlp"}), Args)
+        study._divide_batch(type("Run", (), {"model": "mlp"}), Args)
 
 
 def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
@@ -343,6 +344,10 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
     assert {f"runs/{v}/{m}/seed{s}" for v in plan.VARIANTS for m in MODELS for s in (1, 2)} <= set(names)
     audited = [Path(name).name.removesuffix("-off") for name in names if name.startswith("runs/audit")]
     assert sorted(audited) == sorted(read_deviations(RECIPES))
+    tuned = [run.arguments for run in planned if run.name.startswith("runs/tuned")]
+    assert {(run.select_on, run.watch_test) for run in tuned} == {("validation", True)}, (
+        "some of these recipes have none"
+    )
     position = {run.name: number for number, run in enumerate(planned)}
     assert all(position[run.shares] < position[run.name] for run in planned if run.shares)
 

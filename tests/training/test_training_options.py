@@ -272,7 +272,7 @@ REFUSED = {
     '--lr_scheduler_type cosine --lr_scheduler_kwargs {"foo":1}': "unexpected keyword argument 'foo'",
     "--lr_scheduler_type warmup_stable_decay": "num_decay_steps",
     "--lr_scheduler_type cosine_with_min_lr": "min_lr",
-    '--lr_decay_epochs 2 --lr_scheduler_kwargs {"foo":1}': "takes the place of --lr_scheduler_type, --lr_sch",
+    '--lr_decay_epochs 2 --lr_scheduler_kwargs {"foo":1}': "replaces --lr_scheduler_type, --lr_sch",
     '--accelerator_config {"foo":1}': "unexpected keyword argument 'foo'",
     "--fsdp full_shard": "expected several processes beside --fsdp, found one",
     "--use_liger_kernel": "kernels are those of language models",
