@@ -16,6 +16,7 @@ from transformers import HfArgumentParser
 from .validation import UserError, did_you_mean
 
 Arguments = TypeVar("Arguments")
+WIDTH = 100  # columns of `--help`
 
 
 class Terminated(BaseException):
@@ -68,18 +69,21 @@ class FlagParser(HfArgumentParser):
 
     def format_help(self) -> str:
         """Return usage, description, and for each argument its first sentence and its default."""
-        actions = {action.dest: action for action in reversed(self._actions) if action.dest != SUPPRESS}
-        positional = [action.metavar for action in self._get_positional_actions()]
-        usage = self.usage or " ".join(["%(prog)s", *(f"[{name} ...]" for name in positional), "[arguments]"])
+        # a Boolean argument whose default is true has a second action, --no_<name>
+        actions = {action.dest: action for action in reversed(self._actions) if action.default != SUPPRESS}
+        positional = [f"[{action.metavar} ...]" for action in self._get_positional_actions()]
+        usage = self.usage or " ".join(["%(prog)s", *positional, "[arguments]"])
         groups = self._groups or [Group("Arguments", "", tuple(reversed(actions)))]
-        lines = [f"usage: {usage % {'prog': self.prog}}", "", self.description or ""]
+        lines = [f"usage: {usage % {'prog': self.prog}}", "", *textwrap.wrap(self.description or "", WIDTH)]
         for group in groups:
             lines += ["", f"{group.title}:"]
             lines += [f"  {self.prog} {group.example}"] if group.example else []
             for name in group.names:
                 lines += _describe(actions[name])
-        lines += ["", self.epilog or "", "--help_all shows all arguments, with their whole descriptions."]
-        return "\n".join(lines) + "\n"
+        note = (
+            f"{f'{self.epilog} ' if self.epilog else ''}--help_all shows all arguments, with their whole descriptions."
+        )
+        return "\n".join([*lines, "", *textwrap.wrap(note, WIDTH)]) + "\n"
 
     def format_help_all(self) -> str:
         """Return the description of all arguments, those of `base` included."""
@@ -100,9 +104,10 @@ def _describe(action: Action) -> list[str]:
     name = f"--{action.dest}" if action.option_strings else action.metavar
     sentence = re.split(r"(?<=[^.]\.)\s", f"{action.help or ''} ")[0].strip().removesuffix(".")
     choices = f" ({', '.join(map(str, action.choices))})" if action.choices and len(action.choices) < 6 else ""
-    default = f" [{action.default}]" if action.default not in ([], SUPPRESS) and action.default is not None else ""
-    text = f"{sentence.replace('%%', '%')}{choices}{default}"
-    return textwrap.wrap(f"  {name:<29} {text}", 100, break_on_hyphens=False, subsequent_indent=" " * 32)
+    shown = action.default not in (None, []) and action.default is not False
+    default = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
+    text = f"{sentence.replace('%%', '%')}{choices}{f' [{default}]' if shown else ''}"
+    return textwrap.wrap(f"  {name:<29} {text}", WIDTH, break_on_hyphens=False, subsequent_indent=" " * 32)
 
 
 def parse_flags(

@@ -1,4 +1,4 @@
-"""Describe the clips of a corpus in numbers and pictures, before anything is trained.
+"""Describe the clips of a corpus in numbers and pictures, before any training.
 
 python recipes/explore.py --data synthetic
 python recipes/explore.py --data folder --data_dir my_clips --speaker_pattern '^([^_]+)_'
@@ -8,13 +8,13 @@ python recipes/explore.py --data synthetic --trim_db 40
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_vivae.cli_parser import parse_flags, run_script
+from hf_vivae.cli_parser import Group, parse_flags, run_script
 from hf_vivae.corpus.arguments import CorpusArguments, TrimArguments
 
 
 @dataclass
 class ExploreArguments(CorpusArguments, TrimArguments):
-    """A corpus, the clip to show of it, how it would be trimmed, and where the files go."""
+    """Arguments of a description: the corpus, the clip to draw, trimming, and the folder."""
 
     clip: str | None = field(
         default=None,
@@ -25,11 +25,25 @@ class ExploreArguments(CorpusArguments, TrimArguments):
     )
 
 
+GROUPS = (
+    Group(
+        "Clips",
+        "--data folder --data_dir my_clips",
+        (
+            "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
+            "synthetic_seed",
+        ),
+    ),
+    Group("Silence at both ends", "--data synthetic --trim_db 40", ("trim_db", "trim_margin", "trim_min_seconds")),
+    Group("Numbers and pictures", "--data synthetic --output_dir runs/clips", ("clip", "output_dir")),
+)  # fmt: skip
+
+
 def main(argv: list[str]) -> None:
     from hf_vivae.exploration.describe import explore, format_exploration
     from hf_vivae.run_folder import check_report_folder
 
-    arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
+    arguments = parse_flags(ExploreArguments, argv, __doc__.splitlines()[0], GROUPS)
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
     check_report_folder(folder)
     numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
