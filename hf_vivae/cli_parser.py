@@ -125,29 +125,29 @@ def parse_flags(
 
 
 def refuse_unknown(unknown: Sequence[str], known: Iterable[str]) -> None:
-    """Refuse what a parser has left over.
+    """Check that a parser has understood all words.
 
     Args:
-        unknown: the words that were left over.
-        known: names of the arguments there are, without dashes.
+        unknown: words that are no arguments of the parser.
+        known: names of its arguments, without dashes.
 
     Raises:
-        ValueError: naming the nearest argument, where one is near.
+        UserError: with the nearest argument, where one is near.
     """
     if unknown:
         flag = unknown[0].split("=")[0]
         nearest = did_you_mean(flag.lstrip("-").replace("-", "_"), known, prefix="--")
-        raise UserError(f"unknown argument {flag!r}{nearest}; see --help for all of them.")
+        raise UserError(f"unknown argument {flag!r}{nearest}; see --help_all for all of them.")
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
-    """Call a script's `main` with its flags.
+    """Call the `main` of a script with its arguments.
 
     Ctrl-C, SIGTERM and `UserError` end it with one sentence; every other exception keeps its traceback.
     """
-    # else recipes/evaluate.py would be imported in place of the library `evaluate`
-    own = Path(sys.argv[0]).resolve().parent
-    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != own]
+    # otherwise recipes/evaluate.py would be imported instead of the library `evaluate`
+    folder = Path(sys.argv[0]).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
     try:
         main(sys.argv[1:])
         leave_processes()
@@ -157,7 +157,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         _end(str(error), error, 143)
     except UserError as error:
         _end(f"error: {error}", error, 1)
-    except EOFError:  # typer would say "Aborted!" alone, as if a terminal had been closed
+    except EOFError:  # typer would print "Aborted!" alone
         sys.excepthook(*sys.exc_info())
         sys.exit(1)
 
@@ -171,18 +171,18 @@ def leave_processes() -> None:
     """
     distributed = sys.modules.get("torch.distributed")  # help imports no torch
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        gc.collect()  # trainers, which refer to the group by their wrapped model, are rings
+        gc.collect()  # trainers refer to the group through their wrapped model, in cycles
         distributed.destroy_process_group()
 
 
 def _end(sentence: str, error: BaseException, status: int) -> NoReturn:
     tqdm = sys.modules.get("tqdm")
     for bar in list(tqdm.tqdm._instances) if tqdm else []:
-        bar.leave = True  # which ends its line; else the sentence stands behind it
+        bar.leave = True  # to end its line before the sentence
         bar.close()
     rank = os.environ.get("RANK", "0")
-    # every process says what is wrong, which may be so for it alone; signals come to all of them
+    # an error may be of one process alone, and each prints its own; signals come to all of them
     if rank == "0" or isinstance(error, UserError):
-        speaker = "" if rank == "0" else f"process {rank}: "
-        print(f"{speaker}{sentence}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        name = "" if rank == "0" else f"process {rank}: "
+        print(f"{name}{sentence}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
     sys.exit(status)

@@ -154,7 +154,7 @@ class _Planner:
         return replace(run, apart=True)
 
     def noise(self) -> PlannedRun:
-        """The paper's MLP, trained on pure noise and scored on its own test clips and on a redrawn split."""
+        """Return the paper's MLP, trained on pure noise and scored on its own test clips and on a redrawn split."""
         settings = {"model": "mlp", "data": "noise", "as_coded": ["redrawn-split"], "load_best_model_at_end": False}
         settings |= {"num_train_epochs": NOISE_EPOCHS, "watch_test": True, "seed": self.seed}
         return self._parse("noise/runs/audit/mlp/redrawn-split", settings)

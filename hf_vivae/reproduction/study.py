@@ -32,7 +32,7 @@ from .audit import Described
 from .plan import PlannedRun, StudyArguments, plan_runs
 from .report import report_study
 
-STAYS = "what was finished before it stays, and the same command goes on there"
+STAYS = "finished runs stay, and the same command continues after them"
 GROUPS = (
     Group(
         "Runs",
@@ -50,21 +50,21 @@ SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # table
 
 @dataclass(frozen=True)
 class StudyReport:
-    """Where the report lies, and its tables of accuracy and audit as text."""
+    """Folder of the report, and its tables of accuracy and audit as text."""
 
     folder: Path
     text: str
 
 
 def reproduce(argv: list[str], recipes: Path) -> StudyReport:
-    """Train what is missing of a study and write its report; the report of what is finished, where a run fails.
+    """Train the missing runs of a study and write its report, also where a run fails.
 
     Args:
         argv: flags of `recipes/reproduce.py`, those of `StudyArguments`.
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: for what cannot be meant, and where a run fails; see `run_study`.
+        UserError: for arguments that do not fit, and where a run fails; see `run_study`.
     """
     study = parse_flags(StudyArguments, argv, "Reproduce the study of the 2022 paper.", GROUPS)
     run_folder.check_report_folder(study.output, "runs")
@@ -88,7 +88,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
             notes.append(f"**The study stopped**: {error}")
             try:
                 _report(study, corpus, described, notes)
-            except UserError as unreported:  # nothing is finished yet; what stopped the study is the news
+            except UserError as unreported:  # no run is finished yet; the error that stopped the study comes first
                 error.add_note(f"no report: {unreported}")
             raise
         return _report(study, corpus, described, notes)
@@ -105,10 +105,10 @@ def _report(study: StudyArguments, corpus: Corpus, described: Described, notes: 
 
 
 def leave_out(planned: Sequence[PlannedRun], corpus: Corpus) -> tuple[list[PlannedRun], list[str]]:
-    """The runs that a corpus allows, and a sentence for each of the notebook's habits that it does not.
+    """Return the runs that a corpus allows, and a sentence for each run with a deviation that it does not allow.
 
     Raises:
-        ValueError: where it does not allow a run without habits.
+        UserError: where it does not allow a run without deviations.
     """
     possible, notes = [], []
     for run in planned:
@@ -123,7 +123,7 @@ def leave_out(planned: Sequence[PlannedRun], corpus: Corpus) -> tuple[list[Plann
 
 
 def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
-    if arguments.data != corpus.name:  # the control on noise brings its own clips
+    if arguments.data != corpus.name:  # the control on noise has its own clips
         return
     if not arguments.resample and corpus.dataset.features["audio"].sampling_rate is None:
         raise UserError("it needs clips of one sampling rate.")
@@ -133,17 +133,17 @@ def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
 
 
 def run_study(planned: Sequence[PlannedRun], output: Path, recipes: Path, corpora: dict[str, Corpus]) -> None:
-    """Train what is planned and not finished, saying before each run how long the rest takes, about.
+    """Train the runs that are not finished.
 
     Args:
-        planned: runs in their order; those that share a training come after it.
+        planned: runs in their order; those that share the training of another come after it.
         output: folder of the study.
         recipes: folder of the recipes.
         corpora: by `--data`; others are loaded as they are needed, and added.
 
     Raises:
-        ValueError: where a run fails, naming it; those before it stay. And where its folder holds another run, of
-            another corpus or with other settings.
+        UserError: where a run fails, with its name; those before it stay. And where its folder contains another run,
+            of another corpus or with other settings.
     """
     for run in planned:
         _divide_batch(run.arguments, run.training)
@@ -193,13 +193,13 @@ def _carry_out(run: PlannedRun, output: Path, corpora: dict[str, Corpus]) -> Non
         if _is_main_process():
             drop_checkpoints(folders)
     except Exception as error:
-        said = f"the run {run.name} failed; {STAYS}"
+        note = f"the run {run.name} failed; {STAYS}"
         if isinstance(error, ValueError):
-            raise UserError(f"{str(error).rstrip('.')} ({said}).") from error
-        error.add_note(said)
+            raise UserError(f"{str(error).rstrip('.')} ({note}).") from error
+        error.add_note(note)
         raise
     finally:
-        gc.collect()  # a model refers to its trainer in circles
+        gc.collect()  # a model refers to its trainer in reference cycles
 
 
 def _train_apart(run: PlannedRun, output: Path, recipes: Path) -> None:
@@ -241,12 +241,12 @@ class Clock:
 
 
 def keep_kind(output: Path, quick: bool) -> None:
-    """Note whether a study is quick, and refuse to mix the two kinds.
+    """Record whether a study is quick, and check that the folder is of the same kind.
 
     Raises:
-        ValueError: where the folder holds the other kind.
+        UserError: where the folder is of the other kind.
     """
-    file, kinds = output / "study.json", {True: "a quick study", False: "a study with the report's epochs"}
+    file, kinds = output / "study.json", {True: "a quick study", False: "a study with the paper's epochs"}
     before = read_json(file)["quick"] if file.is_file() else quick
     if before != quick:
         raise UserError(f"expected {kinds[quick]} in {output}, found {kinds[before]}; give another --output_dir.")

@@ -49,7 +49,7 @@ class SearchArguments:
         default=None, metadata={"help": "YAML of the search space; recipes/search/<model>.yaml if absent."}
     )
     trials: int = field(
-        default=20, metadata={"help": "Trials of the whole study, those of earlier and other processes counted."}
+        default=20, metadata={"help": "Trials of the whole study, with those of earlier and other processes."}
     )
     backend: Literal["optuna", "ray"] = field(
         default="optuna", metadata={"help": "Engine: optuna, or ray for a cluster of Ray."}
@@ -57,15 +57,15 @@ class SearchArguments:
     storage: str | None = field(
         default=None,
         metadata={
-            "help": "Where Optuna keeps the study: a database's URL, or a file NAME.journal; study.db in --output_dir "
-            "if absent."
+            "help": "Storage of Optuna's study: a database's URL, or a file NAME.journal; study.db in --output_dir if "
+            "absent."
         },
     )
     study: str | None = field(
-        default=None, metadata={"help": "Name of the study in its storage; tells data, recipe and model if absent."}
+        default=None, metadata={"help": "Name of the study in its storage; data, recipe, model and seed if absent."}
     )
     resources_per_trial: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'What Ray gives a trial as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
+        default=None, metadata={"help": 'Resources of a trial of Ray as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
     )
 
     def __post_init__(self) -> None:
@@ -73,14 +73,14 @@ class SearchArguments:
             raise UserError(f"expected --trials of 1 or more, found {self.trials}; give the trials of the study.")
         if self.resources_per_trial is not None:
             self.resources_per_trial = json_object(self.resources_per_trial, "--resources_per_trial")
-        given = "--storage" if self.storage else "--study"
+        flag = "--storage" if self.storage else "--study"
         if self.backend == "ray" and (self.storage or self.study):
             raise UserError(
-                f"{given} is Optuna's, found it beside --backend ray, which keeps trials in its own folder and joins "
-                "no study; leave it out, or use --backend optuna."
+                f"{flag} is for Optuna, found --backend ray, which keeps trials in its own folder and joins no study; "
+                "leave it out, or use --backend optuna."
             )
         if self.backend == "optuna" and self.resources_per_trial is not None:
-            raise UserError("--resources_per_trial is Ray's, found it without --backend ray; leave it out.")
+            raise UserError("--resources_per_trial is for --backend ray, found --backend optuna; leave it out.")
         if find_spec(self.backend) is None:
             extra = "search" if self.backend == "optuna" else "ray"
             raise UserError(
@@ -108,21 +108,21 @@ def parse_search(argv: Sequence[str], recipes: Path) -> tuple[SearchArguments, R
 
 
 def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Refuse runs that a search has no use for.
+    """Check that a run can be searched.
 
     Raises:
-        ValueError: naming the flag.
+        UserError: with the argument and the remedy.
     """
     if run.select_on == "test" or run.watch_test:
         flag = "--select_on test" if run.select_on == "test" else "--watch_test"
         raise UserError(
-            f"a search is decided by validation clips and never sees the test clips, found {flag}; leave it out, or "
-            "take another --recipe."
+            f"a search uses validation clips and never the test clips, found {flag}; leave it out, or take another "
+            "--recipe."
         )
     if len(run.folds or []) > 1:
         raise UserError(
             f"expected one number as --folds of a search, found {' '.join(map(str, run.folds))}; give the fold whose "
-            "validation clips shall decide."
+            "validation clips score the trials."
         )
     if args.push_to_hub:
         raise UserError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")
@@ -134,7 +134,7 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
 
 
 def search_folder(run: RunArguments, args: VivaeTrainingArguments) -> Path:
-    """The chosen --output_dir, or runs/<data>/search/<recipe>/..., apart from the run folder of `recipes/train.py`."""
+    """Return --output_dir, or runs/<data>/search/<recipe>/..., apart from the run folders of `recipes/train.py`."""
     usual = Path(default_output_dir(run, args.seed))
     if Path(args.output_dir) != usual:
         return Path(args.output_dir)
@@ -142,21 +142,19 @@ def search_folder(run: RunArguments, args: VivaeTrainingArguments) -> Path:
 
 
 def study_name(run: RunArguments, args: VivaeTrainingArguments) -> str:
-    """What tells a study from others in one storage: data, recipe, model, protocol, task and seed."""
+    """Return the default name of a study: data, recipe, model, protocol, task and seed."""
     return "/".join(Path(default_output_dir(run, args.seed)).parts[1:])
 
 
 def search(argv: list[str], recipes: Path) -> SearchReport:
-    """Search for a model's hyperparameters, or go on with a search, and write down what was found.
-
-    What a search had found until it was interrupted is written down, too.
+    """Search for a model's hyperparameters, or continue a search, and write its results, also when interrupted.
 
     Args:
         argv: flags of `recipes/search.py`.
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: for what cannot be meant, a space that runs refuse, and a study of another search.
+        UserError: for arguments that do not fit, a space that runs refuse, and a study of another search.
     """
     arguments, template = parse_search(argv, recipes)
     run, args = template.run, template.args
@@ -178,10 +176,10 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
 
 
 def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:
-    """The fold whose validation clips decide: the chosen one, or the first.
+    """Return the fold whose validation clips score the trials: that of --folds, or the first.
 
     Raises:
-        ValueError: for a number that the protocol does not have, and a fold without validation clips.
+        UserError: for a number that the protocol does not have.
     """
     number = (numbers or [0])[0]
     if not 0 <= number < len(prepared.folds):
@@ -191,20 +189,20 @@ def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:
     return prepared.folds[number]
 
 
-def _search_with_optuna(trials: Trials, source: Path, given: SearchArguments) -> SearchReport:
-    name = given.study or study_name(trials.candidates.run, trials.candidates.args)
-    storage = given.storage or f"sqlite:///{trials.folder / 'study.db'}"
-    study = Study(name, storage, given.trials, trials, study_settings(trials))
+def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments) -> SearchReport:
+    name = arguments.study or study_name(trials.candidates.run, trials.candidates.args)
+    storage = arguments.storage or f"sqlite:///{trials.folder / 'study.db'}"
+    study = Study(name, storage, arguments.trials, trials, study_settings(trials))
     opened = study.open()
     try:
         study.train(opened, source)
     except BaseException as error:  # of Ctrl-C, too
         if search_result(opened, trials).scored:
-            error.add_note(f"What was found until then:\n{_report(opened, trials).text}")
+            error.add_note(f"Results until then:\n{_report(opened, trials).text}")
         raise
     return _report(opened, trials)
 
 
 def _report(study: "optuna.Study", trials: Trials) -> SearchReport:
-    with FileLock(trials.folder / ".results.lock"):  # else an earlier reader may write after a later one
+    with FileLock(trials.folder / ".results.lock"):  # otherwise an earlier reader may write after a later one
         return write_report(trials, "optuna", search_result(study, trials))

@@ -25,7 +25,7 @@ from ..validation import Arguments, UserError, check_choice, json_object
 
 @dataclass
 class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
-    """The clips, their labels, and how they are split."""
+    """Arguments of the clips, their labels and their split."""
 
     task: str = field(default="emotion", metadata={"help": "emotion, intensity, emotion_intensity or valence."})
     protocol: str | None = field(
@@ -53,7 +53,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
 
 @dataclass
 class ModelArguments(AdaptingArguments):
-    """The model, its weights, and what it takes as input."""
+    """Arguments of the model, its weights and its input."""
 
     model: str | None = field(
         default=None,
