@@ -150,13 +150,13 @@ INDEPENDENT = {
 CAPTION = (
     "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
     "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
-    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. An ingredient "
-    "helps where both bounds of its row are below 0 without it, or above 0 with it; of many rows some do by chance. "
-    "All rows are compared with one training of the whole recipe for each seed: bounds and p hold for these seeds only. p is "
-    "McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} A recipe that is chosen by this "
-    "table is chosen on its test clips, and must be scored on other clips. Rows without an ingredient come first, "
-    "each part sorted by the difference in UAR. {baselines}Seconds are those of all folds of a seed, since the last "
-    "start of a run that was interrupted; the first row also computes features, which others may share. "
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. An ingredient helps "
+    "where both bounds of its row are below 0 without it, or above 0 with it; of many rows some do by chance. All "
+    "rows are compared with one training of the whole recipe for each seed: bounds and p hold for these seeds only. "
+    "p is McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} A recipe that is chosen "
+    "by this table is chosen on its test clips, and must be scored on other clips. Rows without an ingredient come "
+    "first, each part sorted by the difference in UAR. {baselines}Seconds are those of all folds of a seed, since "
+    "the last start of a run that was interrupted; the first row also computes features, which others may share. "
     '"-": the row that others are compared with, or several seeds, for which McNemar\'s test is not defined.'
 )
 

@@ -74,7 +74,7 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
         ("a: {low: 1, high: 2}\na: {low: 1, high: 3}", "is not valid YAML .*'a' is there twice.*line 1"),
         ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' is there twice"),
-        ("a: {choices: [null, 1]}", "has the choice null, which leaves a flag at its recipe's value"),
+        ("a: {choices: [null, 1]}", "has the choice null, which stands for the default; write"),
         ("a: [", "is not valid YAML"),
         ("# nothing", "to hold lines such as .*, found none; add some"),
     ],

@@ -137,13 +137,13 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--config", "absent.json"], "expected the run.json of a run, found no file absent.json"),
         (
             ["--model", "wav2vec2", "--augment", '{"mixup": 0.2}'],
-            "--loss ctc takes one label for each clip, found mixup in --augment beside it; leave out one of the two.",
+            "--loss ctc takes one label for each clip, found mixup in --augment; leave out one of the two.",
         ),
         (["--model", "mlp", "--augment", '{"probability": 1}'], "found probability alone; add one of gain_db, noise"),
         *(
             (
                 ["--model", "probe:a/b", f"--{flag}", value],
-                f"expected only arguments that a probe has a use for, found --{flag};",
+                f"expected only arguments of a probe, found --{flag};",
             )
             for flag, value in (
                 ("optim", "sgd"),
@@ -156,7 +156,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         *(
             (
                 ["--model", model, "--select_on", "none", f"--{flag}", value],
-                f"no clips that are scored while training, found --{flag} beside it; leave it out, or add --sel",
+                f"no clips that are scored while training, found --{flag}; leave it out, or add --sel",
             )
             for model in ("mlp", "whisper-base")
             for flag, value in (
@@ -168,7 +168,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
                 ("early_stopping_patience", "2"),
             )
         ),
-        (["--model", "probe:a/b", "--select_on", "none"], "no clips that choose how a probe is regularised, found"),
+        (["--model", "probe:a/b", "--select_on", "none"], "no clips that select the regularisation of a probe, found"),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_or_missing_is_named(argv, sentence):
