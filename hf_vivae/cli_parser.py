@@ -6,8 +6,8 @@ import re
 import sys
 import textwrap
 from argparse import SUPPRESS, Action
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -43,18 +43,15 @@ class FlagParser(HfArgumentParser):
 
     Args:
         arguments: dataclasses of the arguments.
-        groups: sections of `--help`; all arguments in one section by default.
+        groups: sections of `--help`; by default one for each dataclass and each of its bases.
         base: parser of other arguments that the script takes too, for `--help_all`.
-        options: of `argparse.ArgumentParser`.
+        options: of `argparse.ArgumentParser`; lines after the first of `description` are examples.
     """
 
     def __init__(
-        self,
-        arguments: type | Iterable[type],
-        groups: Sequence[Group] = (),
-        base: HfArgumentParser | None = None,
+        self, arguments: type | Iterable[type], groups: Sequence[Group] = (), base: HfArgumentParser | None = None,
         **options,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(arguments, **{"allow_abbrev": False, **options})
         self._groups, self._base = groups, base
         self.add_argument("--help_all", action=_HelpAll, help="show all arguments and exit")
@@ -73,17 +70,24 @@ class FlagParser(HfArgumentParser):
         actions = {action.dest: action for action in reversed(self._actions) if action.default != SUPPRESS}
         positional = [f"[{action.metavar} ...]" for action in self._get_positional_actions()]
         usage = self.usage or " ".join(["%(prog)s", *positional, "[arguments]"])
-        groups = self._groups or [Group("Arguments", "", tuple(reversed(actions)))]
-        lines = [f"usage: {usage % {'prog': self.prog}}", "", *textwrap.wrap(self.description or "", WIDTH)]
-        for group in groups:
-            lines += ["", f"{group.title}:"]
-            lines += [f"  {self.prog} {group.example}"] if group.example else []
+        summary, _, examples = (self.description or "").partition("\n")
+        lines = [f"usage: {usage % {'prog': self.prog}}", "", *textwrap.wrap(summary, WIDTH), *examples.splitlines()]
+        for group in self._groups or self._groups_of_classes(actions):
+            lines += ["", f"{group.title}:", *([f"  {self.prog} {group.example}"] if group.example else [])]
             for name in group.names:
                 lines += _describe(actions[name])
         note = (
             f"{f'{self.epilog} ' if self.epilog else ''}--help_all shows all arguments, with their whole descriptions."
         )
         return "\n".join([*lines, "", *textwrap.wrap(note, WIDTH)]) + "\n"
+
+    def _groups_of_classes(self, actions: Mapping[str, Action]) -> list[Group]:
+        names, groups = list(reversed(actions)), []
+        for base in (base for owner in self.dataclass_types for base in owner.__mro__ if is_dataclass(base)):
+            own = tuple(name for name in names if name in vars(base).get("__annotations__", {}))
+            groups += [Group(base.__doc__.splitlines()[0].removesuffix("."), "", own)] if own else []
+            names = [name for name in names if name not in own]
+        return [*([Group("Arguments", "", tuple(names))] if names else []), *groups]
 
     def format_help_all(self) -> str:
         """Return the description of all arguments, those of `base` included."""
@@ -110,16 +114,14 @@ def _describe(action: Action) -> list[str]:
     return textwrap.wrap(f"  {name:<29} {text}", WIDTH, break_on_hyphens=False, subsequent_indent=" " * 32)
 
 
-def parse_flags(
-    arguments: type[Arguments], argv: Sequence[str], description: str, groups: Sequence[Group] = ()
-) -> Arguments:
+def parse_flags(arguments: type[Arguments], argv: Sequence[str], description: str) -> Arguments:
     """Return a dataclass filled from the command line without the program's name.
 
     Raises:
         UserError: for unknown or misspelt flags, with the nearest; for values of another type; and for values that
             the dataclass refuses.
     """
-    flags, unknown = FlagParser(arguments, groups, description=description).parse_known_args(list(argv))
+    flags, unknown = FlagParser(arguments, description=description).parse_known_args(list(argv))
     refuse_unknown(unknown, vars(flags))
     return arguments(**vars(flags))
 

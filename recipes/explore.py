@@ -8,7 +8,7 @@ python recipes/explore.py --data synthetic --trim_db 40
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_vivae.cli_parser import Group, parse_flags, run_script
+from hf_vivae.cli_parser import parse_flags, run_script
 from hf_vivae.corpus.arguments import CorpusArguments, TrimArguments
 
 
@@ -25,25 +25,11 @@ class ExploreArguments(CorpusArguments, TrimArguments):
     )
 
 
-GROUPS = (
-    Group(
-        "Clips",
-        "--data folder --data_dir my_clips",
-        (
-            "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
-            "synthetic_seed",
-        ),
-    ),
-    Group("Silence at both ends", "--data synthetic --trim_db 40", ("trim_db", "trim_margin", "trim_min_seconds")),
-    Group("Numbers and pictures", "--data synthetic --output_dir runs/clips", ("clip", "output_dir")),
-)  # fmt: skip
-
-
 def main(argv: list[str]) -> None:
     from hf_vivae.exploration.describe import explore, format_exploration
     from hf_vivae.run_folder import check_report_folder
 
-    arguments = parse_flags(ExploreArguments, argv, __doc__.splitlines()[0], GROUPS)
+    arguments = parse_flags(ExploreArguments, argv, __doc__)
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
     check_report_folder(folder)
     numbers, pictures = explore(arguments.load(), folder, arguments.clip, arguments.trim)

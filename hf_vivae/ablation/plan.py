@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..cli_parser import FlagParser, Group
+from ..cli_parser import FlagParser
 from ..evaluation.runs import GROUPING, SEEDS
 from ..files import read_yaml
 from ..models import MODELS, SpectrogramViTConfig, split_name
@@ -29,16 +29,10 @@ FIXED = {
 
 DESCRIPTION = (
     "Train a model's recipe whole, once more without each of its ingredients, and with each that was tried on top of "
-    "it; write a table of their effects."
+    "it; write a table of their effects.\n\n"
+    "python recipes/ablate.py --model vit-32-30 --data synthetic --ingredients mixup"
 )
 EPILOG = "All arguments of recipes/train.py are taken too, and hold for every run."
-GROUPS = (
-    Group(
-        "Ablation",
-        '--model vit-32-30 --data synthetic --protocol speaker-k-fold --ingredients normalization "patch 32-69"',
-        ("model", "recipe", "ingredients", "seeds", "output_dir"),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -217,7 +211,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
         UserError: for a model without recipes; for an ingredient that is unknown, that changes clips, folds or seeds,
             or that was asked for by name and changes nothing; and where none changes anything.
     """
-    parser = FlagParser(AblationArguments, GROUPS, run_parser(), description=DESCRIPTION, epilog=EPILOG)
+    parser = FlagParser(AblationArguments, base=run_parser(), description=DESCRIPTION, epilog=EPILOG)
     namespace, flags = parser.parse_known_args(argv)
     ablation = AblationArguments(**vars(namespace))
     if any(flag.partition("=")[0] == "--config" for flag in flags):

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import run_folder
-from ..cli_parser import Group, parse_flags, run_script
+from ..cli_parser import parse_flags, run_script
 from ..corpus.schema import Corpus, clip_digests, corpus_digest
 from ..corpus.tasks import task_labels
 from ..features.extraction import matching_extractor
@@ -32,19 +32,10 @@ from .audit import Described
 from .plan import PlannedRun, StudyArguments, plan_runs
 from .report import report_study
 
+DESCRIPTION = """Reproduce the study of the 2022 paper.
+
+python recipes/reproduce.py --data synthetic --quick --audit"""
 STAYS = "finished runs stay, and the same command continues after them"
-GROUPS = (
-    Group(
-        "Runs",
-        "--data synthetic --quick --audit",
-        ("models", "variants", "seeds", "quick", "audit", "patches", "output_dir"),
-    ),
-    Group(
-        "Clips",
-        "--data folder --data_dir my_clips --models vit-32-30 mlp",
-        ("data", "data_dir", "data_url", "subset", "on_bad_audio", "duplicates", "speaker_pattern"),
-    ),
-)
 SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
 
 
@@ -66,7 +57,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     Raises:
         UserError: for arguments that do not fit, and where a run fails; see `run_study`.
     """
-    study = parse_flags(StudyArguments, argv, "Reproduce the study of the 2022 paper.", GROUPS)
+    study = parse_flags(StudyArguments, argv, DESCRIPTION)
     run_folder.check_report_folder(study.output, "runs")
     planned = plan_runs(study, recipes)
     if any(run.apart for run in planned) and "RANK" in os.environ:

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from .. import run_folder
 from ..checkpoints.resolve import find_checkpoint
-from ..cli_parser import FlagParser, Group
+from ..cli_parser import FlagParser
 from ..files import make_folder
 from ..models.backbones import recipe_file
 from ..splits.folds import Fold
@@ -27,17 +27,12 @@ from .trials import RunTemplate, Trials
 if TYPE_CHECKING:
     import optuna
 
-DESCRIPTION = "Search for a model's hyperparameters on validation clips."
+DESCRIPTION = """Search for a model's hyperparameters on validation clips.
+
+python recipes/search.py --model wav2vec2 --data synthetic --trials 20"""
 EPILOG = (
     "All arguments of recipes/train.py are taken too, and hold for every trial. --recipe is tuned where the model has "
     "one and none is given."
-)
-GROUPS = (
-    Group(
-        "Search",
-        "--model wav2vec2 --data synthetic --trials 20",
-        ("space", "trials", "backend", "storage", "study", "resources_per_trial"),
-    ),
 )
 
 
@@ -98,7 +93,7 @@ def parse_search(argv: Sequence[str], recipes: Path) -> tuple[SearchArguments, R
     Raises:
         UserError: for unknown or misspelt flags, for values of another type, and for values that do not fit.
     """
-    parser = FlagParser(SearchArguments, GROUPS, run_parser(), description=DESCRIPTION, epilog=EPILOG)
+    parser = FlagParser(SearchArguments, base=run_parser(), description=DESCRIPTION, epilog=EPILOG)
     namespace, flags = parser.parse_known_args(list(argv))
     arguments = SearchArguments(**vars(namespace))
     chosen, _ = run_parser().parse_known_args(flags)

@@ -1,4 +1,4 @@
-"""Each difference between the text of the paper and its notebook: a deviation that changes its settings, and nothing else."""
+"""Deviations of the notebook from the text of the paper: each changes its settings, and nothing else."""
 
 import json
 from dataclasses import asdict
