@@ -227,13 +227,20 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     Raises:
         UserError: where it cannot be opened.
     """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         if storage.endswith(".journal"):
-            return _open_journal(Path(storage))
+            check_place(Path(storage), "--storage")
+            return JournalStorage(JournalFileBackend(storage))
         if storage.startswith("sqlite:///"):
-            return _open_sqlite(storage, Path(storage.removeprefix("sqlite:///")))
+            file = Path(storage.removeprefix("sqlite:///"))
+            check_place(file, "--storage")  # where no lock can be created, FileLock would wait forever
+            with FileLock(file.with_name(f".{file.name}.lock")):  # two processes would both create its tables
+                timeout = {"connect_args": {"timeout": SILENCE}}  # for another writer; the default is 5 s
+                return _open_database(storage, engine_kwargs=timeout)
         return _open_database(storage)
     # a journal is JSON
     except (SQLAlchemyError, ImportError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -242,20 +249,6 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
             "expected --storage such as sqlite:///runs/search.db, a database's URL or a file NAME.journal, found one "
             f"of {kind!r} that cannot be opened ({type(error).__name__}); check the address and the database's driver."
         ) from error
-
-
-def _open_journal(file: Path) -> "optuna.storages.BaseStorage":
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    check_place(file, "--storage")
-    return JournalStorage(JournalFileBackend(str(file)))
-
-
-def _open_sqlite(url: str, file: Path) -> "optuna.storages.BaseStorage":
-    check_place(file, "--storage")  # where no lock can be created, FileLock would wait forever
-    with FileLock(file.with_name(f".{file.name}.lock")):  # two processes would both create its tables
-        return _open_database(url, engine_kwargs={"connect_args": {"timeout": SILENCE}})  # default: 5 s
 
 
 def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":

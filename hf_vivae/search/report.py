@@ -87,14 +87,6 @@ class SearchResult:
         return (max if greater_is_better else min)(self.scored, key=lambda trial: trial.score)
 
 
-def write_trials(file: Path, outcome: SearchResult) -> None:
-    """Write `trials.csv`, a line for each trial."""
-    import pandas as pd
-
-    rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
-    write_text(file, pd.DataFrame(rows).to_csv(index=False))
-
-
 SPELLED = {"uar": "UAR", "macro_f1": "macro F1", "macro_auc": "macro AUC"}
 
 
@@ -121,9 +113,12 @@ def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchR
     Raises:
         UserError: where no trial has a score.
     """
+    import pandas as pd
+
     candidates, folder = trials.candidates, trials.folder
     best = outcome.best(candidates.args.greater_is_better)
-    write_trials(folder / "trials.csv", outcome)
+    rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
+    write_text(folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
     _draw(trials, outcome)
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
     folds = trials.prepared.folds

@@ -13,9 +13,8 @@ from ..checkpoints.resolve import find_checkpoint
 from ..cli_parser import FlagParser
 from ..files import make_folder
 from ..models.backbones import recipe_file
-from ..splits.folds import Fold
 from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_recipe
-from ..training.build import TrainingData, load_training_data
+from ..training.build import load_training_data
 from ..training.recipes import default_output_dir, parse_run, run_parser
 from ..validation import UserError, json_object
 from .optuna_backend import Study, search_result, study_settings
@@ -128,19 +127,6 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
         )
 
 
-def search_folder(run: RunArguments, args: VivaeTrainingArguments) -> Path:
-    """Return --output_dir, or runs/<data>/search/<recipe>/..., apart from the run folders of `recipes/train.py`."""
-    usual = Path(default_output_dir(run, args.seed))
-    if Path(args.output_dir) != usual:
-        return Path(args.output_dir)
-    return Path(*usual.parts[:2], "search", *usual.parts[2:])
-
-
-def study_name(run: RunArguments, args: VivaeTrainingArguments) -> str:
-    """Return the default name of a study: data, recipe, model, protocol, task and seed."""
-    return "/".join(Path(default_output_dir(run, args.seed)).parts[1:])
-
-
 def search(argv: list[str], recipes: Path) -> SearchReport:
     """Search for a model's hyperparameters, or continue a search, and write its results, also when interrupted.
 
@@ -154,7 +140,9 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     arguments, template = parse_search(argv, recipes)
     run, args = template.run, template.args
     check_searchable(run, args)
-    folder = search_folder(run, args)
+    folder, usual = Path(args.output_dir), Path(default_output_dir(run, args.seed))
+    if folder == usual:  # that of recipes/train.py
+        folder = Path(*usual.parts[:2], "search", *usual.parts[2:])
     run_folder.check_report_folder(folder, "trials")
     source = Path(arguments.space) if arguments.space else recipe_file(recipes / "search", run.model)
     space = read_space(source)
@@ -162,30 +150,20 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
     prepared = load_training_data(run, args.seed, run.load())
-    fold = searched_fold(prepared, run.folds)
-    trials = Trials(template, space, prepared, fold, checkpoint, folder)
+    number = (run.folds or [0])[0]
+    if not 0 <= number < len(prepared.folds):
+        last = len(prepared.folds) - 1
+        raise UserError(f"expected --folds between 0 and {last}, found {number}; the protocol has no such fold.")
+    trials = Trials(template, space, prepared, prepared.folds[number], checkpoint, folder)
     if arguments.backend == "ray":
         result = search_with_ray(trials, source, arguments.trials, arguments.resources_per_trial)
         return write_report(trials, "ray", result)
     return _search_with_optuna(trials, source, arguments)
 
 
-def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:
-    """Return the fold whose validation clips score the trials: that of --folds, or the first.
-
-    Raises:
-        UserError: for a number that the protocol does not have.
-    """
-    number = (numbers or [0])[0]
-    if not 0 <= number < len(prepared.folds):
-        raise UserError(
-            f"expected --folds between 0 and {len(prepared.folds) - 1}, found {number}; the protocol has no such fold."
-        )
-    return prepared.folds[number]
-
-
 def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments) -> SearchReport:
-    name = arguments.study or study_name(trials.candidates.run, trials.candidates.args)
+    usual = Path(default_output_dir(trials.candidates.run, trials.candidates.args.seed))
+    name = arguments.study or "/".join(usual.parts[1:])
     storage = arguments.storage or f"sqlite:///{trials.folder / 'study.db'}"
     study = Study(name, storage, arguments.trials, trials, study_settings(trials))
     opened = study.open()

@@ -21,31 +21,20 @@ from .argument_checks import check_together, try_out
 from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 
 NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
-GROUPS = (
-    Group(
-        "What to train on what",
-        "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
-        ("model", "recipe", "data", "data_dir", "task", "protocol", "folds", "augment", "normalization", "freeze"),
-    ),
-    Group(
-        "How long",
-        "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
-        ("num_train_epochs", "max_steps", "early_stopping_patience", "select_on"),
-    ),
-    Group(
-        "What is kept",
-        "--model mlp --output_dir runs/first --metric_for_best_model uar",
-        ("output_dir", "metric_for_best_model", "config", "push_to_hub", "hub_model_id"),
-    ),
-    Group(
-        "The most common of TrainingArguments",
-        "--model hubert-base --per_device_train_batch_size 8 --learning_rate 1e-4 --bf16",
-        (
-            "learning_rate", "head_learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps",
-            "warmup_steps", "weight_decay", "label_smoothing_factor", "lr_scheduler_type", "bf16", "seed",
-        ),
-    ),
-)  # fmt: skip
+GROUPS = [
+    Group(title, example, tuple(names.split()))
+    for title, example, names in (
+        ("What to train on what", "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
+         "model recipe data data_dir task protocol folds augment normalization freeze"),
+        ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
+         "num_train_epochs max_steps early_stopping_patience select_on"),
+        ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",
+         "output_dir metric_for_best_model config push_to_hub hub_model_id"),
+        ("The most common of TrainingArguments", "--model hubert-base --per_device_train_batch_size 8 --bf16",
+         "learning_rate head_learning_rate per_device_train_batch_size gradient_accumulation_steps warmup_steps "
+         "weight_decay label_smoothing_factor lr_scheduler_type bf16 seed"),
+    )
+]  # fmt: skip
 
 
 @cache
