@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named(name, whole, of_whole, tiny_vivae, tmp_path):
 
 def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, of_whole, tiny_vivae):
     full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
-    with pytest.raises(ValueError, match=r"expected a study with the report's epochs in .*, found a quick"):
+    with pytest.raises(ValueError, match=r"expected a study with the paper's epochs in .*, found a quick"):
         reproduce(full, of_whole)
 
 
@@ -268,7 +268,7 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
 
     monkeypatch.setattr(study, "train", fail_on_vit)
     command = argv(tiny_vivae, tmp_path, "--models", "mlp", "vit-32-69", "--variants", "paper")
-    with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; what"):
+    with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; finished"):
         reproduce(command, small)
     assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
     assert "**The study stopped**: expected memory" in (tmp_path / "report.md").read_text()
