@@ -268,7 +268,9 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
 
     monkeypatch.setattr(study, "train", fail_on_vit)
     command = argv(tiny_vivae, tmp_path, "--models", "mlp", "vit-32-69", "--variants", "paper")
-    with pytest.raises(ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; finished"):
+    with pytest.raises(
+        ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; finished"
+    ):
         reproduce(command, small)
     assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
     assert "**The study stopped**: expected memory" in (tmp_path / "report.md").read_text()
