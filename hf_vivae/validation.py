@@ -18,6 +18,16 @@ class UserError(ValueError):
     """
 
 
+class Arguments:
+    """Base class of dataclasses of arguments, which are combined by inheritance.
+
+    Each checks its own fields in `__post_init__` and calls that of the next by `super()`; the chain ends here.
+    """
+
+    def __post_init__(self) -> None:
+        """End the chain."""
+
+
 SURROGATE = re.compile("[\ud800-\udfff]")  # in place of a byte of a file's name that is not UTF-8
 JOINERS = "\u200c\u200d"  # zero-width characters without other effects, which Persian and emoji need
 

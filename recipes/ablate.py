@@ -1,4 +1,4 @@
-"""What each ingredient of a recipe is worth: the recipe whole, without each of them, and with what was tried on top.
+"""Measure the effect of each ingredient of a recipe: the whole recipe, without each, and with additions.
 
 python recipes/ablate.py --model vit-32-30 --data synthetic --protocol speaker-k-fold
 python recipes/ablate.py --model vit-32-30 --data synthetic --ingredients normalization "patch 32-69"

@@ -14,7 +14,7 @@ from hf_vivae.corpus.arguments import CorpusArguments, TrimArguments
 
 @dataclass
 class ExploreArguments(CorpusArguments, TrimArguments):
-    """Arguments of the description of a corpus, and of the trimming to describe."""
+    """The corpus, the clip to draw, the trimming to describe, and the output folder."""
 
     clip: str | None = field(
         default=None,
@@ -24,16 +24,12 @@ class ExploreArguments(CorpusArguments, TrimArguments):
         default=None, metadata={"help": "Output folder; runs/<data>/exploration by default."}
     )
 
-    def __post_init__(self) -> None:
-        CorpusArguments.__post_init__(self)
-        TrimArguments.__post_init__(self)
-
 
 def main(argv: list[str]) -> None:
     from hf_vivae.exploration.describe import explore, format_exploration
     from hf_vivae.run_folder import check_report_folder
 
-    arguments = parse_flags(ExploreArguments, argv, description=__doc__.splitlines()[0])
+    arguments = parse_flags(ExploreArguments, argv, __doc__)
     folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
     check_report_folder(folder)
     numbers, figures = explore(arguments.load(), folder, arguments.clip, arguments.trim)

@@ -1,4 +1,4 @@
-"""The 2022 report's whole study, ours beside its cell by cell.
+"""Reproduce the study of the 2022 paper, with its figures next to ours in each table.
 
 python recipes/reproduce.py --data vivae
 python recipes/reproduce.py --data synthetic --quick --audit

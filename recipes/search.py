@@ -1,4 +1,4 @@
-"""Search for a model's hyperparameters on validation clips; the winner becomes a recipe.
+"""Search for a model's hyperparameters on validation clips, and write the best ones as a recipe.
 
 python recipes/search.py --model wav2vec2 --data synthetic --trials 20
 python recipes/search.py --model vit-32-30 --data synthetic --storage sqlite:///runs/search.db

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
 
 
 def describe(output: Path, folders: list[Path]) -> str:
-    """Where everything is, and the lines that load the first checkpoint."""
+    """Return the paths of the results, and lines of Python that load the first checkpoint."""
     checkpoints = ", ".join(str(folder) for folder in folders)
     curves = ", ".join(str(curve) for folder in folders for curve in sorted(folder.glob("*.png"))) or "none"
     return f"""\

@@ -57,9 +57,10 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     """What each script makes of its flags before it does anything."""
     from hf_vivae.ablation.plan import plan_ablation
     from hf_vivae.cli_parser import parse_flags, refuse_unknown
+    from hf_vivae.models.backbones import recipe_file
     from hf_vivae.reproduction.plan import StudyArguments
     from hf_vivae.search.search import check_searchable, parse_search
-    from hf_vivae.search.space import find_space
+    from hf_vivae.search.space import read_space
     from hf_vivae.training.recipes import parse_run
 
     paths = {file.stem: file for file in SCRIPTS}
@@ -76,10 +77,9 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         return lambda argv: parse_flags(getattr(script(paths[name]), arguments), argv, "")
 
     def search(argv: list[str]) -> object:
-        given, rest = parse_search(argv)
-        run, args = parse_run(rest, RECIPES)
-        check_searchable(run, args)
-        return given.space or find_space(run.model, RECIPES)
+        arguments, template = parse_search(argv, RECIPES)
+        check_searchable(template.run, template.args)
+        return arguments.space or read_space(recipe_file(RECIPES / "search", template.run.model))
 
     def train(argv: list[str]) -> object:
         # `found` is a recipe that docs/search.md shows how to make
@@ -114,13 +114,13 @@ def test_commands_are_understood(name, argv, place):
 
 
 def test_the_file_of_ingredients_that_shows_a_command_is_the_one_that_it_reads():
-    from hf_vivae.ablation.plan import ingredients_file
+    from hf_vivae.models.backbones import recipe_file
 
     for name, argv, place in COMMANDS:
         if place.startswith("recipes/ablation"):
             assert name == "ablate"
             model = argv[argv.index("--model") + 1]
-            assert ingredients_file(RECIPES, model) == ROOT / place
+            assert recipe_file(RECIPES / "ablation", model) == ROOT / place
 
 
 def test_commands_are_found_in_all_their_shapes():

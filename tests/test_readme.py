@@ -11,7 +11,7 @@ from runner import ROOT, TRAIN, flags, run, script
 from typer.main import get_command
 
 from hf_vivae.models import MODELS
-from hf_vivae.training.recipes import parse_run, read_switches
+from hf_vivae.training.recipes import parse_run, read_deviations
 from hf_vivae_cli import app
 
 README = (ROOT / "README.md").read_text()
@@ -21,7 +21,7 @@ FOLDERS = ("hf_vivae", "hf_vivae_cli", "recipes", "benchmarks", "model_cards", "
 RECIPES = ROOT / "recipes"
 EVALUATE = RECIPES / "evaluate.py"
 PUSH = RECIPES / "push.py"
-SWITCHES = read_switches(RECIPES)
+SWITCHES = read_deviations(RECIPES)
 
 
 def blocks(language: str) -> list[str]:

@@ -31,22 +31,22 @@ from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
 
 @dataclass(frozen=True)
 class Ablation:
-    """Where runs, table and figures lie, and the table as text; empty in all processes but one."""
+    """Folder of runs, table and figures, and the table as text, which is empty in all processes but one."""
 
     folder: Path
     text: str
 
 
 def ablate(argv: list[str], recipes: Path) -> Ablation:
-    """Train what is not finished of an ablation, and write its table and figures, with what was finished before.
+    """Train the unfinished runs of an ablation, and write the table and figures of all that are finished.
 
     Args:
         argv: flags of `recipes/ablate.py`: those of `AblationArguments` and of `recipes/train.py`.
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: as for `plan_ablation`; before anything is trained, for run folders of another version or other
-            settings; for what training refuses; and where a run fails, naming it: those before it stay.
+        UserError: as for `plan_ablation`; before anything is trained, for run folders of another version or other
+            settings; for arguments that training refuses; and where a run fails, with its name: those before it stay.
     """
     plan = plan_ablation(argv, recipes)
     run_folder.check_report_folder(plan.output)
@@ -62,10 +62,10 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
 
 
 def _check_folder(variant: Variant, prepared: TrainingData) -> None:
-    """Refuse a run folder of another version, recipe or corpus."""
+    """Check that a run folder is of this version, recipe and corpus."""
     check_version(variant.folder)
     file = variant.folder / "run.json"
-    # the clips of its fold follow from all the rest
+    # the clips of its fold follow from its other settings
     fold = read_json(file).get("fold") if file.is_file() else None
     run_folder.check_same_run(
         variant.folder, run_record(variant.arguments, variant.training, prepared) | {"fold": fold}
@@ -83,7 +83,7 @@ def _train_all(variants: Sequence[Variant], prepared: TrainingData, first: bool)
         except UserError as error:
             raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {REPEAT}).") from error
         finally:
-            gc.collect()  # a model refers to its trainer in circles
+            gc.collect()  # a model refers to its trainer in reference cycles
         if first:
             drop_checkpoints(folders)
 
@@ -91,7 +91,8 @@ def _train_all(variants: Sequence[Variant], prepared: TrainingData, first: bool)
 def _report(plan: Plan, prepared: TrainingData) -> str:
     """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
     run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
-    places, notes = {}, [plan.ingredients.say_kept()] if plan.ingredients.kept else []
+    places, kept = {}, "; ".join(f"{line} ({reason})" for line, reason in plan.ingredients.kept.items())
+    notes = [f"No row takes away: {kept}."] if kept else []
     for row in (WHOLE, *plan.ingredients.changes):
         try:
             variants = plan.variants if row in trained else _earlier(plan, row, prepared)
@@ -105,16 +106,16 @@ def _report(plan: Plan, prepared: TrainingData) -> str:
 
 
 def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
-    """The runs of a row that this command does not train; none where no command has.
+    """Return the runs of a row that this command does not train; none where they were never trained.
 
     Raises:
-        ValueError: for a row that changes nothing, for runs that are not finished, and for those of another recipe,
+        UserError: for a row that changes nothing, for runs that are not finished, and for those of another recipe,
             corpus or version.
     """
     if row not in plan.idle and not (plan.output / "runs" / row_folder(row)).is_dir():
         return []
     changes = {row: plan.ingredients.changes[row]}
-    planned = plan_variants(plan.flags, changes, plan.seeds, plan.output, plan.recipes)
+    planned = plan_variants(plan.argv, plan.base, changes, plan.seeds, plan.output, plan.recipes)
     variants = [variant for variant in planned if variant.name == row]
     if not variants:
         raise UserError("its settings change nothing in the recipe as it is trained.")
@@ -126,8 +127,8 @@ def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
 
 
 SCORES = {key: SCORE_NAMES[key] for key in ("accuracy", "uar")}
-ADDED = "with "  # how the names of rows begin that add to the recipe
-DRAWN = {"speakers": "speakers, which hold for unseen voices", "clips": "clips"}
+ADDED = "with "  # prefix of rows that add to the recipe
+DRAWN = {"speakers": "speakers, which hold for unseen speakers", "clips": "clips"}
 INDEPENDENT = {
     "speakers": DEPENDENT,
     "clips": "Bounds and p take clips as independent, which those of one speaker are not.",
@@ -135,15 +136,14 @@ INDEPENDENT = {
 CAPTION = (
     "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
     "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
-    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. What was taken away pays "
-    "where both bounds lie below 0, what was added where both lie above; of many rows some do by chance. All rows are "
-    "compared with one training of the whole recipe for each seed: bounds and p say nothing of other seeds. p is "
-    "McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} What is chosen by this table is "
-    "chosen on its test clips, and wants other clips to be scored on. What was taken away comes first, each part "
-    "sorted by the difference in UAR. "
-    "{baselines}Seconds are those of all folds of a seed, since the last start of a run that was interrupted; the "
-    'first row also computes features, which others may share. "-": the row that others are compared with, or several '
-    "seeds, of which McNemar's test is not."
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. An ingredient helps "
+    "where both bounds of its row are below 0 without it, or above 0 with it; of many rows some do by chance. All "
+    "rows are compared with one training of the whole recipe for each seed: bounds and p hold for these seeds only. "
+    "p is McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} A recipe that is chosen "
+    "by this table is chosen on its test clips, and must be scored on other clips. Rows without an ingredient come "
+    "first, each part sorted by the difference in UAR. {baselines}Seconds are those of all folds of a seed, since "
+    "the last start of a run that was interrupted; the first row also computes features, which others may share. "
+    '"-": the row that others are compared with, or several seeds, for which McNemar\'s test is not defined.'
 )
 
 
@@ -154,17 +154,17 @@ def report_ablation(
     settings: Mapping[str, Mapping[str, Any]],
     notes: Sequence[str] = (),
 ) -> str:
-    """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; the first as text.
+    """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; return the first.
 
     Args:
         folder: of the ablation.
-        recipe: what was ablated: model and recipe.
+        recipe: model and recipe of the ablation.
         places: run folders of each row by its name, `WHOLE` first.
-        settings: what each ingredient changes in the recipe, by the name of its row.
-        notes: sentences to stand below the table.
+        settings: changes of each ingredient in the recipe, by the name of its row.
+        notes: sentences below the table.
 
     Raises:
-        ValueError: where a row has no finished run, or seeds with different folds.
+        UserError: where a row has no finished run, or seeds with different folds.
     """
     scores, left_out = score_ablation(places)
     notes = [*notes, *left_out]
@@ -176,31 +176,31 @@ def report_ablation(
     content = {"recipe": recipe, "caption": table.caption, "rows": rows}
     content |= {"settings": {row: settings[row] for row in places if row in settings}}
     write_json(folder / "ablation.json", {**content, "evaluation": evaluation_results([scores], notes)})
-    for key, said in SCORES.items() if scores.pairs else ():
+    for key, score in SCORES.items() if scores.pairs else ():
         covered = scores.systems[0].system.covered
         title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}: folds {covered}"
-        difference_figure([_point(pair, key) for pair in scores.pairs], said, title).savefig(folder / f"{key}.png")
+        difference_figure([_point(pair, key) for pair in scores.pairs], score, title).savefig(folder / f"{key}.png")
     return text
 
 
 def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, list[str]]:
-    """Rows as systems, each compared with the whole recipe, and a sentence for all that is left out.
+    """Return rows as systems, each compared with the whole recipe, and a sentence for each fold that is left out.
 
-    The whole recipe comes first, then what was taken away, then what was added, each by the difference in UAR.
+    The whole recipe comes first, then rows without an ingredient, then rows with one, each by the difference in UAR.
 
     Args:
         places: as for `report_ablation`.
 
     Raises:
-        ValueError: as `report_ablation`.
+        UserError: as `report_ablation`.
     """
     from tqdm import tqdm
 
     systems, left_out = [], []
     for name, folders in places.items():
-        found, problems = find_folders(folders)
+        folds, problems = find_folders(folders)
         left_out += problems
-        systems.append(_system(name, [system for group in join(found) for system in group.systems]))
+        systems.append(_system(name, [system for group in join(folds) for system in group.systems]))
     group = Group(systems[0].folds[0].clips, systems[0].folds[0].labels, tuple(systems))
     with tqdm(total=len(systems), desc="scoring", unit="row", delay=1) as progress:
         scores = score_group(group, WHOLE, progress.update)
@@ -211,25 +211,25 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
     return replace(scores, systems=tuple(rows), pairs=tuple(pairs)), [*left_out, *scores.not_compared]
 
 
-def _system(name: str, found: Sequence[System]) -> System:
-    if len(found) > 1:
+def _system(name: str, systems: Sequence[System]) -> System:
+    if len(systems) > 1:
         raise UserError(
-            f"expected the same folds of each seed of {name!r}, found {'; '.join(system.name for system in found)}; "
+            f"expected the same folds of each seed of {name!r}, found {'; '.join(system.name for system in systems)}; "
             "repeat the command that trained the most folds with all seeds, or give another --output_dir."
         )
-    return replace(found[0], name=name)
+    return replace(systems[0], name=name)
 
 
 def ablation_table(scores: GroupScores, recipe: str) -> Table:
-    """What each row scores, how far it is from the whole recipe, and how long it took.
+    """Return the table of scores, differences from the whole recipe, and seconds of each row.
 
     Args:
-        scores: as `score_ablation` gives them.
-        recipe: what was ablated, for the caption.
+        scores: of `score_ablation`.
+        recipe: model and recipe of the ablation, for the caption.
     """
     columns: dict[str, str | None] = {"variant": None, **dict.fromkeys(SCORES.values(), ".1%")}
-    for said in SCORES.values():
-        columns |= dict.fromkeys((f"{said} difference (points)", f"{said} from", f"{said} to"), "+.1f")
+    for score in SCORES.values():
+        columns |= dict.fromkeys((f"{score} difference (points)", f"{score} from", f"{score} to"), "+.1f")
     columns |= {"p adjusted": ".2g", "seconds": ".0f"}
     over_speakers = all(pair.comparison.uar.speakers for pair in scores.pairs)
     drawn = "speakers" if over_speakers else "clips"
@@ -240,7 +240,7 @@ def ablation_table(scores: GroupScores, recipe: str) -> Table:
 
 def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
     systems, clips = [row.system for row in scores.systems], scores.group.clips
-    said = CAPTION.format(
+    caption = CAPTION.format(
         recipe=recipe,
         where=where(clips),
         covered=systems[0].covered,
@@ -250,21 +250,21 @@ def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
         baselines=baselines(scores),
     )
     synthetic = f" {SYNTHETIC}" if clips.corpus == "synthetic" else ""
-    return f"{said}{synthetic}{explain_stars(systems)}"
+    return f"{caption}{synthetic}{explain_stars(systems)}"
 
 
 def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
     system = row.system
-    found: Row = {"variant": starred(system), "seconds": sum(fold.seconds for fold in system.folds) / len(system.runs)}
-    found |= {said: row.estimates[key].value for key, said in SCORES.items()}
+    cells: Row = {"variant": starred(system), "seconds": sum(fold.seconds for fold in system.folds) / len(system.runs)}
+    cells |= {score: row.estimates[key].value for key, score in SCORES.items()}
     if pair is None:
-        return found
-    for key, said in SCORES.items():
+        return cells
+    for key, score in SCORES.items():
         estimate: Estimate = getattr(pair.comparison, key)
-        found[f"{said} difference (points)"] = 100 * estimate.value
+        cells[f"{score} difference (points)"] = 100 * estimate.value
         if bounds := getattr(estimate, drawn):
-            found |= {f"{said} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
-    return {**found, "p adjusted": pair.adjusted}
+            cells |= {f"{score} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
+    return {**cells, "p adjusted": pair.adjusted}
 
 
 def _point(pair: Pair, key: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from ..models.hidden_states import bare_encoder
 from ..models.wrapped import WrappedForAudioClassification
-from ..validation import UserError
+from ..validation import Arguments, UserError
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -26,7 +26,7 @@ ADAPTER = "adapter"  # folder inside a checkpoint: next to its configuration, th
 
 
 @dataclass
-class AdaptingArguments:
+class AdaptingArguments(Arguments):
     """Arguments of `--freeze` and LoRA: the trained part of a pretrained encoder."""
 
     freeze: str = field(
@@ -53,6 +53,7 @@ class AdaptingArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not FREEZE.fullmatch(self.freeze):
             raise UserError(
                 f"expected --freeze none, feature_encoder, all or all_but_last_<layers>, found {self.freeze!r}; give "

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from ..audio import SHORTEST_SECONDS
-from ..validation import UserError
+from ..validation import Arguments, UserError
 from . import load_corpus
 from .schema import Corpus
 
 
 @dataclass
-class CorpusArguments:
+class CorpusArguments(Arguments):
     """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
     data: str = field(default="vivae", metadata={"help": "vivae, synthetic, folder, or noise (a control)."})
@@ -36,6 +36,7 @@ class CorpusArguments:
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.data_dir:
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
 
@@ -60,7 +61,7 @@ class CorpusArguments:
 
 
 @dataclass
-class TrimArguments:
+class TrimArguments(Arguments):
     """Settings for cutting silence off both ends of each clip before anything else; without `trim_db`, none is cut."""
 
     trim_db: float | None = field(
@@ -75,6 +76,7 @@ class TrimArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.trim_db is None:
             for entry in fields(TrimArguments):
                 if (value := getattr(self, entry.name)) != entry.default:

@@ -18,8 +18,8 @@ from ..corpus.schema import GENERATED
 from ..evaluation.bootstrap import LEVEL, Bounds, Estimate
 from ..evaluation.scores import SystemScores
 from ..evaluation.systems import System
-from ..models import MODELS, PROBE, short_name
-from ..models.backbones import is_encoder
+from ..models import short_name
+from ..models.backbones import BACKBONES, recipe_stems
 from ..reporting.tables import SCORE_NAMES
 from ..validation import UserError
 from .licenses import check_license
@@ -93,10 +93,8 @@ def card_title(record: dict[str, Any], star: str = "") -> str:
 
 
 def card_stem(model: str) -> str:
-    """Stem of the source in `model_cards/` for a model: its name, or `probe`, `encoder` or `other` for all such."""
-    if model in MODELS:
-        return model
-    return "probe" if model.startswith(PROBE) else "encoder" if is_encoder(model) else "other"
+    """Return the stem of a model's source in `model_cards/`: its name, or `probe`, `encoder` or `other`."""
+    return next(stem for stem in recipe_stems(model) if stem not in BACKBONES)
 
 
 def base_model(run: dict[str, Any]) -> str | None:

@@ -4,8 +4,9 @@
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from . import ENCODER, split_name
+from . import ENCODER, MODELS, SpectrogramViTConfig, split_name
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,23 @@ def encoder_source(model: str) -> str:
     """Return folder or Hub id of the encoder of a model that is not one of `MODELS`."""
     name = split_name(model)[1]
     return BACKBONES[name].hub_id if name in BACKBONES else name
+
+
+def recipe_stems(model: str) -> list[str]:
+    """Return the stems of the files that may describe a model in a folder of `recipes/` or in `model_cards/`.
+
+    The model's own comes first, then the one that it shares with others: `vit`, `encoder`, `probe` or `other`.
+    """
+    prefix, _ = split_name(model)
+    if prefix:
+        return [prefix.removesuffix(":")]
+    if model in MODELS:
+        return [model, "vit"] if MODELS[model].config_class is SpectrogramViTConfig else [model]
+    # a checkpoint of the Hub is an encoder with a head
+    return [model, "encoder"] if model in BACKBONES else ["other", "encoder"]
+
+
+def recipe_file(folder: Path, model: str) -> Path:
+    """Return the YAML of a model in a folder: the first of `recipe_stems` that is there, or the path of its own."""
+    files = [folder / f"{stem}.yaml" for stem in recipe_stems(model)]
+    return next((file for file in files if file.is_file()), files[0])

@@ -1,7 +1,7 @@
-"""Which runs a study takes: models, variants and seeds, switches one by one, patches."""
+"""Plan of a reproduction: models, variants and seeds, each deviation alone, and patches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +9,36 @@ from ..corpus.arguments import CorpusArguments
 from ..files import read_yaml
 from ..models import MODELS
 from ..splits import SplitArguments
-from ..training.recipes import Deviation, as_flags, read_switches
+from ..training.arguments import RunArguments, VivaeTrainingArguments
+from ..training.recipes import Deviation, parse_run, read_deviations
 from ..validation import UserError, check_choice
 
 VARIANTS = ("paper", "as_coded", "tuned")
-AUDITED = ("mlp", "vit-base", "wav2vec2")  # by default, each switch is tried on the first of them that it concerns
+AUDITED = ("mlp", "vit-base", "wav2vec2")  # by default, each deviation is tried on the first that it concerns
 REPORTING = {"auc_split", "auc_scores", "loss_reduction"}  # settings that change no training
-NOISE_EPOCHS = 12  # after which the MLP is right on three quarters of the noise that it is trained on
+NOISE_EPOCHS = 12  # after which the MLP classifies three quarters of the noise clips that train it correctly
 
 
 @dataclass
 class StudyArguments(CorpusArguments, SplitArguments):
-    """What a study trains, on which clips."""
+    """Arguments of a reproduction: its runs and their clips."""
 
     models: list[str] | None = field(default=None, metadata={"help": f"Some of {', '.join(MODELS)}; all by default."})
     variants: list[str] = field(
         default_factory=lambda: list(VARIANTS[:2]),
         metadata={
-            "help": "paper (as described), as_coded (as the notebook does it), tuned; the first two by default."
+            "help": "paper (its text), as_coded (its notebook), tuned (selected on validation clips); the first "
+            "two by default."
         },
     )
     seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "Of split and training."})
     quick: bool = field(
-        default=False, metadata={"help": "Minutes on two cores: few epochs, small networks (reproduce_quick.yaml)."}
+        default=False, metadata={"help": "Minutes on two cores: few epochs and small networks (reproduce_quick.yaml)."}
     )
     audit: bool = field(
         default=False,
         metadata={
-            "help": "Each switch of recipes/as_coded alone, with every model of --models that it concerns (without "
+            "help": "Each deviation of recipes/as_coded alone, with every model of --models that it concerns (without "
             f"--models, with the first of {', '.join(AUDITED)}); and the redrawn split on pure noise."
         },
     )
@@ -44,7 +46,8 @@ class StudyArguments(CorpusArguments, SplitArguments):
         default_factory=list, metadata={"help": "Patch sizes of the ViT to compare, such as 32,30 16,69 8,23."}
     )
     output_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the study; runs/<data>/study, or study-quick, if absent."}
+        default=None,
+        metadata={"help": "Folder of the study; runs/<data>/study or study-quick if absent."},
     )
 
     def __post_init__(self) -> None:
@@ -63,7 +66,7 @@ class StudyArguments(CorpusArguments, SplitArguments):
         return Path(self.output_dir)
 
     def audited(self, concerned: Sequence[str]) -> list[str]:
-        """The models of this study that a switch is tried on, out of those that it concerns."""
+        """Return the models of this study that a deviation is tried on, out of those that it concerns."""
         if self.models is None:
             return [model for model in AUDITED if model in concerned][:1]
         return [model for model in self.models if model in concerned]
@@ -75,85 +78,86 @@ class PlannedRun:
 
     Args:
         name: its folder in that of the study.
-        argv: flags of `recipes/train.py` that make it.
-        shares: the run whose training it shares, since its settings change nothing in it.
+        settings: arguments of `recipes/train.py` that make it, as overrides of `parse_run`.
+        arguments: of the run.
+        training: arguments of its training.
+        shares: name of the run whose training it shares, since its settings change only what is reported.
         apart: whether it needs a process of its own, since its memory is measured.
     """
 
     name: str
-    argv: list[str]
+    settings: dict[str, Any]
+    arguments: RunArguments
+    training: VivaeTrainingArguments
     shares: str | None = None
     apart: bool = False
 
 
 def plan_runs(study: StudyArguments, recipes: Path) -> list[PlannedRun]:
-    """All runs of a study in the order of training: each before those that share its training.
+    """Return all runs of a study in the order of training: each before those that share its training.
 
     Raises:
-        ValueError: for patches that are no two numbers.
+        UserError: for patches that are not two numbers, and for settings that do not fit.
     """
     planner = _Planner(study, recipes)
-    planned = [
+    runs = [
         planner.run(f"{variant}/{model}/seed{seed}", model, variant, seed)
         for variant in study.variants
         for model in study.models or MODELS
         for seed in study.seeds
     ]
-    planned += planner.audit() if study.audit else []
-    planned += [planner.patch(*_parse_patch(patch)) for patch in study.patches]
-    return list({run.name: run for run in planned}.values())
+    runs += planner.audit() if study.audit else []
+    runs += [planner.patch(*_parse_patch(patch)) for patch in study.patches]
+    return list({run.name: run for run in runs}.values())
 
 
 class _Planner:
     def __init__(self, study: StudyArguments, recipes: Path) -> None:
-        self.study, self.seed = study, study.seeds[0]
-        self.switches = read_switches(recipes)
+        self.study, self.recipes, self.seed = study, recipes, study.seeds[0]
+        self.deviations = read_deviations(recipes)
         self.quick: dict[str, dict[str, Any]] = read_yaml(recipes / "reproduce_quick.yaml") if study.quick else {}
-        chosen = {
-            f.name: getattr(study, f.name)
-            for f in (*fields(CorpusArguments), *fields(SplitArguments))
-            if getattr(study, f.name) != f.default
-        }
-        self.corpus = as_flags({"data": study.data, **chosen})
+        corpus = (*fields(CorpusArguments), *fields(SplitArguments))
+        self.corpus = {f.name: getattr(study, f.name) for f in corpus}
 
-    def run(self, name: str, model: str, variant: str, seed: int, **settings) -> PlannedRun:
+    def run(self, name: str, model: str, recipe: str, seed: int, **settings) -> PlannedRun:
         changes = dict(self.quick.get(model, {}))
-        if variant == "tuned":
-            changes.pop("learning_rate", None)  # which is what its recipe is about
+        if recipe == "tuned":
+            changes.pop("learning_rate", None)  # its recipe is about the learning rate
+            changes["select_on"] = "validation"  # else no epoch has scores for the tables
         config = {**changes.pop("model_config", {}), **settings.pop("model_config", {})}
-        changes |= {"protocol": "random-80-20", "seed": seed, "watch_test": True, "model_config": config or None}
-        changes |= {**settings, "output_dir": str(self.study.output / "runs" / name)}
-        return PlannedRun(f"runs/{name}", ["--model", model, "--recipe", variant, *self.corpus, *as_flags(changes)])
+        changes |= {"protocol": "random-80-20", "seed": seed, "watch_test": True, "model_config": config, **settings}
+        return self._parse(f"runs/{name}", {"model": model, "recipe": recipe, **self.corpus, **changes})
+
+    def _parse(self, name: str, settings: dict[str, Any]) -> PlannedRun:
+        settings = {**settings, "output_dir": str(self.study.output / name)}
+        return PlannedRun(name, settings, *parse_run([], self.recipes, settings))
 
     def audit(self) -> list[PlannedRun]:
-        planned = []
-        for switch in self.switches.values():
-            for model in self.study.audited(switch.models):
+        runs = []
+        for deviation in self.deviations.values():
+            for model in self.study.audited(deviation.models):
                 base = self.run(f"paper/{model}/seed{self.seed}", model, "paper", self.seed)
-                planned += [base, self._switched(base, model, switch)]
-        return [*planned, self.noise()]
+                runs += [base, self._deviating(base, model, deviation)]
+        return [*runs, self.noise()]
 
-    def _switched(self, base: PlannedRun, model: str, switch: Deviation) -> PlannedRun:
-        name = f"audit/{model}/{switch.name}"
-        if switch.instead:
-            return self.run(f"{name}-off", model, "paper", self.seed, **switch.instead)
-        run = self.run(name, model, "paper", self.seed, as_coded=[switch.name])
-        return PlannedRun(run.name, run.argv, base.name if switch.settings.keys() <= REPORTING else None)
+    def _deviating(self, base: PlannedRun, model: str, deviation: Deviation) -> PlannedRun:
+        name = f"audit/{model}/{deviation.name}"
+        if deviation.instead:
+            return self.run(f"{name}-off", model, "paper", self.seed, **deviation.instead)
+        run = self.run(name, model, "paper", self.seed, as_coded=[deviation.name])
+        return replace(run, shares=base.name if deviation.settings.keys() <= REPORTING else None)
 
     def patch(self, bins: int, frames: int) -> PlannedRun:
-        # all by the recipe of one ViT, so that nothing but the sequence differs
-        config = {**self.quick.get("vit-32-30", {}).get("model_config", {}), "patch_size": [bins, frames]}
+        # all by the recipe of one ViT, so that only the sequence differs
+        config = {"patch_size": [bins, frames]}
         run = self.run(f"patches/{bins}-{frames}", "vit-32-30", "paper", self.seed, model_config=config)
-        return PlannedRun(run.name, run.argv, apart=True)
+        return replace(run, apart=True)
 
     def noise(self) -> PlannedRun:
-        """The report's MLP memorises pure noise and is scored on its own test clips and on a redrawn split."""
-        name = "noise/runs/audit/mlp/redrawn-split"
-        settings = {"load_best_model_at_end": False, "num_train_epochs": NOISE_EPOCHS, "watch_test": True}
-        settings |= {"seed": self.seed, "output_dir": str(self.study.output / name)}
-        return PlannedRun(
-            name, ["--model", "mlp", "--data", "noise", "--as_coded", "redrawn-split", *as_flags(settings)]
-        )
+        """Return the paper's MLP, trained on pure noise and scored on its own test clips and on a redrawn split."""
+        settings = {"model": "mlp", "data": "noise", "as_coded": ["redrawn-split"], "load_best_model_at_end": False}
+        settings |= {"num_train_epochs": NOISE_EPOCHS, "watch_test": True, "seed": self.seed}
+        return self._parse("noise/runs/audit/mlp/redrawn-split", settings)
 
 
 def _parse_patch(text: str) -> Sequence[int]:

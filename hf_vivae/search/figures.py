@@ -1,4 +1,4 @@
-"""Pictures of a hyperparameter search: scores in the order of the trials, importance, and scores over each value."""
+"""Figures of a hyperparameter search: scores in the order of the trials, importance, and scores over each value."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 COLUMNS = 3
-WIDTH_OF_LABELS = 32  # letters beside each other below a panel
+WIDTH_OF_LABELS = 32  # letters in a line below a panel
 LONGEST_LINE = 80  # letters above a picture
-MARGIN = 0.05  # part of a range beside its ends
+MARGIN = 0.05  # part of a range outside its ends
 
 
 def history_figure(
     scores: Sequence[float | None], states: Sequence[str], title: str, score_name: str, greater_is_better: bool
 ) -> "Figure":
-    """Score of each trial in their order, and the best so far.
+    """Return the figure of the score of each trial in their order, and of the best so far.
 
     Args:
         scores: best score of each trial; None unless it was trained to its end.
-        states: what became of each: `complete`, `pruned`, `failed` or `running`.
-        title: said above the picture.
-        score_name: what the scores are.
-        greater_is_better: which way is up.
+        states: of each: `complete`, `pruned`, `failed` or `running`.
+        title: of the figure.
+        score_name: name of the scores.
+        greater_is_better: whether the best score is the largest.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -42,11 +42,10 @@ def history_figure(
     axes.step(numbers, [*best, best[-1]], where="post", color=VERMILION, label="best so far")
     limits = axes.get_ylim()
     for state, mark in (("pruned", "x"), ("failed", "v"), ("running", ".")):
-        numbers = [number for number, found in enumerate(states) if found == state]
+        numbers = [number for number, trial_state in enumerate(states) if trial_state == state]
         if numbers:
-            said = f"{state} ({len(numbers)})"
             worst = [limits[0 if greater_is_better else 1]] * len(numbers)
-            axes.plot(numbers, worst, mark, color=GREY, clip_on=False, label=said)
+            axes.plot(numbers, worst, mark, color=GREY, clip_on=False, label=f"{state} ({len(numbers)})")
     axes.set(xlabel="trial", ylabel=score_name, ylim=limits)
     _head(figure, title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -56,11 +55,11 @@ def history_figure(
 
 
 def importance_figure(importance: Mapping[str, float], title: str) -> "Figure":
-    """Share of each hyperparameter in what moves the score, the largest on top.
+    """Return the figure of the importance of each hyperparameter, the largest on top.
 
     Args:
-        importance: by hyperparameter; together 1.
-        title: said above the picture.
+        importance: share of the scores' variance by hyperparameter; the sum is 1.
+        title: of the figure.
     """
     ranked = sorted(importance.items(), key=lambda pair: pair[1])
     figure = blank_figure(7, 1.4 + 0.35 * len(ranked))
@@ -81,14 +80,14 @@ def values_figure(
     score_name: str,
     greater_is_better: bool,
 ) -> "Figure":
-    """Score over the values of each hyperparameter, the best trial marked.
+    """Return the figure of the score over the values of each hyperparameter, with the best trial marked.
 
     Args:
         trials: values by hyperparameter and score of each trial that was trained to its end.
         space: by hyperparameter, in the order of the panels: `low`, `high` and `log` of a range, or `choices`.
-        title: said above the picture.
-        score_name: what the scores are.
-        greater_is_better: which way is up.
+        title: of the figure.
+        score_name: name of the scores.
+        greater_is_better: whether the best score is the largest.
     """
     scored = [(values, score) for values, score in trials if _is_score(score)]
     best = (max if greater_is_better else min)(scored, key=lambda pair: pair[1])
@@ -97,10 +96,10 @@ def values_figure(
     figure = blank_figure(max(7, 0.8 + 2.9 * columns), 1.3 + 2.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, (name, dimension) in zip(panels.flat, space.items(), strict=False):
-        place = dimension["choices"].index if "choices" in dimension else float
-        points = [(place(values[name]), score) for values, score in scored]
+        position = dimension["choices"].index if "choices" in dimension else float
+        points = [(position(values[name]), score) for values, score in scored]
         axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.7, label="trial")
-        axes.plot(place(best[0][name]), best[1], "*", color=VERMILION, markersize=13, label="best")
+        axes.plot(position(best[0][name]), best[1], "*", color=VERMILION, markersize=13, label="best")
         axes.set_xlabel(literal(name))
         axes.margins(y=0.1)  # for the star
         _ticks(axes, dimension)
@@ -119,7 +118,7 @@ def _head(figure: "Figure", title: str) -> None:
 
 
 def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
-    """Show all that was searched, not only where trials are: a best one at an end asks for a wider range."""
+    """Show the whole range, not only where trials are: a best trial at an end needs a wider range."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
     if "choices" in dimension:
@@ -131,7 +130,7 @@ def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
         ends, margin = [low, math.sqrt(low * high), high], (high / low) ** MARGIN
         axes.set(xscale="log", xlim=(low / margin, high * margin))
         axes.set(xticks=ends, xticklabels=[f"{end:.2g}" for end in ends])
-        axes.xaxis.set_minor_locator(NullLocator())  # below one power of ten, their labels would overlap
+        axes.xaxis.set_minor_locator(NullLocator())  # below one power of ten, its labels would overlap
     else:
         low, high = dimension["low"], dimension["high"]
         margin = MARGIN * (high - low)

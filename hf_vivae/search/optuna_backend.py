@@ -38,9 +38,9 @@ class Study:
     Args:
         name: of the study.
         storage: URL of a database, or a file `NAME.journal`.
-        total: trials that it shall have.
+        total: number of trials.
         trials: the runs.
-        settings: what must be the same in all processes.
+        settings: values that must be the same in all processes.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Study:
     settings: dict[str, Any]
 
     def open(self) -> "optuna.Study":
-        """The study as Optuna has it, begun where it is not there.
+        """Return the study of Optuna, created where it does not exist.
 
         Raises:
-            ValueError: for a storage that cannot be used, and a study of other settings.
+            UserError: for a storage that cannot be used, and a study of other settings.
         """
         import optuna
 
@@ -62,14 +62,15 @@ class Study:
         return study
 
     def train(self, study: "optuna.Study", source: Path) -> None:
-        """Train what is missing of the study; a trial that cannot be trained counts as failed.
+        """Train the missing trials of the study; a trial that cannot be trained counts as failed.
 
         Args:
-            study: as `open` gives it.
+            study: of `open`.
             source: file of the search space.
 
         Raises:
-            ValueError: for values that runs refuse, and where another process has just begun the study otherwise.
+            UserError: for values that runs refuse, and where another process has just created the study with other
+            settings.
         """
         with heartbeat(self.trials.folder / ".processes") as process:
             fail_dead_trials(study, process.parent)
@@ -87,12 +88,12 @@ class Study:
                 hp_space=trainer.suggest,
                 n_trials=missing,
                 backend="optuna",
-                gc_after_trial=True,  # Trainer is part of cycles; the library clears those of complete trials only
+                gc_after_trial=True,  # Trainers are in cycles; the library clears complete trials only
                 catch=REFUSALS,  # other values may go together, or need less memory
                 **self._options,
             )
         except ValueError:
-            if complete_trials(study):  # else it is the library's, for want of a best one
+            if complete_trials(study):  # otherwise the library raises it, since there is no best trial
                 raise
 
     @cached_property
@@ -111,17 +112,17 @@ class Study:
 
 
 class OptunaTrainer(SearchTrainer):
-    """A trainer whose trials Optuna proposes and prunes."""
+    """Trainer of the trials that Optuna proposes and prunes."""
 
     process: str
     total: int
 
     def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """Values of a trial, by the keys of the search space."""
+        """Return the values of a trial by the keys of the search space."""
         return {key: dimension.suggest(trial, key) for key, dimension in self.trials.space.items()}
 
     def train(self, *args, trial: "optuna.Trial", **kwargs) -> None:
-        """Train one trial, and no further one once the study has as many as it shall have."""
+        """Train one trial, and stop the study once it has all its trials."""
         import optuna
 
         def report(score: float, scorings: int, done: float) -> None:
@@ -136,14 +137,14 @@ class OptunaTrainer(SearchTrainer):
             trial.set_user_attr("error", named(error))
             raise
         finally:
-            if count(trial.study) >= self.total:  # this one is still running, and counted
+            if count(trial.study) >= self.total:  # the running trial is counted
                 trial.study.stop()
 
 
 def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
-    """Optuna's TPE (Bergstra et al., NeurIPS 2011), seeded anew by the number of each trial.
+    """Return Optuna's TPE (Bergstra et al., NeurIPS 2011), seeded by the number of each trial.
 
-    One process alone repeats its search, and processes that share a study do not propose the same.
+    A search in one process can be repeated, and processes that share a study do not propose the same values.
     """
     from optuna.samplers import BaseSampler, TPESampler
 
@@ -165,28 +166,28 @@ def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
 
 
 def without_trace_of_ctrl_c(record: logging.LogRecord) -> bool:
-    """A filter of what Optuna logs: for a trial that Ctrl-C has ended, nobody looks for the line."""
+    """Remove the traceback that Optuna logs for a trial that Ctrl-C has ended."""
     if record.exc_info and record.exc_info[0] is KeyboardInterrupt:
         record.exc_info = None
     return True
 
 
 def count(study: "optuna.Study") -> int:
-    """Trials that are finished or on their way; those that failed are made again."""
+    """Return the number of trials that are finished or running; failed ones are trained again."""
     from optuna.trial import TrialState
 
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)))
 
 
 def complete_trials(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """Trials that were trained to their end."""
+    """Return the trials that were trained to their end."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def search_result(study: "optuna.Study", trials: Trials) -> SearchResult:
-    """All trials of a study, and how much each hyperparameter mattered."""
+    """Return all trials of a study, and the importance of each hyperparameter."""
     rows = [
         TrialRow(
             name=str(trial.number),
@@ -203,10 +204,10 @@ def search_result(study: "optuna.Study", trials: Trials) -> SearchResult:
 
 
 def importance(study: "optuna.Study") -> dict[str, float] | None:
-    """Share of the scores' variance that each hyperparameter explains, by fANOVA (Hutter et al., ICML 2014).
+    """Return the share of the scores' variance that each hyperparameter explains; None for too few complete trials.
 
-    None for too few complete trials. PED-ANOVA, Optuna's default, compares the best tenth of the trials with all, and
-    a tenth of some dozens is too few.
+    By fANOVA (Hutter et al., ICML 2014). PED-ANOVA, Optuna's default, compares the best tenth of the trials with all,
+    and a tenth of some dozens is too few.
     """
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
@@ -217,44 +218,37 @@ def importance(study: "optuna.Study") -> dict[str, float] | None:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-BEAT, SILENCE = 20, 120  # seconds between two signs of life of a trial, and until another machine holds it for dead
+BEAT, SILENCE = 20, 120  # seconds between two heartbeats of a trial, and until another machine takes it for dead
 
 
 def open_storage(storage: str) -> "optuna.storages.BaseStorage":
-    """A file `NAME.journal`, or a database.
+    """Open a file `NAME.journal`, or a database.
 
     Raises:
-        ValueError: where it cannot be opened.
+        UserError: where it cannot be opened.
     """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         if storage.endswith(".journal"):
-            return _open_journal(Path(storage))
+            check_place(Path(storage), "--storage")
+            return JournalStorage(JournalFileBackend(storage))
         if storage.startswith("sqlite:///"):
-            return _open_sqlite(storage, Path(storage.removeprefix("sqlite:///")))
+            file = Path(storage.removeprefix("sqlite:///"))
+            check_place(file, "--storage")  # where no lock can be created, FileLock would wait forever
+            with FileLock(file.with_name(f".{file.name}.lock")):  # two processes would both create its tables
+                timeout = {"connect_args": {"timeout": SILENCE}}  # for another writer; the default is 5 s
+                return _open_database(storage, engine_kwargs=timeout)
         return _open_database(storage)
-    # of a journal's own, too, which is JSON
+    # a journal is JSON
     except (SQLAlchemyError, ImportError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         kind = storage.split(":")[0]  # the whole may hold a password
         raise UserError(
             "expected --storage such as sqlite:///runs/search.db, a database's URL or a file NAME.journal, found one "
             f"of {kind!r} that cannot be opened ({type(error).__name__}); check the address and the database's driver."
         ) from error
-
-
-def _open_journal(file: Path) -> "optuna.storages.BaseStorage":
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    check_place(file, "--storage")
-    return JournalStorage(JournalFileBackend(str(file)))
-
-
-def _open_sqlite(url: str, file: Path) -> "optuna.storages.BaseStorage":
-    check_place(file, "--storage")  # where no lock can be made, FileLock would try for ever
-    with FileLock(file.with_name(f".{file.name}.lock")):  # two at once would both create its tables
-        return _open_database(url, engine_kwargs={"connect_args": {"timeout": SILENCE}})  # else 5 s for another writer
 
 
 def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":
@@ -267,7 +261,7 @@ def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":
 
 @contextmanager
 def heartbeat(folder: Path) -> Iterator[Path]:
-    """A lock in a folder that this process holds as long as it lives; trials name it."""
+    """Hold a lock in a folder while this process runs; trials refer to it."""
     make_folder(folder)
     file = folder / f"{uuid4().hex}.lock"
     try:
@@ -278,10 +272,10 @@ def heartbeat(folder: Path) -> Iterator[Path]:
 
 
 def fail_dead_trials(study: "optuna.Study", processes: Path) -> None:
-    """Give up trials that killed processes have left running.
+    """Mark trials as failed that killed processes have left running.
 
-    Of this output folder, they are known by their lock, at once; of other machines, by their heartbeat, which a
-    journal has not.
+    Those of this output folder are recognised by their lock, at once; those of other machines by their heartbeat,
+    which a journal does not have.
     """
     import optuna
     from optuna.trial import TrialState
@@ -304,31 +298,31 @@ def _is_free(file: Path) -> bool:
         return False
 
 
-SETTINGS = "settings "  # before the names under which a study keeps them
-MOST_NAMED = 5  # differences that a refusal names, those first from which others follow
+SETTINGS = "settings "  # prefix of the attributes of a study that contain them
+MOST_NAMED = 5  # differences in an error, those first from which others follow
 FIRST = ("model", "recipe", "data", "protocol", "fold", "task")
 
 
 def study_settings(trials: Trials) -> dict[str, Any]:
-    """Everything but where the processes run and find the clips, and what the trials choose anyway."""
+    """Return all settings of a search but those of the machine, the place of the clips, and the searched ones."""
     run, args = trials.candidates.run, trials.candidates.args
     places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
     settings = {name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places}
     for key in trials.space:
         name, _, field = key.partition(".")
-        chosen = settings.pop(name)
+        own = settings.pop(name)
         if field:
-            settings[name] = {own: value for own, value in (chosen or {}).items() if own != field}
+            settings[name] = {other: value for other, value in (own or {}).items() if other != field}
     settings |= {"data": run.data, "clips": trials.prepared.digest, "fold": trials.fold.name}
     settings |= {f"space of {key}": str(dimension) for key, dimension in trials.space.items()}
-    return json.loads(json.dumps(settings))  # as a storage gives them back
+    return json.loads(json.dumps(settings))  # as a storage returns them
 
 
 def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:
-    """Refuse a study whose trials answer another question.
+    """Check that a study is of the same search.
 
     Raises:
-        ValueError: naming what differs.
+        UserError: with the settings that differ.
     """
     remembered = _remembered(study)
     if study.trials and not remembered:
@@ -352,22 +346,22 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def remember(study: "optuna.Study", settings: dict[str, Any]) -> None:
-    """Keep the settings in a study that has none yet; compare them with those that it has got since it was opened.
+    """Store the settings in a study without settings, and compare them with those of other processes.
 
-    A storage has no lock for that. Of processes that begin at once, each writes its own before it reads those of all,
-    so that where they differ, one at least refuses.
+    A storage has no lock for that. Of processes that begin at once, each writes its settings before it reads those of
+    all, so that at least one raises the error where they differ.
 
     Raises:
-        ValueError: as `check_same_study`.
+        UserError: as `check_same_study`.
     """
     own = f"{SETTINGS}{uuid4().hex}"
-    begins = not _remembered(study)
-    if begins:
+    first = not _remembered(study)
+    if first:
         study.set_user_attr(own, settings)
     try:
         check_same_study(study, settings)
     except UserError:
-        if begins:
+        if first:
             study.set_user_attr(own, None)
         raise
 

@@ -1,4 +1,4 @@
-"""Ray Tune as the engine, for a machine or a cluster of Ray: random search, poor trials ended early by ASHA."""
+"""Search with Ray Tune on a machine or a cluster: random search, with poor trials ended early by ASHA."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class RayTrainer(SearchTrainer):
-    """A trainer whose trials Ray proposes and ends, each in a process of its own."""
+    """Trainer of the trials that Ray proposes and ends, each in a process of its own."""
 
     def train(self, *args, trial: dict[str, Any], **kwargs) -> None:
         """Train one trial."""
@@ -29,13 +29,13 @@ class RayTrainer(SearchTrainer):
                 tune.report({**self._reported, "percent": 100 * done, "complete": False})
 
         self.objective = self.trials.train(name, values, report)
-        tune.report({**self._reported, "percent": 100, "complete": True})  # which one that ASHA has ended never says
+        tune.report({**self._reported, "percent": 100, "complete": True})  # not reached by a trial that ASHA has ended
 
 
 def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> SearchResult:
-    """Train all trials of a search; it begins anew, and joins no earlier one.
+    """Train all trials of a new search; an earlier one cannot be continued.
 
-    A running cluster is the one that `ray start` or `RAY_ADDRESS` names; else one is started on this machine. Each
+    The cluster is that of `ray start` or `RAY_ADDRESS`; without one, it is started on this machine. Each
     node needs this package, and the output folder at the same path.
 
     Args:
@@ -45,7 +45,7 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
         resources: of a trial, such as `{"cpu": 4, "gpu": 1}`; one core, and a GPU where there is one, by default.
 
     Raises:
-        ValueError: for values that runs refuse, and where the folder holds a search already.
+        UserError: for values that runs refuse, and where the folder already contains a search.
     """
     folder = trials.folder.resolve()
     if (folder / "ray").exists():
@@ -54,7 +54,7 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
             "--backend optuna."
         )
     trials.check(source)
-    # of Ray: no report of its use over the network, and the working folder of this process for its workers
+    # no usage report over the network, and the working folder of this process for the workers
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
     import ray
 
@@ -80,14 +80,14 @@ def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | 
             search_alg=BasicVariantGenerator(random_state=args.seed),
             storage_path=str(folder),
             name="ray",
-            raise_on_failed_trial=False,  # the others are worth their time
+            raise_on_failed_trial=False,  # the others go on
             **({"resources_per_trial": resources} if resources else {}),
         )
     except AttributeError as error:
-        if error.name != "trial_id":  # which the library looks for in the best of no trials
+        if error.name != "trial_id":  # an attribute of the best trial, which the library reads though there is none
             raise
         raise UserError(
-            f"expected a complete trial with a score, found none of {total} (why they failed, {folder / 'ray'} says); "
+            f"expected a complete trial with a score, found none of {total} (their errors are in {folder / 'ray'}); "
             "change the search space, and give another --output_dir."
         ) from error
     return best.run_summary.trials
@@ -96,13 +96,13 @@ def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | 
 def _asha(mode: str) -> "ASHAScheduler":
     from ray.tune.schedulers import ASHAScheduler
 
-    # by how much of a trial's own training is done: trials may differ in their number of epochs
+    # in percent of the training, since trials may differ in their number of epochs
     return ASHAScheduler("percent", metric="objective", mode=mode, max_t=100, grace_period=100 * UNPRUNED)
 
 
 def _row(trial: "Trial", trials: Trials) -> TrialRow:
     last = trial.last_result
-    ended = trial.status == "TERMINATED" and last.get("scorings")  # after Ctrl-C, it is that of all others, too
+    ended = trial.status == "TERMINATED" and last.get("scorings")  # after Ctrl-C, all others have it too
     state = "complete" if last.get("complete") else "pruned" if ended else "failed"
     return TrialRow(
         name=trial.trial_id,
@@ -119,5 +119,5 @@ def _error(trial: "Trial") -> str | None:
     from ray.exceptions import RayTaskError
 
     error = trial.get_pickled_error()
-    error = error.cause if isinstance(error, RayTaskError) else error  # what Ray says of it is a page
+    error = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's own error is a page long
     return error and named(error)

@@ -1,5 +1,6 @@
 """Results of a search: table, figures, and the best recipe."""
 
+import json
 import math
 import os
 import shlex
@@ -12,13 +13,13 @@ import yaml
 
 from ..corpus.arguments import CorpusArguments
 from ..files import write_json, write_text
-from ..models import short_name, split_name
+from ..models import short_name
+from ..models.backbones import recipe_stems
 from ..network import bare_address
 from ..reporting.tables import SCORE_NAMES
 from ..run_folder import UNSELECTED, VOLATILE
 from ..training.arguments import RunArguments, VivaeTrainingArguments
 from ..training.build import identity
-from ..training.recipes import as_flags
 from ..validation import UserError
 from .figures import history_figure, importance_figure, values_figure
 from .trials import Trials
@@ -28,16 +29,16 @@ STATES = ("complete", "pruned", "failed", "running")
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial.
+    """Result of a trial.
 
     Args:
-        name: its number, or what Ray calls it.
+        name: its number, or its name in Ray.
         state: one of `STATES`.
         score: best over its epochs; None unless it is complete.
         values: by the keys of the search space.
-        scorings: how often it was scored, which is once an epoch.
-        seconds: that it took; None where that is not known.
-        error: why it failed; None where it has not, or that is not known.
+        scorings: number of evaluations, one for each epoch.
+        seconds: duration; None where it is unknown.
+        error: reason of its failure; None where there is none, or it is unknown.
     """
 
     name: str
@@ -51,59 +52,51 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All trials of a search in their order, and the importance of each hyperparameter, which some have none of."""
+    """All trials of a search in their order, and the importance of each hyperparameter; None with too few trials."""
 
     trials: list[TrialRow]
     importance: dict[str, float] | None
 
     @property
     def states(self) -> dict[str, int]:
-        """How many trials are in each state."""
+        """Return the number of trials in each state."""
         counted = Counter(trial.state for trial in self.trials)
         return {state: counted[state] for state in STATES if counted[state]}
 
     @property
     def scored(self) -> list[TrialRow]:
-        """The complete trials whose score is a number."""
+        """Return the complete trials whose score is a number."""
         return [trial for trial in self.trials if trial.score is not None and math.isfinite(trial.score)]
 
     @property
     def errors(self) -> list[str]:
-        """Why trials failed, each with the number of the trial."""
+        """Return the errors of failed trials, each with the number of the trial."""
         return [f"trial {trial.name}: {trial.error}" for trial in self.trials if trial.error]
 
     def best(self, greater_is_better: bool) -> TrialRow:
-        """The complete trial with the best score, the first of several.
+        """Return the complete trial with the best score, the first of several.
 
         Raises:
-            ValueError: where none has a score.
+            UserError: where none has a score.
         """
         if not self.scored:
-            why = f" ({self.errors[0]})" if self.errors else ""
+            reason = f" ({self.errors[0]})" if self.errors else ""
             raise UserError(
-                f"expected a complete trial with a score, found none of {len(self.trials)}{why}; "
+                f"expected a complete trial with a score, found none of {len(self.trials)}{reason}; "
                 "change the search space, or add --trials."
             )
         return (max if greater_is_better else min)(self.scored, key=lambda trial: trial.score)
 
 
-def write_trials(file: Path, outcome: SearchResult) -> None:
-    """Write `trials.csv`, a line for each trial."""
-    import pandas as pd
-
-    rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
-    write_text(file, pd.DataFrame(rows).to_csv(index=False))
-
-
 @dataclass(frozen=True)
 class SearchReport:
-    """What a search has found.
+    """Files of the results of a search.
 
     Args:
-        folder: with `results.json`, `trials.csv`, pictures and the recipe.
-        best: the winner.
-        recipe: its settings.
-        text: the same in lines for a terminal.
+        folder: of `results.json`, `trials.csv`, figures and the recipe.
+        best: the best trial.
+        recipe: file of its settings.
+        text: the results in lines for a terminal.
     """
 
     folder: Path
@@ -113,14 +106,17 @@ class SearchReport:
 
 
 def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchReport:
-    """Write what was found into the folder of the search.
+    """Write the results of a search into its folder.
 
     Raises:
-        ValueError: where no trial has a score.
+        UserError: where no trial has a score.
     """
+    import pandas as pd
+
     candidates, folder = trials.candidates, trials.folder
     best = outcome.best(candidates.args.greater_is_better)
-    write_trials(folder / "trials.csv", outcome)
+    rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
+    write_text(folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
     _draw(trials, outcome)
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
     folds = trials.prepared.folds
@@ -165,9 +161,9 @@ def _draw(trials: Trials, outcome: SearchResult) -> None:
     rows = outcome.trials
     scores, states = [row.score for row in rows], [row.state for row in rows]
     figures = {"history": history_figure(scores, states, title, score, greater)}
-    found = [(row.values, row.score) for row in outcome.scored]
+    points = [(row.values, row.score) for row in outcome.scored]
     space = {key: asdict(dimension) for key, dimension in trials.space.items()}
-    figures["values"] = values_figure(found, space, title, score, greater)
+    figures["values"] = values_figure(points, space, title, score, greater)
     if outcome.importance is not None:
         figures["importance"] = importance_figure(outcome.importance, title)
     for name, figure in figures.items():
@@ -178,7 +174,7 @@ def _head(trials: Trials, outcome: SearchResult, best: TrialRow) -> str:
     return (
         f"Found by recipes/search.py from recipe {trials.candidates.run.recipe} in {_counted(outcome)} on\n"
         f"{_where(trials)}: trial {best.name}, {_score_name(trials)} {best.score:.4f}.\n"
-        "The best of many validation scores is higher than what other clips will give."
+        "The best of many validation scores is higher than the score on other clips will be."
     )
 
 
@@ -196,24 +192,24 @@ Use it:
 {command}"""
 
 
-FOUND = "found"  # the recipe that the command uses
-# which clips, and how they are split: what the command line says, and not a recipe
-ALWAYS_SAID = ("data", "protocol")
-SAID = (
+FOUND = "found"  # name of the recipe in the command
+# clips and split, which belong to the command line and not to a recipe
+ALWAYS_GIVEN = ("data", "protocol")
+GIVEN_IF_CHANGED = (
     *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
 )  # fmt: skip
-NOT_OF_A_RECIPE = {*ALWAYS_SAID, *SAID, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
+NOT_OF_A_RECIPE = {*ALWAYS_GIVEN, *GIVEN_IF_CHANGED, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
 
 
 @dataclass(frozen=True)
 class BestRun:
-    """The run of the best trial.
+    """Run of the best trial.
 
     Args:
-        run: what to train on what.
-        args: how to train.
-        searched: what each key of the search space was chosen out of.
-        fold: number of the fold that was searched, the only one whose test clips no trial has seen; None where the
+        run: its arguments.
+        args: arguments of its training.
+        searched: range or choices of each key of the search space.
+        fold: number of the searched fold, the only one whose test clips were not used by any trial; None where the
             protocol has no other.
     """
 
@@ -223,7 +219,7 @@ class BestRun:
     fold: int | None
 
     def recipe(self) -> dict[str, Any]:
-        """What was searched, and what else differs from the defaults and is of a recipe."""
+        """Return the searched settings, and all others of a recipe that differ from the defaults."""
         named = {key.split(".")[0] for key in self.searched}
         left_out = NOT_OF_A_RECIPE | (UNSELECTED.keys() if self.run.select_on == "none" else set())
         changed = self._changed()
@@ -238,40 +234,52 @@ class BestRun:
         return {name for name, value in self._all().items() if value != default[name]}
 
     def write_recipe(self, folder: Path, head: str) -> Path:
-        """Write the recipe; its path.
+        """Write the recipe, and return its path.
 
-        It has the name that a recipe of the model has: its own, or that of its kind, such as `probe`.
+        It is named as a recipe of the model: after the model, or after its kind, such as `probe`.
 
         Args:
-            folder: where it goes.
-            head: first lines, without the marks of a comment.
+            folder: to write to.
+            head: first lines, without the "#" of comments.
         """
         lines = [f"# {line}" for line in head.splitlines()]
         for key, value in self.recipe().items():
             lines += _lines(key, value, self.searched)
-        path = folder / f"{split_name(self.run.model)[0].removesuffix(':') or short_name(self.run.model)}.yaml"
+        path = folder / f"{recipe_stems(self.run.model)[0]}.yaml"
         write_text(path, "\n".join(lines) + "\n")
         return path
 
     def command(self, recipe: Path, recipes: Path) -> str:
-        """Lines for a shell in the present folder that train the run on the clips and the fold of the search.
+        """Return shell commands that train the run on the clips and the fold of the search.
 
         Args:
-            recipe: as `write_recipe` has written it; goes into a folder of `recipes`, where the model can have one.
+            recipe: file of `write_recipe`; it is copied into a folder of `recipes`, where the model can have one.
             recipes: folder of the recipes.
         """
         changed = self._changed()
-        said = {name: value for name, value in self._all().items() if name in ALWAYS_SAID or name in changed & {*SAID}}
-        said |= {} if self.fold is None else {"folds": [self.fold]}
-        said |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
+        names = {*ALWAYS_GIVEN, *(changed & {*GIVEN_IF_CHANGED})}
+        settings = {name: value for name, value in self._all().items() if name in names}
+        settings |= {} if self.fold is None else {"folds": [self.fold]}
+        settings |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
         script = os.path.relpath(recipes / "train.py")
         if self.run.recipe == "none":
-            train = as_flags({"model": self.run.model, **said, **self.recipe()})
+            train = _flags({"model": self.run.model, **settings, **self.recipe()})
             return shlex.join(["python", script, *train])
         own = os.path.relpath(recipes / FOUND)
-        train = as_flags({"model": self.run.model, "recipe": FOUND, **said})
+        train = _flags({"model": self.run.model, "recipe": FOUND, **settings})
         lines = (["mkdir", "-p", own], ["cp", str(recipe), own], ["python", script, *train])
         return "\n".join(map(shlex.join, lines))
+
+
+def _flags(values: dict[str, Any]) -> list[str]:
+    """Return settings as a command line; None and empty lists, which it cannot contain, are left out."""
+    flags = []
+    for key, value in values.items():
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)] if value else []
+        elif value is not None:
+            flags.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
+    return flags
 
 
 def _lines(key: str, value: Any, searched: dict[str, str]) -> list[str]:

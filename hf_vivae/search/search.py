@@ -1,6 +1,5 @@
 """Arguments and entry point of a hyperparameter search."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -13,30 +12,38 @@ from .. import run_folder
 from ..checkpoints.resolve import find_checkpoint
 from ..cli_parser import FlagParser
 from ..files import make_folder
-from ..splits.folds import Fold
+from ..models.backbones import recipe_file
 from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_recipe
-from ..training.build import TrainingData, load_training_data
-from ..training.recipes import default_output_dir, parse_run
+from ..training.build import load_training_data
+from ..training.recipes import default_output_dir, parse_run, run_parser
 from ..validation import UserError, json_object
 from .optuna_backend import Study, search_result, study_settings
 from .ray_backend import search_with_ray
 from .report import SearchReport, write_report
-from .space import find_space, read_space
+from .space import read_space
 from .trials import RunTemplate, Trials
 
 if TYPE_CHECKING:
     import optuna
 
+DESCRIPTION = """Search for a model's hyperparameters on validation clips.
+
+python recipes/search.py --model wav2vec2 --data synthetic --trials 20"""
+EPILOG = (
+    "All arguments of recipes/train.py are taken too, and hold for every trial. --recipe is tuned where the model has "
+    "one and none is given."
+)
+
 
 @dataclass
 class SearchArguments:
-    """How to search."""
+    """Arguments of a search; all others are those of `recipes/train.py`."""
 
     space: str | None = field(
         default=None, metadata={"help": "YAML of the search space; recipes/search/<model>.yaml if absent."}
     )
     trials: int = field(
-        default=20, metadata={"help": "Trials of the whole study, those of earlier and other processes counted."}
+        default=20, metadata={"help": "Trials of the whole study, with those of earlier and other processes."}
     )
     backend: Literal["optuna", "ray"] = field(
         default="optuna", metadata={"help": "Engine: optuna, or ray for a cluster of Ray."}
@@ -44,15 +51,15 @@ class SearchArguments:
     storage: str | None = field(
         default=None,
         metadata={
-            "help": "Where Optuna keeps the study: a database's URL, or a file NAME.journal; study.db in --output_dir "
-            "if absent."
+            "help": "Storage of Optuna's study: a database's URL, or a file NAME.journal; study.db in --output_dir if "
+            "absent."
         },
     )
     study: str | None = field(
-        default=None, metadata={"help": "Name of the study in its storage; tells data, recipe and model if absent."}
+        default=None, metadata={"help": "Name of the study in its storage; data, recipe, model and seed if absent."}
     )
     resources_per_trial: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'What Ray gives a trial as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
+        default=None, metadata={"help": 'Resources of a trial of Ray as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
     )
 
     def __post_init__(self) -> None:
@@ -60,14 +67,14 @@ class SearchArguments:
             raise UserError(f"expected --trials of 1 or more, found {self.trials}; give the trials of the study.")
         if self.resources_per_trial is not None:
             self.resources_per_trial = json_object(self.resources_per_trial, "--resources_per_trial")
-        given = "--storage" if self.storage else "--study"
+        flag = "--storage" if self.storage else "--study"
         if self.backend == "ray" and (self.storage or self.study):
             raise UserError(
-                f"{given} is Optuna's, found it beside --backend ray, which keeps trials in its own folder and joins "
-                "no study; leave it out, or use --backend optuna."
+                f"{flag} is for Optuna, found --backend ray, which keeps trials in its own folder and joins no study; "
+                "leave it out, or use --backend optuna."
             )
         if self.backend == "optuna" and self.resources_per_trial is not None:
-            raise UserError("--resources_per_trial is Ray's, found it without --backend ray; leave it out.")
+            raise UserError("--resources_per_trial is for --backend ray, found --backend optuna; leave it out.")
         if find_spec(self.backend) is None:
             extra = "search" if self.backend == "optuna" else "ray"
             raise UserError(
@@ -76,48 +83,40 @@ class SearchArguments:
             )
 
 
-def parse_search(argv: Sequence[str]) -> tuple[SearchArguments, list[str]]:
-    """The flags of a search, and the rest, which are those of `recipes/train.py`.
+def parse_search(argv: Sequence[str], recipes: Path) -> tuple[SearchArguments, RunTemplate]:
+    """Return the arguments of a search and the run that it starts from.
+
+    Without --recipe, --config and --as_coded, that is the recipe `tuned` where the model has one, since the values of
+    the search spaces are around it.
 
     Raises:
-        ValueError: for values of another type, and for what cannot be meant.
+        UserError: for unknown or misspelt flags, for values of another type, and for values that do not fit.
     """
-    parser = FlagParser(
-        SearchArguments,
-        allow_abbrev=False,
-        description="Search for a model's hyperparameters.",
-        epilog="All arguments of recipes/train.py are taken too: python recipes/train.py --help. --recipe is tuned "
-        "where the model has one and none is given.",
-    )
-    given, rest = parser.parse_known_args(list(argv))
-    return SearchArguments(**vars(given)), around_tuned(rest)
-
-
-def around_tuned(argv: list[str]) -> list[str]:
-    """Flags of a run with the recipe `tuned`, whose values the spaces are around, where they choose none."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--model", default="")
-    model = first.parse_known_args(argv)[0].model
-    chosen = {flag.partition("=")[0] for flag in argv} & {"--recipe", "--config", "--as_coded"}
-    return argv if chosen or usual_recipe(model) is None else ["--recipe", "tuned", *argv]
+    parser = FlagParser(SearchArguments, base=run_parser(), description=DESCRIPTION, epilog=EPILOG)
+    namespace, flags = parser.parse_known_args(list(argv))
+    arguments = SearchArguments(**vars(namespace))
+    chosen, _ = run_parser().parse_known_args(flags)
+    tuned = usual_recipe(chosen.model or "") and not (chosen.recipe or chosen.config or chosen.as_coded)
+    overrides = {"recipe": "tuned"} if tuned else {}
+    return arguments, RunTemplate(flags, recipes, overrides, *parse_run(flags, recipes, overrides))
 
 
 def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Refuse runs that a search has no use for.
+    """Check that a run can be searched.
 
     Raises:
-        ValueError: naming the flag.
+        UserError: with the argument and the remedy.
     """
     if run.select_on == "test" or run.watch_test:
         flag = "--select_on test" if run.select_on == "test" else "--watch_test"
         raise UserError(
-            f"a search is decided by validation clips and never sees the test clips, found {flag}; leave it out, or "
-            "take another --recipe."
+            f"a search uses validation clips and never the test clips, found {flag}; leave it out, or take another "
+            "--recipe."
         )
     if len(run.folds or []) > 1:
         raise UserError(
             f"expected one number as --folds of a search, found {' '.join(map(str, run.folds))}; give the fold whose "
-            "validation clips shall decide."
+            "validation clips score the trials."
         )
     if args.push_to_hub:
         raise UserError("a search has nothing to push, found --push_to_hub; give it to recipes/train.py.")
@@ -128,77 +127,55 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
         )
 
 
-def search_folder(run: RunArguments, args: VivaeTrainingArguments) -> Path:
-    """The chosen --output_dir, or runs/<data>/search/<recipe>/..., apart from the run folder of `recipes/train.py`."""
-    usual = Path(default_output_dir(run, args.seed))
-    if Path(args.output_dir) != usual:
-        return Path(args.output_dir)
-    return Path(*usual.parts[:2], "search", *usual.parts[2:])
-
-
-def study_name(run: RunArguments, args: VivaeTrainingArguments) -> str:
-    """What tells a study from others in one storage: data, recipe, model, protocol, task and seed."""
-    return "/".join(Path(default_output_dir(run, args.seed)).parts[1:])
-
-
 def search(argv: list[str], recipes: Path) -> SearchReport:
-    """Search for a model's hyperparameters, or go on with a search, and write down what was found.
-
-    What a search had found until it was interrupted is written down, too.
+    """Search for a model's hyperparameters, or continue a search, and write its results, also when interrupted.
 
     Args:
         argv: flags of `recipes/search.py`.
         recipes: folder of the recipes.
 
     Raises:
-        ValueError: for what cannot be meant, a space that runs refuse, and a study of another search.
+        UserError: for arguments that do not fit, a space that runs refuse, and a study of another search.
     """
-    given, rest = parse_search(argv)
-    run, args = parse_run(rest, recipes)
+    arguments, template = parse_search(argv, recipes)
+    run, args = template.run, template.args
     check_searchable(run, args)
-    folder = search_folder(run, args)
+    folder, usual = Path(args.output_dir), Path(default_output_dir(run, args.seed))
+    if folder == usual:  # that of recipes/train.py
+        folder = Path(*usual.parts[:2], "search", *usual.parts[2:])
     run_folder.check_report_folder(folder, "trials")
-    source = Path(given.space) if given.space else find_space(run.model, recipes)
-    space, candidates = read_space(source), RunTemplate(rest, recipes, run, args)
-    candidates.check(space, source)
+    source = Path(arguments.space) if arguments.space else recipe_file(recipes / "search", run.model)
+    space = read_space(source)
+    template.check(space, source)
     make_folder(folder)
     checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
     prepared = load_training_data(run, args.seed, run.load())
-    fold = searched_fold(prepared, run.folds)
-    trials = Trials(candidates, space, prepared, fold, checkpoint, folder)
-    if given.backend == "ray":
-        return write_report(trials, "ray", search_with_ray(trials, source, given.trials, given.resources_per_trial))
-    return _search_with_optuna(trials, source, given)
-
-
-def searched_fold(prepared: TrainingData, numbers: list[int] | None) -> Fold:
-    """The fold whose validation clips decide: the chosen one, or the first.
-
-    Raises:
-        ValueError: for a number that the protocol does not have, and a fold without validation clips.
-    """
-    number = (numbers or [0])[0]
+    number = (run.folds or [0])[0]
     if not 0 <= number < len(prepared.folds):
-        raise UserError(
-            f"expected --folds between 0 and {len(prepared.folds) - 1}, found {number}; the protocol has no such fold."
-        )
-    return prepared.folds[number]
+        last = len(prepared.folds) - 1
+        raise UserError(f"expected --folds between 0 and {last}, found {number}; the protocol has no such fold.")
+    trials = Trials(template, space, prepared, prepared.folds[number], checkpoint, folder)
+    if arguments.backend == "ray":
+        result = search_with_ray(trials, source, arguments.trials, arguments.resources_per_trial)
+        return write_report(trials, "ray", result)
+    return _search_with_optuna(trials, source, arguments)
 
 
-def _search_with_optuna(trials: Trials, source: Path, given: SearchArguments) -> SearchReport:
-    name = given.study or study_name(trials.candidates.run, trials.candidates.args)
-    storage = given.storage or f"sqlite:///{trials.folder / 'study.db'}"
-    study = Study(name, storage, given.trials, trials, study_settings(trials))
+def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments) -> SearchReport:
+    usual = Path(default_output_dir(trials.candidates.run, trials.candidates.args.seed))
+    name = arguments.study or "/".join(usual.parts[1:])
+    storage = arguments.storage or f"sqlite:///{trials.folder / 'study.db'}"
+    study = Study(name, storage, arguments.trials, trials, study_settings(trials))
     opened = study.open()
     try:
         study.train(opened, source)
     except BaseException as error:  # of Ctrl-C, too
         if search_result(opened, trials).scored:
-            error.add_note(f"What was found until then:\n{_report(opened, trials).text}")
+            error.add_note(f"Results until then:\n{_report(opened, trials).text}")
         raise
     return _report(opened, trials)
 
 
 def _report(study: "optuna.Study", trials: Trials) -> SearchReport:
-    with FileLock(trials.folder / ".results.lock"):  # else an earlier reader may write after a later one
+    with FileLock(trials.folder / ".results.lock"):  # otherwise an earlier reader may write after a later one
         return write_report(trials, "optuna", search_result(study, trials))

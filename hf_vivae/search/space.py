@@ -1,4 +1,4 @@
-"""Which hyperparameters a search may choose, and out of what: a YAML with a line for each."""
+"""Search spaces: YAML files with the range or the choices of each hyperparameter."""
 
 import json
 import math
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..files import read_yaml
-from ..models import MODELS, PROBE
 from ..validation import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,21 +37,21 @@ class Range:
 
     @property
     def edges(self) -> list[Any]:
-        """What is tried before anything starts: a flag that takes both ends takes what lies between them."""
+        """Values to check before a search: an argument that takes both ends takes all values between them."""
         return [self.low, self.high]
 
     @property
     def whole(self) -> bool:
-        """Whether its numbers are whole."""
+        """Return whether its numbers are whole."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def suggest(self, trial: "optuna.Trial", name: str) -> float:
-        """A number that Optuna chooses."""
+        """Return a number that Optuna chooses."""
         suggest = trial.suggest_int if self.whole else trial.suggest_float
         return suggest(name, self.low, self.high, log=self.log)
 
     def for_ray(self) -> Any:
-        """The same in the terms of Ray Tune, whose largest whole number is the one before `high`."""
+        """Return the same range for Ray Tune, whose largest whole number is the one before `high`."""
         from ray import tune
 
         if self.whole:
@@ -60,7 +59,7 @@ class Range:
         return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
 
     def decode(self, value: float) -> float:
-        """The number itself."""
+        """Return the number itself."""
         return value
 
     def __str__(self) -> str:
@@ -69,7 +68,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values, in no order; storages keep lists and dictionaries as JSON text.
+    """Values without an order; storages keep lists and dictionaries as JSON text.
 
     Args:
         choices: two or more values of JSON.
@@ -83,17 +82,17 @@ class Choices:
         return list(self.choices)
 
     def suggest(self, trial: "optuna.Trial", name: str) -> Any:
-        """A value that Optuna chooses."""
+        """Return a value that Optuna chooses."""
         return self.decode(trial.suggest_categorical(name, list(self._by_label())))
 
     def for_ray(self) -> Any:
-        """The same in the terms of Ray Tune."""
+        """Return the same choices for Ray Tune."""
         from ray import tune
 
         return tune.choice(list(self._by_label()))
 
     def decode(self, label: Any) -> Any:
-        """The value that a storage keeps under this label."""
+        """Return the value that a storage keeps as this text."""
         return self._by_label()[label]
 
     def _by_label(self) -> dict[Any, Any]:
@@ -106,21 +105,14 @@ class Choices:
 Space = dict[str, Range | Choices]
 
 
-def find_space(model: str, recipes: Path) -> Path:
-    """The space that comes with the recipes: a model's own, or that of its kind, `vit`, `probe` or `encoder`."""
-    kind = "probe" if model.startswith(PROBE) else "vit" if model in MODELS else "encoder"
-    own, shared = (recipes / "search" / f"{name}.yaml" for name in (model, kind))
-    return own if own.is_file() else shared
-
-
 def read_space(file: Path) -> Space:
-    """A search space; numbers may be written `1e-5`, which YAML 1.1 takes for text.
+    """Return a search space; numbers may be written `1e-5`, which YAML 1.1 reads as text.
 
     Raises:
-        ValueError: for what is no such file, naming the line.
+        UserError: for a file that is not a search space, with the line.
     """
     if not os.path.isfile(file):
-        raise UserError(f"expected a search space in {file}, found no file; check --space.")
+        raise UserError(f"expected a search space in {file}, found no file; write it, or give another --space.")
     lines = read_yaml(file, loader=_Loader)
     if not lines:
         raise UserError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
@@ -128,7 +120,7 @@ def read_space(file: Path) -> Space:
 
 
 class _Loader(yaml.SafeLoader):
-    """The library's, with the decimal numbers of YAML 1.2, and without its silence on keys that are there twice."""
+    """`SafeLoader` with the decimal numbers of YAML 1.2 and an error for keys that occur twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -162,7 +154,7 @@ def _choices(values: Any, where: str) -> Choices:
     if not isinstance(values, list) or len(values) < 2:
         raise UserError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
     if None in values:
-        raise UserError(f"{where} has the choice null, which leaves a flag at its recipe's value; write the value.")
+        raise UserError(f"{where} has the choice null, which stands for the default; write the value.")
     if twice := [value for value in values if values.count(value) > 1]:
         raise UserError(f"expected {where} to list different choices, found {twice[0]!r} twice; remove one.")
     return Choices(tuple(values))
@@ -170,7 +162,7 @@ def _choices(values: Any, where: str) -> Choices:
 
 def _range(low: Any, high: Any, log: Any, where: str) -> Range:
     for end in (low, high):
-        if isinstance(end, int) and abs(end) > LARGEST:  # of which Optuna would never come to an end
+        if isinstance(end, int) and abs(end) > LARGEST:  # Optuna would not end on larger ones
             raise UserError(
                 f"expected whole numbers up to 2**53 as low and high of {where}, found {end}; write them as 1e+20."
             )
@@ -182,10 +174,10 @@ def _range(low: Any, high: Any, log: Any, where: str) -> Range:
         raise UserError(f"expected low below high of {where}, found {low:g} and {high:g}; swap or change them.")
     if log and low <= 0:
         raise UserError(f"expected low above 0 of {where}, which is log, found {low:g}; raise it, or remove log.")
-    found = Range(low, high, log)
-    if found.whole and high == low + 1:
+    dimension = Range(low, high, log)
+    if dimension.whole and high == low + 1:
         raise UserError(
             f"{where} goes from {low} to {high}, and whole ends give whole numbers, of which none lies between; write "
             f"{low}.0 and {high}.0 for all numbers between, or choices."
         )
-    return found
+    return dimension

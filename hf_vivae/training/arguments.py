@@ -1,4 +1,4 @@
-"""Arguments of a training run: data, model, the settings of the paper, and `TrainingArguments`."""
+"""Arguments of a run: data, model, settings of the reproduction, and `TrainingArguments`."""
 
 import math
 from dataclasses import dataclass, field
@@ -20,64 +20,40 @@ from ..models import ENCODER, MODELS, split_name
 from ..models.backbones import BACKBONES, is_encoder
 from ..splits import NUM_GROUPS, SplitArguments, check_num_groups
 from ..splits.protocols import PROTOCOLS
-from ..validation import UserError, check_choice, json_object
+from ..validation import Arguments, UserError, check_choice, json_object
 
 
 @dataclass
-class ReproductionArguments:
-    """Settings of a run that only reproducing the report, or another publication with its habits, has a use for."""
+class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
+    """Arguments of the clips, their labels and their split."""
 
-    as_coded: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Switches of recipes/as_coded to turn on; --recipe as_coded turns on all of the model."},
-    )
-    resample: bool = field(
-        default=True, metadata={"help": "false: pass the clips' samples on as if they had the model's rate."}
-    )
-    scale: Literal["peak", "full_scale"] = field(
-        default="peak",
-        metadata={"help": "Divide waveforms by the training clips' largest sample, or leave full scale at 1."},
-    )
-    select_on: Literal["validation", "none", "test"] = field(
-        default="validation",
+    task: str = field(default="emotion", metadata={"help": "emotion, intensity, emotion_intensity or valence."})
+    protocol: str | None = field(
+        default=None,
         metadata={
-            "help": "Clips that pick the epoch. none or test: validation clips train too; none keeps the last epoch, "
-            "test picks it by the clips that are scored, which marks the scores."
+            "help": f"How clips are split: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
+            "speaker-k-fold for a folder."
         },
     )
-    watch_test: bool = field(
-        default=False,
-        metadata={"help": "Score the test clips after each epoch too, into history.jsonl; selects nothing."},
+    num_groups: int = field(
+        default=NUM_GROUPS,
+        metadata={"help": "Groups of speakers in speaker-k-fold, group-k-fold, core-to-full and cross-intensity."},
     )
-    auc_split: Literal["test", "redrawn"] = field(
-        default="test",
-        metadata={"help": "redrawn: report the AUC on a random split drawn again, which holds training clips."},
-    )
-    auc_scores: Literal["probabilities", "logits"] = field(
-        default="probabilities", metadata={"help": "What the reported AUC ranks clips by."}
-    )
-    loss_reduction: Literal["mean", "sum"] = field(
-        default="mean", metadata={"help": "Report losses as mean over clips, or as sum over batches of their means."}
+    folds: list[int] | None = field(
+        default=None, metadata={"help": "Numbers of the folds to run, counted from 0; all by default."}
     )
 
-
-LARGEST = 2**31  # of a number of clips; Python's own iterators take no more than 2**63
-# arguments of the library that mean nothing here -> why
-MEANINGLESS = {
-    "use_liger_kernel": "its kernels are those of language models",
-    "neftune_noise_alpha": "it is noise on the embeddings of words, and sound has none; see --augment",
-    "prediction_loss_only": "the scores need the logits of all clips",
-    "batch_eval_metrics": "the scores need the logits of all clips at once",
-    "label_names": "the labels are those of --task",
-    "bf16_full_eval": "features are 32-bit floats, which its weights do not take; --bf16 is for scoring, too",
-    "fp16_full_eval": "features are 32-bit floats, which its weights do not take; --fp16 is for scoring, too",
-}
-SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
+        check_choice("--protocol", self.protocol, PROTOCOLS)
+        check_num_groups(self.protocol, self.num_groups)
+        check_choice("--task", self.task, TASKS)
 
 
 @dataclass
-class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArguments, ReproductionArguments):
-    """What to train on what. Values here < recipe YAML < command line."""
+class ModelArguments(AdaptingArguments):
+    """Arguments of the model, its weights and its input."""
 
     model: str | None = field(
         default=None,
@@ -85,12 +61,6 @@ class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArgum
             "help": f"One of {', '.join(MODELS)}; one of the encoders {', '.join(BACKBONES)}; "
             "encoder:<id or folder> for another; probe:<name, id or folder>, a linear layer on frozen features; or "
             "the Hub id or folder of any audio-classification checkpoint."
-        },
-    )
-    recipe: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder of recipes/ whose YAML gives the defaults; paper for the report's models, else tuned."
         },
     )
     model_name_or_path: str | None = field(
@@ -104,53 +74,29 @@ class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArgum
     augment: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "What is done to training clips, as JSON: '{\"time_masks\": 2}'; recipes/README.md has all."
+            "help": "Augmentation of clips as JSON, such as '{\"time_masks\": 2}'; recipes/README.md has all keys."
         },
     )
     normalization: Literal["none", "mean_std"] = field(
         default="none",
-        metadata={"help": "Of the features: none (the report), or mean_std of the training clips."},
+        metadata={"help": "Of the features: none (the paper), or by mean and deviation of the training clips."},
     )
     max_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds to which clips of library encoders are cut; by default 30, or what the encoder hears."
+            "help": "Seconds to which clips are cut for encoders of the library; by default 30, or the encoder's."
         },
     )
-    trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that a checkpoint brings along."})
-    task: str = field(default="emotion", metadata={"help": "emotion, intensity, emotion_intensity or valence."})
-    protocol: str | None = field(
-        default=None,
-        metadata={
-            "help": f"How clips are split: {', '.join(PROTOCOLS)}; by default random-80-20 (the report), or "
-            "speaker-k-fold for a folder."
-        },
-    )
-    num_groups: int = field(
-        default=NUM_GROUPS,
-        metadata={"help": "Groups of speakers in speaker-k-fold, group-k-fold, core-to-full and cross-intensity."},
-    )
-    folds: list[int] | None = field(
-        default=None, metadata={"help": "Numbers of the folds to run, counted from 0; all by default."}
-    )
+    trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that comes with a checkpoint."})
 
     def __post_init__(self) -> None:
-        CorpusArguments.__post_init__(self)
-        TrimArguments.__post_init__(self)
-        AdaptingArguments.__post_init__(self)
+        super().__post_init__()
         if not split_name(self.model or "")[1]:
             found = f"{self.model!r} without an encoder" if self.model else "none"
             raise UserError(f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder.")
         self.model_config = json_object(self.model_config or {}, "--model_config")
         self.augment = json_object(self.augment or {}, "--augment")
         parse_augmentation(self.augment)
-        self.recipe = self.recipe or usual_recipe(self.model) or "none"
-        if Path(self.recipe).name != self.recipe:  # of a run.json; it is a part of the run folder's path
-            raise UserError(f"expected the name of a recipe, found {self.recipe!r}; give one of recipes/.")
-        self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
-        check_choice("--protocol", self.protocol, PROTOCOLS)
-        check_num_groups(self.protocol, self.num_groups)
-        check_choice("--task", self.task, TASKS)
         if self.from_scratch and self.model_name_or_path:
             raise UserError("--from_scratch and --model_name_or_path exclude each other; give one of them.")
         labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
@@ -162,16 +108,16 @@ class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArgum
     def _check_adapting(self) -> None:
         if self.from_scratch and self.lora_save == "adapter":
             raise UserError(
-                "--lora_save adapter names the encoder that it is added to, found random weights (--from_scratch); "
-                "keep it merged."
+                "--lora_save adapter refers to the published encoder, found random weights (--from_scratch); keep "
+                "merged weights."
             )
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
-        given = [flag for flag, true in flags.items() if true]
-        if given and not (is_encoder(self.model) or (given == ["freeze"] and self.model not in MODELS)):
-            cure = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
+        changed = [flag for flag, true in flags.items() if true]
+        if changed and not (is_encoder(self.model) or (changed == ["freeze"] and self.model not in MODELS)):
+            remedy = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
             raise UserError(
-                f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) beside --{given[0]}, "
-                f"found --model {self.model}; {cure}leave out --{given[0]}."
+                f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) with --{changed[0]}, "
+                f"found --model {self.model}; {remedy}leave out --{changed[0]}."
             )
 
     def _check_max_seconds(self) -> None:
@@ -179,16 +125,87 @@ class RunArguments(CorpusArguments, SplitArguments, TrimArguments, AdaptingArgum
             return
         if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
             raise UserError(
-                f"--max_seconds is for encoders of the library, found it beside --model {self.model}; "
-                "set num_samples or num_frames in --model_config."
+                f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
+                "num_frames in --model_config."
             )
         if not self.max_seconds > 0:
             raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
 
 
 @dataclass
+class ReproductionArguments(Arguments):
+    """Settings that only a reproduction of the paper, or of another publication with the same caveats, needs."""
+
+    as_coded: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Deviations of recipes/as_coded to apply; --recipe as_coded applies all of the model."},
+    )
+    resample: bool = field(
+        default=True, metadata={"help": "false: give the clips' samples to the model as if they had its rate."}
+    )
+    scale: Literal["peak", "full_scale"] = field(
+        default="peak",
+        metadata={"help": "Divide waveforms by the training clips' largest sample, or leave full scale at 1."},
+    )
+    select_on: Literal["validation", "none", "test"] = field(
+        default="validation",
+        metadata={
+            "help": "Clips that select the epoch. none or test: validation clips train too; none keeps the last "
+            "epoch, test selects it on the scored clips, which marks the scores."
+        },
+    )
+    watch_test: bool = field(
+        default=False,
+        metadata={"help": "Score the test clips after each epoch too, into history.jsonl; selects nothing."},
+    )
+    auc_split: Literal["test", "redrawn"] = field(
+        default="test",
+        metadata={"help": "redrawn: report the AUC on a random split drawn again, which contains training clips."},
+    )
+    auc_scores: Literal["probabilities", "logits"] = field(
+        default="probabilities", metadata={"help": "Scores that rank the clips for the reported AUC."}
+    )
+    loss_reduction: Literal["mean", "sum"] = field(
+        default="mean", metadata={"help": "Report losses as mean over clips, or as sum over batches of their means."}
+    )
+
+
+@dataclass
+class RunArguments(DataArguments, ModelArguments, ReproductionArguments):
+    """Arguments of one run apart from those of its training."""
+
+    recipe: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of recipes/ whose YAML gives the defaults; by default paper for the paper's models, else "
+            "tuned."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.recipe = self.recipe or usual_recipe(self.model) or "none"
+        if Path(self.recipe).name != self.recipe:  # of a run.json; it is a part of the run folder's path
+            raise UserError(f"expected the name of a recipe, found {self.recipe!r}; give one of recipes/.")
+
+
+LARGEST = 2**31  # of a number of clips; Python's own iterators take no more than 2**63
+# arguments of the library without a meaning here -> why
+MEANINGLESS = {
+    "use_liger_kernel": "its kernels are those of language models",
+    "neftune_noise_alpha": "it adds noise to embeddings of words, which sound has none of; see --augment",
+    "prediction_loss_only": "the scores need the logits of all clips",
+    "batch_eval_metrics": "the scores need the logits of all clips at once",
+    "label_names": "the labels are those of --task",
+    "bf16_full_eval": "features are 32-bit floats, which its weights do not take; --bf16 is for scoring, too",
+    "fp16_full_eval": "features are 32-bit floats, which its weights do not take; --fp16 is for scoring, too",
+}
+SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
+
+
+@dataclass
 class VivaeTrainingArguments(TrainingArguments):
-    """How to train: the library's `TrainingArguments`, with the report's optimiser and this package's defaults."""
+    """`TrainingArguments` with the defaults of this package and the optimiser of the paper."""
 
     output_dir: str | None = field(
         default=None,
@@ -196,46 +213,48 @@ class VivaeTrainingArguments(TrainingArguments):
     )
     adam_l2: bool = field(
         default=False,
-        metadata={"help": "torch.optim.Adam whose weight_decay is an L2 penalty on all parameters (the report)."},
+        metadata={"help": "torch.optim.Adam whose weight_decay is an L2 penalty on all parameters (the paper)."},
     )
     lr_decay_epochs: int = field(
         default=0,
-        metadata={"help": "Multiply the learning rate by lr_decay_factor each time so many epochs have passed."},
+        metadata={"help": "Multiply the learning rate by lr_decay_factor after every so many epochs."},
     )
     lr_decay_steps: int = field(
-        default=0, metadata={"help": "The same, counted in optimiser steps (what the report's notebook does)."}
+        default=0, metadata={"help": "The same, counted in optimiser steps (the paper's notebook)."}
     )
-    lr_decay_factor: float = field(default=0.98, metadata={"help": "See lr_decay_epochs."})
+    lr_decay_factor: float = field(default=0.98, metadata={"help": "Factor of lr_decay_epochs and lr_decay_steps."})
     loss: Literal["cross_entropy", "ctc"] = field(
         default="cross_entropy",
-        metadata={"help": "ctc takes the labels' scores of a clip for the one frame of a CTC output (the report)."},
+        metadata={"help": "ctc: the scores of a clip are the one frame of a CTC output (the paper)."},
     )
     eval_dropout: bool = field(
-        default=False, metadata={"help": "Leave dropout on while scoring (what the report's notebook does)."}
+        default=False, metadata={"help": "Leave dropout on while scoring (the paper's notebook)."}
     )
     head_learning_rate: float | None = field(
-        default=None, metadata={"help": "Of the head of a pretrained encoder, whose own is learning_rate."}
+        default=None,
+        metadata={"help": "Of the head of a pretrained encoder; learning_rate is that of the encoder."},
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none",
-        metadata={"help": "balanced: all labels weigh the same in the loss, however few clips they have."},
+        metadata={"help": "balanced: all labels have the same weight in the loss, whatever their number of clips."},
     )
     early_stopping_patience: int = field(
-        default=0, metadata={"help": "Stop after so many evaluations without a better one; 0 never stops early."}
+        default=0, metadata={"help": "Stop after so many evaluations without an improvement; 0 never stops early."}
     )
-    # the collator takes every column of the features, and nothing else is in them
+    # the collator needs every column of the features
     remove_unused_columns: bool = field(default=False)
     eval_strategy: str = field(default="epoch")
     save_strategy: str = field(default="epoch")
     logging_strategy: str = field(default="epoch")
-    # the last epoch, to resume from; the library keeps the selected one beside it
+    # the last epoch, to resume from; the library also keeps the selected one
     save_total_limit: int | None = field(default=1)
     load_best_model_at_end: bool = field(default=True)
     metric_for_best_model: str | None = field(
-        default="uar", metadata={"help": "Validation score that picks the epoch."}
+        default="uar",
+        metadata={"help": "Score that selects the epoch: accuracy, uar, macro_f1, macro_auc or loss."},
     )
     greater_is_better: bool | None = field(default=None)
-    # else early stopping would count anew, and a resumed run stop later than one never killed
+    # otherwise a resumed run would count from 0 again and stop later than an uninterrupted one
     restore_callback_states_from_checkpoint: bool = field(default=True)
 
     def __post_init__(self) -> None:
@@ -256,12 +275,12 @@ class VivaeTrainingArguments(TrainingArguments):
                 "and an end."
             )
         usual = {
-            "learning_rate": "usual ones lie between 1e-6 and 1e-2", "head_learning_rate": "1e-3 is usual",
+            "learning_rate": "usual values are 1e-6 to 1e-2", "head_learning_rate": "1e-3 is usual",
             "lr_decay_factor": "0.98 is usual",
         }  # fmt: skip
-        for name, cure in usual.items():
+        for name, remedy in usual.items():
             if (rate := getattr(self, name)) is not None and not (math.isfinite(rate) and rate > 0):
-                raise UserError(f"expected --{name} above 0, found {rate}; {cure}.")
+                raise UserError(f"expected --{name} above 0, found {rate}; {remedy}.")
         for name in ("seed", "data_seed"):
             if (seed := getattr(self, name)) is not None and not 0 <= seed < 2**32:
                 raise UserError(f"expected --{name} of 0 to {2**32 - 1}, found {seed}; 42 is usual.")
@@ -287,9 +306,9 @@ class VivaeTrainingArguments(TrainingArguments):
             raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
     def _check_libraries(self) -> None:
-        """Refuse names that the libraries look up after the clips have been read, or in the first step."""
+        """Check names that the libraries would look up only after the clips are read, or in the first step."""
         for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-            if value := getattr(self, name, None):  # the library reads what begins with {, and keeps other text
+            if value := getattr(self, name, None):  # the library parses text that begins with {, and keeps other text
                 json_object(value, f"--{name}")
         for name in self.report_to:
             check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
@@ -298,9 +317,8 @@ class VivaeTrainingArguments(TrainingArguments):
                     f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
                 )
         if self.torch_compile_backend:
-            known = torch.compiler.list_backends(exclude_tags=())
-            check_choice("--torch_compile_backend", self.torch_compile_backend, known)
-
+            backends = torch.compiler.list_backends(exclude_tags=())
+            check_choice("--torch_compile_backend", self.torch_compile_backend, backends)
         if self.torch_compile_mode:
             modes = ("default", *torch._inductor.list_mode_options())
             check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
@@ -311,13 +329,13 @@ class VivaeTrainingArguments(TrainingArguments):
                 raise UserError(f"expected no --{name}, since {reason}; leave it out.")
         if self.dataloader_persistent_workers and not self.dataloader_num_workers:
             raise UserError(
-                "expected --dataloader_num_workers beside --dataloader_persistent_workers, found 0; add one, or leave "
-                "it out."
+                "expected --dataloader_num_workers with --dataloader_persistent_workers, found 0; add one, or leave "
+                "out the latter."
             )
         if self.fsdp and self.parallel_mode != ParallelMode.DISTRIBUTED:
             raise UserError(
-                "expected several processes beside --fsdp, found one; start with torchrun or accelerate launch, or "
-                "leave it out."
+                "expected several processes with --fsdp, found one; start with torchrun or accelerate launch, or "
+                "leave out --fsdp."
             )
         if self.adam_l2 and self.optim != "adamw_torch_fused":
             raise UserError(
@@ -329,19 +347,22 @@ class VivaeTrainingArguments(TrainingArguments):
             others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
             if getattr(self, name) and others:
                 raise UserError(
-                    f"--{name} takes the place of --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
+                    f"--{name} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
                     f"--{name} 0 to use those."
                 )
-        for flag, given in (("label_smoothing_factor", self.label_smoothing_factor), ("class_weights balanced",
-                            self.class_weights == "balanced")):  # fmt: skip
-            if self.loss == "ctc" and given:
-                raise UserError(f"--{flag} is for cross entropy, found it beside --loss ctc; leave out one of them.")
+        of_cross_entropy = {
+            "label_smoothing_factor": self.label_smoothing_factor,
+            "class_weights balanced": self.class_weights == "balanced",
+        }
+        for flag, true in of_cross_entropy.items():
+            if self.loss == "ctc" and true:
+                raise UserError(f"--{flag} is for cross entropy, found --loss ctc; leave out one of the two.")
         if self.adam_l2 and self.head_learning_rate:
             raise UserError(
-                "--adam_l2 has one rate for all parameters, found --head_learning_rate beside it; leave out one."
+                "--adam_l2 has one rate for all parameters, found --head_learning_rate; leave out one of the two."
             )
         if self.resume_from_checkpoint:
-            raise UserError("a run resumes by itself: repeat its command, without --resume_from_checkpoint.")
+            raise UserError("a run resumes by itself, found --resume_from_checkpoint; repeat its command without it.")
         if self.hub_strategy == HubStrategy.CHECKPOINT:
             raise UserError(
                 "expected --hub_strategy end, every_save or all_checkpoints, found checkpoint, which pushes optimizer "
@@ -350,5 +371,5 @@ class VivaeTrainingArguments(TrainingArguments):
 
 
 def usual_recipe(model: str) -> str | None:
-    """The recipe of a model where none is asked for; None where it has none."""
+    """Return the default recipe of a model; None for a model without recipes."""
     return "paper" if model in MODELS else "tuned" if is_encoder(model) else None

@@ -1,17 +1,19 @@
-"""Recipe YAML and command line to arguments, and the deviations of the paper's code."""
+"""Arguments of a run from recipe, command line and overrides, and the deviations of the paper's notebook."""
 
 import argparse
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ..cli_parser import FlagParser, refuse_unknown
+from ..cli_parser import FlagParser, Group, refuse_unknown
 from ..files import read_text, read_yaml
 from ..models import MODELS, PROBE, short_name
-from ..models.backbones import BACKBONES, is_encoder
+from ..models.backbones import is_encoder, recipe_file
 from ..run_folder import UNSELECTED, VOLATILE
 from ..splits import NUM_GROUPS
 from ..validation import UserError, did_you_mean, json_object
@@ -19,51 +21,72 @@ from .argument_checks import check_together, try_out
 from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 
 NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
+GROUPS = [
+    Group(title, example, tuple(names.split()))
+    for title, example, names in (
+        ("What to train on what", "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
+         "model recipe data data_dir task protocol folds augment normalization freeze"),
+        ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
+         "num_train_epochs max_steps early_stopping_patience select_on"),
+        ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",
+         "output_dir metric_for_best_model config push_to_hub hub_model_id"),
+        ("The most common of TrainingArguments", "--model hubert-base --per_device_train_batch_size 8 --bf16",
+         "learning_rate head_learning_rate per_device_train_batch_size gradient_accumulation_steps warmup_steps "
+         "weight_decay label_smoothing_factor lr_scheduler_type bf16 seed"),
+    )
+]  # fmt: skip
+
+
+@cache
+def run_parser() -> FlagParser:
+    """Return the parser of `recipes/train.py`."""
+    parser = FlagParser([RunArguments, VivaeTrainingArguments], GROUPS, description="Train and score one model.")
+    parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
+    return parser
 
 
 def parse_run(
-    argv: list[str], recipes: Path, absent: Sequence[str] = ()
+    argv: Sequence[str], recipes: Path, overrides: Mapping[str, Any] | None = None
 ) -> tuple[RunArguments, VivaeTrainingArguments]:
-    """Arguments of one run: the dataclasses' defaults < the recipe's YAML < the command line.
+    """Return the arguments of one run: the dataclasses' defaults < the recipe's YAML < `argv` < `overrides`.
 
     `model_config` is merged field by field; everything else is replaced.
 
     Args:
         argv: the command line without the program's name; `--config run.json` repeats a run.
-        recipes: folder of recipe folders, each with a YAML for each model.
-        absent: arguments that have their default, whatever recipe and command line say.
+        recipes: folder of recipe folders, each with YAML files named after models.
+        overrides: arguments by name. Here and in files, None stands for the default of the dataclass.
 
     Raises:
-        ValueError: for unknown or misspelt keys and flags, with the nearest; for values of another type; for recipes
-            that do not exist; for files that consent to execute code; and for what the dataclasses refuse.
+        UserError: for unknown or misspelt keys and flags, with the nearest; for values of another type; for recipes
+            that do not exist; for files that consent to execute code; and for values that the dataclasses refuse.
     """
-    parser = FlagParser([RunArguments, VivaeTrainingArguments], allow_abbrev=False)
-    parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
-    known = {action.dest for action in parser._actions} - {"help", "config"}
-    source, defaults = _defaults(argv, recipes)
-    # None stands for what the command line leaves to recipe and defaults
-    on_command_line, _ = parser.parse_known_args(argv, argparse.Namespace(**dict.fromkeys(known)))
-    if defaults.pop("trust_remote_code", False) and on_command_line.trust_remote_code is None:
+    types = _argument_types()
+    namespace = argparse.Namespace(**dict.fromkeys([*types, "config"]))
+    flags, unknown = run_parser().parse_known_args(argv, namespace)
+    refuse_unknown(unknown, types)
+    on_command_line = {name: value for name, value in vars(flags).items() if value is not None}
+    explicit = on_command_line | _check_types(overrides or {})
+    source, defaults = _read_defaults(explicit, recipes)
+    if defaults.get("trust_remote_code") and "trust_remote_code" not in on_command_line:
         raise UserError(
             f"expected consent to execute a checkpoint's code on the command line, found it in {source}; read that "
             "code, and if you trust it add --trust_remote_code."
         )
-    for key in defaults:
-        if key not in known:
-            raise UserError(f"{source} has an unknown key {key!r}{did_you_mean(key, known)}; correct or remove it.")
-    model_config = json_object(defaults.pop("model_config", None) or {}, f"model_config of {source}")
-    given, unknown = parser.parse_known_args([*as_flags(defaults), *argv])
-    refuse_unknown([*unknown, *(f"--{name}" for name in absent if name not in known)], known)
-    for name in absent:
-        setattr(given, name, parser.get_default(name))
-    given.model_config = {**model_config, **json_object(given.model_config or {}, "--model_config")}
-    run = RunArguments(**{f.name: getattr(given, f.name) for f in fields(RunArguments)})
-    settings = {f.name: getattr(given, f.name) for f in fields(VivaeTrainingArguments) if f.init}
-    settings["output_dir"] = settings["output_dir"] or default_output_dir(run, settings["seed"])
+    settings = _check_types(defaults, f" in {source}") | explicit
+    settings["model_config"] = {
+        field: value
+        for values in (defaults, on_command_line, overrides or {})
+        for field, value in json_object(values.get("model_config") or {}, "--model_config").items()
+    }
+    settings = {name: value for name, value in settings.items() if value is not None}
+    run = RunArguments(**{f.name: settings[f.name] for f in fields(RunArguments) if f.name in settings})
+    training = {f.name: settings[f.name] for f in fields(VivaeTrainingArguments) if f.name in settings}
+    training.setdefault("output_dir", default_output_dir(run, training.get("seed", VivaeTrainingArguments.seed)))
     if run.select_on == "none":
-        settings |= UNSELECTED
+        training |= UNSELECTED
     try:
-        args = VivaeTrainingArguments(**settings)
+        args = VivaeTrainingArguments(**training)
         try_out(args)
     except UserError:
         raise
@@ -75,14 +98,69 @@ def parse_run(
             f"expected arguments that transformers can train with, found some that it refuses ({reason}); correct "
             "them, or leave them out."
         ) from error
-    check_together(run, args, on_command_line)
+    check_together(run, args, explicit)
     return run, args
 
 
-def default_output_dir(run: RunArguments, seed: int) -> str:
-    """Run folder that is named after what was run: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
+@cache
+def _argument_types() -> dict[str, Any]:
+    """Return the type of each argument of a run by its name."""
+    types = get_type_hints(RunArguments) | get_type_hints(VivaeTrainingArguments)
+    return {f.name: types[f.name] for owner in (RunArguments, VivaeTrainingArguments) for f in fields(owner) if f.init}
 
-    A number of groups that is not the usual one stands behind the protocol.
+
+def _check_types(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """Return arguments with numbers as floats where floats are expected.
+
+    Args:
+        values: by the names of arguments.
+        source: end of "the value ..." in errors, such as " in paper/mlp.yaml".
+
+    Raises:
+        UserError: for an unknown key, with the nearest, and for a value of another type.
+    """
+    types = _argument_types()
+    checked = {}
+    for key, value in values.items():
+        if key not in types:
+            raise UserError(f"unknown key {key!r}{source}{did_you_mean(key, types)}; correct or remove it.")
+        try:
+            checked[key] = None if value is None else _cast(value, types[key])
+        except TypeError as error:
+            raise UserError(f"expected {error} as {key}{source}, found {value!r}; correct it.") from error
+    return checked
+
+
+def _cast(value: Any, hint: Any) -> Any:
+    """Return a value of YAML or JSON as the type of its argument.
+
+    Raises:
+        TypeError: for a value of another type, with the name of the expected one.
+    """
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for option in options:
+        kind = get_origin(option) or option
+        if kind is Literal:
+            if value in get_args(option):
+                return value
+        elif kind is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+            try:
+                return float(value)  # YAML 1.1 reads 5e-4 as text
+            except (ValueError, OverflowError):
+                continue
+        elif kind is list and isinstance(value, list):
+            return [_cast(entry, *get_args(option)) for entry in value]
+        elif type(value) is kind or (issubclass(kind, Enum) and value in [member.value for member in kind]):
+            return value
+    literals = [repr(name) for option in options if get_origin(option) is Literal for name in get_args(option)]
+    kinds = [(get_origin(option) or option).__name__ for option in options if option is not NoneType]
+    raise TypeError(f"one of {', '.join(literals)}" if literals else " or ".join(kinds))
+
+
+def default_output_dir(run: RunArguments, seed: int) -> str:
+    """Return the run folder: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
+
+    A number of groups other than the default is added to the protocol.
     """
     model = short_name(run.model).replace(":", "-")
     recipe = "+".join([run.recipe, *run.as_coded]) if run.recipe == "paper" else run.recipe
@@ -90,76 +168,40 @@ def default_output_dir(run: RunArguments, seed: int) -> str:
     return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
 
 
-def as_flags(values: dict[str, Any]) -> list[str]:
-    """Settings as the command line that gives them; those that are None or empty are left out.
-
-    Raises:
-        UserError: for a list with a flag in it, by which a file of a stranger could say anything.
-    """
-    flags = []
-    for key, value in values.items():
-        if isinstance(value, list):
-            if smuggled := next((entry for entry in value if str(entry).startswith("--")), None):
-                raise UserError(f"expected values of {key} in a list, found the flag {smuggled!r}; take it out.")
-            flags += [f"--{key}", *map(str, value)] if value else []
-        elif value is not None:
-            text = value if isinstance(value, str) else json.dumps(value)
-            flags.append(f"--{key}={text}")
-    return flags
-
-
-def _defaults(argv: list[str], recipes: Path) -> tuple[str, dict[str, Any]]:
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--recipe", "--config"):
-        first.add_argument(flag)
-    first.add_argument("--as_coded", nargs="*")
-    given, _ = first.parse_known_args(argv)
-    if given.config:
+def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dict[str, Any]]:
+    """Return the name and the content of the file that gives the defaults: a run.json, or the recipe of the model."""
+    model, recipe, deviations = explicit.get("model") or "", explicit.get("recipe"), explicit.get("as_coded")
+    if "config" in explicit:
         for flag in ("recipe", "as_coded"):
-            if getattr(given, flag):
-                raise UserError(f"--config repeats a run with its recipe and switches; leave out --{flag}.")
-        return given.config, _read_run(Path(given.config))
+            if explicit.get(flag):
+                raise UserError(f"--config repeats a run with its recipe and deviations; leave out --{flag}.")
+        return explicit["config"], _read_run(Path(explicit["config"]))
     folders = (path for path in recipes.iterdir() if any(path.glob("*.yaml")))
     names = sorted(path.name for path in folders if path.name not in NO_RECIPES)
-    if given.recipe and given.recipe not in names:
+    if recipe and recipe not in names:
         raise UserError(
-            f"expected a recipe out of {', '.join(names)}, found {given.recipe!r}"
-            f"{did_you_mean(given.recipe, names)}; choose one of them."
+            f"expected a recipe out of {', '.join(names)}, found {recipe!r}{did_you_mean(recipe, names)}; choose one "
+            "of them."
         )
-    if given.as_coded or given.recipe == "as_coded":
-        return _as_coded(given.model, given.recipe, given.as_coded, recipes)
-    recipe = given.recipe or usual_recipe(given.model or "")
-    if recipe and (given.model in MODELS or is_encoder(given.model or "") or (given.model or "").startswith(PROBE)):
-        file = recipe_file(recipes / recipe, given.model)
+    if deviations or recipe == "as_coded":
+        if recipe not in (None, "paper", "as_coded") or model not in MODELS:
+            raise UserError(
+                f"the deviations of recipes/as_coded change the recipe paper of {', '.join(MODELS)}, found --recipe "
+                f"{recipe or 'paper'} and --model {model}; leave out --as_coded, or choose one of these models."
+            )
+        known = read_deviations(recipes)
+        chosen = deviations or [name for name, deviation in known.items() if model in deviation.models]
+        values = read_yaml(recipes / "paper" / f"{model}.yaml")
+        return "recipes/as_coded", apply_deviations(values, choose_deviations(known, chosen, model))
+    folder = recipe or usual_recipe(model)
+    if folder and (model in MODELS or is_encoder(model) or model.startswith(PROBE)):
+        file = recipe_file(recipes / folder, model)
         if not file.is_file():
             raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")
         return f"{file.parent.name}/{file.name}", read_yaml(file)
-    if given.recipe and given.model:
-        raise UserError(f"recipe {given.recipe!r} has no {given.model}.yaml; leave --recipe out to use the defaults.")
+    if recipe and model:
+        raise UserError(f"recipe {recipe!r} has no {model}.yaml; leave --recipe out to use the defaults.")
     return "defaults", {}
-
-
-def recipe_file(folder: Path, model: str) -> Path:
-    """The file of a model; an encoder that has none of its own shares one with the others."""
-    own = folder / f"{model}.yaml"
-    if model in MODELS or (model in BACKBONES and own.is_file()):
-        return own
-    return folder / ("probe.yaml" if model.startswith(PROBE) else "encoder.yaml")
-
-
-def _as_coded(
-    model: str | None, recipe: str | None, names: list[str] | None, recipes: Path
-) -> tuple[str, dict[str, Any]]:
-    """Values of recipe `paper` with the named switches on, or with all that concern the model."""
-    if recipe not in (None, "paper", "as_coded") or model not in MODELS:
-        raise UserError(
-            f"the switches of recipes/as_coded change the recipe paper of {', '.join(MODELS)}, found --recipe "
-            f"{recipe or 'paper'} and --model {model}; leave out --as_coded, or choose one of these models."
-        )
-    switches = read_switches(recipes)
-    names = names or [name for name, switch in switches.items() if model in switch.models]
-    values = read_yaml(recipes / "paper" / f"{model}.yaml")
-    return "recipes/as_coded", apply_deviations(values, choose_switches(switches, names, model))
 
 
 def _read_run(file: Path) -> dict[str, Any]:
@@ -170,24 +212,24 @@ def _read_run(file: Path) -> dict[str, Any]:
         raise UserError(
             f"expected the objects 'run' and 'training' in {file}, found {str(content)[:60]}; use a run.json."
         )
-    kept = {**content["run"], **content["training"]}
-    # what belongs to the first run's folder or machine is not repeated, nor what follows from --select_on
-    dropped = {*VOLATILE, *(UNSELECTED if kept.get("select_on") == "none" else ())} - {"folds"}
-    return {name: value for name, value in kept.items() if name not in dropped}
+    settings = {**content["run"], **content["training"]}
+    # settings of the first run's folder or machine are not repeated, nor those that follow from --select_on
+    dropped = {*VOLATILE, *(UNSELECTED if settings.get("select_on") == "none" else ())} - {"folds"}
+    return {name: value for name, value in settings.items() if name not in dropped}
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """One difference.
+    """Difference between the text of the paper and its notebook.
 
     Args:
         name: stem of its file.
         row: number of the difference.
-        report: what the report says.
-        notebook: what its notebook does.
-        models: those of `MODELS` that it concerns.
-        settings: what changes in their recipe.
-        instead: settings of a run without it, for a habit that text and notebook share, so that `paper` has it too.
+        report: the text of the paper.
+        notebook: the notebook of the paper.
+        models: the keys of `MODELS` that it concerns.
+        settings: arguments that change in their recipe.
+        instead: arguments of a run without a deviation that text and notebook share, so that `paper` has it too.
     """
 
     name: str
@@ -199,48 +241,47 @@ class Deviation:
     instead: dict[str, Any] = field(default_factory=dict)
 
 
-def read_switches(recipes: Path) -> dict[str, Deviation]:
-    """All switches by name, in the order of their rows.
+def read_deviations(recipes: Path) -> dict[str, Deviation]:
+    """Return all deviations by name, in the order of their rows.
 
     Raises:
-        ValueError: for a file with missing or unknown keys or models.
+        UserError: for a file with missing or unknown keys or models.
     """
-    switches = [_read_switch(file) for file in sorted((recipes / "as_coded").glob("*.yaml"))]
-    return {switch.name: switch for switch in sorted(switches, key=lambda switch: switch.row)}
+    deviations = []
+    names = {f.name for f in fields(Deviation)} - {"name"}
+    for file in sorted((recipes / "as_coded").glob("*.yaml")):
+        values = read_yaml(file)
+        if not names - {"instead"} <= values.keys() <= names or not set(values["models"]) <= MODELS.keys():
+            raise UserError(
+                f"expected {file} to contain {', '.join(sorted(names))} and names of models, found {sorted(values)}; "
+                "correct it."
+            )
+        deviations.append(Deviation(file.stem, **{**values, "models": tuple(values["models"])}))
+    return {deviation.name: deviation for deviation in sorted(deviations, key=lambda deviation: deviation.row)}
 
 
-def _read_switch(file: Path) -> Deviation:
-    values = read_yaml(file)
-    known = {field.name for field in fields(Deviation)} - {"name"}
-    if not known - {"instead"} <= values.keys() <= known or not set(values["models"]) <= MODELS.keys():
-        raise UserError(
-            f"expected {file} to hold {', '.join(sorted(known))} and names of models, found {sorted(values)}; "
-            "correct it."
-        )
-    return Deviation(file.stem, **{**values, "models": tuple(values["models"])})
-
-
-def choose_switches(switches: dict[str, Deviation], names: Sequence[str], model: str) -> list[Deviation]:
-    """The switches of these names.
+def choose_deviations(deviations: dict[str, Deviation], names: Sequence[str], model: str) -> list[Deviation]:
+    """Return the deviations of these names.
 
     Raises:
-        ValueError: for an unknown name, with the nearest, and for a switch that does not concern the model.
+        UserError: for an unknown name, with the nearest, and for a deviation that does not concern the model.
     """
     for name in names:
-        if name not in switches:
-            hint = did_you_mean(name, switches)
-            raise UserError(f"expected --as_coded out of {', '.join(switches)}, found {name!r}{hint}; correct it.")
-        if model not in switches[name].models:
+        if name not in deviations:
+            hint = did_you_mean(name, deviations)
+            raise UserError(f"expected --as_coded out of {', '.join(deviations)}, found {name!r}{hint}; correct it.")
+        if model not in deviations[name].models:
             raise UserError(
-                f"the switch {name} concerns {', '.join(switches[name].models)}, found --model {model}; leave it out."
+                f"the deviation {name} concerns {', '.join(deviations[name].models)}, found --model {model}; leave it "
+                "out."
             )
-    return [switches[name] for name in switches if name in names]
+    return [deviations[name] for name in deviations if name in names]
 
 
-def apply_deviations(values: dict[str, Any], switches: Sequence[Deviation]) -> dict[str, Any]:
-    """A recipe's values with the settings of switches in place of its own; `model_config` field by field."""
+def apply_deviations(values: dict[str, Any], deviations: Sequence[Deviation]) -> dict[str, Any]:
+    """Return a recipe's values with the settings of deviations; `model_config` is merged field by field."""
     changed = dict(values)
-    for switch in switches:
-        config = {**(changed.get("model_config") or {}), **switch.settings.get("model_config", {})}
-        changed |= {**switch.settings, **({"model_config": config} if config else {})}
-    return {**changed, "as_coded": [switch.name for switch in switches]}
+    for deviation in deviations:
+        config = {**(changed.get("model_config") or {}), **deviation.settings.get("model_config", {})}
+        changed |= {**deviation.settings, **({"model_config": config} if config else {})}
+    return {**changed, "as_coded": [deviation.name for deviation in deviations]}

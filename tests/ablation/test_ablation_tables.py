@@ -51,13 +51,11 @@ def test_differences_and_p_values_worked_out_by_hand(tmp_path):
         assert bounds[0] <= float(rows[pair["first"]]["accuracy difference (points)"]) <= bounds[1]
     assert [row["seconds"] for row in rows.values()] == ["3.0"] * 3
     assert "on 72 synthetic clips, emotion, speaker-k-fold (3 folds): folds 3 of 3, seeds 1." in text
-    assert (
-        "All rows are compared with one training of the whole recipe for each seed: bounds and p say nothing" in text
-    )
-    assert "What is chosen by this table is chosen on its test clips, and wants other clips to be scored on." in text
+    assert "All rows are compared with one training of the whole recipe for each seed: bounds and p hold for" in text
+    assert "A recipe that is chosen by this table is chosen on its test clips, and must be scored on other" in text
     assert DEPENDENT in text
     assert "Synthetic clips are generated from seeds" in text
-    assert "over speakers, which hold for unseen voices. What was taken away pays where both bounds lie" in text
+    assert "over speakers, which hold for unseen speakers. An ingredient helps where both bounds" in text
     assert text.splitlines()[2].startswith(
         "| variant | accuracy | UAR | accuracy difference (points) | accuracy from |"
     )
@@ -71,8 +69,8 @@ def test_rows_are_sorted_by_what_they_change_and_unknown_speakers_have_bounds_ov
         places[name] = [tmp_path / name]
     text = report_ablation(tmp_path / "out", "mlp tuned", places, {})
     assert list(table(tmp_path / "out")) == ["whole recipe", "without b", "without a", "with c", "with d"]
-    assert "95 % bounds of the paired bootstrap over clips. What was taken away pays" in text
-    assert "Bounds and p take clips as independent, which those of one speaker are not. What is chosen" in text
+    assert "95 % bounds of the paired bootstrap over clips. An ingredient helps" in text
+    assert "Bounds and p take clips as independent, which those of one speaker are not. A recipe that is" in text
     assert DEPENDENT not in text
     assert float(table(tmp_path / "out")["with d"]["UAR from"]) < 12.5
 

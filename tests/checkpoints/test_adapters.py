@@ -131,16 +131,16 @@ def test_a_target_that_matches_nothing_is_refused_with_those_that_do(encoders):
         ({"lora_targets": ["q_proj"]}, "expected --lora_rank with other flags of LoRA, found none; 8 is usual"),
         (
             {"model": "mlp", "lora_rank": 4},
-            "an encoder .* beside --lora_rank, found --model mlp; leave out --lora",
+            "an encoder .* with --lora_rank, found --model mlp; leave out --lora",
         ),
         *(
             (
                 {"model": f"{prefix}openai/whisper-base", "lora_rank": 8},
-                "beside --lora_rank, found --model .*openai/whisper-base; give --model encoder:openai/whisper",
+                "with --lora_rank, found --model .*openai/whisper-base; give --model encoder:openai/whisper",
             )
             for prefix in ("", "probe:")
         ),
-        ({"model": "vit-base", "freeze": "all"}, "expected an encoder .* beside --freeze, found --model vit-base"),
+        ({"model": "vit-base", "freeze": "all"}, "expected an encoder .* with --freeze, found --model vit-base"),
     ],
 )
 def test_what_cannot_be_adapted_so_is_refused(given, sentence):
@@ -352,8 +352,8 @@ def test_an_adapter_is_not_pushed(adapted):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--lora_save", "adapter"], "expected --lora_save merged beside --push_to_hub, found adapter"),
-        (["--hub_strategy", "every_save"], "expected --hub_strategy end beside --push_to_hub, found every_save"),
+        (["--lora_save", "adapter"], "expected --lora_save merged with --push_to_hub, found adapter"),
+        (["--hub_strategy", "every_save"], "expected --hub_strategy end with --push_to_hub, found every_save"),
     ],
 )
 def test_what_only_this_package_could_load_is_not_pushed(more, sentence):

@@ -170,7 +170,7 @@ def test_a_study_that_fails_is_an_error_with_its_figures_kept(benchmark, recipes
             ["--study", "quick", "--models", "mlp"],
             "error: --study runs all models of the study, found --models too; leave out one of them.",
         ),
-        (["--model", "mlp"], "unknown argument '--model' (did you mean --models?); see --help for all of them."),
+        (["--model", "mlp"], "unknown argument '--model' (did you mean --models?); see --help_all for all of them."),
         (
             ["--models", "mlp", "mpl"],
             f"expected a model out of {', '.join(MODELS)}, found 'mpl' (did you mean 'mlp'?); use one of these names.",

@@ -94,7 +94,7 @@ def test_curves_are_the_figures(benchmark, costs):
     [
         (["--tokens", "46", "0"], "error: expected --tokens and --repeats of at least 1, found 0 and 3; raise them."),
         (["--repeats", "0"], "error: expected --tokens and --repeats of at least 1, found 46 and 0; raise them."),
-        (["--token", "46"], "unknown argument '--token' (did you mean --tokens?); see --help for all of them."),
+        (["--token", "46"], "unknown argument '--token' (did you mean --tokens?); see --help_all for all of them."),
     ],
 )
 def test_impossible_requests_are_sentences(benchmark, argv, sentence):

@@ -132,7 +132,7 @@ def test_the_usage_has_the_folders_before_the_names_that_would_take_them(capsys)
         script(EVALUATE).main(["--help"])
     usage = capsys.readouterr().out.split("\n\n")[0]
     assert usage.endswith("RUN [RUN ...] [arguments]")
-    with pytest.raises(ValueError, match=r"the following arguments are required: RUN; see --help"):
+    with pytest.raises(ValueError, match=r"the following arguments are required: RUN; see --help_all"):
         script(EVALUATE).main(["--ensemble", "mlp paper", "vit-32-30 paper", "runs"])
 
 

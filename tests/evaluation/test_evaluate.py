@@ -233,7 +233,7 @@ def test_of_many_runs_few_predictions_are_held(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ([], r"the following arguments are required: RUN; see --help for all arguments\.$"),
+        ([], r"the following arguments are required: RUN; see --help_all for all arguments\.$"),
         (["runs", "--base_line", "mlp"], r"unknown argument '--base_line' \(did you mean --baseline\?\)"),
         (["nowhere"], r"expected a folder with runs, found no folder nowhere; check the path\.$"),
         (["."], r"expected run folders of finished trainings in \., found none; give those of train\.py\.$"),

@@ -179,9 +179,9 @@ class TestScript:
             ),
             (
                 ["--data", "synthetic", "--synthetic_sed", "1"],
-                "unknown argument '--synthetic_sed' (did you mean --synthetic_seed?); see --help for all of them.",
+                "unknown argument '--synthetic_sed' (did you mean --synthetic_seed?); see --help_all for all of them.",
             ),
-            (["--clpi=x"], "unknown argument '--clpi' (did you mean --clip?); see --help for all of them."),
+            (["--clpi=x"], "unknown argument '--clpi' (did you mean --clip?); see --help_all for all of them."),
             (
                 ["--data", "folder"],
                 "expected the folder of the clips with --data folder, found none; give it with --data_dir.",
@@ -198,7 +198,7 @@ class TestScript:
 
     def test_an_unknown_choice_is_named(self):
         with pytest.raises(
-            ValueError, match=r"^argument --subset: invalid choice: 'ful' .*; see --help for all arguments\.$"
+            ValueError, match=r"^argument --subset: invalid choice: 'ful' .*; see --help_all for all arguments\.$"
         ):
             script(EXPLORE).main(["--subset", "ful"])
 

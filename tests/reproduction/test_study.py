@@ -22,7 +22,7 @@ from hf_vivae.reproduction.plan import StudyArguments, plan_runs
 from hf_vivae.reproduction.report2022 import RUNS
 from hf_vivae.reproduction.runs import collect
 from hf_vivae.reproduction.study import reproduce
-from hf_vivae.training.recipes import parse_run, read_switches
+from hf_vivae.training.recipes import read_deviations
 from hf_vivae.training.run import train
 
 RECIPES = ROOT / "recipes"
@@ -201,7 +201,7 @@ def test_a_damaged_file_is_named(name, whole, of_whole, tiny_vivae, tmp_path):
 
 def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, of_whole, tiny_vivae):
     full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
-    with pytest.raises(ValueError, match=r"expected a study with the report's epochs in .*, found a quick"):
+    with pytest.raises(ValueError, match=r"expected a study with the paper's epochs in .*, found a quick"):
         reproduce(full, of_whole)
 
 
@@ -270,7 +270,9 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
 
     monkeypatch.setattr(study, "train", fail_on_vit)
     command = argv(tiny_vivae, tmp_path, "--models", "mlp", "vit-32-69", "--variants", "paper")
-    with pytest.raises(ValueError, match=r"buy some \(the run runs/paper/vit-32-69/seed42 failed; finished runs"):
+    with pytest.raises(
+        ValueError, match=r"found none; buy some \(the run runs/paper/vit-32-69/seed42 failed; finished"
+    ):
         reproduce(command, small)
     assert {row["model"] for row in rows(tmp_path, "table5-test-accuracy")} == {"mlp"}
     assert "**The study stopped**: expected memory" in (tmp_path / "report.md").read_text()
@@ -281,7 +283,7 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
 def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
     report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), small)
-    concerned = {name for name, switch in read_switches(RECIPES).items() if "mlp" in switch.models}
+    concerned = {name for name, switch in read_deviations(RECIPES).items() if "mlp" in switch.models}
     table = rows(tmp_path, "audit")
     assert {row["switch"] for row in table} == concerned
     for row in table:
@@ -323,11 +325,12 @@ def test_several_processes_share_the_batch_of_the_recipe():
     class Args:
         per_device_train_batch_size, per_device_eval_batch_size, world_size = 30, 40, 3
 
-    assert study._divided(None, Args)[1].per_device_train_batch_size == 10
+    study._divide_batch(None, Args)
+    assert Args.per_device_train_batch_size == 10
     assert Args.per_device_eval_batch_size == 13
     Args.world_size = 4
     with pytest.raises(ValueError, match="processes that divides the 10 clips of a step of mlp, found 4; start fewer"):
-        study._divided(type("Run", (), {"model": "mlp"}), Args)
+        study._divide_batch(type("Run", (), {"model": "mlp"}), Args)
 
 
 def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
@@ -344,7 +347,11 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
     names = [run.name for run in planned]
     assert {f"runs/{v}/{m}/seed{s}" for v in plan.VARIANTS for m in MODELS for s in (1, 2)} <= set(names)
     audited = [Path(name).name.removesuffix("-off") for name in names if name.startswith("runs/audit")]
-    assert sorted(audited) == sorted(read_switches(RECIPES))
+    assert sorted(audited) == sorted(read_deviations(RECIPES))
+    tuned = [run.arguments for run in planned if run.name.startswith("runs/tuned")]
+    assert {(run.select_on, run.watch_test) for run in tuned} == {("validation", True)}, (
+        "some of these recipes have none"
+    )
     position = {run.name: number for number, run in enumerate(planned)}
     assert all(position[run.shares] < position[run.name] for run in planned if run.shares)
 
@@ -352,7 +359,7 @@ def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_pa
 def test_the_quick_networks_of_every_model_can_be_built(tmp_path):
     """The study itself is trained with them by `pytest -m slow`."""
     study = parse_flags(StudyArguments, ["--data", "synthetic", "--quick", "--output_dir", str(tmp_path)], "")
-    arguments = [parse_run(run.argv, RECIPES)[0] for run in plan_runs(study, RECIPES)]
+    arguments = [run.arguments for run in plan_runs(study, RECIPES)]
     built = {run.model: build_model(run.model, **run.model_config) for run in arguments}
     assert set(built) == set(MODELS)
     assert all(sum(weight.numel() for weight in model.parameters()) < 5e6 for model in built.values())

@@ -198,11 +198,11 @@ def test_a_configuration_that_the_model_refuses_is_refused_before_any_trial(argv
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--select_on", "test"], "never sees the test clips, found --select_on test; leave it out"),
-        (["--watch_test", "true"], "never sees the test clips, found --watch_test"),
+        (["--select_on", "test"], "and never the test clips, found --select_on test; leave it out"),
+        (["--watch_test", "true"], "and never the test clips, found --watch_test"),
         (["--trials", "0"], "expected --trials of 1 or more, found 0"),
-        (["--backend", "ray", "--storage", "sqlite:///x.db"], "--storage is Optuna's, found it beside --backend ray"),
-        (["--resources_per_trial", '{"cpu": 1}'], "--resources_per_trial is Ray's, found it without --backend ray"),
+        (["--backend", "ray", "--storage", "sqlite:///x.db"], "--storage is for Optuna, found --backend ray"),
+        (["--resources_per_trial", '{"cpu": 1}'], "--resources_per_trial is for --backend ray, found --backend opt"),
         (["--storage", "nothing"], "found one of 'nothing' that cannot be opened"),
         (["--storage", "nosuch://user:secret@host/db"], "found one of 'nosuch' that cannot be opened"),
         (["--storage", "sqlite:////proc/x.db"], r"a folder to write to as --storage, found /proc \("),

@@ -1,6 +1,7 @@
 """Search spaces: read, refused with the line to correct, and turned into what Optuna and Ray choose out of."""
 
 import json
+import shutil
 
 import optuna
 import pytest
@@ -11,8 +12,9 @@ from runner import ROOT
 
 from hf_vivae.checkpoints.load import load_probe
 from hf_vivae.models import MODELS
-from hf_vivae.search.search import around_tuned
-from hf_vivae.search.space import Choices, Range, find_space, read_space
+from hf_vivae.models.backbones import BACKBONES, recipe_file
+from hf_vivae.search.search import parse_search, search
+from hf_vivae.search.space import Choices, Range, read_space
 from hf_vivae.search.trials import RunTemplate, reason
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.validation import UserError
@@ -28,7 +30,7 @@ def space(tmp_path, text):
 
 def candidates(*argv):
     argv = ["--data", "synthetic", "--recipe", "tuned", *argv]
-    return RunTemplate(argv, RECIPES, *parse_run(argv, RECIPES))
+    return RunTemplate(argv, RECIPES, {}, *parse_run(argv, RECIPES))
 
 
 def test_a_line_is_a_range_or_choices(tmp_path):
@@ -73,7 +75,7 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
         ("a: {low: 1, high: 2}\na: {low: 1, high: 3}", "is not valid YAML .*'a' is there twice.*line 1"),
         ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' is there twice"),
-        ("a: {choices: [null, 1]}", "has the choice null, which leaves a flag at its recipe's value"),
+        ("a: {choices: [null, 1]}", "has the choice null, which stands for the default; write"),
         ("a: [", "is not valid YAML"),
         ("{}", "to hold lines such as .*, found none; add some"),
         ("# nothing", "expected `key: value` lines in .*, found NoneType; correct it"),
@@ -136,7 +138,7 @@ def test_a_share_of_warm_up_stays_a_share():
         ),
         (
             "normalization: {choices: [none, men_std]}",
-            "lets normalization be 'men_std', which is refused: .*invalid choice",
+            "lets normalization be 'men_std', which is refused: expected one of 'none', 'mean_std' as norm",
         ),
         (
             "num_train_epochs: {low: 0, high: 3}",
@@ -160,9 +162,18 @@ def test_a_space_outside_a_flags_range_is_refused_in_the_flags_words(tmp_path, l
 
 @pytest.mark.parametrize("model", [*MODELS, "whisper-base", "encoder:some/where", "some/where", "probe:some/where"])
 def test_each_model_has_a_space_that_fits_where_a_search_starts(model):
-    file = find_space(model, RECIPES)
-    argv = around_tuned(["--model", model, "--data", "synthetic"])
-    RunTemplate(argv, RECIPES, *parse_run(argv, RECIPES)).check(read_space(file), file)
+    file = recipe_file(RECIPES / "search", model)
+    _, template = parse_search(["--model", model, "--data", "synthetic"], RECIPES)
+    template.check(read_space(file), file)
+
+
+def test_each_registered_model_has_a_space_and_none_is_searched_with_another_kinds(monkeypatch, tmp_path):
+    assert all(recipe_file(RECIPES / "search", model).is_file() for model in (*MODELS, *BACKBONES))
+    monkeypatch.setitem(MODELS, "cnn", MODELS["mlp"])
+    recipes = shutil.copytree(RECIPES, tmp_path / "recipes")
+    (recipes / "tuned" / "cnn.yaml").write_text("{}")
+    with pytest.raises(UserError, match=r"expected a search space in .*search/cnn\.yaml, found no file; write it, or"):
+        search(["--model", "cnn"], recipes)
 
 
 @pytest.mark.parametrize(("kind", "depth"), [("whisper", 4), ("ast", 12), ("w2v-bert", 24)])
@@ -180,11 +191,14 @@ def test_the_space_of_probes_holds_for_encoders_of_any_depth(tmp_path, kind, dep
 
 
 def test_the_space_of_a_model_is_its_own_or_that_of_its_kind():
-    assert find_space("wav2vec2", RECIPES).name == "wav2vec2.yaml"
-    assert find_space("vit-base", RECIPES).name == "vit-base.yaml"
-    assert find_space("vit-8-23", RECIPES).name == "vit.yaml"
-    assert find_space("openai/whisper-base", RECIPES).name == "encoder.yaml"
-    assert find_space("probe:openai/whisper-base", RECIPES).name == "probe.yaml"
+    def space_of(model):
+        return recipe_file(RECIPES / "search", model)
+
+    assert space_of("wav2vec2").name == "wav2vec2.yaml"
+    assert space_of("vit-base").name == "vit-base.yaml"
+    assert space_of("vit-8-23").name == "vit.yaml"
+    assert space_of("openai/whisper-base").name == "encoder.yaml"
+    assert space_of("probe:openai/whisper-base").name == "probe.yaml"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +214,7 @@ def test_the_space_of_a_model_is_its_own_or_that_of_its_kind():
     ],
 )
 def test_a_search_starts_from_what_is_tuned_where_no_recipe_is_chosen(argv, recipe):
-    assert parse_run(around_tuned(argv), RECIPES)[0].recipe == recipe
+    assert parse_search(argv, RECIPES)[1].run.recipe == recipe
 
 
 def test_a_reason_of_bearable_length_is_one_line():

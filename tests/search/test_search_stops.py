@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import optuna
 import pytest
@@ -69,7 +70,7 @@ def test_what_an_interrupted_search_has_found_is_written_down(argv, tmp_path, tr
     with pytest.raises(type(error)) as caught:
         search(argv, RECIPES)
     assert results(tmp_path / "out")["trials"] == {"complete": 2, "failed": 1}
-    assert "What was found until then:\nsearched    3 trials (2 complete, 1 failed)" in caught.value.__notes__[0]
+    assert "Results until then:\nsearched    3 trials (2 complete, 1 failed)" in caught.value.__notes__[0]
     assert not list((tmp_path / "out" / ".processes").iterdir())
     traces = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert traces == ([] if isinstance(error, KeyboardInterrupt) else [error])
@@ -83,14 +84,17 @@ def ctrl_c(argv):
 
 @pytest.mark.parametrize(
     ("main", "status", "said"),
-    [(ctrl_c, 130, "interrupted\n"), (parse_search, 1, "error: expected --trials of 1 or more, found 0; ")],
+    [
+        (ctrl_c, 130, "interrupted\n"),
+        (partial(parse_search, recipes=RECIPES), 1, "error: expected --trials of 1 or more, found 0; "),
+    ],
 )
 def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, capsys, main, status, said):
     def noted(argv):
         try:
             main(argv)
         except BaseException as error:
-            error.add_note("What was found until then:\nnothing")
+            error.add_note("Results until then:\nnothing")
             raise
 
     monkeypatch.setattr("sys.argv", [str(RECIPES / "search.py"), "--trials", "0"])
@@ -100,7 +104,7 @@ def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, caps
     assert end.value.code == status
     printed = capsys.readouterr().err
     assert printed.startswith(said)
-    assert printed.endswith("\nWhat was found until then:\nnothing\n")
+    assert printed.endswith("\nResults until then:\nnothing\n")
     assert "Traceback" not in printed
 
 

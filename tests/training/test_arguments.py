@@ -1,6 +1,7 @@
 """Configuration in one hop: defaults, recipe, command line; and what is misspelt."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 from hf_vivae.models import MODELS, build_config
 from hf_vivae.models.encoder import EncoderConfig
 from hf_vivae.models.probe import ProbeConfig
-from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
-from hf_vivae.training.recipes import NO_RECIPES, parse_run
+from hf_vivae.training.arguments import DataArguments, ModelArguments, RunArguments, VivaeTrainingArguments
+from hf_vivae.training.recipes import GROUPS, NO_RECIPES, parse_run
 from hf_vivae.validation import UserError
 
 FLAGS = {field.name for field in fields(VivaeTrainingArguments)}
@@ -105,15 +106,15 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         (["--model", "mlp", "--normalization", "meanstd"], "argument --normalization: invalid choice: 'meanstd'"),
         (["--model", "mlp", "--num_train_epochs", "0"], "expected --num_train_epochs above 0, found 0"),
         (["--model", "mlp", "--learning_rate", "nan"], "expected --learning_rate above 0, found nan"),
-        (["--model", "mlp", "--max_seconds", "2"], "--max_seconds is for encoders of the library, found it beside"),
+        (["--model", "mlp", "--max_seconds", "2"], "--max_seconds is for encoders of the library, found --model mlp"),
         (["--model", "a/b", "--max_seconds", "0"], "expected --max_seconds above 0, found 0"),
         (["--model", "mlp", "--optim", "sgd"], "--adam_l2 and --optim sgd exclude each other; add --adam_l2 false"),
-        (["--model", "mlp", "--lr_scheduler_type", "cosine"], "--lr_decay_epochs takes the place of"),
+        (["--model", "mlp", "--lr_scheduler_type", "cosine"], "--lr_decay_epochs replaces --lr_scheduler_type"),
         (["--model", "mlp", "--lr_decay_epochs", "-1"], "expected --lr_decay_epochs of 0 or more, found -1"),
         (["--model", "mlp", "--lr_decay_steps", "50"], "--lr_decay_epochs and --lr_decay_steps exclude each other"),
         (
             ["--model", "wav2vec2", "--label_smoothing_factor", "0.1"],
-            "--label_smoothing_factor is for cross entropy, found it beside --loss ctc",
+            "--label_smoothing_factor is for cross entropy, found --loss ctc; leave out one of the two.",
         ),
         (
             ["--model", "mlp", "--as_coded", "redrawn-splitt"],
@@ -121,28 +122,28 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         ),
         (
             ["--model", "mlp", "--as_coded", "no-resampling"],
-            "the switch no-resampling concerns wav2vec2, found --model mlp; leave it out.",
+            "the deviation no-resampling concerns wav2vec2, found --model mlp; leave it out.",
         ),
         (
             ["--model", "mlp", "--recipe", "tuned", "--as_coded", "redrawn-split"],
-            "the switches of recipes/as_coded change the recipe paper of .*, found --recipe tuned and --model mlp;",
+            "the deviations of recipes/as_coded change the recipe paper of .*, found --recipe tuned and --model mlp;",
         ),
-        (["--model", "mlp", "--config", "x", "--as_coded", "one-split"], "with its recipe and switches; leave out"),
+        (["--model", "mlp", "--config", "x", "--as_coded", "one-split"], "and deviations; leave out --as_coded"),
         (["--model", "mlp", "--metric_for_best_model", "uarr"], r"found 'uarr' \(did you mean uar\?\)"),
         (["--model", "mlp", "--protocol", "random-80"], r"found 'random-80' \(did you mean random-80-20\?\)"),
-        (["--model", "mlp", "--resume_from_checkpoint", "x"], "a run resumes by itself: repeat its command"),
+        (["--model", "mlp", "--resume_from_checkpoint", "x"], "a run resumes by itself, found --resume_from"),
         (["--model", "mlp", "--model_config", '{"num_labels": 3}'], "are those of --task, found num_labels"),
         (["--model", "mlp", "--config", "x", "--recipe", "paper"], "--config repeats a run with its recipe"),
         (["--config", "absent.json"], "expected the run.json of a run, found no file absent.json"),
         (
             ["--model", "wav2vec2", "--augment", '{"mixup": 0.2}'],
-            "--loss ctc takes one label for each clip, found mixup in --augment beside it; leave out one of the two.",
+            "--loss ctc takes one label for each clip, found mixup in --augment; leave out one of the two.",
         ),
         (["--model", "mlp", "--augment", '{"probability": 1}'], "found probability alone; add one of gain_db, noise"),
         *(
             (
                 ["--model", "probe:a/b", f"--{flag}", value],
-                f"expected only arguments that a probe has a use for, found --{flag};",
+                f"expected only arguments of a probe, found --{flag};",
             )
             for flag, value in (
                 ("optim", "sgd"),
@@ -155,7 +156,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
         *(
             (
                 ["--model", model, "--select_on", "none", f"--{flag}", value],
-                f"no clips that are scored while training, found --{flag} beside it; leave it out, or add --sel",
+                f"no clips that are scored while training, found --{flag}; leave it out, or add --sel",
             )
             for model in ("mlp", "whisper-base")
             for flag, value in (
@@ -167,7 +168,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
                 ("early_stopping_patience", "2"),
             )
         ),
-        (["--model", "probe:a/b", "--select_on", "none"], "no clips that choose how a probe is regularised, found"),
+        (["--model", "probe:a/b", "--select_on", "none"], "no clips that select the regularisation of a probe, found"),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_or_missing_is_named(argv, sentence):
@@ -178,12 +179,17 @@ def test_what_is_misspelt_or_missing_is_named(argv, sentence):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("lerning_rate: 1e-5", r"mlp.yaml has an unknown key 'lerning_rate' \(did you mean learning_rate\?\)"),
+        ("lerning_rate: 1e-5", r"^unknown key 'lerning_rate' in mine/mlp.yaml \(did you mean learning_rate\?\); corr"),
         ("- 1", "expected `key: value` lines in .*, found list"),
         ("a: [", "is not valid YAML"),
-        ("normalization: meanstd", "argument --normalization: invalid choice: 'meanstd'"),
-        ("seed: 1.5", "argument --seed: invalid int value: '1.5'"),
-        ("model_config: 3", "expected a JSON object in model_config of mine/mlp.yaml, found int"),
+        ("normalization: meanstd", "^expected one of 'none', 'mean_std' as normalization in mine/mlp.yaml, found 'm"),
+        ("seed: 1.5", "^expected int as seed in mine/mlp.yaml, found 1.5; correct it.$"),
+        ("seed: true", "^expected int as seed in mine/mlp.yaml, found True; correct it.$"),
+        ("learning_rate: true", "^expected float as learning_rate in mine/mlp.yaml, found True; correct it.$"),
+        ("learning_rate: 1e-5x", "^expected float as learning_rate in mine/mlp.yaml, found '1e-5x'; correct it.$"),
+        ("adam_l2: [true]", r"^expected bool as adam_l2 in mine/mlp.yaml, found \[True\]; correct it.$"),
+        ("folds: [a]", r"^expected int as folds in mine/mlp.yaml, found \['a'\]; correct it.$"),
+        ("model_config: 3", "^expected dict or str as model_config in mine/mlp.yaml, found 3; correct it.$"),
     ],
 )
 def test_a_misspelt_recipe_is_named(text, sentence, tmp_path):
@@ -198,6 +204,71 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path):
     (tmp_path / "mine" / "mlp.yaml").write_text("learning_rate: 5e-4")  # YAML 1.1 wants 5.0e-4
     _, args = parse_run(["--model", "mlp", "--recipe", "mine"], tmp_path)
     assert args.learning_rate == 5e-4
+
+
+def test_overrides_win_over_recipe_and_command_line():
+    argv = ["--model", "wav2vec2", "--learning_rate", "1", "--folds", "0", "--model_config", '{"hidden_size": 96}']
+    run, args = parse_run(argv, RECIPES)
+    assert (args.learning_rate, args.loss, run.folds) == (1.0, "ctc", [0])
+    overrides = {"model": "mlp", "learning_rate": None, "folds": None, "max_grad_norm": None, "adam_l2": False}
+    overrides |= {"model_config": {"hidden_sizes": [4], "hidden_size": 3}, "lr_decay_epochs": 0}
+    run, args = parse_run(argv, RECIPES, overrides)
+    assert (run.model, run.recipe, run.folds) == ("mlp", "paper", None)
+    assert run.model_config == {"num_samples": 44100, "hidden_sizes": [4], "hidden_dropout": 0.25, "hidden_size": 3}
+    default = VivaeTrainingArguments(output_dir="unused")
+    assert (args.learning_rate, args.max_grad_norm) == (default.learning_rate, default.max_grad_norm)
+    assert (args.weight_decay, args.adam_l2, args.num_train_epochs) == (1e-6, False, 100)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"lerning_rate": 1.0}, r"^unknown key 'lerning_rate' \(did you mean learning_rate\?\); corr"),
+        ({"seed": "7"}, "^expected int as seed, found '7'; correct it.$"),
+        ({"select_on": "none", "eval_on_start": True}, "no clips that are scored while training, found --eval_on"),
+        ({"select_on": "none", "eval_strategy": "epoch"}, "no clips that are scored while training, found --eval_str"),
+    ],
+)
+def test_overrides_that_do_not_fit_are_refused(overrides, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_run(["--model", "mlp"], RECIPES, overrides)
+
+
+def test_a_list_in_a_record_is_the_same_list(tmp_path):
+    record = {"run": {"model": "mlp"}, "training": {"report_to": ["none"], "include_for_metrics": ["loss", "inputs"]}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    _, args = parse("--config", str(tmp_path / "run.json"))
+    assert (args.report_to, args.include_for_metrics) == ([], ["loss", "inputs"])
+
+
+def test_each_group_of_arguments_can_be_taken_alone():
+    assert DataArguments(data="folder", data_dir="x").protocol == "speaker-k-fold"
+    assert ModelArguments(model="vit-32-30").augment == {}
+    with pytest.raises(UserError, match="expected --task to be one of"):
+        DataArguments(task="mood")
+    with pytest.raises(UserError, match="expected --freeze none"):
+        ModelArguments(model="whisper-base", freeze="some")
+    with pytest.raises(UserError, match="expected --trim_db"):
+        RunArguments(model="mlp", trim_margin=0.1)
+
+
+def test_help_is_short_in_groups_and_complete_on_demand(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) <= 100
+    assert max(map(len, short.splitlines())) <= 100
+    assert re.findall(r"^(\S.*):$", short, re.MULTILINE) == [group.title for group in GROUPS]
+    with pytest.raises(SystemExit):
+        parse("--help_all")
+    complete = capsys.readouterr().out
+    assert all(f"--{name}" in complete for name in FLAGS)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.title)
+def test_the_example_of_a_group_is_a_run(group):
+    assert any(f"--{name} " in group.example for name in group.names)
+    parse(*group.example.split())
 
 
 def test_a_run_is_repeated_from_its_record(tmp_path):
@@ -236,14 +307,13 @@ class TestConsentToExecuteCode:
         assert parse("--config", str(file), "--trust_remote_code")[0].trust_remote_code
         assert not parse("--config", str(file), "--trust_remote_code", "false")[0].trust_remote_code
 
-    def test_is_not_smuggled_in_as_another_flags_value(self, tmp_path):
+    def test_is_not_smuggled_in_as_another_arguments_value(self, tmp_path):
         file = tmp_path / "run.json"
-        smuggled = {"as_coded": [], "report_to": ["none", "--trust_remote_code"]}
-        file.write_text(json.dumps({"run": {"model": "evil"}, "training": smuggled}))
-        with pytest.raises(
-            UserError, match=r"expected values of report_to in a list, found the flag '--trust_remote_"
-        ):
-            parse("--config", str(file))
+        smuggled = {"lora_targets": ["q_proj", "--trust_remote_code"], "lora_rank": 4}
+        file.write_text(json.dumps({"run": {"model": "encoder:evil", **smuggled}, "training": {}}))
+        run, _ = parse("--config", str(file))
+        assert run.lora_targets == ["q_proj", "--trust_remote_code"]
+        assert not run.trust_remote_code
 
     def test_is_not_taken_from_a_recipe(self, tmp_path):
         (tmp_path / "mine").mkdir()

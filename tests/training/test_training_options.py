@@ -168,13 +168,13 @@ def test_training_stops_where_nothing_gets_better_and_says_nothing_of_clips_that
 @pytest.mark.parametrize(
     ("model", "more", "sentence"),
     [
-        ("mlp", ["--early_stopping_patience", "2", "--load_best_model_at_end", "false"], "stops at a best evaluation"),
+        ("mlp", ["--early_stopping_patience", "2", "--load_best_model_at_end", "false"], "needs a best evaluation"),
         ("mlp", ["--augment", '{"reverse": 1}'], "reverse"),
         ("mlp", ["--head_learning_rate", "1e-3"], "--adam_l2 has one rate for all parameters, found --head_learning_"),
         (
             "vit-base",
             ["--head_learning_rate", "1e-3", "--adam_l2", "false", "--lr_decay_epochs", "0"],
-            "expected a pretrained encoder beside --head_learning_rate, found --model vit-base",
+            "expected a pretrained encoder with --head_learning_rate, found --model vit-base",
         ),
         ("mlp", ["--head_learning_rate", "-1"], "expected --head_learning_rate above 0, found -1.0; 1e-3 is usual"),
         ("mlp", ["--early_stopping_patience", "-1"], "expected --early_stopping_patience of 0 or more, found -1"),
@@ -209,13 +209,13 @@ def test_a_trainer_trains_twice(tmp_path):
             "expected --per_device_eval_batch_size of 1 to .*, found 0;",
         ),
         (["mlp", "--weight_decay", "-0.1"], "expected --weight_decay of 0 or more, found -0.1; 0 turns it off"),
-        (["whisper-base", "--lr_decay_factor", "0.9"], "expected --lr_decay_epochs or --lr_decay_steps beside --lr_d"),
-        (["whisper-base", "--scale", "full_scale"], "found it beside --model whisper-base; leave it out"),
-        (["probe:a/b", "--scale", "full_scale"], "found it beside --model probe:a/b; leave it out"),
-        (["encoder:a/b", "--from_scratch", "--freeze", "all"], "gives random weights, found --freeze all beside it"),
+        (["whisper-base", "--lr_decay_factor", "0.9"], "expected --lr_decay_epochs or --lr_decay_steps with --lr_d"),
+        (["whisper-base", "--scale", "full_scale"], "feature extractors, found --model whisper-base; leave it out"),
+        (["probe:a/b", "--scale", "full_scale"], "feature extractors, found --model probe:a/b; leave it out"),
+        (["encoder:a/b", "--from_scratch", "--freeze", "all"], "gives random weights, found --freeze all; leave out"),
         (
             ["mlp", "--watch_test", "true", "--eval_strategy", "no", "--load_best_model_at_end", "false"],
-            "--watch_test scores the test clips with those that select, found --eval_strategy no beside it",
+            "--watch_test scores the test clips after each evaluation, found --eval_strategy no; leave out",
         ),
     ],
 )
@@ -272,9 +272,9 @@ REFUSED = {
     '--lr_scheduler_type cosine --lr_scheduler_kwargs {"foo":1}': "unexpected keyword argument 'foo'",
     "--lr_scheduler_type warmup_stable_decay": "num_decay_steps",
     "--lr_scheduler_type cosine_with_min_lr": "min_lr",
-    '--lr_decay_epochs 2 --lr_scheduler_kwargs {"foo":1}': "takes the place of --lr_scheduler_type, --lr_sch",
+    '--lr_decay_epochs 2 --lr_scheduler_kwargs {"foo":1}': "replaces --lr_scheduler_type, --lr_sch",
     '--accelerator_config {"foo":1}': "unexpected keyword argument 'foo'",
-    "--fsdp full_shard": "expected several processes beside --fsdp, found one",
+    "--fsdp full_shard": "expected several processes with --fsdp, found one",
     "--use_liger_kernel": "kernels are those of language models",
     "--neftune_noise_alpha 5": "embeddings of words",
     "--prediction_loss_only": "need the logits",
@@ -284,7 +284,7 @@ REFUSED = {
     "--num_train_epochs inf": "expected --num_train_epochs above 0, found inf",
     "--per_device_train_batch_size 99999999999999999999": "of 1 to 2147483648, found 99999999999999999999",
     "--eval_accumulation_steps 0": "expected --eval_accumulation_steps of 1 or more, found 0",
-    "--dataloader_persistent_workers": "expected --dataloader_num_workers beside",
+    "--dataloader_persistent_workers": "expected --dataloader_num_workers with --dataloader_persistent",
     "--dataloader_num_workers 1 --dataloader_prefetch_factor -1": "expected --dataloader_prefetch_factor of 1 or more",
 }
 

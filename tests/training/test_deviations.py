@@ -1,4 +1,4 @@
-"""Each difference between the report's text and its notebook: a switch that changes what it says, and nothing else."""
+"""Deviations of the notebook from the text of the paper: each changes its settings, and nothing else."""
 
 import json
 from dataclasses import asdict
@@ -19,14 +19,14 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 from hf_vivae import audio, build_feature_extractor, build_model
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.models.timm_vit import wrap_to_bytes
-from hf_vivae.training.recipes import apply_deviations, parse_run, read_switches
+from hf_vivae.training.recipes import apply_deviations, parse_run, read_deviations
 from hf_vivae.training.trainer import one_frame_ctc
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 RECIPES = ROOT / "recipes"
-SWITCHES = read_switches(RECIPES)
-PAIRS = [(name, model) for name, switch in SWITCHES.items() for model in switch.models]
+DEVIATIONS = read_deviations(RECIPES)
+PAIRS = [(name, model) for name, deviation in DEVIATIONS.items() for model in deviation.models]
 
 
 @cache
@@ -40,21 +40,21 @@ def changed(one: dict, other: dict) -> set[str]:
     return {key for key in one | other if one.get(key) != other.get(key)}
 
 
-def test_every_difference_has_one_switch():
-    assert [switch.row for switch in SWITCHES.values()] == list(range(1, 16))
+def test_every_difference_has_one_deviation():
+    assert [deviation.row for deviation in DEVIATIONS.values()] == list(range(1, 16))
 
 
 @pytest.mark.parametrize(("name", "model"), PAIRS)
-def test_a_switch_changes_the_settings_that_it_names_and_no_other(name, model):
+def test_a_deviation_changes_the_settings_that_it_names_and_no_other(name, model):
     found = changed(settings(model), settings(model, "--as_coded", name)) - {"as_coded"}
-    named = set(SWITCHES[name].settings)
+    named = set(DEVIATIONS[name].settings)
     assert found == (set() if name == "one-split" else named)  # which text and notebook share
 
 
 @pytest.mark.parametrize("model", CONFIGS)
-def test_all_switches_off_is_paper_and_all_on_is_as_coded(model):
+def test_all_deviations_off_is_paper_and_all_on_is_as_coded(model):
     assert apply_deviations({"seed": 1}, []) == {"seed": 1, "as_coded": []}
-    concerned = [name for name, switch in SWITCHES.items() if model in switch.models]
+    concerned = [name for name, deviation in DEVIATIONS.items() if model in deviation.models]
     assert changed(settings(model, "--recipe", "as_coded"), settings(model, "--as_coded", *concerned)) == {"recipe"}
 
 
@@ -144,7 +144,7 @@ def test_decibels_wrap_as_they_did():
 def test_the_centre_crop_sees_58_frames_in_the_middle_of_the_whole_clip():
     from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 
-    config = SWITCHES["centre-crop"].settings["model_config"]
+    config = DEVIATIONS["centre-crop"].settings["model_config"]
     model = build_model("vit-base", **{**CONFIGS["vit-base"], "image_size": 224, **config})
     extractor = build_feature_extractor("vit-base", pad_clip=False, num_samples=63 * 64)
     clip = np.random.default_rng(0).uniform(-0.5, 0.5, 60_000).astype(np.float32)
