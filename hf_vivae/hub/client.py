@@ -184,6 +184,34 @@ def push(
     return _persist(commit, repo)
 
 
+def show_or_push(repos: Mapping[str, Mapping[str, Path | bytes]], kind: Kind, private: bool, send: bool) -> None:
+    """Print the files of each repository with their sizes, and the card; then push them or print how.
+
+    Args:
+        repos: files by their path, for each `owner/name`.
+        kind: of the repositories.
+        private: visibility of a repository that is made.
+        send: push the files.
+
+    Raises:
+        UserError: see `make_repo` and `push`.
+    """
+    for repo, files in repos.items():
+        print(f"{repo} ({kind}, {'private' if private else 'public'})")
+        for name, content in sorted(files.items()):
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            print(f"  {size:>13,} bytes  {name}")
+        card = files["README.md"]
+        text = card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+        print(f"\nREADME.md\n\n{text}\n")
+    if not send:
+        print("Nothing was sent; add --yes to push.\n")
+        return
+    for repo, files in repos.items():
+        make_repo(repo, kind, private)
+        print(f"pushed      {push(files, repo, kind)}\n")
+
+
 def push_collection(name: str, repos: Sequence[str], private: bool = True) -> str:
     """Gather models in a collection, made where there is none; its address.
 

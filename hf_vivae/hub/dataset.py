@@ -25,7 +25,9 @@ from ..splits.folds import PARTS, Fold
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from ..version import __version__
-from .licenses import confirm_license
+from .arguments import PushArguments
+from .client import show_or_push
+from .licenses import confirm_license, known_license
 from .model_card import open_templates
 
 if TYPE_CHECKING:
@@ -205,6 +207,28 @@ def _crosstab(
 def _without_folders(problem: str) -> str:
     """A line about a file without the folders of the machine that it lay on."""
     return ABSOLUTE_PATH.sub(lambda path: PurePath(path[0]).name, problem)
+
+
+def push_dataset(arguments: PushArguments, cards: Path) -> None:
+    """Write a corpus as Parquet with its card, and show the files; with `yes`, push them.
+
+    Args:
+        arguments: as parsed by `parse_push`.
+        cards: folder `model_cards/`.
+
+    Raises:
+        UserError: for a licence that is not confirmed, and see `write_dataset_repo` and `push`.
+    """
+    shown = None if arguments.yes else known_license(arguments.data)  # only a push needs a confirmed licence
+    ask = input if sys.stdin.isatty() else None
+    license = confirm_license(arguments.data, arguments.license or shown, ask)
+    output = Path(arguments.output_dir)
+    written = write_dataset_repo(
+        arguments.load(), arguments.protocol, arguments.seed, cards, arguments.repo, license, output,
+        arguments.duplicates,
+    )  # fmt: skip
+    files = {str(file.relative_to(output)): file for file in written}
+    show_or_push({arguments.repo: files}, "dataset", not arguments.public, arguments.yes)
 
 
 # Whoever wants one row, such as the Hub's viewer, reads its whole row group.

@@ -8,7 +8,7 @@ from checkpoints_of import write_checkpoint
 from loopback_hub.server import WRITE_TOKEN
 from runner import ROOT, push
 
-from hf_vivae.hub.push import PACKAGE, requirements, space_files
+from hf_vivae.hub.space import PACKAGE, requirements, space_files
 
 pytestmark = pytest.mark.hub
 
