@@ -1,4 +1,4 @@
-"""Downloads from a server on loopback that drops, lies and refuses: whole, or not at all."""
+"""Downloads from a server on loopback that cuts, damages and refuses: complete, or an error."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ def test_a_whole_file_arrives_and_is_kept(serve, tmp_path, capsys):
 
 
 def whole_chunks(size: int) -> int:
-    """What is kept of a transfer that was cut: the chunk under way is lost."""
+    """Return the bytes kept of a transfer that was cut: the current chunk is lost."""
     return size - size % module.CHUNK_BYTES
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_part_that_is_as_long_as_the_file_is_fetched_again_at_once(ser
 
 
 class TestChecksum:
-    """What Zenodo's record says of a file, where the file comes from Zenodo."""
+    """The checksum of Zenodo's record, for a file from Zenodo."""
 
     MD5 = hashlib.md5(ARCHIVE).hexdigest()
 
@@ -273,7 +273,7 @@ class TestChecksum:
             (b'{"files": [{"key": "VIVAE.zip", "checksum": "sha1:12"}]}', "TypeError"),
         ],
     )
-    def test_where_there_is_none_the_log_says_so(self, zenodo, tmp_path, caplog, record, reason):
+    def test_without_a_checksum_there_is_a_warning(self, zenodo, tmp_path, caplog, record, reason):
         (tmp_path / "a.zip.md5").write_text(f"{self.MD5}  a.zip\n")
         zenodo.record = record
         path = download(zenodo.url_of_record, tmp_path / "a.zip")
@@ -283,7 +283,7 @@ class TestChecksum:
         ]
         assert not is_verified(path), "an earlier file had it"
 
-    def test_nobody_else_is_asked(self, serve, tmp_path, caplog):
+    def test_other_hosts_are_not_asked(self, serve, tmp_path, caplog):
         assert not is_verified(download(serve(["ok"]).url_of_record, tmp_path / "a.zip"))
         assert caplog.messages == []
 
@@ -322,7 +322,7 @@ def test_passwords_and_signatures_are_in_no_message(serve, tmp_path, caplog, cap
     assert not [text for text in shown if "hunter2" in text]
 
 
-def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):
+def test_a_port_without_a_server_fails_at_once(serve, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(module.time, "sleep", waits.append)
     server = serve(["ok"])
@@ -335,7 +335,7 @@ def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):
     assert waits == []
 
 
-def test_names_that_never_resolve_do_not_keep_anybody_waiting(serve, tmp_path, monkeypatch):
+def test_names_that_never_resolve_fail_after_seconds(serve, tmp_path, monkeypatch):
     assert network.REACH_SECONDS < 5
     monkeypatch.setattr(network, "REACH_SECONDS", 0.1)
     resolved = threading.Event()
@@ -411,7 +411,7 @@ def test_the_corpus_is_downloaded_once_per_address(serve, tmp_path, tiny_vivae):
     assert not (tmp_path / "VIVAE.zip").exists()
 
 
-def test_without_the_network_vivae_says_so_at_once(tmp_path):
+def test_without_the_network_vivae_fails_at_once(tmp_path):
     message = f"expected a download from {ZENODO_URL}, found HF_HUB_OFFLINE=1, which forbids it; {ALTERNATIVES}"
     with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
         load_vivae(cache_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Publications whose predictions are written by hand and whose checkpoints are tiny and untrained: what cards need."""
+"""Publications whose predictions are written by hand and whose checkpoints are tiny and untrained, for tests of cards."""
 
 import json
 from dataclasses import replace
@@ -82,7 +82,7 @@ def publish(
     checkpoint: bool = True,
     **run,
 ) -> Publication:
-    """What `find_publications` finds of a run of three folds, with the record that a real run has.
+    """Return the publication of a run of three folds, with the record that a real run has.
 
     Args:
         root: folder for the run.
@@ -91,7 +91,7 @@ def publish(
         problems: of the corpus.
         settings: arguments of the run that differ.
         command: that started it.
-        checkpoint: whether to write the network too.
+        checkpoint: write the network too.
         run: other arguments of `write_run`.
     """
     of_corpus = {"name": corpus, "problems": problems or []}

@@ -109,7 +109,7 @@ def body(corpus: Corpus, folder: Path) -> str:
     return DatasetCard.load(folder / "README.md").text.lstrip()
 
 
-def test_card_of_vivae_says_whose_it_is_and_what_is_in_it(dataset_repos):
+def test_card_of_vivae_names_its_authors_and_contents(dataset_repos):
     text = body(*dataset_repos["vivae"])
     assert text.startswith("# VIVAE, repackaged as Parquet\n")
     assert "48 non-verbal vocalisations" in text
@@ -134,11 +134,11 @@ def test_card_of_vivae_says_whose_it_is_and_what_is_in_it(dataset_repos):
 
 
 @pytest.mark.parametrize(("name", "start"), [("synthetic", "**Synthetic: "), ("noise", "**White noise under ")])
-def test_card_of_generated_clips_says_so_first_and_does_not_claim_vivae(name, start, synthetic, tmp_path):
+def test_card_of_generated_clips_begins_with_that_and_does_not_claim_vivae(name, start, synthetic, tmp_path):
     corpus = dataclasses.replace(synthetic, name=name)
     card = DatasetCard.load(write(corpus, tmp_path) / "README.md")
     assert card.text.lstrip().startswith(start)
-    assert "no result on them says anything about VIVAE" in card.text.lstrip().split("\n")[0]
+    assert "no result on them is evidence about VIVAE" in card.text.lstrip().split("\n")[0]
     assert "bibtex" not in card.text
     assert "vivae" not in card.data.tags
     assert card.data.license == "apache-2.0"
@@ -153,14 +153,16 @@ def test_card_of_a_folder_shows_its_labels_as_they_are(dataset_repos):
     assert "| laugh | 8 |\n" in text
     assert "which are null: `speaker`, `intensity`, `core`." in text
     assert "| `speaker` |" not in text
-    assert "put here by whoever published this repository, who has to name their makers." in " ".join(text.split())
+    assert "files were uploaded by the publisher of this repository, who has to name their authors." in " ".join(
+        text.split()
+    )
     assert "emotion-recognition" not in DatasetCard.load(dataset_repos["folder"][1] / "README.md").data.tags
     assert "VIVAE's authors" not in text
     assert "each clip at its own rate" in text
     assert "- bad audio: laugh/broken.wav" in text
-    assert "Who speaks is not known, so the same people may be heard in `train` and `test`." in text
+    assert "Speakers are not known, so the same people may be in `train` and `test`." in text
     assert "known speakers" not in text
-    assert "`cc-by-sa-4.0`, as whoever published this repository has confirmed." in text
+    assert "`cc-by-sa-4.0`, as confirmed by the publisher of this repository." in text
 
 
 def test_a_repository_under_another_license_is_not_written(vivae, tmp_path):

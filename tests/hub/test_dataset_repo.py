@@ -96,11 +96,11 @@ def test_splits_are_the_parts_of_the_first_fold_and_share_no_clip(dataset_repos)
 def test_fold_names_the_fold_that_tests_the_clip(dataset_repos):
     for name, (corpus, folder) in dataset_repos.items():
         loaded = concatenate_datasets(list(load_dataset(str(folder)).values()))
-        told, folds = dict(zip(loaded["file"], loaded["fold"], strict=True)), folds_of(corpus, PROTOCOL[name])
+        tested, folds = dict(zip(loaded["file"], loaded["fold"], strict=True)), folds_of(corpus, PROTOCOL[name])
         for row, file in enumerate(corpus.dataset["file"]):
             tests = [fold.name for fold in folds if row in fold.test]
-            assert tests == ([told[file]] if told[file] else [])
-    assert None in told.values(), "random-80-20 tests a fifth of the clips"
+            assert tests == ([tested[file]] if tested[file] else [])
+    assert None in tested.values(), "random-80-20 tests a fifth of the clips"
 
 
 def test_clips_that_the_first_fold_leaves_out_are_in_rest(vivae, tmp_path):
@@ -133,7 +133,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def test_no_folder_of_this_machine_is_told(repo):
+def test_no_folder_of_this_machine_is_published(repo):
     corpus, folder = repo
     with_path = dataclasses.replace(corpus, problems=(f"bad audio: x.wav: found no file at {folder}/d e/x y.wav",))
     if corpus.name != "vivae":  # whose card lists what is missing

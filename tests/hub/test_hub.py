@@ -87,7 +87,7 @@ def test_models_of_a_study_are_named_apart():
     assert names(publication("probe:a/hubert--x", "b")) == ["probe-hubert-x"]
 
 
-def test_a_long_name_is_cut_and_told_apart_by_a_digest():
+def test_a_long_name_is_cut_and_made_unique_by_a_digest():
     long = [publication("mlp", f"mlp paper {'hidden_size=16 ' * 9} seed_of_data={number}") for number in range(2)]
     names = name_repos("me/study", long)
     assert [len(name) for name in names] == [96, 96]

@@ -31,7 +31,7 @@ def test_only_the_license_that_holds_is_confirmed(name, given_license):
             confirm_license(name, None, lambda _: given_license)
 
 
-def test_the_question_says_what_to_type_and_why():
+def test_the_question_names_the_licence_and_the_reason():
     questions = []
 
     def ask(question: str) -> str:
