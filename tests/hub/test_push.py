@@ -151,7 +151,9 @@ def test_vit_base_loads_where_there_is_timm_as_well(hub, pushed, folders, waves,
 
 def test_where_the_package_is_no_model_needs_consent(hub, pushed, folders, waves, tmp_path):
     program = f"import hf_vivae\n{LOAD}"
-    wanted = {f"tester/{name}": ({}, [row["file"] for row in read_test_rows(folder)]) for name, folder in folders.items()}
+    wanted = {
+        f"tester/{name}": ({}, [row["file"] for row in read_test_rows(folder)]) for name, folder in folders.items()
+    }
     done = run_forked(
         [waves, "hf_vivae", "torchaudio", "timm", "datasets", "soundfile"], code=program, input=json.dumps(wanted),
         cwd=tmp_path, env=hub.environment(hub.home, WRITE_TOKEN),
@@ -321,7 +323,7 @@ def test_damaged_weights_are_not_pushed(hub, folders, tmp_path):
 def test_what_is_public_is_not_taken_for_private(hub, folders, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/open", "--yes"]
     _, refused = push(hub, [[*argv, "--public"], argv])
-    assert refused.startswith("error: expected tester/open to be private, found a public repository; say that")
+    assert refused.startswith("error: expected tester/open to be private, found a public repository; allow that")
 
 
 def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, tmp_path):
