@@ -26,7 +26,7 @@ Response = TypeVar("Response")
 BUSY = (409, 412, 429)  # a concurrent commit, or too many requests
 ATTEMPTS = 4
 WAIT_SECONDS = 1.0  # after the first attempt, then doubled; the library repeats uploads too
-AGAIN = "repeat the command, which does not send files again that were sent"
+AGAIN = "repeat the command; files that were sent are not sent again"
 logger = logging.getLogger(__name__)
 
 
@@ -65,8 +65,8 @@ def checkpoint_files(folder: Path) -> list[Path]:
             module = config.parent / f"{reference.split('.')[0]}.py"
             if not module.is_file():  # also for code of another repository, `owner/name--module.Class`
                 raise UserError(
-                    f"expected the code of {config} in its folder, found no {module.name}; train the run again, or save "
-                    "model and feature extractor with save_pretrained."
+                    f"expected the code of {config} in its folder, found no {module.name}; train the run again, or "
+                    "save model and feature extractor with save_pretrained."
                 )
             code |= {module, *map(Path, get_relative_import_files(module))}
     return [*configs, *weights, *sorted(code)]

@@ -1,4 +1,4 @@
-"""The card of a dataset repository: what `datasets` and the Hub read of it, what people read, and its code run."""
+"""The card of a dataset repository: its metadata for `datasets` and the Hub, its text and its code."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import yaml
 from dataset_repos import CARDS, LICENSE, REPO, expected_rows, folds_of, write
-from datasets import Audio, Dataset, load_dataset, load_dataset_builder
+from datasets import Audio, Dataset, DatasetInfo, load_dataset, load_dataset_builder
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
@@ -70,12 +70,9 @@ def test_metadata_are_those_that_datasets_and_the_hub_know(repo):
     [(999, "n<1K"), (1000, "1K<n<10K"), (1085, "1K<n<10K"), (10_000, "10K<n<100K"), (99_999, "10K<n<100K")],
 )
 def test_size_category(clips, category, vivae):
-    from hf_vivae.hub import dataset as dataset_card
-
     row = dataclasses.replace(vivae, dataset=vivae.dataset.select([0] * clips))
-    division = dataset_card.Division("random-80-20", 0, (), {"train": range(clips)})
-    info = dataset_repo._info(dataset_repo._features(row.dataset), division, {"train": 1}, 1)
-    text = dataset_card._metadata(row, "title", "mit", info, {"train": ["data/a.parquet"]})
+    info = DatasetInfo(features=row.dataset.features)
+    text = dataset_repo._make_metadata(row, "title", "mit", info, {"train": ["data/a.parquet"]})
     assert yaml.safe_load(text)["size_categories"] == [category]
 
 

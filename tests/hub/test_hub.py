@@ -116,8 +116,8 @@ def test_no_push_without_a_network(monkeypatch):
     monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)
     monkeypatch.setattr(hub.constants, "ENDPOINT", NOTHING_LISTENS)
     assert refusal() == (
-        f"expected the Hub at {NOTHING_LISTENS}, found no connection to 127.0.0.1 (Connection refused); nothing is "
-        "lost: repeat the command, and what was sent is not sent again."
+        f"expected the Hub at {NOTHING_LISTENS}, found no connection to 127.0.0.1 (Connection refused); repeat "
+        "the command; files that were sent are not sent again."
     )
 
 
