@@ -20,8 +20,10 @@ class PushArguments(CorpusArguments, SplitArguments):
     repo: str | None = field(
         default=None, metadata={"help": "owner/name; with --all, what the models' names begin with."}
     )
-    protocol: str = field(default="speaker-k-fold", metadata={"help": "Whose first fold the dataset's splits are."})
-    seed: int = field(default=42, metadata={"help": "Of that protocol."})
+    protocol: str = field(
+        default="speaker-k-fold", metadata={"help": "Protocol whose first fold gives the dataset's splits."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of the protocol."})
     license: str | None = field(
         default=None,
         metadata={

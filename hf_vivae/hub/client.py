@@ -228,9 +228,22 @@ def _persist(call: Callable[[], Response], repo: str) -> Response:
             return call()
         except HfHubHTTPError as error:
             status, failure = error.response.status_code, error
-            if status < 500 and status not in BUSY:
-                raise UserError(_refusal(error, repo)) from error
             reason = f"HTTP {status}"
+            if status == 401:
+                raise UserError(
+                    "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
+                    "`hf auth login`, or correct HF_TOKEN."
+                ) from error
+            if status in (403, 404):
+                raise UserError(
+                    f"expected a token that may write to {repo}, found one that may not; give it that right, or "
+                    "another name."
+                ) from error
+            if status < 500 and status not in BUSY:
+                refusal = (error.server_message or str(error)).strip().splitlines()[0]
+                raise UserError(
+                    f"expected the Hub to take {repo}, found a refusal ({status}: {refusal}); correct that."
+                ) from error
         except json.JSONDecodeError as error:
             reason, failure = "a response that is not the Hub's", error
         except (HTTPError, RuntimeError) as error:  # RuntimeError: the library stopped an upload
@@ -238,18 +251,3 @@ def _persist(call: Callable[[], Response], repo: str) -> Response:
         if attempt < ATTEMPTS:
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
     raise UserError(f"expected the Hub to answer for {repo}, found {reason}; {AGAIN}.") from failure
-
-
-def _refusal(error: HfHubHTTPError, repo: str) -> str:
-    status = error.response.status_code
-    if status == 401:
-        return (
-            "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
-            "`hf auth login`, or correct HF_TOKEN."
-        )
-    if status in (403, 404):
-        return (
-            f"expected a token that may write to {repo}, found one that may not; give it that right, or another name."
-        )
-    reason = (error.server_message or str(error)).strip().splitlines()[0]
-    return f"expected the Hub to take {repo}, found a refusal ({status}: {reason}); correct that."
