@@ -114,8 +114,8 @@ def render_card(
 
 
 def open_templates(cards: Path) -> Environment:
-    """Return the templates of the folder `model_cards/`; lines that hold nothing but a statement leave no line."""
-    # of Markdown, in which nothing is escaped as in HTML
+    """Return the templates of the folder `model_cards/`; a line with only a statement is left out of the text."""
+    # of Markdown, so nothing is escaped for HTML
     environment = Environment(  # nosec B701
         loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,4 +1,4 @@
-"""Push models to the Hub: finished runs, and checkpoints while a training goes on."""
+"""Push models to the Hub: finished runs, and checkpoints during training."""
 
 import hashlib
 import io

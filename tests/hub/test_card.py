@@ -154,7 +154,7 @@ def test_a_training_under_way_has_no_scores(publication):
     record = {name: entry for name, entry in publication.record.items() if name not in ("seconds", "peak_memory_mb")}
     unfinished = Publication(publication.checkpoint, record, publication.labels)
     text = render_card(CARDS, REPO, unfinished)
-    assert "**Training is under way.** These weights are not final, and have not been tested." in text
+    assert "**Training is not finished.** These weights are not final, and have not been tested." in text
     assert "They train on 72 clips under the protocol `speaker-k-fold`, which keeps 72 clips for their test." in text
     assert not re.search(r"## Scores|UAR|took|\.png", text)
     assert card_pictures(unfinished) == {}
