@@ -1,4 +1,4 @@
-"""Publications whose predictions are written by hand and whose checkpoints are tiny and untrained, for tests of cards."""
+"""Publications for tests of cards, with predictions written by hand and tiny, untrained checkpoints."""
 
 import json
 from dataclasses import replace
