@@ -20,7 +20,7 @@ OTHERS = (
     f"{PROBE}someone/hubert-tiny",
     f"{ENCODER}someone/hubert-tiny",
     "someone/hubert-tiny",
-)  # beside the names of MODELS
+)  # besides the names of MODELS
 LABELS = {"id2label": dict(enumerate(EMOTIONS)), "label2id": {label: index for index, label in enumerate(EMOTIONS)}}
 RUN = {"from_scratch": False, "model_name_or_path": None}
 TRAINING = {

@@ -106,7 +106,7 @@ def test_fold_names_the_fold_that_tests_the_clip(dataset_repos):
 def test_clips_that_the_first_fold_leaves_out_are_in_rest(vivae, tmp_path):
     first = folds_of(vivae, "cross-intensity")[0]
     used = set(first.train + first.validation + first.test)
-    assert len(used) < len(vivae.dataset), "or this test says nothing"
+    assert len(used) < len(vivae.dataset), "or this test cannot fail"
     loaded = load_dataset(str(write(vivae, tmp_path, "cross-intensity")))
     rest = [file for row, file in enumerate(vivae.dataset["file"]) if row not in used]
     assert list(loaded["rest"]["file"]) == rest

@@ -1,4 +1,4 @@
-"""What goes to the Hub, and what is said where nothing can go; `test_push.py` has the pushes themselves."""
+"""Files of a checkpoint, names of repositories and refusals before a push; `test_push.py` has the pushes."""
 
 from types import SimpleNamespace
 
