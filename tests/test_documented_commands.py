@@ -57,6 +57,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     """What each script makes of its flags before it does anything."""
     from hf_vivae.ablation.plan import plan_ablation
     from hf_vivae.cli_parser import parse_flags, refuse_unknown
+    from hf_vivae.hub.arguments import parse_push
     from hf_vivae.models.backbones import recipe_file
     from hf_vivae.reproduction.plan import StudyArguments
     from hf_vivae.search.search import check_searchable, parse_search
@@ -91,7 +92,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "search": search,
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
         "evaluate": with_make_parser("evaluate"),
-        "push": with_make_parser("push"),
+        "push": parse_push,
         "export": with_make_parser("export"),
         "explore": of_class("explore", "ExploreArguments"),
         "training": of_class("training", "BenchmarkArguments"),

@@ -1,4 +1,4 @@
-"""Downloads that end whole or not at all: resumed after a cut, checked, and moved into place at the end."""
+"""Downloads of archives: resumed after an interruption, checked, and moved into place when complete."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ALTERNATIVES = (
     "or use the embedded stand-in with --data synthetic"
 )
 BACKOFF_SECONDS = 1.0
-CHUNK_BYTES = 1 << 14  # a cut loses the chunk under way
-MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB, and to test what a bomb holds takes hours
+CHUNK_BYTES = 1 << 14  # an interruption loses the current chunk
+MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB; a larger archive may be a bomb, whose check takes hours
 ZENODO_HOST = "zenodo.org"
 FILE_OF_RECORD = re.compile(r"/(?:api/)?records?/(\d+)/files/([^/]+)(?:/content)?")
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Interrupted(Exception):
-    """A transfer that may succeed when it is tried again."""
+    """Failed transfer that may succeed when it is repeated."""
 
     def __init__(self, found: str, answered: bool = True) -> None:
         super().__init__(found)
@@ -42,21 +42,21 @@ class _Interrupted(Exception):
 
 
 def download(url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6) -> Path:
-    """Fetch a zip archive once; a file that is already there is returned as it is.
+    """Download a zip archive, unless the file exists.
 
-    The bytes gather in `<destination>.part`, which later calls continue, and two processes take turns by a
-    lock. A host that does not answer at all is an error within 5 s. Where the address is one of Zenodo, the file must
-    have the MD5 that its record gives, which is kept in `<destination>.md5`.
+    The bytes are collected in `<destination>.part`, which later calls continue; a lock lets one process download at a
+    time. A host that does not answer is an error within 5 s. A file from Zenodo must have the MD5 of its record, which
+    is saved in `<destination>.md5`.
 
     Args:
         url: an http or https address.
-        destination: the file to make.
-        timeout: seconds without a byte after which a transfer counts as cut.
-        attempts: how many transfers in a row may fail without bringing the file any further.
+        destination: of the file.
+        timeout: seconds without a byte after which a transfer is interrupted.
+        attempts: number of transfers in a row that may fail without progress.
 
     Raises:
-        NetworkError: naming the address, what was found there, and what to do without the network.
-        ValueError: where the file cannot be written; what has arrived is kept.
+        NetworkError: with the address, the reason and what to do without the network.
+        UserError: where the file cannot be written; the bytes received so far are kept.
     """
     destination = Path(destination)
     if destination.exists():
@@ -82,7 +82,7 @@ def _download_once(url: str, destination: Path, timeout: float, attempts: int) -
             _transfer(url, part, md5, timeout, attempts)
             if md5:
                 _md5_file(destination).write_text(f"{md5}  {destination.name}\n")
-            else:  # of an earlier download, which somebody has deleted
+            else:  # left by an earlier download
                 _md5_file(destination).unlink(missing_ok=True)
             os.replace(part, destination)
     return destination
@@ -104,14 +104,14 @@ def _md5(file: Path) -> str:
 
 
 def zenodo_file(url: str) -> tuple[str, str] | None:
-    """Number of the record and name of the file of an address at Zenodo; None for all others."""
+    """Return record number and file name of an address at Zenodo; None for other addresses."""
     parts = urlsplit(url)
     file = FILE_OF_RECORD.fullmatch(parts.path)
     return (file[1], unquote(file[2])) if file and parts.hostname == ZENODO_HOST else None
 
 
 def _published_md5(url: str, timeout: float) -> str | None:
-    """MD5 that Zenodo's record gives for a file; None for other addresses, and, with a warning, where it has none."""
+    """Return the MD5 of a file in its record at Zenodo; None for other hosts and, with a warning, without one."""
     import requests
 
     file = zenodo_file(url)
@@ -124,9 +124,9 @@ def _published_md5(url: str, timeout: float) -> str | None:
             response.raise_for_status()
             checksums = {entry["key"]: entry["checksum"] for entry in response.json()["files"]}
         return re.fullmatch("md5:([0-9a-f]{32})", checksums[file[1]])[1]
-    except (requests.RequestException, KeyError, TypeError) as error:  # TypeError: JSON of another shape, another sum
+    except (requests.RequestException, KeyError, TypeError) as error:  # TypeError: other JSON, or another checksum
         logger.warning(
-            "%s gives no MD5 of %s (%s): names and lengths of the clips have to tell what it is.",
+            "%s gives no MD5 of %s (%s): the archive is checked by names and lengths of the clips only.",
             record, file[1], type(error).__name__,
         )  # fmt: skip
         return None
@@ -139,15 +139,15 @@ def _refuse_offline(url: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise NetworkError(url, "no address: its host is in one bracket, or its port is no number") from error
+        raise NetworkError(url, "an invalid address: its host has one bracket, or its port is not a number") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise NetworkError(url, "no address that begins with http:// or https://")
+        raise NetworkError(url, "an address that does not begin with http:// or https://")
     if constants.HF_HUB_OFFLINE:
         raise NetworkError(url, "HF_HUB_OFFLINE=1, which forbids it")
 
 
 def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: int) -> None:
-    failures, most, answered = 0, _size(part), False
+    failures, largest, answered = 0, _size(part), False
     while True:
         resumed = _size(part) > 0
         try:
@@ -155,8 +155,8 @@ def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: i
             _check_archive(part, md5, resumed, url)
             return
         except _Interrupted as error:
-            failures = 1 if _size(part) > most else failures + 1
-            most = max(most, _size(part))
+            failures = 1 if _size(part) > largest else failures + 1
+            largest = max(largest, _size(part))
             answered = answered or error.answered
             if failures >= attempts or not answered:
                 raise NetworkError(url, f"{error} (attempt {failures})") from error
@@ -170,63 +170,45 @@ def _size(path: Path) -> int:
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
-    """One request, from where `part` ends; returns when all bytes that the server announced are there."""
+    """Make one request from the end of `part` on; return when all bytes that the server announced are written."""
     import requests
 
-    have = _size(part)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     answered = False
     try:
         with requests.get(url, headers=headers, stream=True, timeout=(REACH_SECONDS, timeout)) as response:
             answered = True
-            if response.status_code == 416:
-                _settle(part, response)
-            else:
-                _check_status(url, response)
-                _write(response, part, have if response.status_code == 206 else 0)  # 200: Range is ignored
+            if response.status_code == 416:  # no bytes are left to send, if `part` is a part of this file
+                if response.headers.get("Content-Range") != f"bytes */{start}":
+                    part.unlink()
+                    raise _Interrupted("another file than at the start of the download")
+                return
+            if url.startswith("https:") and not response.url.startswith("https:"):
+                raise NetworkError(url, "a redirect from https to http, where anybody may change what arrives")
+            status = f"HTTP {response.status_code} {response.reason}"
+            if response.status_code >= 500 or response.status_code == 429:  # 429: too many requests
+                raise _Interrupted(status)
+            if response.status_code not in (200, 206):
+                raise NetworkError(url, status)
+            _write(response, part, start if response.status_code == 206 else 0)  # 200: Range is ignored
+    except requests.TooManyRedirects as error:
+        raise NetworkError(url, "redirects without an end") from error
+    except requests.exceptions.InvalidSchema as error:
+        raise NetworkError(url, "a redirect to an address that does not begin with http:// or https://") from error
     except requests.RequestException as error:
-        if lasting := _lasting(error):
-            raise NetworkError(url, lasting) from error
+        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise NetworkError(url, "a certificate that is not trusted") from error
         raise _Interrupted(f"a connection that was cut ({type(error).__name__})", answered) from error
 
 
-def _lasting(error: requests.RequestException) -> str | None:
-    """What is wrong in each attempt alike; None where the next one may succeed."""
-    import requests
-
-    if isinstance(error, requests.TooManyRedirects):
-        return "redirects without an end"
-    if isinstance(error, requests.exceptions.InvalidSchema):
-        return "a redirect to an address that does not begin with http:// or https://"
-    if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "a certificate that is not trusted"
-    return None
-
-
-def _settle(part: Path, response: requests.Response) -> None:
-    """Nothing is left to send where `part` is whole; else it is of another version, and goes."""
-    if response.headers.get("Content-Range") != f"bytes */{_size(part)}":
-        part.unlink()
-        raise _Interrupted("another file than the one that was begun")
-
-
-def _check_status(url: str, response: requests.Response) -> None:
-    if url.startswith("https:") and not response.url.startswith("https:"):
-        raise NetworkError(url, "a redirect from https to http, where anybody may change what arrives")
-    status = f"HTTP {response.status_code} {response.reason}"
-    if response.status_code >= 500 or response.status_code == 429:  # 429: too many requests, come back later
-        raise _Interrupted(status)
-    if response.status_code not in (200, 206):
-        raise NetworkError(url, status)
-
-
-def _write(response: requests.Response, part: Path, have: int) -> None:
+def _write(response: requests.Response, part: Path, start: int) -> None:
     from tqdm import tqdm
 
     length = response.headers.get("Content-Length")
-    total = have + int(length) if length else None
-    bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True)
-    with part.open("ab" if have else "wb") as file, bar:
+    total = start + int(length) if length else None
+    bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True)
+    with part.open("ab" if start else "wb") as file, bar:
         for chunk in response.iter_content(CHUNK_BYTES):
             file.write(chunk)
             bar.update(len(chunk))
@@ -235,32 +217,27 @@ def _write(response: requests.Response, part: Path, have: int) -> None:
 
 
 def _find_damage(part: Path) -> str | None:
-    """The first member that is damaged, or what else is; None for a whole archive."""
+    """Return the damaged part of an archive: its first damaged member or its directory; None if there is none."""
+    damaged = "its directory"
     try:
         with zipfile.ZipFile(part) as archive:
             members = archive.infolist()
             if sum(info.file_size for info in members) > MAX_UNPACKED_BYTES:
-                return "more in it than can be meant"
+                return f"more than {MAX_UNPACKED_BYTES / 2**30:.0f} GiB unpacked"
             for info in members:
-                if not info.flag_bits & 1 and not _is_sound(archive, info):  # encrypted ones are refused when read
-                    return info.filename
+                if info.flag_bits & 1:  # encrypted; refused when it is read
+                    continue
+                damaged = info.filename
+                with open_member(archive, info) as member:
+                    while member.read(CHUNK_BYTES):  # to its end, where the checksum is compared
+                        pass
     except DAMAGE:
-        return "its directory"
+        return damaged
     return None
 
 
-def _is_sound(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
-    try:
-        with open_member(archive, info) as member:
-            while member.read(CHUNK_BYTES):  # to its end, where the sum is compared
-                pass
-    except DAMAGE:
-        return False
-    return True
-
-
 def _check_archive(part: Path, md5: str | None, resumed: bool, url: str) -> None:
-    """Refuse what is no whole zip archive, or another one; a mixture of two versions is fetched again."""
+    """Refuse a damaged archive, and one without the published MD5; repeat a transfer that mixed two versions."""
     damaged = _find_damage(part)
     if damaged is None and md5 in (None, _md5(part)):
         return
@@ -268,9 +245,9 @@ def _check_archive(part: Path, md5: str | None, resumed: bool, url: str) -> None
         start = file.read(16)
     part.unlink()
     if resumed:
-        raise _Interrupted("parts that do not fit together")
+        raise _Interrupted("parts of different files")
     if damaged is None:
         raise NetworkError(url, "an archive with another MD5 than its record on Zenodo gives")
     if start.startswith(b"PK"):
         raise NetworkError(url, f"a damaged zip archive ({damaged})")
-    raise NetworkError(url, f"no zip archive (it begins with {start!r})")
+    raise NetworkError(url, f"another file than a zip archive (it begins with {start!r})")

@@ -1,6 +1,6 @@
-"""Files to the Hub: in one commit, which is whole or not there, and which can be repeated.
+"""Client of the Hub: each push is one commit, which is complete or absent and can be repeated.
 
-What a cut push has sent is not sent again, and one that changes nothing makes no commit.
+An interrupted push does not send its files again, and a push without changes makes no commit.
 """
 
 import json
@@ -21,22 +21,22 @@ from ..network import NetworkError, check_reachable
 from ..validation import UserError
 
 Kind = Literal["model", "dataset", "space"]
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
-BUSY = (409, 412, 429)  # another commit came between, or too many requests
+BUSY = (409, 412, 429)  # a concurrent commit, or too many requests
 ATTEMPTS = 4
-WAIT_SECONDS = 1.0  # after the first, then twice as long each time; uploads are tried again by the library besides
-AGAIN = "nothing is lost: repeat the command, and what was sent is not sent again"
+WAIT_SECONDS = 1.0  # after the first attempt, then doubled; the library repeats uploads too
+AGAIN = "repeat the command; files that were sent are not sent again"
 logger = logging.getLogger(__name__)
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """What of a checkpoint goes to the Hub: configuration, weights as safetensors, and the code that they name.
+    """Return the files of a checkpoint that are pushed: configurations, weights as safetensors, and their code.
 
-    Nothing else does, whatever lies beside them: no pickle, no optimizer state, no record with names of local folders.
+    Other files are not pushed: no pickle, no optimizer state, no record with names of local folders.
 
     Raises:
-        ValueError: for a folder that lacks one of them.
+        UserError: for a folder that lacks one of them, or has damaged weights.
     """
     if (folder / "adapter").is_dir():
         raise UserError(
@@ -52,40 +52,31 @@ def checkpoint_files(folder: Path) -> list[Path]:
         )
     for file in weights:
         if file.suffix == ".safetensors":
-            _check_weights(file)
-    return [*configs, *weights, *_code(configs)]
-
-
-def _check_weights(file: Path) -> None:
-    try:
-        with safe_open(file, "pt"):
-            pass  # opening reads the header, which says how long the file has to be
-    except SafetensorError as error:
-        raise UserError(
-            f"expected whole weights in {file}, found damaged ones ({error}); train the run again."
-        ) from error
-
-
-def _code(configs: list[Path]) -> list[Path]:
-    """Files that the configurations' `auto_map` names, and those that these import."""
-    found = set()
-    for config in configs:
+            try:
+                with safe_open(file, "pt"):
+                    pass  # opening compares the header with the length of the file
+            except SafetensorError as error:
+                raise UserError(
+                    f"expected whole weights in {file}, found damaged ones ({error}); train the run again."
+                ) from error
+    code = set()
+    for config in configs:  # the files of `auto_map`, and those that they import
         for reference in read_json(config).get("auto_map", {}).values():
             module = config.parent / f"{reference.split('.')[0]}.py"
-            if not module.is_file():  # or it names code of another repository, `owner/name--module.Class`
+            if not module.is_file():  # also for code of another repository, `owner/name--module.Class`
                 raise UserError(
-                    f"expected the code of {config} beside it, found no {module.name}; train the run again, or save "
-                    "model and feature extractor with save_pretrained."
+                    f"expected the code of {config} in its folder, found no {module.name}; train the run again, or "
+                    "save model and feature extractor with save_pretrained."
                 )
-            found |= {module, *map(Path, get_relative_import_files(module))}
-    return sorted(found)
+            code |= {module, *map(Path, get_relative_import_files(module))}
+    return [*configs, *weights, *sorted(code)]
 
 
 def check_name(repo: str) -> str:
-    """The name of a repository, with or without its owner, as it was given.
+    """Return the name of a repository, with or without its owner, unchanged.
 
     Raises:
-        ValueError: for one that the Hub would refuse.
+        UserError: for one that the Hub would refuse.
     """
     try:
         validate_repo_id(repo)
@@ -98,15 +89,14 @@ def check_name(repo: str) -> str:
 
 
 def check_access(repo: str, token: str | None = None) -> str:
-    """The full name of a repository, `owner/name`, once the Hub has been reached with a token that is valid.
+    """Return the full name of a repository, `owner/name`, after a check of the connection and the token.
 
     Args:
-        repo: its name, with or without the owner, who is that of the token by default.
-        token: by default the one that `hf auth login` or `HF_TOKEN` has left.
+        repo: its name, with or without the owner; by default the owner of the token.
+        token: by default that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
-        ValueError: for a name that cannot be, without a token, with an invalid one, and without a network; within
-            seconds.
+        UserError: for an invalid name, a missing or invalid token, and without a network; within seconds.
     """
     check_name(repo)
     if not (token or get_token()):
@@ -126,18 +116,18 @@ def check_access(repo: str, token: str | None = None) -> str:
 def make_repo(
     repo: str, kind: Kind = "model", private: bool = True, revision: str | None = None, token: str | None = None
 ) -> None:
-    """A repository to push to, where there is none yet.
+    """Make a repository to push to, if there is none yet.
 
     Args:
         repo: `owner/name`.
         kind: of the repository.
-        private: whether others shall not see it.
-        revision: branch that is made, too.
+        private: hide it from others.
+        revision: branch that is made too.
         token: see `check_access`.
 
     Raises:
-        ValueError: where the token may not write there, and for a repository that is public although it should be
-            private; what is private already stays so.
+        UserError: where the token may not write there, and for a public repository that should be private. A private
+            repository stays private.
     """
     api = HfApi(token=token)
     sdk = {"space_sdk": "gradio"} if kind == "space" else {}
@@ -145,7 +135,7 @@ def make_repo(
     hidden = _persist(lambda: api.repo_info(repo, repo_type=kind).private, repo)
     if private and not hidden:
         raise UserError(
-            f"expected {repo} to be private, found a public repository; say that it may be (push.py --public, "
+            f"expected {repo} to be private, found a public repository; allow that (push.py --public, "
             "train.py --hub_private_repo false), or choose another name."
         )
     if hidden and not private:
@@ -162,7 +152,7 @@ def push(
     revision: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Send files in one commit to a repository that is there; the commit's address.
+    """Send files in one commit to an existing repository, and return the commit's URL.
 
     Args:
         files: by their path in the repository.
@@ -173,7 +163,7 @@ def push(
         token: see `check_access`.
 
     Raises:
-        ValueError: where the Hub refuses, or cannot be reached to the end.
+        UserError: where the Hub refuses, or the connection fails repeatedly.
     """
     api = HfApi(token=token)
 
@@ -184,54 +174,80 @@ def push(
     return _persist(commit, repo)
 
 
+def show_or_push(repos: Mapping[str, Mapping[str, Path | bytes]], kind: Kind, private: bool, send: bool) -> None:
+    """Print the files of each repository with their sizes, and the card; then push them or print how.
+
+    Args:
+        repos: files by their path, for each `owner/name`.
+        kind: of the repositories.
+        private: visibility of a repository that is made.
+        send: push the files.
+
+    Raises:
+        UserError: see `make_repo` and `push`.
+    """
+    for repo, files in repos.items():
+        print(f"{repo} ({kind}, {'private' if private else 'public'})")
+        for name, content in sorted(files.items()):
+            size = len(content) if isinstance(content, bytes) else content.stat().st_size
+            print(f"  {size:>13,} bytes  {name}")
+        card = files["README.md"]
+        text = card.decode() if isinstance(card, bytes) else card.read_text(encoding="utf-8")
+        print(f"\nREADME.md\n\n{text}\n")
+    if not send:
+        print("Nothing was sent; add --yes to push.\n")
+        return
+    for repo, files in repos.items():
+        make_repo(repo, kind, private)
+        print(f"pushed      {push(files, repo, kind)}\n")
+
+
 def push_collection(name: str, repos: Sequence[str], private: bool = True) -> str:
-    """Gather models in a collection, made where there is none; its address.
+    """Add models to a collection, which is made if there is none, and return its URL.
 
     Args:
         name: `owner/title`.
-        repos: models that are there; those that the collection has stay in it.
+        repos: existing models; the collection keeps its others.
         private: visibility of a collection that is made.
 
     Raises:
-        ValueError: see `push`.
+        UserError: see `push`.
     """
     api = HfApi()
     owner, title = name.split("/")
-    made = _persist(lambda: api.create_collection(title, namespace=owner, private=private, exists_ok=True), name)
+    collection = _persist(lambda: api.create_collection(title, namespace=owner, private=private, exists_ok=True), name)
     for repo in repos:
-        _persist(lambda repo=repo: api.add_collection_item(made.slug, repo, "model", exists_ok=True), name)
-    return made.url
+        _persist(lambda repo=repo: api.add_collection_item(collection.slug, repo, "model", exists_ok=True), name)
+    return collection.url
 
 
-def _persist(call: Callable[[], Answer], repo: str) -> Answer:
-    """The answer of the Hub, which is asked again where it is busy or the connection is cut."""
+def _persist(call: Callable[[], Response], repo: str) -> Response:
+    """Return the response of a call, which is repeated if the Hub is busy or the connection is cut."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return call()
         except HfHubHTTPError as error:
             status, failure = error.response.status_code, error
+            reason = f"HTTP {status}"
+            if status == 401:
+                raise UserError(
+                    "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
+                    "`hf auth login`, or correct HF_TOKEN."
+                ) from error
+            if status in (403, 404):
+                raise UserError(
+                    f"expected a token that may write to {repo}, found one that may not; give it that right, or "
+                    "another name."
+                ) from error
             if status < 500 and status not in BUSY:
-                raise UserError(_refusal(error, repo)) from error
-            found = f"HTTP {status}"
+                refusal = (error.server_message or str(error)).strip().splitlines()[0]
+                raise UserError(
+                    f"expected the Hub to take {repo}, found a refusal ({status}: {refusal}); correct that."
+                ) from error
         except json.JSONDecodeError as error:
-            found, failure = "an answer that is not the Hub's", error
-        except (HTTPError, RuntimeError) as error:  # RuntimeError: the library gave an upload up
-            found, failure = f"a connection that was cut ({type(error).__name__})", error
+            reason, failure = "a response that is not the Hub's", error
+        except (HTTPError, RuntimeError) as error:  # RuntimeError: the library stopped an upload
+            reason, failure = f"a connection that was cut ({type(error).__name__})", error
         if attempt < ATTEMPTS:
             time.sleep(WAIT_SECONDS * 2 ** (attempt - 1))
-    raise UserError(f"expected the Hub to answer for {repo}, found {found}; {AGAIN}.") from failure
-
-
-def _refusal(error: HfHubHTTPError, repo: str) -> str:
-    status = error.response.status_code
-    if status == 401:
-        return (
-            "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
-            "`hf auth login`, or correct HF_TOKEN."
-        )
-    if status in (403, 404):
-        return (
-            f"expected a token that may write to {repo}, found one that may not; give it that right, or another name."
-        )
-    reason = (error.server_message or str(error)).strip().splitlines()[0]
-    return f"expected the Hub to take {repo}, found a refusal ({status}: {reason}); correct what it names."
+    raise UserError(f"expected the Hub to answer for {repo}, found {reason}; {AGAIN}.") from failure

@@ -1,4 +1,4 @@
-"""A corpus as a dataset repository: Parquet files and dataset card."""
+"""Dataset repositories: a corpus as Parquet files with a dataset card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,17 +25,19 @@ from ..splits.folds import PARTS, Fold
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from ..version import __version__
-from .licenses import confirm_license
+from .arguments import PushArguments
+from .client import show_or_push
+from .licenses import confirm_license, known_license
 from .model_card import open_templates
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetInfo, Features
 
 
-REST = "rest"  # the split of the clips that the first fold leaves out
+REST = "rest"  # split of the clips that the first fold leaves out
 UNKNOWN = "unknown"
-MAY_BE_EMPTY = ("speaker", "intensity", "core")  # columns of which nothing may be known
-MOST_SPEAKERS, MOST_PROBLEMS = 40, 50  # that a card names one by one
+MAY_BE_EMPTY = ("speaker", "intensity", "core")  # columns that may be null in all rows
+MOST_SPEAKERS, MOST_PROBLEMS = 40, 50  # listed in a card
 TITLES = {
     "vivae": "VIVAE, repackaged as Parquet",
     "vivae-core": "Core set of VIVAE, repackaged as Parquet",
@@ -48,17 +50,20 @@ TAGS = {
     "synthetic": ["emotion-recognition", "synthetic"],
     "noise": ["emotion-recognition", "synthetic", "noise"],
 }
-# https://github.com/huggingface/hub-docs/blob/main/datasetcard.md: rows, and the name of the sizes from there on
+# smallest number of rows -> category (https://github.com/huggingface/hub-docs/blob/main/datasetcard.md)
 SIZES = {
     0: "n<1K", 1_000: "1K<n<10K", 10_000: "10K<n<100K", 100_000: "100K<n<1M", 1_000_000: "1M<n<10M",
 }  # fmt: skip
-OF_OURS = re.compile(r"the protocol `[^`]+` of hf_vivae ")  # stands in every card of `dataset.md`
+# The viewer of the Hub reads the whole row group of a row.
+GROUP_CLIPS, GROUP_BYTES = 100, 50_000_000
+SHARD_BYTES = 300_000_000  # of audio; an interrupted push repeats the file that it was sending
+OF_OURS = re.compile(r"the protocol `[^`]+` of hf_vivae ")  # in every card of `dataset.md`
 ABSOLUTE_PATH = re.compile(r"(?<![\w.)])/\S.*")
 
 
 @dataclass(frozen=True)
 class Division:
-    """A corpus in splits.
+    """Corpus in splits.
 
     Args:
         protocol: a key of `PROTOCOLS`.
@@ -72,9 +77,190 @@ class Division:
     folds: tuple[Fold, ...]
     rows: Mapping[str, tuple[int, ...]]
 
-    def tested(self) -> dict[int, str]:
-        """Name of the fold that tests a row, for each row that one does."""
-        return {row: fold.name for fold in self.folds for row in fold.test}
+
+def push_dataset(arguments: PushArguments, cards: Path) -> None:
+    """Write a corpus as Parquet with its card, and show the files; with `yes`, push them.
+
+    Args:
+        arguments: as parsed by `parse_push`.
+        cards: folder `model_cards/`.
+
+    Raises:
+        UserError: for a licence that is not confirmed, and see `write_dataset_repo` and `push`.
+    """
+    shown = None if arguments.yes else known_license(arguments.data)  # only a push requires confirmation
+    ask = input if sys.stdin.isatty() else None
+    license = confirm_license(arguments.data, arguments.license or shown, ask)
+    output = Path(arguments.output_dir)
+    written = write_dataset_repo(
+        arguments.load(), arguments.protocol, arguments.seed, cards, arguments.repo, license, output,
+        arguments.duplicates,
+    )  # fmt: skip
+    files = {str(file.relative_to(output)): file for file in written}
+    show_or_push({arguments.repo: files}, "dataset", not arguments.public, arguments.yes)
+
+
+def write_dataset_repo(
+    corpus: Corpus,
+    protocol: str,
+    seed: int,
+    cards: Path,
+    repo: str,
+    license: str,
+    output: Path,
+    duplicates: str = "error",
+) -> list[Path]:
+    """Write `data/<split>-00000-of-0000N.parquet` and `README.md` below a folder, each file in one step.
+
+    Rows have the columns of the corpus, the audio as `Audio` with its rate, and `fold`: the fold of the protocol that
+    tests the clip, null if there is none. Splits are the parts of the protocol's first fold for labels of emotion;
+    clips that it leaves out are in `rest`. README.md is written last, so the files it lists are complete.
+
+    Args:
+        corpus: clips, with their bytes or existing files.
+        protocol: a key of `PROTOCOLS`.
+        seed: of the protocol.
+        cards: folder with the card's template, `dataset.md`.
+        repo: Hub id of the dataset.
+        license: see `confirm_license`.
+        output: new or empty folder, or an earlier dataset repository, whose files of the same names are replaced.
+        duplicates: as for `make_folds`.
+
+    Returns:
+        The written files.
+
+    Raises:
+        UserError: for another licence than the corpus's, a protocol that cannot divide the corpus, a missing file, a
+            clip's name that is an absolute path, and a folder that cannot be written to or has other files.
+    """
+    from datasets import Audio, DatasetInfo, Features, SplitDict, SplitInfo, Value
+
+    license = confirm_license(corpus.name, license)
+    dataset = corpus.dataset
+    outside = [file for file in dataset["file"][:] if file.startswith("/") or ".." in PurePosixPath(file).parts]
+    if outside:
+        raise UserError(
+            f"expected names of clips below their folder, found {len(outside)} outside ({first_names(outside, 3)}): "
+            "move the clips and correct the metadata file, since names are published."
+        )
+    sizes = _audio_bytes(dataset)  # first, since it names every missing file
+    division = divide(corpus, protocol, seed, duplicates)
+    # The corpus has decode=False, with which no viewer plays a clip.
+    audio = Audio(sampling_rate=dataset.features["audio"].sampling_rate)
+    features = Features({**dataset.features, "audio": audio, "fold": Value("string")})
+    make_folder(output)
+    check_report_folder(output)
+    card = output / "README.md"
+    ours = os.path.isfile(card) and OF_OURS.search(card.read_text(encoding="utf-8", errors="replace"))
+    if any(output.iterdir()) and not ours:  # which may have a README.md or data/ of its own
+        raise UserError(
+            "expected a folder as --output_dir that is new, empty or of an earlier push --dataset, found other files "
+            f"in {output}; give another."
+        )
+    make_folder(output / "data")
+    files, num_bytes = {}, {}
+    for split, rows in division.rows.items():
+        shards = _cut(rows, sizes, SHARD_BYTES)
+        files[split] = [f"data/{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
+        num_bytes[split] = sum(
+            _write_shard(output / name, dataset, _cut(shard, sizes, GROUP_BYTES, GROUP_CLIPS), division, features)
+            for name, shard in zip(files[split], shards, strict=True)
+        )
+    paths = [output / name for names in files.values() for name in names]
+    info = DatasetInfo(
+        features=features,
+        splits=SplitDict({name: SplitInfo(name, num_bytes[name], len(rows)) for name, rows in division.rows.items()}),
+        download_size=sum(path.stat().st_size for path in paths),
+        dataset_size=sum(num_bytes.values()),
+    )
+    write_text(card, render_dataset_card(cards, repo, license, corpus, division, info, files))
+    return [*paths, card]
+
+
+def divide(corpus: Corpus, protocol: str, seed: int, duplicates: str) -> Division:
+    """Return a corpus in the splits of a protocol's first fold, by labels of emotion, with all folds.
+
+    Raises:
+        UserError: see `make_folds`.
+    """
+    labels, _ = task_labels(corpus.dataset, "emotion")
+    digests = clip_digests(corpus.dataset)
+    folds = make_folds(corpus.dataset, protocol, labels, seed, digests=digests, duplicates=duplicates)
+    rows = {part: getattr(folds[0], part) for part in PARTS}
+    if rest := sorted(set(range(len(corpus.dataset))).difference(*rows.values())):
+        rows[REST] = tuple(rest)
+    return Division(protocol, seed, tuple(folds), rows)
+
+
+def _audio_bytes(dataset: Dataset) -> list[int]:
+    """Return the bytes of each clip's file, `(clips,)`."""
+    sizes, missing = [], []
+    for batch in dataset.select_columns(["audio", "file"]).with_format("arrow").iter(batch_size=GROUP_CLIPS):
+        embedded = pc.binary_length(pc.struct_field(batch["audio"], "bytes")).to_pylist()
+        paths = pc.struct_field(batch["audio"], "path").to_pylist()
+        for size, path, file in zip(embedded, paths, batch["file"].to_pylist(), strict=True):
+            if size is None and not Path(path).is_file():
+                missing.append(file)
+            else:
+                sizes.append(Path(path).stat().st_size if size is None else size)
+    if missing:
+        raise UserError(
+            f"expected the files of {len(dataset)} clips, found none for {len(missing)} of them "
+            f"({first_names(missing, 3)}): restore the files, or read the corpus again."
+        )
+    return sizes
+
+
+def _cut(rows: Sequence[int], sizes: Sequence[int], most_bytes: int, most_rows: int = sys.maxsize) -> list[list[int]]:
+    """Return rows in pieces of at most so many rows and bytes; a larger clip is a piece of its own."""
+    pieces: list[list[int]] = [[]]
+    total = 0
+    for row in rows:
+        if pieces[-1] and (total + sizes[row] > most_bytes or len(pieces[-1]) == most_rows):
+            pieces.append([])
+            total = 0
+        pieces[-1].append(row)
+        total += sizes[row]
+    return pieces
+
+
+def _write_shard(
+    path: Path, dataset: Dataset, groups: Sequence[Sequence[int]], division: Division, features: Features
+) -> int:
+    """Write a Parquet file with a row group for each group of rows, and return the bytes of its rows in memory."""
+    schema = features.arrow_schema  # its metadata are the features, for `load_dataset` and the Hub
+    folds = {row: fold.name for fold in division.folds for row in fold.test}
+    num_bytes = 0
+    # Audio hardly compresses; page index and chunks by content are those of `Dataset.to_parquet`, by which the Hub
+    # finds rows and changed parts.
+    with (
+        atomic_file(path) as part,
+        pq.ParquetWriter(
+            part,
+            schema,
+            compression="none",
+            use_dictionary=[name for name in schema.names if name != "audio"],
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        ) as writer,
+    ):
+        for rows in groups:
+            table = _embed(dataset, rows, [folds.get(row) for row in rows], schema)
+            writer.write_table(table)
+            num_bytes += table.nbytes
+    return num_bytes
+
+
+def _embed(dataset: Dataset, rows: Sequence[int], folds: Sequence[str | None], schema: pa.Schema) -> pa.Table:
+    table = dataset.with_format("arrow")[rows]  # the only format that does not decode audio
+    sources = zip(table["audio"].to_pylist(), table["file"].to_pylist(), strict=True)
+    clips = []
+    for audio, file in sources:
+        content = Path(audio["path"]).read_bytes() if audio["bytes"] is None else audio["bytes"]
+        clips.append({"bytes": content, "path": PurePosixPath(file).name})
+    columns = {name: table[name] for name in table.column_names}
+    columns |= {"audio": pa.array(clips, schema.field("audio").type), "fold": pa.array(folds, pa.string())}
+    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
 
 
 def render_dataset_card(
@@ -86,28 +272,55 @@ def render_dataset_card(
     info: DatasetInfo,
     files: Mapping[str, Sequence[str]],
 ) -> str:
-    """README.md of a dataset repository.
+    """Return README.md of a dataset repository.
 
     Args:
         cards: folder with the template `dataset.md`.
-        repo: id of the repository.
+        repo: Hub id of the dataset.
         license: identifier of the Hub's list.
-        corpus: the clips; its problems are listed, without the folders that they were found in.
+        corpus: the clips; its problems are listed, without the folders of the files.
         division: its splits.
         info: features and sizes.
         files: paths in the repository for each split.
     """
-    facts = _facts(corpus, division)
-    title = TITLES.get(corpus.name, repo.rpartition("/")[2])
-    metadata = _metadata(corpus, title, license, info, files)
-    return (
-        open_templates(cards)
-        .get_template("dataset.md")
-        .render(metadata=metadata, title=title, repo=repo, license=license, version=__version__, **facts)
+    dataset, title = corpus.dataset, TITLES.get(corpus.name, repo.rpartition("/")[2])
+    names = {column: _names(dataset, column) for column in ("emotion", "intensity", "speaker")}
+    emotions, speakers = dataset.features["emotion"].names, sorted(set(names["speaker"]) - {UNKNOWN})
+    tables = [_crosstab(names, "emotion", emotions, "intensity", INTENSITIES)]
+    if 0 < len(speakers) <= MOST_SPEAKERS:
+        tables.append(_crosstab(names, "speaker", speakers, "emotion", emotions))
+    template = open_templates(cards).get_template("dataset.md")
+    return template.render(
+        metadata=_make_metadata(corpus, title, license, info, files),
+        title=title,
+        repo=repo,
+        license=license,
+        version=__version__,
+        kind=corpus.name,
+        clips=len(dataset),
+        minutes=f"{sum(dataset['duration'][:]) / 60:.1f}",
+        rate=dataset.features["audio"].sampling_rate,
+        emotions=[plain(emotion) for emotion in emotions],
+        speakers=len(speakers),
+        empty=[column for column in MAY_BE_EMPTY if set(dataset[column]) == {None}],
+        fold_names=[fold.name for fold in division.folds],
+        protocol=division.protocol,
+        header=PROTOCOLS[division.protocol],
+        seed=division.seed,
+        rest=REST in division.rows,
+        split_table=_split_table(dataset, division, names["speaker"]).to_markdown().strip(),
+        count_tables=[table.to_markdown().strip() for table in tables],
+        problems=[
+            plain(ABSOLUTE_PATH.sub(lambda path: PurePath(path[0]).name, problem))
+            for problem in corpus.problems[:MOST_PROBLEMS]
+        ],
+        num_problems=len(corpus.problems),
     )
 
 
-def _metadata(corpus: Corpus, title: str, license: str, info: DatasetInfo, files: Mapping[str, Sequence[str]]) -> str:
+def _make_metadata(
+    corpus: Corpus, title: str, license: str, info: DatasetInfo, files: Mapping[str, Sequence[str]]
+) -> str:
     from datasets.info import DatasetInfosDict
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCardData
@@ -121,39 +334,14 @@ def _metadata(corpus: Corpus, title: str, license: str, info: DatasetInfo, files
         tags=["audio", "nonverbal-vocalization", *TAGS.get(corpus.name, [])],
     )
     DatasetInfosDict({"default": info}).to_dataset_card_data(data)
-    # Each file by its name: what an earlier push with other shards has left there is not read.
+    # each file by its name, so that files of an earlier push with other shards are not read
     splits = [{"split": split, "path": list(paths)} for split, paths in files.items()]
     MetadataConfigs({"default": {"data_files": splits}}).to_dataset_card_data(data)
     return data.to_yaml()
 
 
-def _facts(corpus: Corpus, division: Division) -> dict[str, Any]:
-    dataset = corpus.dataset
-    names = {column: _names(dataset, column) for column in ("emotion", "intensity", "speaker")}
-    emotions = dataset.features["emotion"].names
-    speakers = sorted(set(names["speaker"]) - {UNKNOWN})
-    return {
-        "kind": corpus.name,
-        "clips": len(dataset),
-        "minutes": f"{sum(dataset['duration'][:]) / 60:.1f}",
-        "rate": dataset.features["audio"].sampling_rate,
-        "emotions": [plain(emotion) for emotion in emotions],
-        "speakers": len(speakers),
-        "empty": [column for column in MAY_BE_EMPTY if set(dataset[column]) == {None}],
-        "fold_names": [fold.name for fold in division.folds],
-        "protocol": division.protocol,
-        "header": PROTOCOLS[division.protocol],
-        "seed": division.seed,
-        "rest": REST in division.rows,
-        "split_table": _split_table(dataset, division, names["speaker"]).to_markdown().strip(),
-        "count_tables": [table.to_markdown().strip() for table in _count_tables(names, emotions, speakers)],
-        "problems": [plain(_without_folders(problem)) for problem in corpus.problems[:MOST_PROBLEMS]],
-        "num_problems": len(corpus.problems),
-    }
-
-
 def _names(dataset: Dataset, column: str) -> list[str]:
-    """Value of a column in each row as a name, `(rows,)`."""
+    """Return the value of a column in each row as a name, `(rows,)`."""
     feature, values = dataset.features[column], dataset[column][:]
     if hasattr(feature, "names"):
         values = [None if value is None else feature.names[value] for value in values]
@@ -175,13 +363,6 @@ def _split_table(dataset: Dataset, division: Division, speakers: Sequence[str]) 
     return Table("splits", caption, ("split", "clips", "minutes", "speakers"), rows, (None, "d", ".1f", None))
 
 
-def _count_tables(names: Mapping[str, Sequence[str]], emotions: Sequence[str], speakers: Sequence[str]) -> list[Table]:
-    tables = [_crosstab(names, "emotion", emotions, "intensity", INTENSITIES)]
-    if 0 < len(speakers) <= MOST_SPEAKERS:
-        tables.append(_crosstab(names, "speaker", speakers, "emotion", emotions))
-    return tables
-
-
 def _crosstab(
     names: Mapping[str, Sequence[str]],
     down: str,
@@ -189,7 +370,7 @@ def _crosstab(
     across: str,
     across_names: Sequence[str],
 ) -> Table:
-    """Clips for each pair of names, with sums; names that no clip has get no column, nor has what no clip tells."""
+    """Return the number of clips of each pair of names, with sums, without names that no clip has."""
     counts = Counter(zip(names[down], names[across], strict=True))
     rows_of, columns_of = Counter(names[down]), Counter(names[across])
     down_names = [name for name in (*down_names, UNKNOWN) if name in rows_of]
@@ -200,194 +381,3 @@ def _crosstab(
     sums = ("all", *(columns_of[name] for name in across_names), rows_of.total())
     formats = (None, *["d"] * (len(across_names) + 1))
     return Table(f"{down}_{across}", caption, (down, *across_names, "all"), (*body, sums), formats)
-
-
-def _without_folders(problem: str) -> str:
-    """A line about a file without the folders of the machine that it lay on."""
-    return ABSOLUTE_PATH.sub(lambda path: PurePath(path[0]).name, problem)
-
-
-# Whoever wants one row, such as the Hub's viewer, reads its whole row group.
-GROUP_CLIPS, GROUP_BYTES = 100, 50_000_000
-SHARD_BYTES = 300_000_000  # of sound; a push that is cut repeats the file that it was at
-
-
-def write_dataset_repo(
-    corpus: Corpus,
-    protocol: str,
-    seed: int,
-    cards: Path,
-    repo: str,
-    license: str,
-    output: Path,
-    duplicates: str = "error",
-) -> list[Path]:
-    """Write `data/<split>-00000-of-0000N.parquet` and `README.md` below a folder, each file in one step.
-
-    Rows have the columns of the corpus, the sound as `Audio` with its rate, and `fold`: the fold of the protocol that
-    tests the clip, null where none does. Splits are the parts of the protocol's first fold for labels of emotion;
-    clips that it leaves out are in `rest`. README.md is written last: where it is, the files it names are whole.
-
-    Args:
-        corpus: clips, whose bytes or files must be there.
-        protocol: a key of `PROTOCOLS`.
-        seed: of the protocol.
-        cards: folder with the card's template, `dataset.md`.
-        repo: id that the card loads the dataset from.
-        license: as confirmed by the person who publishes, see `confirm_license`.
-        output: folder, new or empty or with an earlier dataset repository, whose files of the same names are replaced.
-        duplicates: as for `make_folds`.
-
-    Returns:
-        The written files.
-
-    Raises:
-        ValueError: the licence is not the corpus's, the protocol cannot divide it, a file is missing, a clip's name
-            is an absolute path, or the folder cannot be written to or has other files.
-    """
-    license = confirm_license(corpus.name, license)
-    dataset = corpus.dataset
-    _check_names(dataset["file"][:])
-    sizes = _sound_bytes(dataset)  # first, since it names every file that is missing
-    division = divide(corpus, protocol, seed, duplicates)
-    features = _features(dataset)
-    _check_output(output)
-    make_folder(output / "data")
-    files, num_bytes = {}, {}
-    for split, rows in division.rows.items():
-        shards = _cut(rows, sizes, SHARD_BYTES)
-        files[split] = [f"data/{split}-{index:05d}-of-{len(shards):05d}.parquet" for index in range(len(shards))]
-        num_bytes[split] = sum(
-            _write_shard(output / name, dataset, _cut(shard, sizes, GROUP_BYTES, GROUP_CLIPS), division, features)
-            for name, shard in zip(files[split], shards, strict=True)
-        )
-    paths = [output / name for names in files.values() for name in names]
-    info = _info(features, division, num_bytes, sum(path.stat().st_size for path in paths))
-    write_text(output / "README.md", render_dataset_card(cards, repo, license, corpus, division, info, files))
-    return [*paths, output / "README.md"]
-
-
-def _check_output(output: Path) -> None:
-    """Refuse a folder with somebody's files, whose names are usual: README.md, data/train-00000-of-00001.parquet."""
-    make_folder(output)
-    check_report_folder(output)
-    card = output / "README.md"
-    ours = os.path.isfile(card) and OF_OURS.search(card.read_text(encoding="utf-8", errors="replace"))
-    if any(output.iterdir()) and not ours:
-        raise UserError(
-            "expected a folder as --output_dir that is new, empty or of an earlier push --dataset, found other files "
-            f"in {output}; give another."
-        )
-
-
-def divide(corpus: Corpus, protocol: str, seed: int, duplicates: str) -> Division:
-    """The corpus in the splits of the first fold of a protocol, by labels of emotion, and all its folds.
-
-    Raises:
-        ValueError: as `make_folds`.
-    """
-    labels, _ = task_labels(corpus.dataset, "emotion")
-    digests = clip_digests(corpus.dataset)
-    folds = make_folds(corpus.dataset, protocol, labels, seed, digests=digests, duplicates=duplicates)
-    rows = {part: getattr(folds[0], part) for part in PARTS}
-    if rest := sorted(set(range(len(corpus.dataset))).difference(*rows.values())):
-        rows[REST] = tuple(rest)
-    return Division(protocol, seed, tuple(folds), rows)
-
-
-def _features(dataset: Dataset) -> Features:
-    from datasets import Audio, Features, Value
-
-    # The corpus keeps decode=False, with which nobody's viewer plays a clip.
-    audio = Audio(sampling_rate=dataset.features["audio"].sampling_rate)
-    return Features({**dataset.features, "audio": audio, "fold": Value("string")})
-
-
-def _info(features: Features, division: Division, num_bytes: Mapping[str, int], download_size: int) -> DatasetInfo:
-    from datasets import DatasetInfo, SplitDict, SplitInfo
-
-    splits = SplitDict({name: SplitInfo(name, num_bytes[name], len(rows)) for name, rows in division.rows.items()})
-    return DatasetInfo(
-        features=features, splits=splits, download_size=download_size, dataset_size=sum(num_bytes.values())
-    )
-
-
-def _check_names(files: Sequence[str]) -> None:
-    outside = [file for file in files if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts]
-    if outside:
-        raise UserError(
-            f"expected names of clips below their folder, found {len(outside)} that lead elsewhere "
-            f"({first_names(outside, 3)}): move the clips and correct the metadata file, since names are published."
-        )
-
-
-def _sound_bytes(dataset: Dataset) -> list[int]:
-    """Bytes of each clip's file, `(clips,)`."""
-    sizes, missing = [], []
-    for batch in dataset.select_columns(["audio", "file"]).with_format("arrow").iter(batch_size=GROUP_CLIPS):
-        embedded = pc.binary_length(pc.struct_field(batch["audio"], "bytes")).to_pylist()
-        paths = pc.struct_field(batch["audio"], "path").to_pylist()
-        for size, path, file in zip(embedded, paths, batch["file"].to_pylist(), strict=True):
-            if size is None and not Path(path).is_file():
-                missing.append(file)
-            else:
-                sizes.append(Path(path).stat().st_size if size is None else size)
-    if missing:
-        raise UserError(
-            f"expected the sound of {len(dataset)} clips, found no file for {len(missing)} of them "
-            f"({first_names(missing, 3)}): put the files back, or read the corpus again."
-        )
-    return sizes
-
-
-def _cut(rows: Sequence[int], sizes: Sequence[int], most_bytes: int, most_rows: int = sys.maxsize) -> list[list[int]]:
-    """Rows in pieces of at most so many rows and bytes; a clip that is larger is a piece of its own."""
-    pieces: list[list[int]] = [[]]
-    total = 0
-    for row in rows:
-        if pieces[-1] and (total + sizes[row] > most_bytes or len(pieces[-1]) == most_rows):
-            pieces.append([])
-            total = 0
-        pieces[-1].append(row)
-        total += sizes[row]
-    return pieces
-
-
-def _write_shard(
-    path: Path, dataset: Dataset, groups: Sequence[Sequence[int]], division: Division, features: Features
-) -> int:
-    """Write a Parquet file with a row group for each group of rows; returns the bytes of its rows in memory."""
-    schema = features.arrow_schema  # its metadata are the features, for `load_dataset` and the Hub
-    tested = division.tested()
-    num_bytes = 0
-    # Sound hardly gets smaller; page index and chunks by content are those of `Dataset.to_parquet`, with which
-    # the Hub finds rows and tells changed parts from others.
-    with (
-        atomic_file(path) as part,
-        pq.ParquetWriter(
-            part,
-            schema,
-            compression="none",
-            use_dictionary=[name for name in schema.names if name != "audio"],
-            use_content_defined_chunking=True,
-            write_page_index=True,
-        ) as writer,
-    ):
-        for rows in groups:
-            table = _embed(dataset, rows, [tested.get(row) for row in rows], schema)
-            writer.write_table(table)
-            num_bytes += table.nbytes
-    return num_bytes
-
-
-def _embed(dataset: Dataset, rows: Sequence[int], folds: Sequence[str | None], schema: pa.Schema) -> pa.Table:
-    table = dataset.with_format("arrow")[rows]  # no other format leaves the sound alone
-    sources = zip(table["audio"].to_pylist(), table["file"].to_pylist(), strict=True)
-    sound = [{"bytes": _read(audio), "path": PurePosixPath(file).name} for audio, file in sources]
-    columns = {name: table[name] for name in table.column_names}
-    columns |= {"audio": pa.array(sound, schema.field("audio").type), "fold": pa.array(folds, pa.string())}
-    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
-
-
-def _read(audio: dict[str, bytes | str | None]) -> bytes:
-    return Path(audio["path"]).read_bytes() if audio["bytes"] is None else audio["bytes"]

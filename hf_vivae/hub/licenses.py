@@ -1,4 +1,4 @@
-"""Licences: which identifiers the Hub knows, and which one holds for a corpus, as a person confirms it, or a model."""
+"""Licences of corpora and models: the Hub's list, confirmation for a corpus, and choice for a model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LICENSES = frozenset({
 
 
 def check_license(identifier: str) -> str:
-    """The identifier as the Hub writes it.
+    """Return an identifier of a licence as the Hub writes it.
 
     Raises:
-        ValueError: for one that the Hub does not know, naming the nearest.
+        UserError: for one that the Hub does not know, naming the nearest.
     """
     license = identifier.strip().lower()
     if license not in LICENSES:
@@ -49,74 +49,83 @@ OF_WEIGHTS = {
 
 
 def known_license(corpus_name: str) -> str | None:
-    """Identifier of the licence that holds for a corpus; None for clips whose licence only their owner knows."""
+    """Return the licence of a corpus; None for clips whose licence only their owner knows."""
     return KNOWN[corpus_name][0] if corpus_name in KNOWN else None
 
 
 def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], str] | None = None) -> str:
-    """The licence that a corpus is published under, as the person who publishes it has confirmed it.
+    """Return the licence that a corpus is published under, as confirmed by the person who publishes it.
 
     Args:
         corpus_name: `Corpus.name`.
-        given: identifier that the person has named; upper and lower case are the same.
-        ask: shows a question and returns what the person types; None where nobody can be asked.
+        given: identifier that the person has given; case does not matter.
+        ask: shows a question and returns the answer; None without a terminal.
 
     Raises:
-        ValueError: nothing was named or typed, another licence than the one that holds, one that the Hub does not
-            know, or `other`, which says nothing without a text.
+        UserError: for no licence, another one than the corpus has, one that the Hub does not know, or `other`, which
+            is no licence without a text.
     """
+    required, why = KNOWN.get(corpus_name, (None, None))
+    if required:
+        question = (
+            f"These clips can be published under {required} only, because {why}. Type {required} to confirm it: "
+        )
+        missing = f"expected a confirmed licence, found none: {why}, so confirm it with --license {required}"
+    else:
+        question = (
+            "Type the identifier of the licence under which you may publish these clips "
+            "(https://huggingface.co/docs/hub/repositories-licenses has the list): "
+        )
+        missing = (
+            "expected the licence under which you may publish these clips, found none: name its identifier of the "
+            "Hub's list, for example with --license cc-by-4.0"
+        )
     if given is None:
         if ask is None:
-            raise UserError(_unconfirmed(corpus_name))
+            raise UserError(missing)
         try:
-            given = ask(_question(corpus_name))
+            given = ask(question)
         except EOFError as error:
-            raise UserError(_unconfirmed(corpus_name)) from error
-    if corpus_name not in KNOWN:
-        return _named(check_license(given))
-    holds, why = KNOWN[corpus_name]
-    if given.strip().lower() != holds:
+            raise UserError(missing) from error
+    if required and given.strip().lower() != required:
         raise UserError(
-            f"expected the licence {holds}, because {why}, found {given!r}: confirm it with --license {holds}, "
+            f"expected the licence {required}, because {why}, found {given!r}: confirm it with --license {required}, "
             "or do not publish these clips."
         )
-    return holds
-
-
-def choose_license(corpus: str, base: str | None, license: str | None) -> str:
-    """The licence of a model: as given, or as its clips and the weights that it started from demand.
-
-    Args:
-        corpus: name of its corpus.
-        base: Hub id or folder of the weights that it started from; None for random ones.
-        license: an identifier of the Hub's list; None for that of VIVAE, for that of the weights where a program made
-            the clips, and for `unknown` where these are not known or exclude each other.
-
-    Raises:
-        ValueError: for an identifier that the Hub does not know, and for one with other terms than clips or weights
-            demand of what is made of them.
-    """
-    usual = _usual_license(corpus, base)
-    if license is None or check_license(license) == usual:
-        return usual
-    license = check_license(license)
-    _check_terms(license, known_license(corpus) or "unknown", OF_WEIGHTS.get(base, "unknown"), base)
+    license = check_license(given)
+    if license == "other":
+        raise UserError(
+            "expected a licence of the Hub's list, found 'other', which needs a name and a text: choose one of the "
+            "list, such as cc-by-4.0"
+        )
     return license
 
 
-def _usual_license(corpus: str, base: str | None) -> str:
+def choose_license(corpus: str, base: str | None, license: str | None) -> str:
+    """Return the licence of a model: as given, or as its clips and initial weights require.
+
+    Args:
+        corpus: name of its corpus.
+        base: Hub id or folder of the weights that training started from; None for random ones.
+        license: an identifier of the Hub's list. None for that of VIVAE; for that of the weights where the clips are
+            generated; and for `unknown` where a licence is not known or the two exclude each other.
+
+    Raises:
+        UserError: for an identifier that the Hub does not know, and for one whose terms the clips or weights forbid.
+    """
     of_clips = known_license(corpus) or "unknown"
-    if base is None or of_clips == "unknown":
-        return of_clips
     of_weights = OF_WEIGHTS.get(base, "unknown")
-    if "-nc" not in of_clips:
-        return of_weights  # clips that a program made demand nothing
-    return "unknown" if of_weights == "unknown" or _shares_alike(of_weights) else of_clips
-
-
-def _check_terms(license: str, of_clips: str, of_weights: str, base: str | None) -> None:
-    non_commercial, alike = "-nc" in of_clips, _shares_alike(of_weights)
-    if non_commercial and alike:
+    non_commercial = "-nc" in of_clips
+    share_alike = of_weights.startswith("cc-by-sa-")  # derived works must have the same terms, and no others
+    if base is None or of_clips == "unknown":
+        usual = of_clips
+    elif non_commercial:
+        usual = "unknown" if of_weights == "unknown" or share_alike else of_clips
+    else:
+        usual = of_weights  # generated clips require nothing
+    if license is None or (license := check_license(license)) == usual:
+        return usual
+    if non_commercial and share_alike:
         raise UserError(
             f"expected no licence for a model that was trained on VIVAE ({of_clips}) and started from {base} "
             f"({of_weights}), whose terms exclude each other, found {license}; leave it out."
@@ -126,42 +135,9 @@ def _check_terms(license: str, of_clips: str, of_weights: str, base: str | None)
             f"expected a non-commercial licence for a model that was trained on VIVAE, found {license}; leave it out, "
             f"or give one with the terms of {of_clips}."
         )
-    if alike and not _shares_alike(license):
+    if share_alike and not license.startswith("cc-by-sa-"):
         raise UserError(
             f"expected a licence with the terms of {of_weights} and no others for a model that started from {base}, "
             f"found {license}; leave it out, or give a later version of {of_weights}."
         )
-
-
-def _shares_alike(license: str) -> bool:
-    """Whether it wants what is made of a work under its own terms, and under none besides."""
-    return license.startswith("cc-by-sa-")
-
-
-def _named(license: str) -> str:
-    if license == "other":
-        raise UserError(
-            "expected a licence that its identifier names, found 'other', for which the Hub asks a name and a text: "
-            "choose one of its list, such as cc-by-4.0"
-        )
     return license
-
-
-def _question(corpus_name: str) -> str:
-    if corpus_name not in KNOWN:
-        return (
-            "Type the identifier of the licence under which you may publish these clips "
-            "(https://huggingface.co/docs/hub/repositories-licenses has the list): "
-        )
-    holds, why = KNOWN[corpus_name]
-    return f"These clips can be published under {holds} only, because {why}. Type {holds} to confirm it: "
-
-
-def _unconfirmed(corpus_name: str) -> str:
-    if corpus_name not in KNOWN:
-        return (
-            "expected the licence under which you may publish these clips, found none: name its identifier of the "
-            "Hub's list, for example with --license cc-by-4.0"
-        )
-    holds, why = KNOWN[corpus_name]
-    return f"expected a confirmed licence, found none: {why}, so confirm it with --license {holds}"

@@ -1,10 +1,9 @@
-"""The metadata of a model card: what the Hub filters, links and lists, and the rules by which it refuses some.
+"""Metadata of model cards, by which the Hub filters, links and lists models, and a check of the Hub's rules.
 
-The name VIVAE stands there only for models that were trained and tested on it.
+Only models that were trained and tested on VIVAE have its name in their metadata.
 """
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoints.resolve import starting_point
 from ..corpus.schema import GENERATED
-from ..evaluation.bootstrap import LEVEL, Bounds, Estimate
+from ..evaluation.bootstrap import LEVEL
 from ..evaluation.scores import SystemScores
-from ..evaluation.systems import System
 from ..models import short_name
 from ..models.backbones import BACKBONES, recipe_stems
 from ..reporting.tables import SCORE_NAMES
@@ -28,14 +26,14 @@ from .publication import Publication
 PIPELINE = "audio-classification"
 TAGS = (PIPELINE, "non-verbal-vocalization", "vocal-bursts")
 OF_VIVAE = ("vivae", "vivae-core")
-CLIPS = {  # what cards call the clips of a corpus
+CLIPS = {  # names of the corpora in cards
     "vivae": "VIVAE",
     "vivae-core": "VIVAE's core set",
     "synthetic": "synthetic clips",
     "noise": "white noise",
     "folder": "other clips",
 }
-# score of ours -> its identifier among the Hub's metrics, and what makes the metric ours
+# score -> its identifier among the Hub's metrics, and the arguments of the Hub's metric
 METRICS: dict[str, tuple[str, dict[str, str]]] = {
     "uar": ("recall", {"average": "macro"}),
     "accuracy": ("accuracy", {}),
@@ -46,46 +44,72 @@ DECIMALS = 4
 
 
 def make_metadata(publication: Publication, license: str) -> ModelCardData:
-    """What stands above a card; scores only where there are some, and none that is undefined.
+    """Return the metadata of a model card, with the scores that there are.
 
     Args:
-        publication: whose card it is.
+        publication: the model.
         license: an identifier of the Hub's list.
     """
     run, corpus = publication.record["run"], publication.record["corpus"]["name"]
-    results = [] if publication.scores is None else _results(publication, publication.scores)
+    tags = [*TAGS, *([] if run["task"] == "intensity" else ["emotion-recognition"])]
+    name = short_name(run["model"])
+    if corpus in OF_VIVAE:
+        tags += ["vivae", "hf_vivae"]
+    else:  # a search for VIVAE must not find models of other clips, not even by the package's or the encoder's name
+        tags += [corpus] if corpus in GENERATED else []
+        name = card_stem(run["model"]) if "vivae" in name.lower() else name
+    results = [] if publication.scores is None else _make_results(publication, publication.scores)
     return ModelCardData(
         license=license,
         library_name="transformers",
         pipeline_tag=PIPELINE,
-        tags=[*TAGS, *_tags(corpus, run["task"])],
+        tags=tags,
         datasets=["vivae"] if corpus in OF_VIVAE else None,
         base_model=base_on_hub(publication.record),
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-        model_name=_index_name(run["model"], corpus) if results else None,
+        model_name=name if results else None,
         eval_results=results or None,
     )
 
 
-def _tags(corpus: str, task: str) -> Sequence[str]:
-    emotion = () if task == "intensity" else ("emotion-recognition",)
-    if corpus in OF_VIVAE:
-        return (*emotion, "vivae", "hf_vivae")
-    # not the package's own name either: a search for VIVAE shall not find what was never trained on it
-    return (*emotion, corpus) if corpus in GENERATED else ()
-
-
-def _index_name(model: str, corpus: str) -> str:
-    name = short_name(model)
-    return name if corpus in OF_VIVAE or "vivae" not in name.lower() else card_stem(model)
+def _make_results(publication: Publication, scores: SystemScores) -> list[EvalResult]:
+    corpus, run = publication.record["corpus"], publication.record["run"]
+    split = {"task": run["task"], "protocol": run["protocol"], "folds": scores.system.covered}
+    caveats = {"marked": scores.system.caveats} if scores.system.caveats else {}
+    results = []
+    for key, (kind, arguments) in METRICS.items():
+        estimate = scores.estimates[key]
+        if estimate.value is None:  # undefined
+            continue
+        intervals = {
+            over: {"level": LEVEL, "low": round(bounds[0], DECIMALS), "high": round(bounds[1], DECIMALS)}
+            for over, bounds in (("over_speakers", estimate.speakers), ("over_clips", estimate.clips))
+            if bounds is not None
+        }
+        results.append(
+            EvalResult(
+                task_type=PIPELINE,
+                task_name="Audio Classification",
+                dataset_type="vivae" if corpus["name"] in OF_VIVAE else corpus["name"],
+                dataset_name=dataset_name(corpus),
+                dataset_config=run["task"],
+                dataset_split="test",
+                dataset_args={**split, "seeds": len(scores.system.runs), "clips": scores.clips},
+                metric_type=kind,
+                metric_name=SCORE_NAMES[key],
+                metric_value=round(estimate.value, DECIMALS),
+                metric_args={**arguments, "protocol": run["protocol"], **intervals, **caveats},
+            )
+        )
+    return results
 
 
 def card_title(record: dict[str, Any], star: str = "") -> str:
-    """The model, the clips and, unless it is emotion, the task.
+    """Return the title of a card: the model, the clips and, unless it is emotion, the task.
 
     Args:
         record: the run's `run.json`.
-        star: behind the model, where its scores are marked.
+        star: follows the model where its scores are marked.
     """
     run = record["run"]
     task = "" if run["task"] == "emotion" else f": {run['task']}"
@@ -93,31 +117,31 @@ def card_title(record: dict[str, Any], star: str = "") -> str:
 
 
 def card_stem(model: str) -> str:
-    """Return the stem of a model's source in `model_cards/`: its name, or `probe`, `encoder` or `other`."""
+    """Return the stem of a model's source in `model_cards/`: its name, or else `probe`, `encoder` or `other`."""
     return next(stem for stem in recipe_stems(model) if stem not in BACKBONES)
 
 
 def base_model(run: dict[str, Any]) -> str | None:
-    """Hub id or folder of the weights that a run started from; None for random ones.
+    """Return the Hub id or folder of the weights that a run started from; None for random ones.
 
     Args:
-        run: the entry of that name in `run.json`.
+        run: entry `run` of `run.json`.
     """
     return None if run["from_scratch"] else starting_point(run["model"], run["model_name_or_path"])
 
 
 def base_on_hub(record: dict[str, Any]) -> str | None:
-    """Hub id of the weights that a run started from; None for random ones and for those of a folder.
+    """Return the Hub id of the weights that a run started from; None for random ones and for those of a folder.
 
     Args:
-        record: the run's `run.json`; one that does not say whether it was a folder is of an earlier commit.
+        record: the run's `run.json`; those of earlier versions lack `from_folder`.
     """
     base = base_model(record["run"])
     return base if is_hub_id(base) and not record.get("from_folder") else None
 
 
 def is_hub_id(id_or_folder: str | None) -> bool:
-    """Whether it reads like `owner/name` and is no folder here."""
+    """Return whether a text is of the form `owner/name` and not an existing folder."""
     if id_or_folder is None or id_or_folder.count("/") != 1 or Path(id_or_folder).exists():
         return False
     try:
@@ -128,100 +152,55 @@ def is_hub_id(id_or_folder: str | None) -> bool:
 
 
 def dataset_name(corpus: dict[str, Any]) -> str:
-    """What a card calls the clips, and how many there are where some of VIVAE's are missing.
+    """Return the name of a corpus in cards, with the number of clips where some of VIVAE's are missing.
 
     Args:
-        corpus: the entry of that name in `run.json`.
+        corpus: entry `corpus` of `run.json`.
     """
     name = CLIPS[corpus["name"]]
     return f"{name}, {corpus['clips']} clips of it" if corpus["name"] in OF_VIVAE and corpus["problems"] else name
 
 
-def _results(publication: Publication, scores: SystemScores) -> list[EvalResult]:
-    corpus, run = publication.record["corpus"], publication.record["run"]
-    split = {"task": run["task"], "protocol": run["protocol"], "folds": scores.system.covered}
-    return [
-        EvalResult(
-            task_type=PIPELINE,
-            task_name="Audio Classification",
-            dataset_type="vivae" if corpus["name"] in OF_VIVAE else corpus["name"],
-            dataset_name=dataset_name(corpus),
-            dataset_config=run["task"],
-            dataset_split="test",
-            dataset_args={**split, "seeds": len(scores.system.runs), "clips": scores.clips},
-            metric_type=kind,
-            metric_name=SCORE_NAMES[key],
-            metric_value=round(scores.estimates[key].value, DECIMALS),
-            metric_args={**arguments, "protocol": run["protocol"], **_extent(scores.estimates[key], scores.system)},
-        )
-        for key, (kind, arguments) in METRICS.items()
-        if scores.estimates[key].value is not None
-    ]
-
-
-def _extent(estimate: Estimate, system: System) -> dict[str, Any]:
-    """How far a score can be trusted: its intervals, and what it owes to habits of publications."""
-    bounds = {"over_speakers": estimate.speakers, "over_clips": estimate.clips}
-    intervals = {name: _interval(found) for name, found in bounds.items() if found is not None}
-    return {**intervals, **({"marked": system.caveats} if system.caveats else {})}
-
-
-def _interval(bounds: Bounds) -> dict[str, float]:
-    low, high = (round(bound, DECIMALS) for bound in bounds)
-    return {"level": LEVEL, "low": low, "high": high}
-
-
 def check_metadata(text: str) -> None:
     """Refuse a model card that the Hub would refuse, or list wrongly.
 
-    Its rules are those of huggingface.co/docs/hub/model-cards and of modelcard.md in huggingface/hub-docs; they are
-    checked here since `ModelCard.validate` asks the Hub itself.
+    The rules are those of huggingface.co/docs/hub/model-cards and of modelcard.md in huggingface/hub-docs; they are
+    checked here since `ModelCard.validate` needs the Hub.
 
     Raises:
-        ValueError: for missing or damaged metadata, licences and tasks that the Hub does not know, names that are no
+        UserError: for missing or damaged metadata, licences and tasks that the Hub does not know, names that are not
             Hub ids, and results without a number.
     """
-    data = _parse(text)
-    if not isinstance(data.license, str):
-        raise UserError(f"expected one license above the card, found {data.license!r}; give one, such as unknown.")
-    if check_license(data.license) == "other" and not data.get("license_name"):
-        raise UserError("expected license_name beside the license other, found none; give the licence a name.")
-    if data.pipeline_tag != PIPELINE:
-        raise UserError(f"expected the pipeline_tag {PIPELINE}, found {data.pipeline_tag!r}; correct it.")
-    for key in ("tags", "datasets", "metrics"):
-        if not all(isinstance(entry, str) for entry in data.get(key, [])):
-            raise UserError(f"expected texts as {key}, found {data[key]!r}; correct them.")
-    bases = [data.base_model] if isinstance(data.base_model, str) else data.base_model or []
-    for base in bases:
-        try:
-            validate_repo_id(base)
-        except HFValidationError as error:
-            raise UserError(f"expected a Hub id as base_model, found {base!r}; leave it out.") from error
-    for result in data.eval_results or []:
-        _check_result(result)
-
-
-def _parse(text: str) -> ModelCardData:
     try:
         data = ModelCard(text).data
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(
-            f"expected YAML as the Hub's modelcard.md has it above the card, found other ({reason}); mend it."
+            f"expected YAML as in the Hub's modelcard.md above the card, found other ({reason}); correct it."
         ) from error
     if not data.to_dict():
         raise UserError("expected YAML between two lines of --- above the card, found none; add license and tags.")
-    return data
-
-
-def _check_result(result: EvalResult) -> None:
-    names = ("task_type", "dataset_type", "dataset_name", "metric_type")
-    unnamed = [name for name in names if not (isinstance(getattr(result, name), str) and getattr(result, name))]
-    if unnamed:
-        raise UserError(f"expected a text as {unnamed[0]} of each result in model-index, found none; add it.")
-    value = result.metric_value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(
-            f"expected a number as the value of {result.metric_type} in model-index, found {value!r}; leave out a "
-            "score that is undefined."
-        )
+    if not isinstance(data.license, str):
+        raise UserError(f"expected one license above the card, found {data.license!r}; give one, such as unknown.")
+    if check_license(data.license) == "other" and not data.get("license_name"):
+        raise UserError("expected license_name with the license other, found none; give the licence a name.")
+    if data.pipeline_tag != PIPELINE:
+        raise UserError(f"expected the pipeline_tag {PIPELINE}, found {data.pipeline_tag!r}; correct it.")
+    for key in ("tags", "datasets", "metrics"):
+        if not all(isinstance(entry, str) for entry in data.get(key, [])):
+            raise UserError(f"expected texts as {key}, found {data[key]!r}; correct them.")
+    for base in [data.base_model] if isinstance(data.base_model, str) else data.base_model or []:
+        try:
+            validate_repo_id(base)
+        except HFValidationError as error:
+            raise UserError(f"expected a Hub id as base_model, found {base!r}; leave it out.") from error
+    for result in data.eval_results or []:
+        for name in ("task_type", "dataset_type", "dataset_name", "metric_type"):
+            if not (isinstance(getattr(result, name), str) and getattr(result, name)):
+                raise UserError(f"expected a text as {name} of each result in model-index, found none; add it.")
+        value = result.metric_value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UserError(
+                f"expected a number as the value of {result.metric_type} in model-index, found {value!r}; leave out a "
+                "score that is undefined."
+            )

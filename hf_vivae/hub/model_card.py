@@ -1,4 +1,4 @@
-"""Model cards: template, facts of the run, and scores."""
+"""Model cards: README.md of a model's repository from a template, the record of its run and its scores."""
 
 import json
 import re
@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from safetensors import safe_open
 
 from ..corpus import EMOTIONS
 from ..evaluation.bootstrap import Bounds
-from ..evaluation.runs import Predictions, read_part
+from ..evaluation.runs import read_part
 from ..evaluation.scores import GroupScore, SystemScores
 from ..evaluation.systems import Run
 from ..files import read_json, read_yaml
@@ -41,169 +42,25 @@ from .publication import Publication
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TEMPLATE = "template.md"
+# texts of a source: description of the model, intended use, limits, ethical considerations, and what the weights were
+# trained on that it usually starts from; the last two may be null
+SOURCE_KEYS = ("what", "intended_use", "limits", "ethics", "base_model")
+MAY_BE_NULL = ("ethics", "base_model")
+BY_GROUP, CONFUSION = "accuracy-by-group.png", "confusion.png"
+MOST_SHOWN = 30  # speakers in a table or a figure
+MOST_NAMED = 12  # speakers in a sentence
+FEWEST_CLIPS = 10  # of the median speaker, below which the accuracy of single speakers is too uncertain
+AUC = "macro_auc"  # the only score that is not a share of clips
 
 IN_RECIPES = ("train.py", "reproduce.py", "ablate.py")  # the scripts that train
 OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
 SOLVED = ("logistic-regression", "probe")  # without epochs
 # a folder at the start of an argument, of its value, of a word, or of a text within JSON
 FOLDERS = re.compile(r'((?:^|[=\s])(?:probe:|encoder:|file:)?|")((?:~|\.\.|[A-Za-z]:)?[\\/][^"]*)')
-# what an address may say of whoever asks: name and password before the host, keys behind the path
+# parts of an address that identify its user: name and password before the host, keys after the path
 ADDRESS = re.compile(r"(\w+://)(?:[^/@\s]*@)?([^?\s]*)(?:\?\S*)?")
 PATTERN = {"--speaker_pattern", "--speaker-pattern"}  # its value may look like a folder and is none
-
-
-def checkpoint_facts(folder: Path) -> dict[str, Any]:
-    """What is heard, how large the network is, and what loading it asks for.
-
-    Args:
-        folder: with `config.json`, `preprocessor_config.json` and weights.
-    """
-    config, extractor = (read_json(folder / f"{name}.json") for name in ("config", "preprocessor_config"))
-    code = "auto_map" in config or "auto_map" in extractor
-    files = sorted(folder.glob("*.safetensors"))
-    return {
-        "config": config,
-        "extractor": extractor,
-        "sampling_rate": extractor["sampling_rate"],
-        **_length(extractor),
-        "parameters": f"{sum(map(_count, files)):,}",
-        "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:,.1f}",
-        "code": code,
-        "ours": not code or config["model_type"].startswith(OF_THIS_PACKAGE),
-        "timm": config["model_type"] == NEEDS_TIMM,
-    }
-
-
-def _count(file: Path) -> int:
-    """Numbers in a file of weights, which is not read but for its header."""
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as weights:
-        names = weights.keys()
-        return sum(prod(weights.get_slice(name).get_shape()) for name in names)
-
-
-def _length(extractor: dict[str, Any]) -> dict[str, Any]:
-    """How many seconds of a clip the model hears, and whether whoever calls `pipeline` has to cut it so."""
-    samples = extractor.get("num_samples", extractor.get("n_samples"))  # the latter is Whisper's
-    seconds = samples and samples / extractor["sampling_rate"]
-    if samples is None and "max_length" in extractor:
-        seconds = extractor["max_length"] / 100  # AST's, in frames of 10 ms
-    return {
-        "seconds": seconds and f"{seconds:.3g}",
-        "exact_seconds": seconds and f"{seconds:.9g}",
-        "middle": extractor.get("pad_clip") is False,
-        "masked": extractor.get("return_attention_mask") or extractor.get("cut_to_clips"),
-        "cut_by_caller": "num_samples" in extractor and "auto_map" not in extractor,
-    }
-
-
-def training_facts(record: dict[str, Any]) -> dict[str, Any]:
-    """On what, from what, how, with what and how long a model was trained, for the template.
-
-    Args:
-        record: the run's `run.json`.
-    """
-    run, corpus, environment = record["run"], record["corpus"], record["environment"]
-    base, spent = base_model(run), record.get("seconds")  # a training under way has not spent its time yet
-    on_hub = base_on_hub(record) is not None
-    solved = card_stem(run["model"]) in SOLVED
-    return {
-        "name": short_name(run["model"]),
-        "title": card_title(record),
-        "reported": run["model"] in MODELS,
-        "corpus": corpus["name"],
-        "of_vivae": corpus["name"] in OF_VIVAE,
-        "generated": corpus["name"] in GENERATED,
-        "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
-        "clips": corpus["clips"],
-        "partial": bool(corpus["problems"]),
-        "task": run["task"],
-        "protocol_name": run["protocol"],
-        "select_on": run["select_on"],
-        "made_for": MODELS[run["model"]].extractor.get("sampling_rate") if run["model"] in MODELS else None,
-        "fold_clips": {part: len(files) for part, files in record["fold"].items()},
-        "base": base and (base if on_hub else short_name(base)),
-        "base_on_hub": on_hub,
-        "usual_base": run["model"] in MODELS and base == MODELS[run["model"]].pretrained,
-        "probe": run["model"].startswith(PROBE),
-        "trimmed": run.get("trim_db"),  # which runs of earlier commits have not
-        "adapted": run.get("lora_rank"),
-        "recipe": run["recipe"],
-        "switches": run["as_coded"],
-        **_command_facts(environment["command"]),
-        "solved": solved,
-        "steps": None if solved else _steps(record),
-        "environment": environment,
-        "commit": _commit(environment["git_commit"]),
-        "time": None if spent is None else duration(spent),
-        "memory": None if spent is None else f"{record['peak_memory_mb'] * 2**20 / 1e9:.1f}",
-    }
-
-
-def _steps(record: dict[str, Any]) -> str:
-    training = record["training"]
-    clips = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * record["processes"]
-    steps, epochs = training["max_steps"], training["num_train_epochs"]
-    length = counted(steps, "step") if steps > 0 else counted(epochs, "epoch")
-    rate, seed = training["learning_rate"], training["seed"]
-    return f"{length}, {counted(clips, 'clip')} a step, learning rate {rate:g}, seed {seed}"
-
-
-def counted(number: float, noun: str) -> str:
-    """A number with its noun, which is plural but for 1."""
-    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
-
-
-def _command_facts(command: Sequence[str]) -> dict[str, Any]:
-    return {
-        "command": shown_command(command),
-        "of_recipes": command[0] in IN_RECIPES,
-        "shortened": _without_folders(command) != list(command),
-    }
-
-
-def shown_command(command: Sequence[str]) -> str:
-    """A command as it can be repeated, and without the folders that lead to its files.
-
-    Args:
-        command: name of the script and its arguments.
-    """
-    script, *arguments = _without_folders(command)
-    python = ["python"] if script.endswith(".py") else []
-    place = f"recipes/{script}" if script in IN_RECIPES else script
-    return shlex.join([*python, place, *arguments])
-
-
-def _without_folders(command: Sequence[str]) -> list[str]:
-    return [
-        part if {before, part.partition("=")[0]} & PATTERN else FOLDERS.sub(_last_part, ADDRESS.sub(r"\1\2", part))
-        for before, part in pairwise(("", *command))
-    ]
-
-
-def _last_part(found: re.Match) -> str:
-    return found[1] + re.split(r"[\\/]", found[2].rstrip("\\/"))[-1]
-
-
-def _commit(commit: str | None) -> str:
-    if commit is None:
-        return "as a package, whose commit is not known"
-    number, changes, _ = commit.partition("+")
-    return f"at commit `{number[:12]}`" + (" with uncommitted changes" if changes else "")
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits its length, from seconds."""
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
-
-
-MOST_SHOWN = 30  # speakers in a table or a figure
-MOST_NAMED = 12  # speakers in a sentence
-FEWEST_CLIPS = 10  # of the median speaker, for whose accuracy fewer say nothing
-AUC = "macro_auc"  # the one score that is no share of clips
 
 
 @dataclass(frozen=True)
@@ -219,202 +76,23 @@ class Sibling:
     publication: Publication
 
 
-def score_facts(publication: Publication, scores: SystemScores) -> dict[str, Any]:
-    """Tables and sentences on what a system scores, for the template."""
-    run, system = publication.record["run"], scores.system
-    return {
-        "protocol": PROTOCOLS[run["protocol"]],
-        "scores": _score_rows(scores, len(publication.labels)),
-        "habits": system.caveats,
-        "groups": {kind: _group_rows(found) for kind, found in shown_groups(scores).items()},
-        "many_speakers": _quartiles(scores.groups["speaker"]),
-        "absent": any(group.absent for found in shown_groups(scores).values() for group in found),
-        "heard": _heard_again(system.runs[0]),
-        "tested": scores.clips,
-        "models": len(system.folds),
-        "folds": system.covered,
-        "seeds": len(system.runs),
-        "ece": f"{100 * scores.calibration.scores['ece']:.1f}",
-        "weights": _weights(publication.checkpoint, scores, PROTOCOLS[run["protocol"]].speaker_disjoint),
-        "all_time": duration(sum(fold.seconds for fold in system.folds)),
-    }
-
-
-def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
-    """Speakers and intensities that a table and a figure have room for; without those that are unknown.
-
-    Speakers of a folder have numbers in place of their names, since these may be people's own.
-    """
-    found = {kind: scores.groups[kind] for kind in ("speaker", "intensity")}
-    if _of_folder(scores):
-        found["speaker"] = [replace(one, name=f"speaker {n}") for n, one in enumerate(found["speaker"], start=1)]
-    return {kind: groups for kind, groups in found.items() if 0 < len(groups) <= MOST_SHOWN}
-
-
-def _of_folder(scores: SystemScores) -> bool:
-    return scores.system.folds[0].clips.corpus == "folder"
-
-
-def _score_rows(scores: SystemScores, labels: int) -> list[dict[str, str]]:
-    chance = {"uar": 1 / labels, "accuracy": 1 / labels, "macro_f1": None, AUC: 0.5}
-    star = " *" if scores.system.caveats else ""
-    return [
-        {
-            "name": SCORE_NAMES[key] + star,
-            "value": _text(key, estimate.value),
-            "speakers": _range(key, estimate.speakers),
-            "clips": _range(key, estimate.clips),
-            "chance": _text(key, chance[key]),
-            "majority": _text(key, scores.majority[key]),
-        }
-        for key, estimate in ((key, scores.estimates[key]) for key in METRICS)
-    ]
-
-
-def _group_rows(groups: Sequence[GroupScore]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": group.name,
-            "clips": group.clips,
-            "accuracy": _text("accuracy", group.accuracy),
-            "bounds": _range("accuracy", (group.low, group.high)),
-            "uar": _text("uar", group.uar),
-        }
-        for group in groups
-    ]
-
-
-def _quartiles(speakers: Sequence[GroupScore]) -> dict[str, Any] | None:
-    """How the accuracies of more speakers than a table has room for are spread."""
-    if len(speakers) <= MOST_SHOWN or np.median([group.clips for group in speakers]) < FEWEST_CLIPS:
-        return None
-    low, middle, high = np.quantile([group.accuracy for group in speakers], (0.25, 0.5, 0.75))
-    return {"number": len(speakers), "low": f"{low:.1%}", "middle": f"{middle:.1%}", "high": f"{high:.1%}"}
-
-
-def _heard_again(run: Run) -> dict[str, int] | None:
-    """How many speakers are tested, and of them how many are heard in training too; None where one is unknown."""
-    train, test = (
-        set(zip(part.folds.tolist(), part.speakers.tolist(), strict=True))
-        for part in (run.read("train"), run.read("test"))
-    )
-    if "" in {speaker for _, speaker in train | test}:
-        return None
-    again, tested = (len({speaker for _, speaker in pairs}) for pairs in (train & test, test))
-    return {"again": again, "tested": tested}
-
-
-def _text(key: str, value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if key == AUC else f"{value:.1%}"
-
-
-def _range(key: str, bounds: Bounds | None) -> str:
-    return "-" if bounds is None else f"{_text(key, bounds[0])} to {_text(key, bounds[1])}"
-
-
-def _weights(checkpoint: Path, scores: SystemScores, disjoint: bool) -> dict[str, Any]:
-    """Which of the scored models is published, what trained and chose it, and what it scores by itself.
-
-    Speakers are named where each is on one side only, but not those of a folder, after whom folds may be named too.
-    """
-    run = scores.system.runs[0]
-    fold = run.folds[0].fold
-    parts = {part: read_part([checkpoint], part) for part in ("train", "validation", "test")}
-    chosen = read_json(checkpoint / "results.json")["selection"]
-    epoch = chosen and chosen.get("epoch")
-    disjoint = disjoint and not _of_folder(scores)
-    return {
-        "fold": "1" if _of_folder(scores) else fold,
-        "seed": run.seed,
-        "uar": _text("uar", scores.by_fold[run.seed][fold]["uar"]),
-        "chosen": chosen and {"refit": False, **chosen, "metric": _metric_name(chosen["metric"])},
-        "when": None if epoch is None else _when(checkpoint, epoch),
-        **{part: found and _clips(found, MOST_NAMED if disjoint else 0) for part, found in parts.items()},
-    }
-
-
-def _when(checkpoint: Path, epoch: float) -> str:
-    """The epoch that was selected, or the step where that is within one."""
-    if epoch.is_integer():
-        return f"Epoch {epoch:g}"
-    history = checkpoint / "history.jsonl"  # which evaluation and cards do without where it was not copied along
-    entries = map(json.loads, history.read_text(encoding="utf-8").splitlines() if history.is_file() else ())
-    return next((f"Step {entry['step']}" for entry in entries if entry.get("epoch") == epoch), f"Epoch {epoch:.3g}")
-
-
-def _metric_name(metric: str) -> str:
-    name = metric.removeprefix("eval_")
-    return SCORE_NAMES.get(name, name)
-
-
-def _clips(part: Predictions, most_named: int) -> str:
-    """How many clips, and by whom where that is known."""
-    speakers, clips = sorted(set(part.speakers.tolist())), counted(len(part), "clip")
-    if "" in speakers:
-        return clips
-    return f"{clips} by {', '.join(speakers) if len(speakers) <= most_named else counted(len(speakers), 'speaker')}"
-
-
-def study_rows(this: Sibling, others: Sequence[Sibling]) -> list[dict[str, Any]]:
-    """The models of a study, the best UAR of each corpus, task and protocol first; nothing where there is no other."""
-    siblings = {other.repo: other for other in others} | {this.repo: this}
-    if len(siblings) == 1:
-        return []
-    return [_study_row(one, one is this) for one in sorted(siblings.values(), key=_place)]
-
-
-def _place(one: Sibling) -> tuple:
-    record, scores = one.publication.record, one.publication.scores
-    value = scores.estimates["uar"].value if scores else 0.0
-    return record["corpus"]["name"], record["run"]["task"], record["run"]["protocol"], -value, one.repo
-
-
-def _study_row(one: Sibling, this: bool) -> dict[str, Any]:
-    record, scores = one.publication.record, one.publication.scores
-    estimates = scores.estimates if scores else {}
-    star = " *" if scores and scores.system.caveats else ""
-    return {
-        "repo": one.repo,
-        "name": short_name(record["run"]["model"]),
-        "this": this,
-        "clips": dataset_name(record["corpus"]),
-        "task": record["run"]["task"],
-        "protocol": record["run"]["protocol"],
-        "uar": f"{_text('uar', estimates['uar'].value)}{star}" if scores else "-",
-        "bounds": _range("uar", estimates["uar"].speakers) if scores else "-",
-        "accuracy": f"{_text('accuracy', estimates['accuracy'].value)}{star}" if scores else "-",
-        "habits": scores.system.caveats if scores else [],
-    }
-
-
-__all__ = ["Sibling", "card_pictures", "render_card"]
-
-TEMPLATE = "template.md"
-# what a source says: the model itself, what it is for, where it fails, what to mind with it, and what the weights that
-# it usually starts from have learned; the last two may be null
-SOURCE_KEYS = ("what", "intended_use", "limits", "ethics", "base_model")
-MAY_BE_NULL = ("ethics", "base_model")
-BY_GROUP, CONFUSION = "accuracy-by-group.png", "confusion.png"
-
-
 def render_card(
     cards: Path, repo: str, publication: Publication, license: str | None = None, study: Sequence[Sibling] = ()
 ) -> str:
-    """The README of a model's repository on the Hub.
+    """Return README.md of a model's repository on the Hub.
 
     Args:
         cards: folder with `template.md` and a source for each model.
         repo: Hub id of the model.
-        publication: its checkpoint, settings and scores; without scores, the card says that it is in training.
+        publication: its checkpoint, settings and scores; without scores, the card states that it is in training.
         license: identifier of the Hub's list, where it is not that of the corpus.
         study: other models of the same study, for a table of all.
 
     Raises:
-        ValueError: for damaged sources, and licences that do not fit.
+        UserError: for damaged sources, and licences that do not fit.
     """
     record, scores = publication.record, publication.scores
-    corpus, base = record["corpus"]["name"], base_model(record["run"])
-    license = choose_license(corpus, base, license)
+    license = choose_license(record["corpus"]["name"], base_model(record["run"]), license)
     facts = {
         **checkpoint_facts(publication.checkpoint),
         **training_facts(record),
@@ -429,67 +107,332 @@ def render_card(
         "scored": score_facts(publication, scores) if scores else None,
         "study": study_rows(Sibling(repo, publication), study),
     }
-    body = _environment(cards).get_template(TEMPLATE).render(context)
+    body = open_templates(cards).get_template(TEMPLATE).render(context)
     text = f"---\n{make_metadata(publication, license).to_yaml()}\n---\n\n{body.strip()}\n"
     check_metadata(text)
     return text
 
 
-def _environment(cards: Path) -> Environment:
-    environment = open_templates(cards)
+def open_templates(cards: Path) -> Environment:
+    """Return the templates of the folder `model_cards/`; a line with only a statement is left out of the text."""
+    # of Markdown, so nothing is escaped for HTML
+    environment = Environment(  # nosec B701
+        loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"plain": plain, "counted": counted}
     return environment
 
 
 def _read_source(cards: Path, stem: str, facts: dict[str, Any]) -> dict[str, str | None]:
-    """What a source says; its texts may ask for `config`, `extractor` and the other facts of a checkpoint.
+    """Return the texts of a source, which may use `config`, `extractor` and the other facts of a checkpoint.
 
     Raises:
-        ValueError: for a source that is missing, no YAML, or has other keys or fields than these.
+        UserError: for a source that is missing, not YAML, or has other keys or fields than these.
     """
     file = cards / f"{stem}.yaml"
     if not file.is_file():
         raise UserError(f"expected the source of the card in {file}, found none; write one.")
     source = read_yaml(file)
-    _check_source(source, file)
-    environment = _environment(cards)
+    for keys, word in ((source.keys() - set(SOURCE_KEYS), "also"), (set(SOURCE_KEYS) - source.keys(), "no")):
+        if keys:
+            names = ", ".join(sorted(map(str, keys)))
+            raise UserError(f"expected the keys {', '.join(SOURCE_KEYS)} in {file}, found {word} {names}; correct it.")
+    for key, text in source.items():
+        if not (isinstance(text, str) and text.strip()) and not (text is None and key in MAY_BE_NULL):
+            raise UserError(f"expected a text as {key} in {file}, found {text!r}; write one.")
+    templates = open_templates(cards)
     try:
-        return {key: text and environment.from_string(text).render(facts).strip() for key, text in source.items()}
+        return {key: text and templates.from_string(text).render(facts).strip() for key, text in source.items()}
     except TemplateError as error:
         raise UserError(f"expected fields of the checkpoint in {file}, found that {error}; correct it.") from error
 
 
-def _check_source(source: dict[str, Any], file: Path) -> None:
-    for keys, said in ((source.keys() - set(SOURCE_KEYS), "also"), (set(SOURCE_KEYS) - source.keys(), "no")):
-        if keys:
-            found = ", ".join(sorted(map(str, keys)))
-            raise UserError(f"expected the keys {', '.join(SOURCE_KEYS)} in {file}, found {said} {found}; correct it.")
-    for key, text in source.items():
-        if not (isinstance(text, str) and text.strip()) and not (text is None and key in MAY_BE_NULL):
-            raise UserError(f"expected a text as {key} in {file}, found {text!r}; write one.")
-
-
 def card_pictures(publication: Publication) -> dict[str, "Figure"]:
-    """The figures that a card shows by their file names: accuracy by group, and confusions; none without scores."""
+    """Return the figures of a card by file name: accuracy by group, and confusions; none without scores."""
     from ..evaluation.figures import confusion_figure, groups_figure
 
-    scores, record = publication.scores, publication.record
+    scores = publication.scores
     if scores is None:
         return {}
-    star = " *" if scores.system.caveats else ""
-    title = card_title(record, star)
-    groups = {f"by {kind}": found for kind, found in shown_groups(scores).items()}
+    title = card_title(publication.record, _star(scores))
     majority = scores.majority["accuracy"]
     confusion = confusion_figure(scores.confusion.tolist(), publication.labels, title, majority, scores.clips)
     figures = {CONFUSION: confusion}
-    if groups:
+    if groups := {f"by {kind}": members for kind, members in shown_groups(scores).items()}:
         figures[BY_GROUP] = groups_figure(groups, title, 1 / len(publication.labels), majority)
     return figures
 
 
-def open_templates(cards: Path) -> Environment:
-    """The templates in the folder `model_cards/`; lines that hold nothing but a statement leave no line."""
-    # of Markdown, in which nothing is escaped as in HTML
-    return Environment(  # nosec B701
-        loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def checkpoint_facts(folder: Path) -> dict[str, Any]:
+    """Return input length, size and requirements of a checkpoint, for the template.
+
+    Args:
+        folder: with `config.json`, `preprocessor_config.json` and weights.
+    """
+    config, extractor = (read_json(folder / f"{name}.json") for name in ("config", "preprocessor_config"))
+    files, parameters = sorted(folder.glob("*.safetensors")), 0
+    for file in files:
+        with safe_open(file, framework="np") as weights:  # reads the header only
+            names = weights.keys()
+            parameters += sum(prod(weights.get_slice(name).get_shape()) for name in names)
+    samples = extractor.get("num_samples", extractor.get("n_samples"))  # the latter is Whisper's
+    seconds = samples and samples / extractor["sampling_rate"]
+    if samples is None and "max_length" in extractor:
+        seconds = extractor["max_length"] / 100  # AST's, in frames of 10 ms
+    code = "auto_map" in config or "auto_map" in extractor
+    return {
+        "config": config,
+        "extractor": extractor,
+        "sampling_rate": extractor["sampling_rate"],
+        "seconds": seconds and f"{seconds:.3g}",
+        "exact_seconds": seconds and f"{seconds:.9g}",
+        "middle": extractor.get("pad_clip") is False,
+        "masked": extractor.get("return_attention_mask") or extractor.get("cut_to_clips"),
+        "cut_by_caller": "num_samples" in extractor and "auto_map" not in extractor,
+        "parameters": f"{parameters:,}",
+        "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:,.1f}",
+        "code": code,
+        "ours": not code or config["model_type"].startswith(OF_THIS_PACKAGE),
+        "timm": config["model_type"] == NEEDS_TIMM,
+    }
+
+
+def training_facts(record: dict[str, Any]) -> dict[str, Any]:
+    """Return clips, initial weights, settings, software and duration of a training, for the template.
+
+    Args:
+        record: the run's `run.json`.
+    """
+    run, corpus, training, environment = (record[key] for key in ("run", "corpus", "training", "environment"))
+    base, on_hub = base_model(run), base_on_hub(record) is not None
+    usual = MODELS.get(run["model"])
+    seconds = record.get("seconds")  # which a training that goes on does not have yet
+    commit, changes, _ = (environment["git_commit"] or "").partition("+")
+    commit = f"at commit `{commit[:12]}`{' with uncommitted changes' if changes else ''}" if commit else None
+    command = environment["command"]
+    steps = None
+    if not (solved := card_stem(run["model"]) in SOLVED):
+        clips = training["per_device_train_batch_size"] * training["gradient_accumulation_steps"] * record["processes"]
+        most, epochs = training["max_steps"], training["num_train_epochs"]
+        length = counted(most, "step") if most > 0 else counted(epochs, "epoch")
+        rate, seed = training["learning_rate"], training["seed"]
+        steps = f"{length}, {counted(clips, 'clip')} a step, learning rate {rate:g}, seed {seed}"
+    return {
+        "name": short_name(run["model"]),
+        "title": card_title(record),
+        "reported": usual is not None,
+        "corpus": corpus["name"],
+        "of_vivae": corpus["name"] in OF_VIVAE,
+        "generated": corpus["name"] in GENERATED,
+        "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
+        "clips": corpus["clips"],
+        "partial": bool(corpus["problems"]),
+        "task": run["task"],
+        "protocol_name": run["protocol"],
+        "select_on": run["select_on"],
+        "made_for": usual and usual.extractor.get("sampling_rate"),
+        "fold_clips": {part: len(files) for part, files in record["fold"].items()},
+        "base": base and (base if on_hub else short_name(base)),
+        "base_on_hub": on_hub,
+        "usual_base": usual is not None and base == usual.pretrained,
+        "probe": run["model"].startswith(PROBE),
+        "trimmed": run.get("trim_db"),  # absent from runs of earlier versions
+        "adapted": run.get("lora_rank"),
+        "recipe": run["recipe"],
+        "deviations": run["as_coded"],
+        "command": shown_command(command),
+        "of_recipes": command[0] in IN_RECIPES,
+        "shortened": _without_folders(command) != list(command),
+        "solved": solved,
+        "steps": steps,
+        "environment": environment,
+        "commit": commit or "as a package, whose commit is not known",
+        "time": None if seconds is None else duration(seconds),
+        "memory": None if seconds is None else f"{record['peak_memory_mb'] * 2**20 / 1e9:.1f}",
+    }
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun, which is plural except for 1."""
+    return f"{number:.10g} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in seconds, minutes or hours, whichever suits its length."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
+
+
+def shown_command(command: Sequence[str]) -> str:
+    """Return a command that can be repeated, without the folders that lead to its files.
+
+    Args:
+        command: name of the script and its arguments.
+    """
+    script, *arguments = _without_folders(command)
+    python = ["python"] if script.endswith(".py") else []
+    path = f"recipes/{script}" if script in IN_RECIPES else script
+    return shlex.join([*python, path, *arguments])
+
+
+def _without_folders(command: Sequence[str]) -> list[str]:
+    def last_part(match: re.Match) -> str:
+        return match[1] + re.split(r"[\\/]", match[2].rstrip("\\/"))[-1]
+
+    return [
+        part if {before, part.partition("=")[0]} & PATTERN else FOLDERS.sub(last_part, ADDRESS.sub(r"\1\2", part))
+        for before, part in pairwise(("", *command))
+    ]
+
+
+def score_facts(publication: Publication, scores: SystemScores) -> dict[str, Any]:
+    """Return tables and sentences on the scores of a system, for the template."""
+    run, system, num_labels = publication.record["run"], scores.system, len(publication.labels)
+    protocol, groups = PROTOCOLS[run["protocol"]], shown_groups(scores)
+    chance = {"uar": 1 / num_labels, "accuracy": 1 / num_labels, "macro_f1": None, AUC: 0.5}
+    speakers, quartiles = scores.groups["speaker"], None
+    if len(speakers) > MOST_SHOWN and np.median([group.clips for group in speakers]) >= FEWEST_CLIPS:
+        low, middle, high = np.quantile([group.accuracy for group in speakers], (0.25, 0.5, 0.75))
+        quartiles = {"number": len(speakers), "low": f"{low:.1%}", "middle": f"{middle:.1%}", "high": f"{high:.1%}"}
+    return {
+        "protocol": protocol,
+        "scores": [
+            {
+                "name": SCORE_NAMES[key] + _star(scores),
+                "value": _text(key, scores.estimates[key].value),
+                "speakers": _range(key, scores.estimates[key].speakers),
+                "clips": _range(key, scores.estimates[key].clips),
+                "chance": _text(key, chance[key]),
+                "majority": _text(key, scores.majority[key]),
+            }
+            for key in METRICS
+        ],
+        "caveats": system.caveats,
+        "groups": {
+            kind: [
+                {
+                    "name": group.name,
+                    "clips": group.clips,
+                    "accuracy": _text("accuracy", group.accuracy),
+                    "bounds": _range("accuracy", (group.low, group.high)),
+                    "uar": _text("uar", group.uar),
+                }
+                for group in members
+            ]
+            for kind, members in groups.items()
+        },
+        "many_speakers": quartiles,
+        "absent": any(group.absent for members in groups.values() for group in members),
+        "overlap": _count_overlap(system.runs[0]),
+        "tested": scores.clips,
+        "models": len(system.folds),
+        "folds": system.covered,
+        "seeds": len(system.runs),
+        "ece": f"{100 * scores.calibration.scores['ece']:.1f}",
+        "weights": _describe_weights(publication.checkpoint, scores, protocol.speaker_disjoint),
+        "all_time": duration(sum(fold.seconds for fold in system.folds)),
+    }
+
+
+def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
+    """Return the speakers and intensities of a table and a figure, if they are known and at most `MOST_SHOWN`.
+
+    Speakers of a folder have numbers in place of their names, since these may be names of people.
+    """
+    groups = {kind: scores.groups[kind] for kind in ("speaker", "intensity")}
+    if _is_folder(scores):
+        groups["speaker"] = [replace(one, name=f"speaker {n}") for n, one in enumerate(groups["speaker"], start=1)]
+    return {kind: members for kind, members in groups.items() if 0 < len(members) <= MOST_SHOWN}
+
+
+def _is_folder(scores: SystemScores) -> bool:
+    return scores.system.folds[0].clips.corpus == "folder"
+
+
+def _star(scores: SystemScores | None) -> str:
+    return " *" if scores and scores.system.caveats else ""
+
+
+def _text(key: str, value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if key == AUC else f"{value:.1%}"
+
+
+def _range(key: str, bounds: Bounds | None) -> str:
+    return "-" if bounds is None else f"{_text(key, bounds[0])} to {_text(key, bounds[1])}"
+
+
+def _count_overlap(run: Run) -> dict[str, int] | None:
+    """Return the number of test speakers, and of those in training too; None if any is unknown."""
+    train, test = (
+        set(zip(part.folds.tolist(), part.speakers.tolist(), strict=True))
+        for part in (run.read("train"), run.read("test"))
     )
+    if "" in {speaker for _, speaker in train | test}:
+        return None
+    both, tested = (len({speaker for _, speaker in pairs}) for pairs in (train & test, test))
+    return {"both": both, "tested": tested}
+
+
+def _describe_weights(checkpoint: Path, scores: SystemScores, disjoint: bool) -> dict[str, Any]:
+    """Return fold, seed, clips, selection and UAR of the published weights.
+
+    Speakers are named where each is on one side only, but not those of a folder, whose names folds may have too.
+    """
+    run = scores.system.runs[0]
+    fold = run.folds[0].fold
+    most_named = MOST_NAMED if disjoint and not _is_folder(scores) else 0
+    clips: dict[str, str | None] = {}
+    for name in ("train", "validation", "test"):
+        part = read_part([checkpoint], name)
+        clips[name] = part and counted(len(part), "clip")
+        speakers = sorted(set(part.speakers.tolist())) if part else [""]
+        if "" not in speakers:
+            names = ", ".join(speakers) if len(speakers) <= most_named else counted(len(speakers), "speaker")
+            clips[name] += f" by {names}"
+    selection = read_json(checkpoint / "results.json")["selection"]
+    epoch = selection and selection.get("epoch")
+    if selection:
+        metric = selection["metric"].removeprefix("eval_")
+        selection = {"refit": False, **selection, "metric": SCORE_NAMES.get(metric, metric)}
+    return {
+        "fold": "1" if _is_folder(scores) else fold,
+        "seed": run.seed,
+        "uar": _text("uar", scores.by_fold[run.seed][fold]["uar"]),
+        "selection": selection,
+        "when": None if epoch is None else _name_epoch(checkpoint, epoch),
+        **clips,
+    }
+
+
+def _name_epoch(checkpoint: Path, epoch: float) -> str:
+    """Return the selected epoch, or the selected step where that is within an epoch."""
+    if epoch.is_integer():
+        return f"Epoch {epoch:g}"
+    history = checkpoint / "history.jsonl"  # which may be missing where a run folder was copied
+    entries = map(json.loads, history.read_text(encoding="utf-8").splitlines() if history.is_file() else ())
+    return next((f"Step {entry['step']}" for entry in entries if entry.get("epoch") == epoch), f"Epoch {epoch:.3g}")
+
+
+def study_rows(this: Sibling, others: Sequence[Sibling]) -> list[dict[str, Any]]:
+    """Return a row for each model of a study, best UAR of each corpus, task and protocol first; none for one model."""
+    models = {other.repo: other for other in others} | {this.repo: this}
+    rows = {}
+    for model in models.values():
+        record, scores = model.publication.record, model.publication.scores
+        corpus, run = record["corpus"], record["run"]
+        uar, accuracy = (scores.estimates[key] if scores else None for key in ("uar", "accuracy"))
+        order = (corpus["name"], run["task"], run["protocol"], -uar.value if uar else 0.0, model.repo)
+        rows[order] = {
+            "repo": model.repo,
+            "name": short_name(run["model"]),
+            "this": model is this,
+            "clips": dataset_name(corpus),
+            "task": run["task"],
+            "protocol": run["protocol"],
+            "uar": _text("uar", uar and uar.value) + _star(scores),
+            "bounds": _range("uar", uar and uar.speakers),
+            "accuracy": _text("accuracy", accuracy and accuracy.value) + _star(scores),
+            "caveats": scores.system.caveats if scores else [],
+        }
+    return [rows[order] for order in sorted(rows)] if len(rows) > 1 else []

@@ -1,4 +1,4 @@
-"""What there is to publish below a folder: systems of finished runs, their scores, and a checkpoint of each."""
+"""Publications: a checkpoint of each system below a folder, with its record and scores."""
 
 import logging
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Publication:
-    """A checkpoint with all that its card is made of.
+    """Checkpoint with the content of its card.
 
     Args:
-        checkpoint: folder whose weights are published: that of the first fold of the first seed.
+        checkpoint: folder of the published weights: the first fold of the first seed.
         record: its `run.json`.
         labels: names of the labels, in the order of the logits.
-        scores: pooled over the test clips of all folds and seeds; None while the training goes on.
+        scores: pooled over the test clips of all folds and seeds; None during training.
     """
 
     checkpoint: Path
@@ -31,41 +31,38 @@ class Publication:
     scores: SystemScores | None = None
 
 
-def find_publications(place: Path) -> list[Publication]:
-    """A publication for each system below a folder; each run folder that is left out is a warning.
+def find_publications(folder: Path) -> list[Publication]:
+    """Return a publication for each system below a folder; each run folder that is left out is a warning.
 
     Args:
-        place: a run folder, or a folder with any number of them.
+        folder: a run folder, or a folder with any number of them.
 
     Raises:
-        ValueError: where no finished run is found.
+        UserError: where no finished run is found.
     """
-    folders, left_out = find_folders([place])
+    folders, left_out = find_folders([folder])
     for sentence in left_out:
         logger.warning("%s", sentence)
-    return [
-        _publication(score_system(system, group.labels), group.labels)
-        for group in join(folders)
-        for system in group.systems
-    ]
+    publications = []
+    for group in join(folders):
+        for system in group.systems:
+            checkpoint = system.runs[0].folds[0].path
+            scores = score_system(system, group.labels)
+            publications.append(Publication(checkpoint, read_json(checkpoint / "run.json"), group.labels, scores))
+    return publications
 
 
-def find_publication(place: Path) -> Publication:
-    """The only one below a folder.
+def find_publication(folder: Path) -> Publication:
+    """Return the only publication below a folder.
 
     Raises:
-        ValueError: where there is none, or several.
+        UserError: where there is none, or several.
     """
-    found = find_publications(place)
-    if len(found) > 1:
-        names = ", ".join(one.scores.system.name for one in found)
+    publications = find_publications(folder)
+    if len(publications) > 1:
+        names = ", ".join(publication.scores.system.name for publication in publications)
         raise UserError(
-            f"expected the runs of one model in {place}, found {len(found)} ({names}); give the folder of one of "
-            "them, or push all of them with --all."
+            f"expected the runs of one model in {folder}, found {len(publications)} ({names}); give the folder of one "
+            "of them, or push all of them with --all."
         )
-    return found[0]
-
-
-def _publication(scores: SystemScores, labels: tuple[str, ...]) -> Publication:
-    checkpoint = scores.system.runs[0].folds[0].path
-    return Publication(checkpoint, read_json(checkpoint / "run.json"), labels, scores)
+    return publications[0]

@@ -1,4 +1,4 @@
-"""Uploads of models, of checkpoints during training, and of Spaces."""
+"""Push models to the Hub: finished runs, and checkpoints during training."""
 
 import hashlib
 import io
@@ -8,12 +8,9 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.metadata import requires
 from pathlib import Path
 
-from huggingface_hub.repocard import RepoCard
 from huggingface_hub.utils import tqdm as upload_bar
-from packaging.requirements import Requirement
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HubStrategy
@@ -22,9 +19,10 @@ from ..files import read_json
 from ..models import short_name
 from ..run_folder import is_finished
 from ..validation import UserError
-from .client import check_access, check_name, checkpoint_files, make_repo, push
+from .arguments import PushArguments
+from .client import check_access, check_name, checkpoint_files, make_repo, push, push_collection, show_or_push
 from .model_card import Sibling, card_pictures, render_card
-from .publication import Publication, find_publication
+from .publication import Publication, find_publication, find_publications
 
 LONGEST_REPO = 96  # characters, with the owner
 UNUSABLE = re.compile(r"(?:[^A-Za-z0-9._]|[.-](?=[.-]))+")  # in a name, which has single hyphens and dots only
@@ -32,65 +30,87 @@ STAGE = ".push-"  # begins the folder that a checkpoint is pushed from
 logger = logging.getLogger(__name__)
 
 
+def push_models(arguments: PushArguments, cards: Path) -> None:
+    """Show the files of one model, or of all models below a folder; with `yes`, push them.
+
+    Args:
+        arguments: as parsed by `parse_push`.
+        cards: folder `model_cards/`.
+
+    Raises:
+        UserError: for a folder without a finished run, and see `name_repos`, `model_files` and `push`.
+    """
+    folder = Path(arguments.runs[0])
+    if arguments.all:
+        publications = find_publications(folder)
+        study = list(map(Sibling, name_repos(arguments.repo, publications), publications))
+    else:
+        study = [Sibling(arguments.repo, find_publication(folder))]
+    repos = {
+        model.repo: model_files(cards, model.repo, model.publication, arguments.license, study) for model in study
+    }
+    show_or_push(repos, "model", not arguments.public, arguments.yes)
+    if arguments.all and arguments.yes:
+        print(f"collection  {push_collection(arguments.repo, list(repos), not arguments.public)}")
+
+
 def model_files(
     cards: Path, repo: str, publication: Publication, license: str | None = None, study: Sequence[Sibling] = ()
 ) -> dict[str, Path | bytes]:
-    """What a model's repository is made of, by path: the checkpoint, README.md, and its pictures.
+    """Return the files of a model's repository by path: the checkpoint, README.md and its figures.
 
     Args:
         cards: folder `model_cards/`.
         repo: `owner/name`.
         publication: checkpoint and scores.
-        license: of the training clips, where they are somebody's own.
-        study: other models that the card links to.
+        license: licence of the training clips, where their owner has to name it.
+        study: models that the card links to.
 
     Raises:
-        ValueError: see `checkpoint_files` and `render_card`.
+        UserError: see `checkpoint_files` and `render_card`.
     """
     files: dict[str, Path | bytes] = {file.name: file for file in checkpoint_files(publication.checkpoint)}
     for name, figure in card_pictures(publication).items():
         content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})  # else a new matplotlib is a new picture
+        figure.savefig(content, format="png", metadata={"Software": None})  # the same bytes from any matplotlib
         files[name] = content.getvalue()
     return files | {"README.md": render_card(cards, repo, publication, license, study).encode()}
 
 
 def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
-    """A repository for each model of a study, `<prefix>-<model>-<recipe>`, with more of it where two would share one.
+    """Return a repository for each model of a study: `<prefix>-<model>-<recipe>`, and longer where two are equal.
 
     Args:
         prefix: `owner/name`.
-        publications: of the models.
+        publications: the models.
 
     Raises:
-        ValueError: where two would have one name all the same.
+        UserError: where two models have the same name with all their settings in it.
     """
-    runs = [one.record["run"] for one in publications]
+    runs = [publication.record["run"] for publication in publications]
     names = [short_name(run["model"]) + (f" {run['recipe']}" if run["recipe"] != "none" else "") for run in runs]
-    longer = [one.scores.system.name for one in publications]  # with the settings that differ
-    for more in (
+    longer = [publication.scores.system.name for publication in publications]  # with the settings that differ
+    for suffixes in (
         [""] * len(runs),
         [f" {run['task']} {run['protocol']}" for run in runs],
-        [f" {one.record['corpus']['digest']}" for one in publications],
+        [f" {publication.record['corpus']['digest']}" for publication in publications],
     ):
-        longer = [f"{name}{said}" for name, said in zip(longer, more, strict=True)]
+        longer = [name + suffix for name, suffix in zip(longer, suffixes, strict=True)]
         names = [full if names.count(name) > 1 else name for name, full in zip(names, longer, strict=True)]
-    repos = [_repo(prefix, name) for name in names]
-    twice = sorted({repo for repo in repos if [one.lower() for one in repos].count(repo.lower()) > 1})
-    if twice:
+    repos = []
+    for name in names:
+        repo = f"{prefix}-{UNUSABLE.sub('-', name).strip('-.')}"
+        if len(repo) > LONGEST_REPO:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+            repo = f"{repo[: LONGEST_REPO - 9].rstrip('-.')}-{digest}"
+        repos.append(check_name(repo))
+    lower = [repo.lower() for repo in repos]  # the Hub does not distinguish case
+    if equal := sorted(repo for repo in repos if lower.count(repo.lower()) > 1):
         raise UserError(
-            f"expected a name of its own for each model, found several that would be {twice[0]}; push these one by "
+            f"expected a different name for each model, found several models for {equal[0]}; push these one by "
             "one, each with its --repo."
         )
     return repos
-
-
-def _repo(prefix: str, name: str) -> str:
-    full = f"{prefix}-{UNUSABLE.sub('-', name).strip('-.')}"
-    if len(full) > LONGEST_REPO:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        full = f"{full[: LONGEST_REPO - 9].rstrip('-.')}-{digest}"
-    return check_name(full)
 
 
 class PushToHubCallback(TrainerCallback):
@@ -168,47 +188,3 @@ class PushToHubCallback(TrainerCallback):
         self._worker.shutdown()
         files = model_files(self.cards, self.repo, find_publication(self.output))
         return push(files, self.repo, message="End of training", **self.target)
-
-
-PACKAGE = Path(__file__).parents[1]
-
-
-def space_files(demo: Path, checkpoints: Sequence[str]) -> dict[str, Path | bytes]:
-    """What a Space is made of, by path: page, card, requirements, the models' ids and this package.
-
-    Args:
-        demo: folder `demo/`.
-        checkpoints: Hub ids of models; the page lets its user choose.
-
-    Raises:
-        ValueError: for a checkpoint that is no Hub id, such as a folder, which the Space could not load.
-    """
-    for checkpoint in checkpoints:
-        if Path(checkpoint).exists() or "/" not in checkpoint:
-            raise UserError(
-                f"expected the Hub id of a model (owner/name) for a Space, found {checkpoint}; push the model first, "
-                "and give its id."
-            )
-        check_name(checkpoint)
-    code = sorted(file for file in PACKAGE.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    return {
-        "app.py": demo / "app.py",
-        "README.md": _card(demo / "README.md", checkpoints),
-        "checkpoints.txt": "".join(f"{checkpoint}\n" for checkpoint in checkpoints).encode(),
-        "requirements.txt": "".join(f"{line}\n" for line in requirements()).encode(),
-        **{f"{PACKAGE.name}/{file.relative_to(PACKAGE).as_posix()}": file for file in code},
-    }
-
-
-def requirements() -> list[str]:
-    """What this package needs, and its page, as pip reads it."""
-    found = map(Requirement, requires("hf_vivae") or [])
-    return sorted(
-        f"{one.name}{one.specifier}" for one in found if one.marker is None or one.marker.evaluate({"extra": "demo"})
-    )
-
-
-def _card(file: Path, checkpoints: Sequence[str]) -> bytes:
-    card = RepoCard.load(file)
-    card.data["models"] = list(checkpoints)
-    return str(card).encode()

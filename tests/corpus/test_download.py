@@ -1,4 +1,4 @@
-"""Downloads from a server on loopback that drops, lies and refuses: whole, or not at all."""
+"""Downloads from a server on loopback that cuts, damages and refuses: complete, or an error."""
 
 import hashlib
 import io
@@ -60,7 +60,7 @@ def test_a_whole_file_arrives_and_is_kept(serve, tmp_path, capsys):
 
 
 def whole_chunks(size: int) -> int:
-    """What is kept of a transfer that was cut: the chunk under way is lost."""
+    """Return the bytes kept of a transfer that was cut: the current chunk is lost."""
     return size - size % module.CHUNK_BYTES
 
 
@@ -168,8 +168,8 @@ def test_what_is_not_there_is_asked_for_once(serve, tmp_path, status, reason):
 def test_a_page_is_no_archive(serve, tmp_path):
     server = serve(["ok"], body=b"<!DOCTYPE html><title>Not here</title>")
     assert error_of(server.url, tmp_path / "a.zip") == (
-        f"expected a download from {server.url}, found no zip archive (it begins with b'<!DOCTYPE html><'); "
-        f"{ALTERNATIVES}"
+        f"expected a download from {server.url}, found another file than a zip archive (it begins with "
+        f"b'<!DOCTYPE html><'); {ALTERNATIVES}"
     )
     assert not list(tmp_path.glob("*.part"))
 
@@ -224,7 +224,7 @@ def test_a_damaged_part_that_is_as_long_as_the_file_is_fetched_again_at_once(ser
 
 
 class TestChecksum:
-    """What Zenodo's record says of a file, where the file comes from Zenodo."""
+    """The checksum of Zenodo's record, for a file from Zenodo."""
 
     MD5 = hashlib.md5(ARCHIVE).hexdigest()
 
@@ -273,17 +273,17 @@ class TestChecksum:
             (b'{"files": [{"key": "VIVAE.zip", "checksum": "sha1:12"}]}', "TypeError"),
         ],
     )
-    def test_where_there_is_none_the_log_says_so(self, zenodo, tmp_path, caplog, record, reason):
+    def test_without_a_checksum_there_is_a_warning(self, zenodo, tmp_path, caplog, record, reason):
         (tmp_path / "a.zip.md5").write_text(f"{self.MD5}  a.zip\n")
         zenodo.record = record
         path = download(zenodo.url_of_record, tmp_path / "a.zip")
         assert caplog.messages == [
             f"http://127.0.0.1:{zenodo.server_port}/api/records/1 gives no MD5 of VIVAE.zip ({reason}): "
-            "names and lengths of the clips have to tell what it is."
+            "the archive is checked by names and lengths of the clips only."
         ]
         assert not is_verified(path), "an earlier file had it"
 
-    def test_nobody_else_is_asked(self, serve, tmp_path, caplog):
+    def test_other_hosts_are_not_asked(self, serve, tmp_path, caplog):
         assert not is_verified(download(serve(["ok"]).url_of_record, tmp_path / "a.zip"))
         assert caplog.messages == []
 
@@ -322,7 +322,7 @@ def test_passwords_and_signatures_are_in_no_message(serve, tmp_path, caplog, cap
     assert not [text for text in shown if "hunter2" in text]
 
 
-def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):
+def test_a_port_without_a_server_fails_at_once(serve, tmp_path, monkeypatch):
     waits = []
     monkeypatch.setattr(module.time, "sleep", waits.append)
     server = serve(["ok"])
@@ -335,7 +335,7 @@ def test_nobody_listens_and_nobody_waits(serve, tmp_path, monkeypatch):
     assert waits == []
 
 
-def test_names_that_never_resolve_do_not_keep_anybody_waiting(serve, tmp_path, monkeypatch):
+def test_names_that_never_resolve_fail_after_seconds(serve, tmp_path, monkeypatch):
     assert network.REACH_SECONDS < 5
     monkeypatch.setattr(network, "REACH_SECONDS", 0.1)
     resolved = threading.Event()
@@ -378,8 +378,8 @@ def test_offline_means_offline(serve, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["VIVAE.zip", "ftp://example.org/VIVAE.zip", "https:///VIVAE.zip"])
 def test_other_addresses_are_refused(serve, tmp_path, url):
-    message = f"expected a download from {url}, found no address that begins with http:// or https://; {ALTERNATIVES}"
-    assert error_of(url, tmp_path / "a.zip") == message
+    reason = "an address that does not begin with http:// or https://"
+    assert error_of(url, tmp_path / "a.zip") == f"expected a download from {url}, found {reason}; {ALTERNATIVES}"
 
 
 def test_errors_of_the_network_are_both_kinds():
@@ -411,7 +411,7 @@ def test_the_corpus_is_downloaded_once_per_address(serve, tmp_path, tiny_vivae):
     assert not (tmp_path / "VIVAE.zip").exists()
 
 
-def test_without_the_network_vivae_says_so_at_once(tmp_path):
+def test_without_the_network_vivae_fails_at_once(tmp_path):
     message = f"expected a download from {ZENODO_URL}, found HF_HUB_OFFLINE=1, which forbids it; {ALTERNATIVES}"
     with pytest.raises(NetworkError, match=f"^{re.escape(message)}$"):
         load_vivae(cache_dir=tmp_path)

@@ -37,7 +37,7 @@ def synthetic(root: Path) -> Corpus:
 
 
 def folder(root: Path) -> Corpus:
-    """Somebody's clips: two labels, two rates, FLAC, no speakers, one file that is no sound."""
+    """A folder of clips: two labels, two rates, FLAC, no speakers, one file that is not audio."""
     rng = np.random.default_rng(0)
     for label in ("a|b", "laugh"):
         (root / label).mkdir(parents=True)
@@ -48,7 +48,7 @@ def folder(root: Path) -> Corpus:
 
 
 def write_all(vivae: Corpus, root: Path) -> dict[str, tuple[Corpus, Path]]:
-    """VIVAE's names, synthetic clips and somebody's own: each with its repository below `root`."""
+    """VIVAE's names, synthetic clips and a folder: each with its repository below `root`."""
     corpora = {"vivae": vivae, "synthetic": synthetic(root / "made"), "folder": folder(root / "my clips")}
     return {name: (corpus, write(corpus, root / name, PROTOCOL[name])) for name, corpus in corpora.items()}
 

@@ -1,4 +1,4 @@
-"""Publications whose predictions are written by hand and whose checkpoints are tiny and untrained: what cards need."""
+"""Publications for tests of cards, with predictions written by hand and tiny, untrained checkpoints."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ OTHERS = (
     f"{PROBE}someone/hubert-tiny",
     f"{ENCODER}someone/hubert-tiny",
     "someone/hubert-tiny",
-)  # beside the names of MODELS
+)  # besides the names of MODELS
 LABELS = {"id2label": dict(enumerate(EMOTIONS)), "label2id": {label: index for index, label in enumerate(EMOTIONS)}}
 RUN = {"from_scratch": False, "model_name_or_path": None}
 TRAINING = {
@@ -82,7 +82,7 @@ def publish(
     checkpoint: bool = True,
     **run,
 ) -> Publication:
-    """What `find_publications` finds of a run of three folds, with the record that a real run has.
+    """Return the publication of a run of three folds, with the record that a real run has.
 
     Args:
         root: folder for the run.
@@ -91,7 +91,7 @@ def publish(
         problems: of the corpus.
         settings: arguments of the run that differ.
         command: that started it.
-        checkpoint: whether to write the network too.
+        checkpoint: write the network too.
         run: other arguments of `write_run`.
     """
     of_corpus = {"name": corpus, "problems": problems or []}

@@ -1,4 +1,4 @@
-"""A process that resolves checkpoints of the loopback Hub, for tests of what is taken from where."""
+"""A process that resolves checkpoints of the loopback Hub, for tests of the cache and the network."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ class Client:
         return store.repos.get(("model", name)) or store.create("model", name, private=False)
 
     def keep(self, files: Mapping[str, str]) -> dict[str, str]:
-        """What the Hub calls the contents of files."""
+        """Return the Hub's ids of the contents of files."""
         return {path: self.hub.store.keep(text.encode()) for path, text in files.items()}
 
     def requests(self) -> list[tuple[str, str, int | None]]:

@@ -1,4 +1,4 @@
-"""Model cards as their readers get them: whole, in order, with code that runs, and without a word too many."""
+"""Model cards: the whole text, its order, tables, links and code."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ from hf_vivae.training.recipes import parse_run
 ROOT = Path(__file__).parents[2]
 CARDS, EXPECTED = ROOT / "model_cards", Path(__file__).with_name("model_card_expected.md")
 REPO = "someone/bursts"
-SECTIONS = ["What it hears and says", "Use it", "Scores", "Training", "What it may be used for, and its limits"]
+SECTIONS = ["Input and output", "Use it", "Scores", "Training", "Intended use and limits"]
 COMMAND = ["train.py", "--model", "vit-32-30", "--data_dir", "/home/anna/VIVAE.zip", "--output_dir=/home/anna/runs/a"]
 
 
@@ -68,7 +68,7 @@ def test_tables_are_whole_and_links_lead_somewhere(card, publication):
     targets = {child.attrs.get("href", child.attrs.get("src")) for child in children} - {None}
     pictures = {target for target in targets if not re.match(r"https://[\w.]+/\S+$", target)}
     assert pictures == card_pictures(publication).keys() == {"accuracy-by-group.png", "confusion.png"}
-    assert all(child.content for child in children if child.type == "image"), "a picture without words"
+    assert all(child.content for child in children if child.type == "image"), "a picture without alternative text"
 
 
 def test_no_folder_of_the_machine_gets_out(card, publication):
@@ -93,7 +93,7 @@ def test_every_model_has_a_source():
 def test_the_card_of_every_model(model, tmp_path):
     command = ["train.py", "--model", model, "--data", "vivae"]
     text = render_card(CARDS, REPO, publish(tmp_path, model, "vivae", command=command, count=36))
-    network = write_checkpoint(tmp_path / "anew", model)
+    network = write_checkpoint(tmp_path / "again", model)
     fitted = 32 if model.startswith(PROBE) else 0  # mean and deviation of 16 dimensions, which are saved as well
     assert f"**Size**: {network.num_parameters() + fitted:,} parameters" in text
     use, short = blocks(text, "python")
@@ -116,19 +116,19 @@ def base_of(model: str) -> str | None:
 
 
 @pytest.mark.parametrize("model", ["vit-32-30", "wav2vec2"])
-def test_its_code_runs_and_hears_what_ours_hears(model, tmp_path, monkeypatch, capsys):
+def test_its_code_runs_and_gives_the_scores_of_ours(model, tmp_path, monkeypatch, capsys):
     publication = publish(tmp_path, model, count=36)
     text = render_card(CARDS, str(publication.checkpoint), publication)
     rate = 16000 if model == "wav2vec2" else 44100
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (rate * 3 // 2, 2))  # longer than the model hears, stereo
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (rate * 3 // 2, 2))  # stereo, longer than the model's input
     monkeypatch.chdir(tmp_path)
     soundfile.write("clip.wav", noise, rate)
-    said = []
+    scores = []
     for block in blocks(text, "python"):
         exec(compile(block, "card", "exec"), {})
-        said.append({found["label"]: found["score"] for found in yaml.safe_load(capsys.readouterr().out)})
-    assert set(said[0]) == set(publication.labels)
-    assert said[0] == pytest.approx(said[1], abs=1e-6)
+        scores.append({found["label"]: found["score"] for found in yaml.safe_load(capsys.readouterr().out)})
+    assert set(scores[0]) == set(publication.labels)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_its_code_runs_and_hears_what_ours_hears(model, tmp_path, monkeypatch, c
         ("vivae-core", "# mlp on VIVAE's core set"),
     ],
 )
-def test_the_first_line_says_whose_clips_they_are(corpus, first, tmp_path):
+def test_the_first_line_names_the_clips(corpus, first, tmp_path):
     text = render_card(CARDS, REPO, publish(tmp_path, "mlp", corpus))
     assert body(text).startswith(first)
     tables = [line for line in body(text).splitlines() if re.match(r"\| (score|speaker|intensity) (\(.*\) )?\|", line)]
@@ -154,7 +154,7 @@ def test_a_training_under_way_has_no_scores(publication):
     record = {name: entry for name, entry in publication.record.items() if name not in ("seconds", "peak_memory_mb")}
     unfinished = Publication(publication.checkpoint, record, publication.labels)
     text = render_card(CARDS, REPO, unfinished)
-    assert "**Training is under way.** These weights are not final, and have not been tested." in text
+    assert "**Training is not finished.** These weights are not final, and have not been tested." in text
     assert "They train on 72 clips under the protocol `speaker-k-fold`, which keeps 72 clips for their test." in text
     assert not re.search(r"## Scores|UAR|took|\.png", text)
     assert card_pictures(unfinished) == {}
@@ -174,6 +174,6 @@ def test_people_of_a_folder_are_not_named(tmp_path):
     text = render_card(CARDS, REPO, publication)
     assert "Anna" not in text
     assert "| speaker 1 | 12 |" in text
-    assert "of fold 1 and seed" in text
+    assert "fold 1 and seed" in text
     (axes, *_) = card_pictures(publication)["accuracy-by-group.png"].axes
     assert next(label.get_text() for label in axes.get_yticklabels()) == "speaker 1 (12)"

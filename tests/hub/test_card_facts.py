@@ -1,4 +1,4 @@
-"""What cards say of checkpoints and trainings, without a folder of a machine, and which sources they refuse."""
+"""Model cards: facts of checkpoints and trainings without folders of the machine, and damaged sources."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_paths_of_other_machines_are_shortened_too(path, name):
         ("--run_name=first /home/anna/try", "--run_name=first try"),
     ],
 )
-def test_addresses_and_words_tell_nothing_of_who_asked(argument, shown):
+def test_addresses_identify_no_user(argument, shown):
     assert shlex.split(shown_command(["mine.py", argument])) == ["python", "mine.py", shown]
 
 
@@ -79,20 +79,20 @@ def test_a_pattern_of_speakers_is_no_path(flag):
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "sentence"),
     [
-        (["train.py", "--data", "vivae"], "The command of these weights, from a checkout of hf_vivae:\n"),
+        (["train.py", "--data", "vivae"], "The command that trained these weights, in a checkout of hf_vivae:\n"),
         (
             ["train.py", "--data_dir", "/a/clips"],
-            "from a checkout of hf_vivae (of folders only the last part is shown: put yours there):\n",
+            "in a checkout of hf_vivae (only the last part of a folder is shown: insert yours):\n",
         ),
-        (["mine.py"], "The command of these weights:\n"),
+        (["mine.py"], "The command that trained these weights:\n"),
     ],
 )
-def test_what_the_command_lacks_is_said(command, said, publication):
+def test_the_command_is_introduced_by_what_it_needs(command, sentence, publication):
     environment = {**publication.record["environment"], "command": command}
     text = render_card(CARDS, REPO, replace(publication, record={**publication.record, "environment": environment}))
-    assert said in text
+    assert sentence in text
 
 
 SOURCE = {"what": "A.", "intended_use": "B.", "limits": "C.", "ethics": None, "base_model": None}
@@ -106,7 +106,7 @@ SOURCE = {"what": "A.", "intended_use": "B.", "limits": "C.", "ethics": None, "b
             r"expected the keys what, .*, base_model in .*30.yaml, found also limit; correct it",
         ),
         ({"what": "A.", "ethics": None}, "found no base_model, intended_use, limits; correct it"),
-        ([1], "expected `key: value` lines in .*, found list; correct it"),
+        ([1], "expected .*`key: value` lines.*, found list; correct it"),
         ({**SOURCE, "limits": None}, "expected a text as limits in .*, found None; write one"),
         ({**SOURCE, "ethics": ["E."]}, r"expected a text as ethics in .*, found \['E.'\]; write one"),
         ({**SOURCE, "what": "{{ config.depth }}"}, "expected fields of the checkpoint in .*'depth'; correct it"),
@@ -133,20 +133,20 @@ def test_a_licence_that_vivae_forbids_is_refused(publication):
     assert "Name VIVAE's authors. The Python files here are those of hf_vivae, Apache-2.0.\n" in text
 
 
-def test_terms_that_do_not_fit_together_are_said(tmp_path):
+def test_incompatible_terms_are_stated(tmp_path):
     text = render_card(CARDS, REPO, publish(tmp_path, "microsoft/wavlm-large", "vivae"))
     assert "license: unknown\n" in text
-    assert "the weights that it started from under terms that do not fit together with that, or that this card" in text
+    assert "the weights that training started from have terms that are incompatible with it, or not known" in text
     assert "this model is published under" not in text
 
 
-def test_what_the_weights_started_from_is_said(tmp_path):
+def test_initial_weights_are_stated(tmp_path):
     own = {"model_name_or_path": "/home/anna/base"}
     text = render_card(CARDS, REPO, publish(tmp_path / "a", "wav2vec2", "vivae", settings=own))
-    assert "the weights in a folder named base, whose own licence and limits hold too." in text
+    assert "the weights in a folder named base, whose licence and limits also apply." in text
     assert "license: unknown\n" in text
-    assert "the weights that it started from under terms that do not fit together with that, or that this card" in text
-    assert "What the network has learned elsewhere it brings along" in text
+    assert "the weights that training started from have terms that are incompatible with it, or not known" in text
+    assert "The network keeps what it has learned before" in text
     assert "LibriSpeech" not in text
     assert ModelCard(text).data.base_model is None
     text = render_card(CARDS, REPO, publish(tmp_path / "b", "wav2vec2", settings={"from_scratch": True}))
@@ -157,18 +157,18 @@ def test_what_the_weights_started_from_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["wav2vec2", "vit-base", "probe:someone/hubert-tiny", "someone/hubert-tiny"])
-def test_random_weights_are_not_said_to_have_learned(model, tmp_path):
+def test_random_weights_are_not_described_as_pretrained(model, tmp_path):
     text = render_card(CARDS, REPO, publish(tmp_path, model, "vivae", settings={"from_scratch": True}))
     assert "- **Starts from** random weights." in text
-    assert not re.search("learned elsewhere|learned from speech|whether networks for photographs help", text)
-    assert not re.search(r"^- *$|\*\*Meant for\*\*: *$", text, re.M), "an empty text"
+    assert not re.search("learned before|pretraining on speech|whether networks for photographs help", text)
+    assert not re.search(r"^- *$|\*\*Intended use\*\*: *$", text, re.M), "an empty text"
 
 
 def change(file: Path, **fields) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-def test_what_the_report_found_of_a_patch_size_is_said_of_that_size_only(tmp_path):
+def test_results_of_the_paper_are_stated_for_their_patch_size_only(tmp_path):
     publication = publish(tmp_path)
     size, tall = "the one with patches of this size has the highest accuracy on VIVAE", "Its patches are tall"
     text = render_card(CARDS, REPO, publication)
@@ -176,14 +176,14 @@ def test_what_the_report_found_of_a_patch_size_is_said_of_that_size_only(tmp_pat
     assert tall in text
     change(publication.checkpoint / "config.json", patch_size=[8, 69], num_hidden_layers=1)
     text = render_card(CARDS, REPO, publication)
-    assert "patches of 8 bands by 69 moments (100 ms), and has 1 layer with 2 heads" in text
-    assert "Pak's report" not in text.partition("## ")[0]
+    assert "patches of 8 bands by 69 frames (100 ms), and has 1 layer with 2 heads" in text
+    assert "the paper" not in text.partition("## ")[0]
     assert tall not in text
 
 
-def test_a_picture_that_is_wrapped_is_not_said_to_be_stretched(tmp_path):
+def test_a_wrapped_picture_is_not_described_as_stretched(tmp_path):
     publication = publish(tmp_path, "vit-base")
-    stretched, middle = "stretched to the same contrast", "the network sees the middle only"
+    stretched, middle = "stretched to the same contrast", "takes only the middle of the picture"
     text = render_card(CARDS, REPO, publication)
     assert stretched in text
     assert middle in text
@@ -195,10 +195,10 @@ def test_a_picture_that_is_wrapped_is_not_said_to_be_stretched(tmp_path):
 
 def test_unresampled_sound_is_explained(tmp_path):
     publication = publish(tmp_path, "wav2vec2")
-    said = "wav2vec2 is made for 16,000 samples a second, and is given 44,100 as if they were these."
-    assert said not in render_card(CARDS, REPO, publication)
+    sentence = "wav2vec2 expects 16,000 Hz, and takes clips of 44,100 Hz as if they had that rate."
+    assert sentence not in render_card(CARDS, REPO, publication)
     change(publication.checkpoint / "preprocessor_config.json", sampling_rate=44100)
-    assert said in render_card(CARDS, REPO, publication)
+    assert sentence in render_card(CARDS, REPO, publication)
 
 
 def test_a_step_within_an_epoch_is_named(tmp_path):
@@ -211,7 +211,7 @@ def test_a_step_within_an_epoch_is_named(tmp_path):
     assert "\nStep 2 was selected by" in render_card(CARDS, REPO, publication)
 
 
-def test_code_of_others_is_not_said_to_load_with_ours(tmp_path):
+def test_code_of_others_is_not_loaded_with_ours(tmp_path):
     publication = publish(tmp_path, "someone/hubert-tiny", "vivae")
     change(publication.checkpoint / "config.json", auto_map={"AutoConfig": "mine.Config"})
     text = render_card(CARDS, REPO, publication)
@@ -221,7 +221,7 @@ def test_code_of_others_is_not_said_to_load_with_ours(tmp_path):
     assert "those of hf_vivae, Apache" not in text
 
 
-def test_a_cut_is_exact_and_said_in_short(tmp_path):
+def test_a_cut_is_exact_and_described_in_short(tmp_path):
     publication = publish(tmp_path, "someone/hubert-tiny", "vivae")
     change(publication.checkpoint / "preprocessor_config.json", num_samples=27787)
     text = render_card(CARDS, REPO, publication)
@@ -247,10 +247,10 @@ def test_a_cut_is_exact_and_said_in_short(tmp_path):
         ({"num_samples": 4000, "return_attention_mask": True, "auto_map": {}}, "its first 0.25 s.\n"),
     ],
 )
-def test_what_is_heard_of_a_clip_is_said(extractor, words, tmp_path):
+def test_the_length_of_the_input_is_stated(extractor, words, tmp_path):
     publication = publish(tmp_path, "someone/hubert-tiny", "vivae")
     change(publication.checkpoint / "preprocessor_config.json", **extractor)
-    assert f"16,000 samples a second: {words}" in render_card(CARDS, REPO, publication)
+    assert f"16,000 Hz: {words}" in render_card(CARDS, REPO, publication)
 
 
 def test_an_installed_package_has_no_commit(publication):

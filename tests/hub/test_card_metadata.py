@@ -1,4 +1,4 @@
-"""Metadata of cards: equal to scores computed anew, accepted by the Hub, and silent about VIVAE where it must be."""
+"""Metadata of model cards: scores, rules of the Hub, and the name VIVAE for models of VIVAE only."""
 
 import numpy as np
 import pytest
@@ -39,21 +39,21 @@ def test_scores_are_those_of_the_test_clips_of_all_folds(tmp_path):
     publication = publish(tmp_path, corpus="vivae", count=96, checkpoint=False)
     rows = [row for folder in sorted(tmp_path.iterdir()) for row in read_predictions(folder) if row["split"] == "test"]
     truth, logits = (np.array([row[name] for row in rows]) for name in ("label", "logits"))
-    said, probabilities = logits.argmax(axis=1), softmax(logits, axis=1)
+    predicted, probabilities = logits.argmax(axis=1), softmax(logits, axis=1)
     expected = {
-        "UAR": recall_score(truth, said, average="macro"),
-        "accuracy": accuracy_score(truth, said),
-        "macro F1": f1_score(truth, said, average="macro"),
+        "UAR": recall_score(truth, predicted, average="macro"),
+        "accuracy": accuracy_score(truth, predicted),
+        "macro F1": f1_score(truth, predicted, average="macro"),
         "macro AUC": roc_auc_score(truth, probabilities, multi_class="ovr", average="macro"),
     }
     data = ModelCard(card(publication)).data
-    found = {result.metric_name: result.metric_value for result in data.eval_results}
-    assert found == pytest.approx(expected, abs=5e-5)
+    scores = {result.metric_name: result.metric_value for result in data.eval_results}
+    assert scores == pytest.approx(expected, abs=5e-5)
     assert len(rows) == 96
     assert data.metrics == [result.metric_type for result in data.eval_results]
 
 
-def test_a_result_says_protocol_split_and_intervals(tmp_path):
+def test_a_result_has_protocol_split_and_intervals(tmp_path):
     publication = publish(tmp_path, corpus="vivae", count=96, checkpoint=False)
     results = {result.metric_name: result for result in ModelCard(card(publication)).data.eval_results}
     uar, estimate = results["UAR"], publication.scores.estimates["uar"]
@@ -68,7 +68,7 @@ def test_a_result_says_protocol_split_and_intervals(tmp_path):
     assert "marked" not in uar.metric_args
 
 
-def test_habits_mark_every_result(tmp_path):
+def test_caveats_mark_every_result(tmp_path):
     publication = publish(tmp_path, settings={"select_on": "test"}, checkpoint=False)
     results = ModelCard(card(publication, "apache-2.0")).data.eval_results
     assert [result.metric_args["marked"] for result in results] == [[SELECTED_ON_TEST]] * 4
@@ -163,7 +163,7 @@ def test_good_metadata_is_accepted_by_us_and_by_the_hub():
             r"identifier of the Hub's list of licences, found 'mitt' \(did you mean mit\?\); choose",
         ),
         ("license: mit\n", "", "expected one license above the card, found None; give one, such as unknown"),
-        ("license: mit", "license: other", "expected license_name beside the license other, found none; give"),
+        ("license: mit", "license: other", "expected license_name with the license other, found none; give"),
         ("audio-classification\ntags", "singing\ntags", "expected the pipeline_tag audio-classification, found 'sing"),
         ("tags: [audio]", "tags: [1]", r"expected texts as tags, found \[1\]; correct them"),
         ("tags: [audio]", "datasets: [{a: b}]", r"expected texts as datasets, found \[\{'a': 'b'\}\]; correct"),
@@ -171,15 +171,15 @@ def test_good_metadata_is_accepted_by_us_and_by_the_hub():
         ("value: 0.5", "value: .nan", "expected a number as the value of accuracy in model-index, found nan; leave"),
         ("value: 0.5", "value: null", "expected a number as the value of accuracy in model-index, found None; leave"),
         ("value: 0.5", "value: high", "expected a number as the value of accuracy in model-index, found 'high'"),
-        (", value: 0.5", "", "expected YAML as the Hub's modelcard.md has it above the card, found other"),
-        ("name: Some, ", "", "expected YAML as the Hub's modelcard.md has it above the card, found other"),
+        (", value: 0.5", "", "expected YAML as in the Hub's modelcard.md above the card, found other"),
+        ("name: Some, ", "", "expected YAML as in the Hub's modelcard.md above the card, found other"),
         ("name: Some, ", "name: '', ", "expected a text as dataset_name of each result in model-index, found none"),
         (
             "tags: [audio]",
             "tags: [audio",
-            "expected YAML as the Hub's modelcard.md has it above the card, found other",
+            "expected YAML as in the Hub's modelcard.md above the card, found other",
         ),
-        ("results:", "outcomes:", "expected YAML as the Hub's modelcard.md has it above the card, found other"),
+        ("results:", "outcomes:", "expected YAML as in the Hub's modelcard.md above the card, found other"),
         (GOOD, "# Some\n", "expected YAML between two lines of --- above the card, found none; add license"),
     ],
 )

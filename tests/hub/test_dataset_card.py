@@ -1,4 +1,4 @@
-"""The card of a dataset repository: what `datasets` and the Hub read of it, what people read, and its code run."""
+"""The card of a dataset repository: its metadata for `datasets` and the Hub, its text and its code."""
 
 import dataclasses
 import io
@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import yaml
 from dataset_repos import CARDS, LICENSE, REPO, expected_rows, folds_of, write
-from datasets import Audio, Dataset, load_dataset, load_dataset_builder
+from datasets import Audio, Dataset, DatasetInfo, load_dataset, load_dataset_builder
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
@@ -70,12 +70,9 @@ def test_metadata_are_those_that_datasets_and_the_hub_know(repo):
     [(999, "n<1K"), (1000, "1K<n<10K"), (1085, "1K<n<10K"), (10_000, "10K<n<100K"), (99_999, "10K<n<100K")],
 )
 def test_size_category(clips, category, vivae):
-    from hf_vivae.hub import dataset as dataset_card
-
     row = dataclasses.replace(vivae, dataset=vivae.dataset.select([0] * clips))
-    division = dataset_card.Division("random-80-20", 0, (), {"train": range(clips)})
-    info = dataset_repo._info(dataset_repo._features(row.dataset), division, {"train": 1}, 1)
-    text = dataset_card._metadata(row, "title", "mit", info, {"train": ["data/a.parquet"]})
+    info = DatasetInfo(features=row.dataset.features)
+    text = dataset_repo._make_metadata(row, "title", "mit", info, {"train": ["data/a.parquet"]})
     assert yaml.safe_load(text)["size_categories"] == [category]
 
 
@@ -109,7 +106,7 @@ def body(corpus: Corpus, folder: Path) -> str:
     return DatasetCard.load(folder / "README.md").text.lstrip()
 
 
-def test_card_of_vivae_says_whose_it_is_and_what_is_in_it(dataset_repos):
+def test_card_of_vivae_names_its_authors_and_contents(dataset_repos):
     text = body(*dataset_repos["vivae"])
     assert text.startswith("# VIVAE, repackaged as Parquet\n")
     assert "48 non-verbal vocalisations" in text
@@ -134,11 +131,11 @@ def test_card_of_vivae_says_whose_it_is_and_what_is_in_it(dataset_repos):
 
 
 @pytest.mark.parametrize(("name", "start"), [("synthetic", "**Synthetic: "), ("noise", "**White noise under ")])
-def test_card_of_generated_clips_says_so_first_and_does_not_claim_vivae(name, start, synthetic, tmp_path):
+def test_card_of_generated_clips_begins_with_that_and_does_not_claim_vivae(name, start, synthetic, tmp_path):
     corpus = dataclasses.replace(synthetic, name=name)
     card = DatasetCard.load(write(corpus, tmp_path) / "README.md")
     assert card.text.lstrip().startswith(start)
-    assert "no result on them says anything about VIVAE" in card.text.lstrip().split("\n")[0]
+    assert "no result on them is evidence about VIVAE" in card.text.lstrip().split("\n")[0]
     assert "bibtex" not in card.text
     assert "vivae" not in card.data.tags
     assert card.data.license == "apache-2.0"
@@ -153,14 +150,16 @@ def test_card_of_a_folder_shows_its_labels_as_they_are(dataset_repos):
     assert "| laugh | 8 |\n" in text
     assert "which are null: `speaker`, `intensity`, `core`." in text
     assert "| `speaker` |" not in text
-    assert "put here by whoever published this repository, who has to name their makers." in " ".join(text.split())
+    assert "files were uploaded by the publisher of this repository, who has to name their authors." in " ".join(
+        text.split()
+    )
     assert "emotion-recognition" not in DatasetCard.load(dataset_repos["folder"][1] / "README.md").data.tags
     assert "VIVAE's authors" not in text
     assert "each clip at its own rate" in text
     assert "- bad audio: laugh/broken.wav" in text
-    assert "Who speaks is not known, so the same people may be heard in `train` and `test`." in text
+    assert "Speakers are not known, so the same people may be in `train` and `test`." in text
     assert "known speakers" not in text
-    assert "`cc-by-sa-4.0`, as whoever published this repository has confirmed." in text
+    assert "`cc-by-sa-4.0`, as confirmed by the publisher of this repository." in text
 
 
 def test_a_repository_under_another_license_is_not_written(vivae, tmp_path):

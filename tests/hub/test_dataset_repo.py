@@ -96,22 +96,22 @@ def test_splits_are_the_parts_of_the_first_fold_and_share_no_clip(dataset_repos)
 def test_fold_names_the_fold_that_tests_the_clip(dataset_repos):
     for name, (corpus, folder) in dataset_repos.items():
         loaded = concatenate_datasets(list(load_dataset(str(folder)).values()))
-        told, folds = dict(zip(loaded["file"], loaded["fold"], strict=True)), folds_of(corpus, PROTOCOL[name])
+        tested, folds = dict(zip(loaded["file"], loaded["fold"], strict=True)), folds_of(corpus, PROTOCOL[name])
         for row, file in enumerate(corpus.dataset["file"]):
             tests = [fold.name for fold in folds if row in fold.test]
-            assert tests == ([told[file]] if told[file] else [])
-    assert None in told.values(), "random-80-20 tests a fifth of the clips"
+            assert tests == ([tested[file]] if tested[file] else [])
+    assert None in tested.values(), "random-80-20 tests a fifth of the clips"
 
 
 def test_clips_that_the_first_fold_leaves_out_are_in_rest(vivae, tmp_path):
     first = folds_of(vivae, "cross-intensity")[0]
     used = set(first.train + first.validation + first.test)
-    assert len(used) < len(vivae.dataset), "or this test says nothing"
+    assert len(used) < len(vivae.dataset), "or this test cannot fail"
     loaded = load_dataset(str(write(vivae, tmp_path, "cross-intensity")))
     rest = [file for row, file in enumerate(vivae.dataset["file"]) if row not in used]
     assert list(loaded["rest"]["file"]) == rest
     assert sum(len(split) for split in loaded.values()) == len(vivae.dataset)
-    assert "The split `rest` has the clips that this fold leaves out." in (tmp_path / "README.md").read_text()
+    assert "The split `rest` contains the clips that this fold leaves out." in (tmp_path / "README.md").read_text()
 
 
 def test_repeated_it_is_the_same_bytes_from_another_folder_or_the_archive(vivae, tiny_vivae, dataset_repos, tmp_path):
@@ -133,7 +133,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def test_no_folder_of_this_machine_is_told(repo):
+def test_no_folder_of_this_machine_is_published(repo):
     corpus, folder = repo
     with_path = dataclasses.replace(corpus, problems=(f"bad audio: x.wav: found no file at {folder}/d e/x y.wav",))
     if corpus.name != "vivae":  # whose card lists what is missing
@@ -158,7 +158,7 @@ def test_names_of_clips_that_lead_out_of_their_folder_are_refused(tmp_path):
     assert set(corpus.dataset["file"]) == {f"{take}.wav" for take in range(12)}, "no folder of this machine"
     names = [f"{tmp_path}/{name}" if name != "0.wav" else name for name in corpus.dataset["file"]]
     other = Corpus("folder", corpus.dataset.remove_columns("file").add_column("file", names))
-    with pytest.raises(ValueError, match=r"expected names of clips below their folder, found 11 that lead elsewhere"):
+    with pytest.raises(ValueError, match=r"expected names of clips below their folder, found 11 outside"):
         write(other, tmp_path / "repo", "random-80-20")
     assert not (tmp_path / "repo").exists()
 
@@ -224,21 +224,21 @@ def test_a_missing_file_is_one_sentence_and_nothing_is_written(tiny_vivae, tmp_p
     gone.unlink()
     with pytest.raises(
         ValueError,
-        match=rf"expected the sound of 48 clips, found no file for 1 of them \({gone.name}\): put the files",
+        match=rf"expected the files of 48 clips, found none for 1 of them \({gone.name}\): restore the files",
     ):
         write(corpus, tmp_path / "repo")
     assert not (tmp_path / "repo").exists()
 
 
 def test_a_file_is_there_whole_or_not_at_all(vivae, tmp_path, monkeypatch):
-    read, left = dataset_repo._read, iter(range(40))
+    embed, left = dataset_repo._embed, iter(range(10))  # row groups of 4 clips
 
-    def break_down(audio):
+    def break_down(*arguments):
         if next(left, None) is None:
             raise OSError("disk on fire")
-        return read(audio)
+        return embed(*arguments)
 
-    monkeypatch.setattr(dataset_repo, "_read", break_down)
+    monkeypatch.setattr(dataset_repo, "_embed", break_down)
     monkeypatch.setattr(dataset_repo, "GROUP_CLIPS", 4)
     with pytest.raises(OSError, match="disk on fire"):
         write(vivae, tmp_path)
@@ -255,7 +255,7 @@ def test_a_file_is_there_whole_or_not_at_all(vivae, tmp_path, monkeypatch):
         (["run.json"], "found the run.json of a run in"),
     ],
 )
-def test_files_of_somebody_else_are_not_written_over(files, words, vivae, tmp_path):
+def test_other_files_are_not_overwritten(files, words, vivae, tmp_path):
     for name in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine, of hf_vivae")

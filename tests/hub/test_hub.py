@@ -1,4 +1,4 @@
-"""What goes to the Hub, and what is said where nothing can go; `test_push.py` has the pushes themselves."""
+"""Files of a checkpoint, names of repositories and refusals before a push; `test_push.py` has the pushes."""
 
 from types import SimpleNamespace
 
@@ -87,7 +87,7 @@ def test_models_of_a_study_are_named_apart():
     assert names(publication("probe:a/hubert--x", "b")) == ["probe-hubert-x"]
 
 
-def test_a_long_name_is_cut_and_told_apart_by_a_digest():
+def test_a_long_name_is_cut_and_made_unique_by_a_digest():
     long = [publication("mlp", f"mlp paper {'hidden_size=16 ' * 9} seed_of_data={number}") for number in range(2)]
     names = name_repos("me/study", long)
     assert [len(name) for name in names] == [96, 96]
@@ -116,8 +116,8 @@ def test_no_push_without_a_network(monkeypatch):
     monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)
     monkeypatch.setattr(hub.constants, "ENDPOINT", NOTHING_LISTENS)
     assert refusal() == (
-        f"expected the Hub at {NOTHING_LISTENS}, found no connection to 127.0.0.1 (Connection refused); nothing is "
-        "lost: repeat the command, and what was sent is not sent again."
+        f"expected the Hub at {NOTHING_LISTENS}, found no connection to 127.0.0.1 (Connection refused); repeat "
+        "the command; files that were sent are not sent again."
     )
 
 

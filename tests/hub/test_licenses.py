@@ -1,4 +1,4 @@
-"""A corpus is published under the licence that holds for it, and only when somebody has said so."""
+"""Licences: confirmed for a corpus, and chosen for a model by its clips and weights."""
 
 import pytest
 from hypothesis import given
@@ -31,7 +31,7 @@ def test_only_the_license_that_holds_is_confirmed(name, given_license):
             confirm_license(name, None, lambda _: given_license)
 
 
-def test_the_question_says_what_to_type_and_why():
+def test_the_question_names_the_licence_and_the_reason():
     questions = []
 
     def ask(question: str) -> str:
@@ -47,7 +47,7 @@ def test_the_question_says_what_to_type_and_why():
     assert questions[1].startswith("Type the identifier of the licence under which you may publish these clips")
 
 
-def test_without_a_license_or_anybody_to_ask_the_flag_is_named():
+def test_without_a_license_or_a_terminal_the_flag_is_named():
     with pytest.raises(ValueError, match=r"expected a confirmed licence, found none: .* --license cc-by-nc-4\.0$"):
         confirm_license("vivae", None)
     with pytest.raises(ValueError, match=r"expected the licence under which you may publish .* --license cc-by-4\.0$"):
@@ -64,7 +64,7 @@ def test_a_folder_has_any_license_that_the_hub_knows():
 
 
 def test_other_names_no_license():
-    with pytest.raises(ValueError, match="expected a licence that its identifier names, found 'other', for which"):
+    with pytest.raises(ValueError, match="expected a licence of the Hub's list, found 'other', which needs"):
         confirm_license("folder", "other")
 
 
@@ -125,8 +125,8 @@ def test_terms_of_a_named_encoder_are_never_lost(name, given_license):
     backbone = BACKBONES[name]
     for corpus, license in (("synthetic", None), ("synthetic", given_license), ("folder", given_license)):
         try:
-            found = choose_license(corpus, backbone.hub_id, license)
+            chosen = choose_license(corpus, backbone.hub_id, license)
         except ValueError:
             continue
-        if (corpus, found) != ("folder", "unknown"):  # which says nothing of any terms
-            assert "-sa" not in backbone.license or found.startswith("cc-by-sa-")
+        if (corpus, chosen) != ("folder", "unknown"):  # which states no terms
+            assert "-sa" not in backbone.license or chosen.startswith("cc-by-sa-")

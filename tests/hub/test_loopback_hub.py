@@ -54,7 +54,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubServer]:
-    """A Hub of which nobody else has asked anything."""
+    """A Hub without earlier requests."""
     with HubServer() as server:
         yield server
 

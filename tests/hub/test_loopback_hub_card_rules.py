@@ -1,4 +1,4 @@
-"""What the loopback Hub finds wrong in the metadata of a card."""
+"""Errors and warnings of the loopback Hub about the metadata of a card."""
 
 import pytest
 from loopback_hub.card_rules import check_card

@@ -28,7 +28,7 @@ from hf_vivae import audio
 from hf_vivae.models import MODELS
 
 pytestmark = pytest.mark.hub
-# reads models of the Hub with their clips, and says the logits of each, and the scores of a pipeline
+# loads models of the Hub, and prints the logits and the pipeline's scores of their clips
 LOAD = """
 import json, sys
 import numpy as np, torch
@@ -70,7 +70,7 @@ def folders(tiny_vivae, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def pushed(hub, folders, tmp_path_factory) -> dict[str, str]:
-    """What the script printed of each model; all are at `tester/<name>`."""
+    """Return the output of the script for each model; all are at `tester/<name>`."""
     argvs = [[str(folder), "--repo", f"tester/{name}", "--yes"] for name, folder in folders.items()]
     return dict(zip(folders, push(hub, argvs), strict=True))
 
@@ -84,7 +84,7 @@ def load(hub: HubServer, home: Path, python: Path, wanted: dict, waves: Path, *a
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def unheard(folder: Path, clips: int = 3) -> list[dict[str, Any]]:
+def read_test_rows(folder: Path, clips: int = 3) -> list[dict[str, Any]]:
     rows = pq.read_table(folder / "S01" / "predictions.parquet").to_pylist()
     return [row for row in rows if row["split"] == "test"][:clips]
 
@@ -92,7 +92,7 @@ def unheard(folder: Path, clips: int = 3) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def waves(folders, tiny_vivae, tmp_path_factory) -> Path:
     """Test clips as arrays, at the rate of each model: a bare environment reads no files."""
-    files = {row["file"] for folder in folders.values() for row in unheard(folder)}
+    files = {row["file"] for folder in folders.values() for row in read_test_rows(folder)}
     arrays = {
         f"{rate}/{file}": audio.load(tiny_vivae / "full_set" / file, rate)[0]
         for file in files
@@ -106,7 +106,7 @@ def waves(folders, tiny_vivae, tmp_path_factory) -> Path:
 def check_scores(found: Any, folder: Path) -> None:
     """Logits and probabilities are those of the run's own predictions."""
     logits, outputs = found
-    rows = unheard(folder)
+    rows = read_test_rows(folder)
     np.testing.assert_allclose(logits, [row["logits"] for row in rows], atol=1e-5)
     labels = json.loads((folder / "S01" / "results.json").read_text())["labels"]
     for output, row in zip(outputs, rows, strict=True):
@@ -120,7 +120,7 @@ def test_every_model_loads_where_there_is_torch_transformers_and_numpy_alone(hub
     python = make_bare_environment(tmp_path / "bare")
     # wav2vec2 is the library's, and needs no consent
     trust = {name: {} if name == "wav2vec2" else {"trust_remote_code": True} for name in folders}
-    files = {name: [row["file"] for row in unheard(folder)] for name, folder in folders.items()}
+    files = {name: [row["file"] for row in read_test_rows(folder)] for name, folder in folders.items()}
     wanted = {f"tester/{name}": (trust[name], files[name]) for name in folders}
     found = load(hub, tmp_path, python, wanted, waves)
     assert re.search(r"packages that were not found in your environment: timm\b", found.pop("tester/vit-base"))
@@ -136,7 +136,7 @@ def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, fol
     )
     done = run_forked([folders["vit-8-23"] / "S01"], code=program, env=hub.environment(hub.home, WRITE_TOKEN))
     assert done.returncode == 0, done.stderr
-    files = [row["file"] for row in unheard(folders["vit-8-23"])]
+    files = [row["file"] for row in read_test_rows(folders["vit-8-23"])]
     wanted = {"tester/direct": ({"trust_remote_code": True}, files)}
     found = load(hub, tmp_path, make_bare_environment(tmp_path / "bare"), wanted, waves)
     check_scores(found["tester/direct"], folders["vit-8-23"])
@@ -144,14 +144,16 @@ def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, fol
 
 def test_vit_base_loads_where_there_is_timm_as_well(hub, pushed, folders, waves, tmp_path):
     python = make_bare_environment(tmp_path / "bare", ("torch", "transformers", "numpy", "timm"))
-    files = [row["file"] for row in unheard(folders["vit-base"])]
+    files = [row["file"] for row in read_test_rows(folders["vit-base"])]
     found = load(hub, tmp_path, python, {"tester/vit-base": ({"trust_remote_code": True}, files)}, waves, "timm")
     check_scores(found["tester/vit-base"], folders["vit-base"])
 
 
 def test_where_the_package_is_no_model_needs_consent(hub, pushed, folders, waves, tmp_path):
     program = f"import hf_vivae\n{LOAD}"
-    wanted = {f"tester/{name}": ({}, [row["file"] for row in unheard(folder)]) for name, folder in folders.items()}
+    wanted = {
+        f"tester/{name}": ({}, [row["file"] for row in read_test_rows(folder)]) for name, folder in folders.items()
+    }
     done = run_forked(
         [waves, "hf_vivae", "torchaudio", "timm", "datasets", "soundfile"], code=program, input=json.dumps(wanted),
         cwd=tmp_path, env=hub.environment(hub.home, WRITE_TOKEN),
@@ -173,7 +175,7 @@ def test_a_repository_has_the_checkpoint_the_card_and_nothing_else(hub, pushed, 
     assert not [path for path in hub.store.paths("tester/wav2vec2") if path.endswith(".py")]
 
 
-def test_the_card_on_the_hub_says_what_the_run_has_scored(hub, pushed, folders):
+def test_the_card_on_the_hub_has_the_scores_of_the_run(hub, pushed, folders):
     for name, folder in folders.items():
         content = hub.store.read("tester/" + name, "README.md").decode()
         assert content in pushed[name]
@@ -187,7 +189,7 @@ def test_the_card_on_the_hub_says_what_the_run_has_scored(hub, pushed, folders):
 
 
 def test_the_lines_of_every_card_run(hub, pushed, folders, tiny_vivae, tmp_path):
-    file = tiny_vivae / "full_set" / unheard(folders["mlp"])[0]["file"]
+    file = tiny_vivae / "full_set" / read_test_rows(folders["mlp"])[0]["file"]
     shutil.copy(file, tmp_path / "clip.wav")
     cards = [hub.store.read(f"tester/{name}", "README.md").decode() for name in folders]
     program = "import json, re, sys\nfor block in json.load(sys.stdin):\n    exec(block, {})\n    print('ran')"
@@ -273,7 +275,7 @@ def test_a_busy_hub_and_dropped_connections_are_asked_again(hub, folders, tmp_pa
     assert "model.safetensors" in hub.store.paths("tester/busy")
 
 
-def test_a_token_that_may_not_write_is_told_so(hub, folders, tmp_path):
+def test_a_token_that_may_not_write_is_refused(hub, folders, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/refused", "--yes"]
     others = [argv[0], "--repo", "else/where", "--yes"]
     refused, unknown, elsewhere = push(
@@ -321,7 +323,7 @@ def test_damaged_weights_are_not_pushed(hub, folders, tmp_path):
 def test_what_is_public_is_not_taken_for_private(hub, folders, tmp_path):
     argv = [str(folders["mlp"]), "--repo", "tester/open", "--yes"]
     _, refused = push(hub, [[*argv, "--public"], argv])
-    assert refused.startswith("error: expected tester/open to be private, found a public repository; say that")
+    assert refused.startswith("error: expected tester/open to be private, found a public repository; allow that")
 
 
 def test_a_study_is_pushed_with_a_collection_and_cards_that_link(hub, folders, tmp_path):
@@ -359,10 +361,10 @@ def test_what_an_evaluation_has_scored_is_not_pushed_with_its_study(folders, tmp
         (["--dataset", "--data", "vivea", "--repo", "a/b"], r"found 'vivea' \(did you mean vivae\?\)"),
         (["--repo", "a/b"], r"expected a run folder or --dataset, found none; give one of the two."),
         (["runs", "--repo", "a/b", "--dataset"], r"expected a run folder or --dataset, found both"),
-        (["--repo", "a/b", "--space"], r"expected Hub ids of models for the page to serve beside --space, found none"),
+        (["--repo", "a/b", "--space"], r"expected Hub ids of models with --space, found none"),
         (["--repo", "a/b", "--dataset", "--all"], r"--dataset, --all and --space exclude each other"),
         (["one", "two", "--repo", "a/b"], r"expected one run folder, found 2"),
-        (["runs", "--repo", "a/b", "--data", "noise"], r"expected --dataset beside --data, found none"),
+        (["runs", "--repo", "a/b", "--data", "noise"], r"expected --dataset with --data, found none"),
         (["runs", "--repo", "a/b", "--licence", "mit"], r"unknown argument '--licence' \(did you mean --license\?\)"),
         (["--repo", "a/b", "--dataset", "--seed", "-1"], r"expected --seed of 0 to 4294967295, found -1; 42 is usual"),
         (["nowhere", "--repo", "a/b"], r"expected a folder with runs, found no folder nowhere"),

@@ -19,14 +19,14 @@ import hashlib, json, re, sys
 from datasets import Audio, load_dataset
 from huggingface_hub import DatasetCard
 
-def told(row):
+def summary(row):
     digest = hashlib.sha256(row["audio"]["bytes"]).hexdigest()
     return [row["file"], row["speaker"], row["emotion"], row["fold"], digest]
 
 loaded, streamed = load_dataset("tester/clips"), load_dataset("tester/clips", streaming=True)
 files = {name: split.cast_column("audio", Audio(decode=False)) for name, split in loaded.items()}
-whole = {name: [told(row) for row in split] for name, split in files.items()}
-again = {name: [told(row) for row in split.decode(False)] for name, split in streamed.items()}
+whole = {name: [summary(row) for row in split] for name, split in files.items()}
+again = {name: [summary(row) for row in split.decode(False)] for name, split in streamed.items()}
 assert again == whole
 names = loaded["train"].features["emotion"].names
 for block in re.findall(r"```python\\n(.*?)```", DatasetCard.load("tester/clips").text, re.DOTALL):

@@ -1,4 +1,4 @@
-"""A Space: what its repository holds, and that it serves the page by itself."""
+"""A Space: the files of its repository, which serve the page without others."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from checkpoints_of import write_checkpoint
 from loopback_hub.server import WRITE_TOKEN
 from runner import ROOT, push
 
-from hf_vivae.hub.push import PACKAGE, requirements, space_files
+from hf_vivae.hub.space import PACKAGE, requirements, space_files
 
 pytestmark = pytest.mark.hub
 
@@ -42,9 +42,9 @@ def test_the_files_of_a_space_can_be_imported_where_nothing_else_of_this_reposit
     for name, content in space_files(ROOT / "demo", ["tester/one"]).items():
         (space / name).parent.mkdir(parents=True, exist_ok=True)
         (space / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    told = "import app, hf_vivae; print(app.CHECKPOINTS, hf_vivae.__file__)"
+    program = "import app, hf_vivae; print(app.CHECKPOINTS, hf_vivae.__file__)"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(space)!r}); {told}"],
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(space)!r}); {program}"],
         capture_output=True, text=True, cwd=tmp_path, env=hub.environment(tmp_path / "home", WRITE_TOKEN),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -120,7 +120,7 @@ def test_where_nothing_may_be_written_nothing_is_trained(hub, tiny_vivae, tmp_pa
     hub.store.create("model", "tester/seen", private=False)
     expected = {
         "else/where": "expected a token that may write to else/where, found one that may not",
-        "tester/seen": "expected tester/seen to be private, found a public repository; say that it may be",
+        "tester/seen": "expected tester/seen to be private, found a public repository; allow that",
     }
     for repo, sentence in expected.items():
         done = train(hub, [*flags(tiny_vivae, tmp_path / "none", "mlp"), "--hub_model_id", repo])

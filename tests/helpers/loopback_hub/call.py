@@ -1,4 +1,4 @@
-"""A request to the test Hub, what it may see and change, and the answer."""
+"""A request to the test Hub, its permissions, and the answer."""
 
 import json
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent; `target` is path and query, `url` the address of the server."""
+    """A client's request; `target` is path and query, `url` the address of the server."""
 
     method: str
     target: str
@@ -64,7 +64,7 @@ class Request:
 
 
 def role_of(request: Request) -> str | None:
-    """What the token of a request may do: "write", "read", or None without one."""
+    """Permission of the token of a request: "write", "read", or None without one."""
     sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if sent and sent not in ROLES:
         raise RefusedError(401, "Unauthorized", "Invalid credentials in Authorization header")
@@ -113,7 +113,7 @@ class Call:
         return found
 
     def check_writer(self, owner: str) -> None:
-        """Refuse who may not write below a name."""
+        """Refuse a token that may not write below a name."""
         if self.role is None:
             raise RefusedError(401, "Unauthorized", "Invalid username or password.")
         if self.role != "write" or owner != USER:

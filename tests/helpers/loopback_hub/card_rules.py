@@ -1,4 +1,4 @@
-"""What the Hub accepts as metadata of a card, as far as it is published.
+"""Published rules of the Hub for the metadata of a card.
 
 The fields of https://github.com/huggingface/hub-docs (`modelcard.md`, `datasetcard.md`, `docs/hub/model-cards.md`,
 `docs/hub/repositories-licenses.md`), the tasks of huggingface.js (`packages/tasks/src/pipelines.ts`), and sentences

@@ -1,4 +1,4 @@
-"""What the test Hub answers without changing anything."""
+"""Answers of the test Hub that change nothing."""
 
 import re
 from typing import Any
@@ -43,7 +43,7 @@ def list_repos(call: Call) -> Answer:
 
 
 def info(call: Call) -> Answer:
-    """A repository; sizes and contents of its files are told on request."""
+    """A repository, with sizes and hashes of its files on request."""
     found = _describe(call.store, call.repo, call.commit)
     if call.request.query.get("blobs", "").lower() != "true":
         found["siblings"] = [{"rfilename": file["rfilename"]} for file in found["siblings"]]
@@ -75,7 +75,7 @@ def _describe(store: Store, repo: Repo, commit: Commit) -> dict[str, Any]:
 
 
 def _metadata(store: Store, commit: Commit) -> dict[str, Any]:
-    """What the card says, which was found valid when it was committed."""
+    """The metadata of the card, which was validated when it was committed."""
     card = store.blobs[commit.files[CARD]].decode() if CARD in commit.files else ""
     found = FRONT_MATTER.match(card)
     return yaml.safe_load(found[1]) if found else {}

@@ -1,4 +1,4 @@
-"""The endpoints of the test Hub, and what each asks of the token."""
+"""The endpoints of the test Hub, and the permission that each needs."""
 
 import re
 from collections.abc import Callable
@@ -58,7 +58,7 @@ WRITES: tuple[tuple[str, str, Route], ...] = (
 
 
 def answer(store: Store, request: Request) -> Answer:
-    """What the Hub answers, refusals included."""
+    """Return the answer of the Hub, refusals included."""
     method = "GET" if request.method == "HEAD" else request.method
     for name, pattern, route in READS + WRITES:
         found = re.fullmatch(pattern, request.path)

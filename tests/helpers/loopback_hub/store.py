@@ -1,4 +1,4 @@
-"""What the test Hub keeps: blobs by SHA-256, repositories with commits and all that names them, collections."""
+"""Storage of the test Hub: blobs by SHA-256, repositories with commits, branches and tags, collections."""
 
 import hashlib
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def sha256(content: bytes) -> str:
 
 
 def git_id(content: bytes) -> str:
-    """What git calls a file of this content."""
+    """Return git's id of a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -163,7 +163,7 @@ class Store:
         return sorted(self.repos[kind, name].find(revision).files.keys() - {ATTRIBUTES})
 
     def is_large(self, commit: Commit, path: str, size: int) -> bool:
-        """Whether a file goes through LFS: by `.gitattributes` or by its size in bytes."""
+        """Return whether a file goes through LFS: by `.gitattributes` or by its size in bytes."""
         lines = self.blobs[commit.files[ATTRIBUTES]].decode().splitlines() if ATTRIBUTES in commit.files else []
         patterns = [line.split()[0] for line in lines if "filter=lfs" in line]
         name = path.rsplit("/", 1)[-1]
@@ -182,6 +182,6 @@ class Store:
         return entry
 
     def etag(self, commit: Commit, path: str) -> str:
-        """What tells one content from another: git's id, or the SHA-256 of a large file."""
+        """Return the id of a content: git's id, or the SHA-256 of a large file."""
         entry = self.entry(commit, path)
         return entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]

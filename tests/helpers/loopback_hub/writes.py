@@ -1,4 +1,4 @@
-"""What changes repositories on the test Hub: creation, settings, uploads, commits, branches and tags."""
+"""Changes of repositories on the test Hub: creation, settings, uploads, commits, branches and tags."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ SDKS = ("gradio", "docker", "static")
 
 
 def _is_private(body: dict[str, Any]) -> bool:
-    """huggingface_hub says `visibility` since 2.0 and `private` before."""
+    """huggingface_hub sends `visibility` since 2.0 and `private` before."""
     return body.get("visibility") == "private" or body.get("private") is True
 
 
@@ -48,7 +48,7 @@ def settings(call: Call) -> Answer:
 
 
 def preupload(call: Call) -> Answer:
-    """Which files go through LFS, and what is there under their names."""
+    """Return for each file whether it goes through LFS, and its present id."""
     commit = call.commit
     return reply(
         {
@@ -66,7 +66,7 @@ def preupload(call: Call) -> Answer:
 
 
 def lfs_batch(call: Call) -> Answer:
-    """Where to send the contents that the Hub does not have."""
+    """Return the addresses for contents that the Hub does not have."""
     url, verify = call.request.url, f"{call.page(call.repo)}.git/info/lfs/objects/verify"
     objects = [{"oid": wanted["oid"], "size": wanted["size"]} for wanted in call.request.json["objects"]]
     for wanted in objects:
