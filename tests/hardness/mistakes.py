@@ -100,7 +100,7 @@ MISTAKES = {
         Mistake("unknown model_type", "predict ../newer ../corpus", "nosuch_net"),
         Mistake("unknown feature extractor", "predict ../deaf ../corpus", "NoSuchFeatureExtractor"),
         Mistake("labels that do not fit the head", "predict ../relabelled ../corpus",
-                "shapes that its config.json says"),
+                "shapes that its config.json states"),
         Mistake("a GPU that is not there", "predict ../good ../corpus --device cuda:7", "cuda:7"),
         Mistake("no name of a device", "predict ../good ../corpus --device gpu", "gpu"),
         Mistake("output below a file", "predict ../good ../corpus --output ../notes.txt/x.csv", "notes.txt"),

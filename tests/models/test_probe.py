@@ -198,7 +198,7 @@ def test_a_fixed_strength_is_not_chosen(tiny_vivae, encoders, trained, tmp_path)
     "argv", [["--normalization", "mean_std"], ["--num_train_epochs", "7"], ["--watch_test"], ["--eval_dropout"]]
 )
 def test_what_a_probe_takes_no_notice_of_is_refused(tiny_vivae, encoders, tmp_path, argv):
-    with pytest.raises(ValueError, match=f"^expected only arguments that a probe has a use for, found {argv[0]};"):
+    with pytest.raises(ValueError, match=f"^expected only arguments of a probe, found {argv[0]};"):
         run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, *argv))
 
 
