@@ -38,8 +38,8 @@ def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[
     """
     with _open(source) as archive:
         members = [(info, path) for info, path in _members(archive) if wanted(path)]
-        _check([info for info, _ in members], source)
-        return [_read(archive, info, path) for info, path in members]
+        _refuse_members([info for info, _ in members], source)
+        return [_read_member(archive, info, path) for info, path in members]
 
 
 def list_members(source: Path) -> list[PurePosixPath]:
@@ -80,7 +80,7 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixP
     return [(info, path) for info, path in paths if not any(map(is_clutter, path.parts))]
 
 
-def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
+def _refuse_members(members: list[zipfile.ZipInfo], source: Path) -> None:
     locked = [info.filename for info in members if info.flag_bits & 1]
     if locked:
         raise UserError(
@@ -97,7 +97,7 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
         )
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
     try:
         with open_member(archive, info) as file:
             # with a limit: where the directory states a wrong size, zipfile would unpack gigabytes and discard them

@@ -46,16 +46,8 @@ class CorpusArguments(Arguments):
         Raises:
             UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
         """
-        corpus = load_corpus(
-            self.data,
-            data_dir=self.data_dir,
-            data_url=self.data_url,
-            subset=self.subset,
-            allow_partial=self.allow_partial,
-            on_bad_audio=self.on_bad_audio,
-            speaker_pattern=self.speaker_pattern,
-            synthetic_seed=self.synthetic_seed,
-        )
+        # a subclass has further fields
+        corpus = load_corpus(**{entry.name: getattr(self, entry.name) for entry in fields(CorpusArguments)})
         corpus.log_problems()
         return corpus
 

@@ -280,31 +280,25 @@ def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> s
 
 
 def _add_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
+    """Return the clips with the speakers in their file names, found within a second plus a millisecond for each."""
     expression, group = _compile(pattern)
     if any(clip.speaker for clip in clips):
         raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
-    speakers = _search_speakers(expression, group, [clip.file for clip in clips])
-    unknown = [clip.file for clip, speaker in zip(clips, speakers, strict=True) if not speaker]
-    problems.note(f"without a speaker by {pattern!r}", unknown)
-    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
-
-
-def _search_speakers(expression: Pattern[str], group: int | str, files: list[str]) -> list[str | None]:
-    """Return the match of the group in each file name, within a second plus a millisecond for each file."""
-    speakers: list[str | None] = []
-    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
-    for file in files:
+    matched: list[LabelledFile] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(clips)  # the clock of `timeout`
+    for clip in clips:
         try:
-            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
+            match = expression.search(Path(clip.file).name, timeout=max(end - time.process_time(), 1e-3))
         except TimeoutError as error:
             raise UserError(
-                f"expected a quick regular expression in --speaker_pattern, found that {expression.pattern!r} takes "
-                f"more than a second at {file}; write it without a repetition inside a repetition."
+                f"expected a quick regular expression in --speaker_pattern, found that {pattern!r} takes more than a "
+                f"second at {clip.file}; write it without a repetition inside a repetition."
             ) from error
-        speakers.append(match[group] if match else None)
-    return speakers
+        matched.append(dataclasses.replace(clip, speaker=match[group] if match else None))
+    problems.note(f"without a speaker by {pattern!r}", [clip.file for clip in matched if not clip.speaker])
+    return matched
 
 
 def _compile(pattern: str) -> tuple[Pattern[str], int | str]:

@@ -241,11 +241,18 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
             f"{'nothing' if absent else error.strerror}; correct --data_dir, or leave it out to download VIVAE."
         ) from error
     if is_folder:
-        files = _folder_files(source, folder)
-        if not files and (source / "VIVAE.zip").is_file():
-            return _find_files(source / "VIVAE.zip", folder)
+        candidates = [(path, {"bytes": None, "path": str(file)}, "") for file, path in _folder_paths(source).items()]
     else:
-        files = _archive_files(source, folder)
+        members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
+        candidates = [(item.path, {"bytes": item.content, "path": item.path.name}, item.fault) for item in members]
+    locations = _below((path for path, _, _ in candidates), folder, source)
+    files = [
+        File(_clip_name(path), str(locations[path]), audio, fault)
+        for path, audio, fault in candidates
+        if path in locations
+    ]
+    if is_folder and not files and (source / "VIVAE.zip").is_file():
+        return _find_files(source / "VIVAE.zip", folder)
     if not files:
         raise UserError(
             f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
@@ -254,34 +261,10 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
     return source, files
 
 
-def _folder_files(source: Path, folder: str) -> list[File]:
-    paths = _folder_paths(source)
-    locations = _below(paths.values(), folder, source)
-    return [
-        File(_clip_name(path), str(locations[inner]), {"bytes": None, "path": str(path)})
-        for path, inner in paths.items()
-        if inner in locations
-    ]
-
-
 def _folder_paths(source: Path) -> dict[Path, Path]:
     """Return each sound file of a folder, with its path that starts with the name of that folder."""
     root = Path(os.path.abspath(source))
     return {path: root.name / path.relative_to(root) for path in walk_files(root) if _is_wave(path)}
-
-
-def _archive_files(source: Path, folder: str) -> list[File]:
-    members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
-    locations = _below((member.path for member in members), folder, source)
-    return [
-        File(
-            _clip_name(member.path),
-            str(locations[member.path]),
-            {"bytes": member.content, "path": member.path.name},
-            member.fault,
-        )
-        for member in members
-    ]
 
 
 def _is_wave(path: PurePath) -> bool:

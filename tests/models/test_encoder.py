@@ -160,7 +160,7 @@ def test_a_mel_frame_of_padding_has_no_effect(encoders):
         ({"encoder": {"mask_time_prob": 0.1}}, "expected no masks of Whisper's own, which .* found mask_time_prob in"),
         ({"encoder": {"_name_or_path": "x"}}, "has no field '_name_or_path'"),
         ({"pooling": "max"}, "expected pooling out of mean, mean_std, attention, found 'max'; give one of them"),
-        ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean 'pooling'\?\); correct or"),
+        ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean pooling\?\); correct or"),
     ],
 )
 def test_what_a_head_does_not_have_is_named(encoders, config, sentence):
