@@ -156,7 +156,7 @@ def _error(root: Path, problems: Problems) -> CorpusError:
 
 def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
     paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
-    outside = {path for _, path in paths if listing.leads_out(path)}
+    outside = {path for _, path in paths if listing.target_outside(path)}
     unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
     problems.note("outside the class folders", unlabelled)
     problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
@@ -170,8 +170,8 @@ def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
 def _link_outside(listing: Listing, path: Path) -> str:
     """Return the first link on the path to a file outside the folder, with its target."""
     steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
-    step = next(step for step in steps if listing.leads_out(listing.root / step))
-    return readable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
+    step = next(step for step in steps if listing.target_outside(listing.root / step))
+    return readable(f"{step}, a link to {listing.target_outside(listing.root / step)}")
 
 
 def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
@@ -183,7 +183,7 @@ def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list
     rows = [(number, row) for number, row in enumerate(rows, 1) if row.get(file)]
     problems.note(NO_LABEL, [f"{row[file]} in row {number}" for number, row in rows if not row.get(label)])
     paths = [listing.find(row[file]) for _, row in rows]
-    outside = [listing.leads_out(path) for path in paths]
+    outside = [listing.target_outside(path) for path in paths]
     problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
     clips = [
         LabelledFile(

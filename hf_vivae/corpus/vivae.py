@@ -128,8 +128,8 @@ def read_vivae(
 def read_rows(source: Path, subset: str, problems: Problems) -> tuple[Path, list[dict[str, Any]]]:
     """Return the folder or archive that contains a subset, and a row for each usable clip with a name of VIVAE.
 
-    Rows are those of `build_dataset`, with two measures by which `generated.find_maker` recognizes generated clips:
-    the standard deviation of the samples (`deviation`), and of the differences between neighbouring samples (`step`).
+    Rows are those of `build_dataset`, with the two measures that `generated.recognize_generated` takes: the standard
+    deviation of the samples (`deviation`), and of the differences between neighbouring samples (`step`).
 
     Args:
         source: a folder or an archive.
@@ -189,13 +189,13 @@ def _find_core(source: Path, published: set[str]) -> set[str] | None:
 
 def _check_recorded(source: Path, subset: str, rows: list[dict[str, Any]], verified: bool, problems: Problems) -> None:
     """Refuse clips that this package generated, and note a full set whose lengths differ from VIVAE's."""
-    from .generated import find_maker
+    from .generated import recognize_generated
 
     lengths = [round(row["duration"] * SAMPLING_RATE) for row in rows]
-    if maker := find_maker(lengths, *([row[key] for row in rows] for key in ("deviation", "step"))):
+    if data := recognize_generated(lengths, *([row[key] for row in rows] for key in ("deviation", "step"))):
         raise UserError(
-            f"expected the recordings of VIVAE in {source}, found clips that --data {maker} makes; "
-            f"use --data {maker}, or give the folder or archive of VIVAE with --data_dir."
+            f"expected the recordings of VIVAE in {source}, found clips that --data {data} generates; "
+            f"use --data {data}, or give the folder or archive of VIVAE with --data_dir."
         )
     complete = subset == "full" and len(rows) == VIVAE_CLIPS
     if complete and not verified and (difference := compare_lengths(lengths)):

@@ -67,7 +67,7 @@ class Utterance:
     floor: float
 
 
-def sing(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
+def vocalize(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
     """Return the clip, `(samples,)` at 44.1 kHz, with its peak at `utterance.level`, so that it is never clipped."""
     envelope, semitones = _bursts(utterance)
     voiced, opening = _glottis(utterance, semitones, rng)

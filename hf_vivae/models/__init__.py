@@ -126,9 +126,9 @@ def build_config(name: str, **config) -> PreTrainedConfig:
         UserError: for an unknown name or field, with the nearest one.
     """
     spec = model_spec(name)
-    known = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
-    known |= {"num_labels", "attn_implementation"}
-    refuse_unknown(config, known - {"kwargs"}, f"configuration of {name}")
+    names = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
+    names |= {"num_labels", "attn_implementation"}
+    refuse_unknown(config, names - {"kwargs"}, f"configuration of {name}")
     if not config.keys() & {"num_labels", "id2label"}:
         config["num_labels"] = 6
     return spec.config_class(**{**spec.config, **config})
@@ -150,25 +150,25 @@ def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
         UserError: for an unknown name or argument, with the nearest one.
     """
     spec = model_spec(name)
-    known = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
-    refuse_unknown(config, known - {"kwargs"}, f"feature extractor of {name}")
+    names = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
+    refuse_unknown(config, names - {"kwargs"}, f"feature extractor of {name}")
     return spec.extractor_class(**{**spec.extractor, **config})
 
 
-def refuse_unknown(fields: dict, known: set[str], what: str) -> None:
+def refuse_unknown(fields: dict, names: set[str], what: str) -> None:
     """Check that all fields are known.
 
     Args:
         fields: fields and their values.
-        known: names of the fields that exist.
+        names: names of the fields that exist.
         what: name of the object with these fields, for the message.
 
     Raises:
         UserError: for an unknown field, with the nearest known one.
     """
     for key in fields:
-        if key not in known or key.startswith("_"):  # private fields of the library, which may ignore them
-            raise UserError(f"the {what} has no field {key!r}{did_you_mean(key, known)}; correct or remove it.")
+        if key not in names or key.startswith("_"):  # private fields of the library, which may ignore them
+            raise UserError(f"the {what} has no field {key!r}{did_you_mean(key, names)}; correct or remove it.")
 
 
 def _register() -> None:

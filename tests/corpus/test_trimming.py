@@ -52,7 +52,7 @@ SETTINGS = st.fixed_dictionaries(
 few = settings(max_examples=60, deadline=None)
 
 
-class TestSoundingPart:
+class TestNonSilentRange:
     def test_the_silence_is_cut_and_the_margin_stays(self):
         clip = burst(20 * FRAME, 30 * FRAME, 40 * FRAME)
         assert non_silent_range(clip, RATE, **TRIM) == (15 * FRAME, 55 * FRAME)
@@ -141,7 +141,7 @@ class TestSoundingPart:
 class TestProperties:
     @few
     @given(stretches(), SETTINGS)
-    def test_what_stays_holds_the_loudest_frame_and_is_long_enough(self, clip, trim):
+    def test_a_trimmed_clip_has_the_loudest_frame_and_the_minimum_length(self, clip, trim):
         first, last = non_silent_range(clip, RATE, **trim)
         loudest = int(frame_energies(clip, RATE).argmax()) * FRAME
         assert 0 <= first <= loudest < last <= len(clip)

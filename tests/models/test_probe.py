@@ -145,7 +145,7 @@ def probe_flags(corpus: Path, encoder: Path, output: Path, *more: str) -> list[s
     return [*given, *more]
 
 
-def test_a_run_folder_is_that_of_any_model_and_says_what_chose(trained):
+def test_a_run_folder_is_that_of_any_model_and_records_the_selection(trained):
     results = json.loads((trained / "results.json").read_text())
     chosen = results["selection"]
     assert (chosen["on"], chosen["metric"]) == ("validation", "loss")
@@ -197,12 +197,12 @@ def test_a_fixed_strength_is_not_chosen(tiny_vivae, encoders, trained, tmp_path)
 @pytest.mark.parametrize(
     "argv", [["--normalization", "mean_std"], ["--num_train_epochs", "7"], ["--watch_test"], ["--eval_dropout"]]
 )
-def test_what_a_probe_takes_no_notice_of_is_refused(tiny_vivae, encoders, tmp_path, argv):
-    with pytest.raises(ValueError, match=f"^expected only arguments that a probe has a use for, found {argv[0]};"):
+def test_arguments_without_effect_on_a_probe_are_refused(tiny_vivae, encoders, tmp_path, argv):
+    with pytest.raises(ValueError, match=f"^expected only arguments of a probe, found {argv[0]};"):
         run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, *argv))
 
 
-def test_a_probe_of_what_is_no_encoder_of_the_library_is_refused(trained, tiny_vivae, tmp_path):
+def test_a_probe_of_another_model_than_an_encoder_is_refused(trained, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=r"^expected one of the library's encoders .* found 'vivae_probe' in"):
         run(probe_flags(tiny_vivae, trained, tmp_path))
     argv = probe_flags(tiny_vivae, trained, tmp_path)
@@ -211,7 +211,7 @@ def test_a_probe_of_what_is_no_encoder_of_the_library_is_refused(trained, tiny_v
         run(argv)
 
 
-def test_what_this_package_has_fine_tuned_is_probed_with_a_mask(encoders, tiny_vivae, tmp_path):
+def test_an_encoder_fine_tuned_by_this_package_is_probed_with_a_mask(encoders, tiny_vivae, tmp_path):
     argv = probe_flags(tiny_vivae, encoders["group norm"], tmp_path, "--num_train_epochs", "1")
     argv[argv.index("--model") + 1] = str(encoders["group norm"])
     run(argv)
