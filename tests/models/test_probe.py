@@ -91,11 +91,11 @@ def test_layers():
     config = ProbeConfig({"model_type": "wav2vec2", **WAVEFORM}, layer=-1, num_labels=2)
     embeddings = torch.arange(12.0).reshape(1, 3, 4)
     model = ProbeForAudioClassification(config)
-    assert model.choose(embeddings).tolist() == [[8, 9, 10, 11]]
+    assert model.select_layer(embeddings).tolist() == [[8, 9, 10, 11]]
     config.layer = 0
-    assert model.choose(embeddings).tolist() == [[0, 1, 2, 3]]
+    assert model.select_layer(embeddings).tolist() == [[0, 1, 2, 3]]
     config.layer = None
-    assert model.choose(embeddings).tolist() == [[4, 5, 6, 7]]
+    assert model.select_layer(embeddings).tolist() == [[4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(
