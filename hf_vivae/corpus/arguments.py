@@ -15,10 +15,10 @@ from .schema import Corpus
 class CorpusArguments(Arguments):
     """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
-    data: str = field(default="vivae", metadata={"help": "vivae, synthetic, folder, or noise (a control)."})
+    data: str = field(default="vivae", metadata={"help": "Corpus: vivae, synthetic, folder, or noise (a control)."})
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of clips (folder), or folder or VIVAE.zip (vivae) instead of a download."},
+        metadata={"help": "Folder of the clips (folder), or folder or VIVAE.zip in place of the download (vivae)."},
     )
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
     subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
@@ -31,7 +31,7 @@ class CorpusArguments(Arguments):
     )
     speaker_pattern: str | None = field(
         default=None,
-        metadata={"help": "Regular expression with one group, which matches the speaker in a file name (folder)."},
+        metadata={"help": "Regular expression whose only group is the speaker in a file name (folder)."},
     )
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
 

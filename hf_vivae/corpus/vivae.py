@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, ClipInfo, inspect
+from ..audio import BadAudio, inspect
 from ..files import cache_folder
 from ..validation import UserError, check_choice
 from .archive import list_members, read_members
@@ -33,7 +33,6 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
 
 
@@ -204,7 +203,14 @@ def _check_recorded(source: Path, subset: str, rows: list[dict[str, Any]], verif
 
 def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any] | None:
     try:
-        info, samples = _check_sound(file)
+        if file.fault:
+            raise BadAudio(file.name, "a whole file", file.fault)
+        info = inspect(file.audio, file.name)
+        if info.channels != 1:
+            raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
+        if info.sampling_rate != SAMPLING_RATE:
+            raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
+        samples, _ = load_clip(file.audio, name=file.name)  # damage and NaN show only when the sound is decoded
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{file.name}: expected {error.expected}, found {error.found}"])
         return None
@@ -214,17 +220,6 @@ def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any
     steps = samples[1:] - samples[:-1] if len(samples) > 1 else samples
     measured = {"duration": info.duration, "deviation": float(samples.std()), "step": float(steps.std())}
     return {"audio": file.audio, "file": file.name, "core": in_core} | measured | labels
-
-
-def _check_sound(file: File) -> tuple[ClipInfo, np.ndarray]:
-    if file.fault:
-        raise BadAudio(file.name, "a whole file", file.fault)
-    info = inspect(file.audio, file.name)
-    if info.channels != 1:
-        raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
-    if info.sampling_rate != SAMPLING_RATE:
-        raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
-    return info, load_clip(file.audio, name=file.name)[0]  # damage and NaN show only when the sound is decoded
 
 
 def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:

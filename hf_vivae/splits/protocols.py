@@ -115,7 +115,13 @@ def core_to_full(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int)
     """Yield a fold for each group of speakers with clips outside the core set; core clips of the others train."""
     protocol = "core-to-full"
     _, speakers = _speakers(clips, protocol)
-    core = _core(clips, protocol)
+    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
+    core = _column(clips, "core", f"{protocol}: expected true or false in the column core", remedy)
+    if core.all() or not core.any():
+        raise UserError(
+            f"{protocol}: expected clips inside and outside the core set, found {core.sum()} of {len(core)} inside; "
+            f"{remedy}."
+        )
     groups = _speaker_groups(speakers, labels, num_groups, seed)
     for number, group in enumerate(groups, start=1):
         test = group[~core[group]]
@@ -182,18 +188,6 @@ def _speakers(clips: Dataset, protocol: str) -> tuple[list[str], np.ndarray]:
             f"{names.tolist()}; {remedy}."
         )
     return names.tolist(), speakers
-
-
-def _core(clips: Dataset, protocol: str) -> np.ndarray:
-    """Return for each clip whether it is in the core set, `(clips,)`."""
-    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
-    core = _column(clips, "core", f"{protocol}: expected true or false in the column core", remedy)
-    if core.all() or not core.any():
-        raise UserError(
-            f"{protocol}: expected clips inside and outside the core set, found {core.sum()} of {len(core)} inside; "
-            f"{remedy}."
-        )
-    return core
 
 
 def _intensities(clips: Dataset, labels: np.ndarray, protocol: str) -> tuple[list[str], np.ndarray]:
