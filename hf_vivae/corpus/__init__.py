@@ -30,8 +30,7 @@ __all__ = [
     "load_synthetic",
     "load_vivae",
     "read_folder",
-    "read_noise",
-    "read_synthetic",
+    "read_generated",
     "read_vivae",
     "task_labels",
 ]
@@ -82,47 +81,33 @@ def load_corpus(
                 "expected the folder of the clips with --data folder, found none; give it with --data_dir."
             )
         return read_folder(data_dir, speaker_pattern, on_bad_audio)
-    if data == "synthetic":
-        return read_synthetic(synthetic_seed)
-    if data == "noise":
-        return read_noise(synthetic_seed)
+    if data in GENERATED:
+        return read_generated(data, synthetic_seed)
     return read_vivae(data_dir, subset, allow_partial, on_bad_audio, data_url or ZENODO_URL)
 
 
 def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Dataset:
     """Return the `Dataset` of the synthetic clips, which have VIVAE's 1085 file names (see `synthetic`)."""
-    return read_synthetic(seed, cache_dir).dataset
+    return read_generated("synthetic", seed, cache_dir).dataset
 
 
-def read_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
-    """Read the synthetic corpus from the cache; generate it on the first call.
+def read_generated(data: str, seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
+    """Read a generated corpus with VIVAE's file names from the cache; generate it on the first call.
 
-    Raises:
-        CorpusError: for damaged clips in the cache; its `problems` names all of them.
-        UserError: for a seed below 0.
-    """
-    from .synthetic import synthesize_corpus
-
-    return _read_generated("synthetic", synthesize_corpus(seed, cache_dir))
-
-
-def read_noise(seed: int = 0, cache_dir: str | Path | None = None) -> Corpus:
-    """Read white noise under VIVAE's names from the cache; generate it on the first call.
-
-    It is a control: a score on it that differs from chance shows a leak from training to test.
+    Args:
+        data: "synthetic", or "noise": white noise, on which a score that differs from chance shows a leak from
+            training to test.
+        seed: seed of the clips, at least 0.
+        cache_dir: by default that of `hf_vivae.files.cache_folder`.
 
     Raises:
         CorpusError: for damaged clips in the cache; its `problems` names all of them.
         UserError: for a seed below 0.
     """
-    from .generated import make_noise_corpus
+    from . import generated, synthetic
 
-    return _read_generated("noise", make_noise_corpus(seed, cache_dir))
-
-
-def _read_generated(name: str, folder: Path) -> Corpus:
-    from .generated import stand_in_core
-
+    make_corpus = {"synthetic": synthetic.synthesize_corpus, "noise": generated.make_noise_corpus}[data]
+    folder = make_corpus(seed, cache_dir)
     problems = Problems()
     try:
         _, rows = read_rows(folder, "full", problems)
@@ -131,10 +116,10 @@ def _read_generated(name: str, folder: Path) -> Corpus:
         lines = ("not one full_set with clips",)
     if lines:
         raise CorpusError(
-            f"expected the {name} clips in {folder} as they were generated, found them damaged "
+            f"expected the {data} clips in {folder} as they were generated, found them damaged "
             f"({first_names(lines)}); delete that folder to generate them again.",
             lines,
         )
-    core = stand_in_core([row["file"] for row in rows])
+    core = generated.stand_in_core([row["file"] for row in rows])
     rows = [row | {"core": in_core} for row, in_core in zip(rows, core, strict=True)]
-    return Corpus(name, build_dataset(rows))
+    return Corpus(data, build_dataset(rows))

@@ -30,16 +30,20 @@ class Member:
     fault: str = ""
 
 
-def read_members(source: Path, wanted: Callable[[PurePosixPath], bool]) -> list[Member]:
-    """Read the members of a zip archive whose path is `wanted`, without files that operating systems add.
+def read_members(source: Path, accepts: Callable[[PurePosixPath], bool]) -> list[Member]:
+    """Return the members of a zip archive, without files that operating systems add.
+
+    Args:
+        source: the archive.
+        accepts: returns True for the paths of the members to read.
 
     Raises:
         UserError: for an archive that is damaged or encrypted, or would take too much memory.
     """
     with _open(source) as archive:
-        members = [(info, path) for info, path in _members(archive) if wanted(path)]
-        _check([info for info, _ in members], source)
-        return [_read(archive, info, path) for info, path in members]
+        members = [(info, path) for info, path in _members(archive) if accepts(path)]
+        _check_members([info for info, _ in members], source)
+        return [_read_member(archive, info, path) for info, path in members]
 
 
 def list_members(source: Path) -> list[PurePosixPath]:
@@ -80,7 +84,7 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo, PurePosixP
     return [(info, path) for info, path in paths if not any(map(is_clutter, path.parts))]
 
 
-def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
+def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
     locked = [info.filename for info in members if info.flag_bits & 1]
     if locked:
         raise UserError(
@@ -97,7 +101,7 @@ def _check(members: list[zipfile.ZipInfo], source: Path) -> None:
         )
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: PurePosixPath) -> Member:
     try:
         with open_member(archive, info) as file:
             # with a limit: where the directory states a wrong size, zipfile would unpack gigabytes and discard them

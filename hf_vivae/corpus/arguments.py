@@ -15,10 +15,10 @@ from .schema import Corpus
 class CorpusArguments(Arguments):
     """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
-    data: str = field(default="vivae", metadata={"help": "vivae, synthetic, folder, or noise (a control)."})
+    data: str = field(default="vivae", metadata={"help": "Corpus: vivae, synthetic, folder, or noise (a control)."})
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of clips (folder), or folder or VIVAE.zip (vivae) instead of a download."},
+        metadata={"help": "Folder of the clips (folder), or folder or VIVAE.zip in place of the download (vivae)."},
     )
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
     subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
@@ -31,7 +31,7 @@ class CorpusArguments(Arguments):
     )
     speaker_pattern: str | None = field(
         default=None,
-        metadata={"help": "Regular expression with one group, which matches the speaker in a file name (folder)."},
+        metadata={"help": "Regular expression whose only group is the speaker in a file name (folder)."},
     )
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
 
@@ -46,16 +46,8 @@ class CorpusArguments(Arguments):
         Raises:
             UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
         """
-        corpus = load_corpus(
-            self.data,
-            data_dir=self.data_dir,
-            data_url=self.data_url,
-            subset=self.subset,
-            allow_partial=self.allow_partial,
-            on_bad_audio=self.on_bad_audio,
-            speaker_pattern=self.speaker_pattern,
-            synthetic_seed=self.synthetic_seed,
-        )
+        # a subclass has further fields
+        corpus = load_corpus(**{entry.name: getattr(self, entry.name) for entry in fields(CorpusArguments)})
         corpus.log_problems()
         return corpus
 

@@ -48,10 +48,10 @@ _clips: _DecodedClips | None = None
 
 @contextmanager
 def decode_once(folder: Path) -> Iterator[None]:
-    """Let `load_clip` decode each clip once, within `MAX_BYTES` and `MAX_SHARE`.
+    """Make `load_clip` keep the clips that it decodes, within `MAX_BYTES` and `MAX_SHARE`.
 
     Args:
-        folder: of the temporary file, which has no name and ends with the process.
+        folder: folder of the temporary file, which has no name and is removed when the process ends.
     """
     global _clips
     with ExitStack() as stack:

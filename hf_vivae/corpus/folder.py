@@ -156,7 +156,7 @@ def _error(root: Path, problems: Problems) -> CorpusError:
 
 def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
     paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
-    outside = {path for _, path in paths if listing.leads_out(path)}
+    outside = {path for _, path in paths if listing.target_outside(path)}
     unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
     problems.note("outside the class folders", unlabelled)
     problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
@@ -170,8 +170,8 @@ def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
 def _link_outside(listing: Listing, path: Path) -> str:
     """Return the first link on the path to a file outside the folder, with its target."""
     steps = (*reversed(path.relative_to(listing.root).parents), path.relative_to(listing.root))
-    step = next(step for step in steps if listing.leads_out(listing.root / step))
-    return readable(f"{step}, a link to {listing.leads_out(listing.root / step)}")
+    step = next(step for step in steps if listing.target_outside(listing.root / step))
+    return readable(f"{step}, a link to {listing.target_outside(listing.root / step)}")
 
 
 def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
@@ -183,7 +183,7 @@ def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list
     rows = [(number, row) for number, row in enumerate(rows, 1) if row.get(file)]
     problems.note(NO_LABEL, [f"{row[file]} in row {number}" for number, row in rows if not row.get(label)])
     paths = [listing.find(row[file]) for _, row in rows]
-    outside = [listing.leads_out(path) for path in paths]
+    outside = [listing.target_outside(path) for path in paths]
     problems.note(OUTSIDE, [row[file] for (_, row), elsewhere in zip(rows, outside, strict=True) if elsewhere])
     clips = [
         LabelledFile(
@@ -280,31 +280,25 @@ def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> s
 
 
 def _add_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
+    """Return the clips with the speakers in their file names, found within a second plus a millisecond for each."""
     expression, group = _compile(pattern)
     if any(clip.speaker for clip in clips):
         raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
-    speakers = _search_speakers(expression, group, [clip.file for clip in clips])
-    unknown = [clip.file for clip, speaker in zip(clips, speakers, strict=True) if not speaker]
-    problems.note(f"without a speaker by {pattern!r}", unknown)
-    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
-
-
-def _search_speakers(expression: Pattern[str], group: int | str, files: list[str]) -> list[str | None]:
-    """Return the match of the group in each file name, within a second plus a millisecond for each file."""
-    speakers: list[str | None] = []
-    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
-    for file in files:
+    matched: list[LabelledFile] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(clips)  # the clock of `timeout`
+    for clip in clips:
         try:
-            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
+            match = expression.search(Path(clip.file).name, timeout=max(end - time.process_time(), 1e-3))
         except TimeoutError as error:
             raise UserError(
-                f"expected a quick regular expression in --speaker_pattern, found that {expression.pattern!r} takes "
-                f"more than a second at {file}; write it without a repetition inside a repetition."
+                f"expected a quick regular expression in --speaker_pattern, found that {pattern!r} takes more than a "
+                f"second at {clip.file}; write it without a repetition inside a repetition."
             ) from error
-        speakers.append(match[group] if match else None)
-    return speakers
+        matched.append(dataclasses.replace(clip, speaker=match[group] if match else None))
+    problems.note(f"without a speaker by {pattern!r}", [clip.file for clip in matched if not clip.speaker])
+    return matched
 
 
 def _compile(pattern: str) -> tuple[Pattern[str], int | str]:

@@ -112,7 +112,7 @@ def typical_samples(shares: float | np.ndarray) -> np.ndarray:
     return np.rint(np.exp(LOG_DURATION_MEAN + LOG_DURATION_SD * scores)).astype(int)
 
 
-def find_maker(samples: Sequence[int], deviations: Sequence[float], steps: Sequence[float]) -> str | None:
+def recognize_generated(samples: Sequence[int], deviations: Sequence[float], steps: Sequence[float]) -> str | None:
     """Return the name of the generated corpus, synthetic or noise, that clips with VIVAE's names belong to, or None.
 
     All seeds of `synthetic` have the same 1085 lengths, and each clip of `noise` is white. So copies and parts of

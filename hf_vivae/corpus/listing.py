@@ -29,7 +29,7 @@ class Listing:
 
     Args:
         root: the folder.
-        wanted: returns True for the files to list.
+        accepts: returns True for the files to list.
 
     Attributes:
         paths: paths of each name; several for names that differ only in their Unicode form.
@@ -38,7 +38,7 @@ class Listing:
         UserError: for a folder that does not exist or cannot be read.
     """
 
-    def __init__(self, root: Path, wanted: Callable[[Path], bool]) -> None:
+    def __init__(self, root: Path, accepts: Callable[[Path], bool]) -> None:
         try:
             os.scandir(root).close()
         except OSError as error:
@@ -50,7 +50,7 @@ class Listing:
         self.root = root
         self._folders = real_folders(root)
         self.paths: dict[str, list[Path]] = {}
-        for path in filter(wanted, walk_files(root, lambda folder: not self.leads_out(folder))):
+        for path in filter(accepts, walk_files(root, lambda folder: not self.target_outside(folder))):
             self.paths.setdefault(normalize(readable(path.relative_to(root).as_posix())), []).append(path)
 
     def find(self, name: str) -> Path:
@@ -65,7 +65,7 @@ class Listing:
             parts = Path(os.path.relpath(self._resolve(self.root / name), self._folders[0]))
         return normalize(parts.as_posix())
 
-    def leads_out(self, path: Path) -> Path | None:
+    def target_outside(self, path: Path) -> Path | None:
         """Return the target of a path outside the folder; None for paths that lead to a place inside."""
         real = self._resolve(path)
         return None if any(real.is_relative_to(folder) for folder in self._folders) else real

@@ -1,4 +1,4 @@
-"""The synthetic corpus: a generated substitute for VIVAE with its 1085 file names, sung by the voice of `voice.py`.
+"""The synthetic corpus: a generated substitute for VIVAE with its 1085 file names, made by the voice of `voice.py`.
 
 The clips express no emotion of a person: a score on them shows that the code works, and nothing about VIVAE. Every
 clip has its own random stream, from the seed and its name, so that its samples are the same in any process.
@@ -16,7 +16,7 @@ from scipy.special import expit
 from ..validation import UserError
 from .generated import check_seed, generate_corpus, random_stream, typical_samples
 from .manifest import read_manifest
-from .voice import SAMPLING_RATE, Utterance, sing
+from .voice import SAMPLING_RATE, Utterance, vocalize
 
 VERSION = "v1"  # part of the folder name in the cache; a change of the samples needs a new one
 
@@ -138,7 +138,7 @@ def synthesize_clip(name: str, seed: int = 0) -> np.ndarray:
             "hf_vivae.corpus.manifest.read_manifest lists them."
         )
     rng = random_stream(seed, "clip", name)
-    return sing(_utterance(name, seed, rng), rng)
+    return vocalize(_utterance(name, seed, rng), rng)
 
 
 @functools.cache
@@ -167,7 +167,7 @@ def _speaker(speaker: str, seed: int) -> tuple[float, float, dict[str, float]]:
     return hertz, np.exp(0.12 + 0.06 * smallness), shifts
 
 
-def _blurred_style(emotion: str, intensity: str, rng: np.random.Generator) -> Style:
+def _mixed_style(emotion: str, intensity: str, rng: np.random.Generator) -> Style:
     """Return the emotion's style mixed with its neighbour's, and at low and peak intensity with a common style."""
     style = STYLES[emotion].interpolate(STYLES[NEIGHBOURS[emotion]], 0.6 * rng.beta(0.7, 3.0))
     if intensity == "low":
@@ -182,7 +182,7 @@ def _utterance(name: str, seed: int, rng: np.random.Generator) -> Utterance:
     speaker, emotion, intensity = (_manifest()[name][key] for key in ("speaker", "emotion", "intensity"))
     samples, vary = _durations(seed)[name], rng.standard_normal
     pitch, tract, speaker_shift = _speaker(speaker, seed)
-    style = _blurred_style(emotion, intensity, rng)
+    style = _mixed_style(emotion, intensity, rng)
     shift = {key: INTENSITY_SHIFTS[intensity][key] + speaker_shift[key] + TAKE_SD[key] * vary() for key in TAKE_SD}
     bursts = style.tempo * np.exp(0.2 * vary()) * (1.0 - style.inhale) * samples / SAMPLING_RATE
     roughness = expit(style.roughness + shift["roughness"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, ClipInfo, inspect
+from ..audio import BadAudio, inspect
 from ..files import cache_folder
 from ..validation import UserError, check_choice
 from .archive import list_members, read_members
@@ -33,7 +33,6 @@ from .schema import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
 
 
@@ -128,8 +127,8 @@ def read_vivae(
 def read_rows(source: Path, subset: str, problems: Problems) -> tuple[Path, list[dict[str, Any]]]:
     """Return the folder or archive that contains a subset, and a row for each usable clip with a name of VIVAE.
 
-    Rows are those of `build_dataset`, with two measures by which `generated.find_maker` recognizes generated clips:
-    the standard deviation of the samples (`deviation`), and of the differences between neighbouring samples (`step`).
+    Rows are those of `build_dataset`, with the two measures that `generated.recognize_generated` takes: the standard
+    deviation of the samples (`deviation`), and of the differences between neighbouring samples (`step`).
 
     Args:
         source: a folder or an archive.
@@ -189,13 +188,13 @@ def _find_core(source: Path, published: set[str]) -> set[str] | None:
 
 def _check_recorded(source: Path, subset: str, rows: list[dict[str, Any]], verified: bool, problems: Problems) -> None:
     """Refuse clips that this package generated, and note a full set whose lengths differ from VIVAE's."""
-    from .generated import find_maker
+    from .generated import recognize_generated
 
     lengths = [round(row["duration"] * SAMPLING_RATE) for row in rows]
-    if maker := find_maker(lengths, *([row[key] for row in rows] for key in ("deviation", "step"))):
+    if data := recognize_generated(lengths, *([row[key] for row in rows] for key in ("deviation", "step"))):
         raise UserError(
-            f"expected the recordings of VIVAE in {source}, found clips that --data {maker} makes; "
-            f"use --data {maker}, or give the folder or archive of VIVAE with --data_dir."
+            f"expected the recordings of VIVAE in {source}, found clips that --data {data} generates; "
+            f"use --data {data}, or give the folder or archive of VIVAE with --data_dir."
         )
     complete = subset == "full" and len(rows) == VIVAE_CLIPS
     if complete and not verified and (difference := compare_lengths(lengths)):
@@ -204,7 +203,14 @@ def _check_recorded(source: Path, subset: str, rows: list[dict[str, Any]], verif
 
 def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any] | None:
     try:
-        info, samples = _check_sound(file)
+        if file.fault:
+            raise BadAudio(file.name, "a whole file", file.fault)
+        info = inspect(file.audio, file.name)
+        if info.channels != 1:
+            raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
+        if info.sampling_rate != SAMPLING_RATE:
+            raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
+        samples, _ = load_clip(file.audio, name=file.name)  # damage and NaN show only when the sound is decoded
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{file.name}: expected {error.expected}, found {error.found}"])
         return None
@@ -214,17 +220,6 @@ def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any
     steps = samples[1:] - samples[:-1] if len(samples) > 1 else samples
     measured = {"duration": info.duration, "deviation": float(samples.std()), "step": float(steps.std())}
     return {"audio": file.audio, "file": file.name, "core": in_core} | measured | labels
-
-
-def _check_sound(file: File) -> tuple[ClipInfo, np.ndarray]:
-    if file.fault:
-        raise BadAudio(file.name, "a whole file", file.fault)
-    info = inspect(file.audio, file.name)
-    if info.channels != 1:
-        raise BadAudio(file.name, "mono sound", f"{info.channels} channels")
-    if info.sampling_rate != SAMPLING_RATE:
-        raise BadAudio(file.name, f"{SAMPLING_RATE} Hz", f"{info.sampling_rate} Hz")
-    return info, load_clip(file.audio, name=file.name)[0]  # damage and NaN show only when the sound is decoded
 
 
 def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
@@ -241,11 +236,18 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
             f"{'nothing' if absent else error.strerror}; correct --data_dir, or leave it out to download VIVAE."
         ) from error
     if is_folder:
-        files = _folder_files(source, folder)
-        if not files and (source / "VIVAE.zip").is_file():
-            return _find_files(source / "VIVAE.zip", folder)
+        candidates = [(path, {"bytes": None, "path": str(file)}, "") for file, path in _folder_paths(source).items()]
     else:
-        files = _archive_files(source, folder)
+        members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
+        candidates = [(item.path, {"bytes": item.content, "path": item.path.name}, item.fault) for item in members]
+    locations = _below((path for path, _, _ in candidates), folder, source)
+    files = [
+        File(_clip_name(path), str(locations[path]), audio, fault)
+        for path, audio, fault in candidates
+        if path in locations
+    ]
+    if is_folder and not files and (source / "VIVAE.zip").is_file():
+        return _find_files(source / "VIVAE.zip", folder)
     if not files:
         raise UserError(
             f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
@@ -254,34 +256,10 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
     return source, files
 
 
-def _folder_files(source: Path, folder: str) -> list[File]:
-    paths = _folder_paths(source)
-    locations = _below(paths.values(), folder, source)
-    return [
-        File(_clip_name(path), str(locations[inner]), {"bytes": None, "path": str(path)})
-        for path, inner in paths.items()
-        if inner in locations
-    ]
-
-
 def _folder_paths(source: Path) -> dict[Path, Path]:
     """Return each sound file of a folder, with its path that starts with the name of that folder."""
     root = Path(os.path.abspath(source))
     return {path: root.name / path.relative_to(root) for path in walk_files(root) if _is_wave(path)}
-
-
-def _archive_files(source: Path, folder: str) -> list[File]:
-    members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
-    locations = _below((member.path for member in members), folder, source)
-    return [
-        File(
-            _clip_name(member.path),
-            str(locations[member.path]),
-            {"bytes": member.content, "path": member.path.name},
-            member.fault,
-        )
-        for member in members
-    ]
 
 
 def _is_wave(path: PurePath) -> bool:

@@ -67,14 +67,17 @@ class Utterance:
     floor: float
 
 
-def sing(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
+def vocalize(utterance: Utterance, rng: np.random.Generator) -> np.ndarray:
     """Return the clip, `(samples,)` at 44.1 kHz, with its peak at `utterance.level`, so that it is never clipped."""
     envelope, semitones = _bursts(utterance)
     voiced, opening = _glottis(utterance, semitones, rng)
     source = envelope * voiced + _aspiration(utterance, envelope, opening, rng)
+    # filtered by the first vowel, with a linear transition to the last one
+    start, end = (sosfilt(_resonators(vowel, utterance.tract), source) for vowel in utterance.vowels)
+    share = np.linspace(0.0, 1.0, utterance.samples)
     clock = np.arange(utterance.samples)
     fade = np.minimum(1.0, np.minimum(clock, clock[::-1]) / (FADE_SECONDS * SAMPLING_RATE))
-    clip = _vocal_tract(utterance, source) * fade
+    clip = ((1.0 - share) * start + share * end) * fade
     clip *= _amplitude(utterance.level) / np.abs(clip).max()
     clip += _amplitude(utterance.floor) * rng.standard_normal(utterance.samples)
     return np.clip(clip, -1.0, 1.0)
@@ -137,13 +140,6 @@ def _aspiration(
     inhaled = int(u.inhale * u.samples)
     breathing[:inhaled] += np.sin(np.linspace(0.0, np.pi, inhaled)) ** 2
     return _amplitude(u.breath) * breathing * noise
-
-
-def _vocal_tract(utterance: Utterance, source: np.ndarray) -> np.ndarray:
-    """Return the source filtered by the first vowel, with a linear transition to the last one, `(samples,)`."""
-    start, end = (sosfilt(_resonators(vowel, utterance.tract), source) for vowel in utterance.vowels)
-    share = np.linspace(0.0, 1.0, len(source))
-    return (1.0 - share) * start + share * end
 
 
 def _resonators(vowel: np.ndarray, tract: float) -> np.ndarray:

@@ -1,11 +1,10 @@
 """Classifiers by name (`MODELS`), and their registration with the Auto classes of transformers.
 
-The files of this folder import only torch, torchaudio, timm, transformers, numpy and each other, so that
+The other files of this folder import only torch, torchaudio, timm, transformers, numpy and each other, so that
 `save_pretrained` can export a model with its code.
 """
 
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from inspect import signature
 from pathlib import PurePath
 
@@ -21,6 +20,7 @@ from transformers import (
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
+from ..validation import UserError, check_choice, did_you_mean
 from .encoder import EncoderConfig, EncoderForAudioClassification
 from .features_mel import LogMelFeatureExtractor
 from .features_trimmed import TRIMMED
@@ -109,13 +109,9 @@ def model_spec(name: str) -> ModelSpec:
     """Return the entry of `MODELS`.
 
     Raises:
-        ValueError: for an unknown name, with the nearest one.
+        UserError: for an unknown name, with the nearest one.
     """
-    if name not in MODELS:
-        raise ValueError(
-            f"expected a model out of {', '.join(MODELS)}, found {name!r}{_nearest(name, MODELS)}; "
-            "use one of these names."
-        )
+    check_choice("the model", name, MODELS)
     return MODELS[name]
 
 
@@ -127,12 +123,12 @@ def build_config(name: str, **config) -> PreTrainedConfig:
         config: fields of its configuration with other values than the defaults.
 
     Raises:
-        ValueError: for an unknown name or field, with the nearest one.
+        UserError: for an unknown name or field, with the nearest one.
     """
     spec = model_spec(name)
-    known = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
-    known |= {"num_labels", "attn_implementation"}
-    refuse_unknown(config, known - {"kwargs"}, f"configuration of {name}")
+    names = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
+    names |= {"num_labels", "attn_implementation"}
+    refuse_unknown(config, names - {"kwargs"}, f"configuration of {name}")
     if not config.keys() & {"num_labels", "id2label"}:
         config["num_labels"] = 6
     return spec.config_class(**{**spec.config, **config})
@@ -151,33 +147,28 @@ def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
         config: arguments of its extractor with other values than the defaults.
 
     Raises:
-        ValueError: for an unknown name or argument, with the nearest one.
+        UserError: for an unknown name or argument, with the nearest one.
     """
     spec = model_spec(name)
-    known = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
-    refuse_unknown(config, known - {"kwargs"}, f"feature extractor of {name}")
+    names = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
+    refuse_unknown(config, names - {"kwargs"}, f"feature extractor of {name}")
     return spec.extractor_class(**{**spec.extractor, **config})
 
 
-def refuse_unknown(fields: dict, known: set[str], what: str) -> None:
+def refuse_unknown(fields: dict, names: set[str], what: str) -> None:
     """Check that all fields are known.
 
     Args:
         fields: fields and their values.
-        known: names of the fields that exist.
+        names: names of the fields that exist.
         what: name of the object with these fields, for the message.
 
     Raises:
-        ValueError: for an unknown field, with the nearest known one.
+        UserError: for an unknown field, with the nearest known one.
     """
     for key in fields:
-        if key not in known or key.startswith("_"):  # private fields of the library, which may ignore them
-            raise ValueError(f"the {what} has no field {key!r}{_nearest(key, known)}; correct or remove it.")
-
-
-def _nearest(name: str, known) -> str:
-    close = get_close_matches(name, known, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+        if key not in names or key.startswith("_"):  # private fields of the library, which may ignore them
+            raise UserError(f"the {what} has no field {key!r}{did_you_mean(key, names)}; correct or remove it.")
 
 
 def _register() -> None:
@@ -186,11 +177,11 @@ def _register() -> None:
         for spec in MODELS.values()
         if spec.config_class is not Wav2Vec2Config
     ]
-    wrapped = [
+    with_encoders = [
         (ProbeConfig, ProbeForAudioClassification, MaskedWhisperFeatureExtractor),
         (EncoderConfig, EncoderForAudioClassification, MaskedWhisperFeatureExtractor),
     ]
-    for config_class, model_class, extractor_class in own + wrapped:
+    for config_class, model_class, extractor_class in own + with_encoders:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModelForAudioClassification.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, extractor_class, exist_ok=True)

@@ -78,9 +78,9 @@ class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
                 samples or hold NaN or infinite ones.
         """
         if sampling_rate != self.sampling_rate:
-            found = "none" if sampling_rate is None else f"{sampling_rate} Hz"
+            rate = "none" if sampling_rate is None else f"{sampling_rate} Hz"
             raise ValueError(
-                f"{type(self).__name__} expects audio at {self.sampling_rate} Hz, found {found}; "
+                f"{type(self).__name__} expects audio at {self.sampling_rate} Hz, found {rate}; "
                 "resample the clip and pass its sampling_rate."
             )
         features = self.normalize(self.extract(as_clips(raw_speech)))

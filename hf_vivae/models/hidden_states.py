@@ -38,8 +38,8 @@ def hidden_states(
     inputs = {name: values.to(encoder.dtype) for name, values in inputs.items()}  # extractors give single precision
     if encoder.config.model_type == "whisper" and attention_mask is not None and not whole_window:
         return _whisper_states(encoder, attention_mask=attention_mask, **inputs)
-    masked = {} if attention_mask is None else {"attention_mask": attention_mask}
-    output = encoder(**inputs, **masked, output_hidden_states=True)
+    masks = {} if attention_mask is None else {"attention_mask": attention_mask}
+    output = encoder(**inputs, **masks, output_hidden_states=True)
     states = output.hidden_states
     if output.last_hidden_state.shape == states[-1].shape:  # not in SEW, whose output has other frames
         # transformers lists the input of the norm that ends HuBERT large, WavLM large, conformers and AST
@@ -57,10 +57,10 @@ def _whisper_states(
     if not torch.compiler.is_exporting():  # where all clips have one length
         longest = int(attention_mask.sum(dim=1).max())
         input_features, attention_mask = input_features[..., :longest], attention_mask[:, :longest]
-    own = attention_mask[:, None].to(input_features.dtype)  # (batch, 1, mel frames)
-    convolved = nn.functional.gelu(encoder.conv1(input_features * own)) * own
-    convolved = nn.functional.gelu(encoder.conv2(convolved)).transpose(1, 2)  # (batch, frames, width)
-    states = [convolved + encoder.embed_positions.weight[: convolved.shape[1]]]
+    own = attention_mask[:, None].to(input_features.dtype)  # 1 for frames of the clip, (batch, 1, mel frames)
+    features = nn.functional.gelu(encoder.conv1(input_features * own)) * own
+    features = nn.functional.gelu(encoder.conv2(features)).transpose(1, 2)  # (batch, frames, width)
+    states = [features + encoder.embed_positions.weight[: features.shape[1]]]
     mask = attention_mask[:, ::2]
     attended = create_bidirectional_mask(encoder.config, states[0], mask)
     hidden = nn.functional.dropout(states[0], p=encoder.dropout, training=encoder.training)

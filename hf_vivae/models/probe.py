@@ -58,7 +58,8 @@ class ProbeConfig(WrappedConfig):
             )
         if not (inverse_regularization is None or inverse_regularization > 0):
             raise ValueError(
-                f"expected inverse_regularization above 0, found {inverse_regularization}; leave it out to choose it."
+                f"expected inverse_regularization above 0, found {inverse_regularization}; leave it out to have "
+                "it selected on validation clips."
             )
         if masked_mean and kind in UNMASKABLE:
             raise ValueError(
@@ -108,9 +109,9 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
 
     def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the selected layer of embeddings `(batch, states, width)`, standardised, `(batch, width)`."""
-        return (self.choose(embeddings).to(self.mean.dtype) - self.mean) / self.std
+        return (self.select_layer(embeddings).to(self.mean.dtype) - self.mean) / self.std
 
-    def choose(self, embeddings: torch.Tensor) -> torch.Tensor:
+    def select_layer(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the selected layer of embeddings, or the mean over all, `(batch, width)`."""
         return embeddings.mean(dim=1) if self.config.layer is None else embeddings[:, self.config.layer]
 

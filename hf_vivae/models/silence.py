@@ -32,15 +32,8 @@ class SilenceTrimmingMixin:
         """Return the clip `(samples,)` without the silence at its ends; unchanged if `trim_db` is None."""
         if self.trim_db is None:
             return clip
-        return trim_silence(clip, self.sampling_rate, self.trim_db, self.trim_margin, self.trim_min_seconds)
-
-
-def trim_silence(
-    samples: np.ndarray, sampling_rate: int, trim_db: float, trim_margin: float, trim_min_seconds: float
-) -> np.ndarray:
-    """Return the clip within `non_silent_range`, which has the same arguments."""
-    first, last = non_silent_range(samples, sampling_rate, trim_db, trim_margin, trim_min_seconds)
-    return samples[first:last]
+        first, last = non_silent_range(clip, self.sampling_rate, self.trim_db, self.trim_margin, self.trim_min_seconds)
+        return clip[first:last]
 
 
 def non_silent_range(

@@ -70,7 +70,7 @@ class SpectrogramViTConfig(PreTrainedConfig):
                 divisors = ", ".join(str(d) for d in range(1, whole + 1) if whole % d == 0)
                 raise ValueError(
                     f"patch_size {tuple(patch_size)} must divide the spectrogram of {num_mel_bins} mel bins and "
-                    f"{num_frames} frames, but {part} does not divide the {whole} {name}; what does: {divisors}."
+                    f"{num_frames} frames, but {part} does not divide the {whole} {name}; use one of {divisors}."
                 )
         self.num_mel_bins = num_mel_bins
         self.num_frames = num_frames

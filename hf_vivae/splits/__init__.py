@@ -160,12 +160,9 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
                     f"fold {fold.name!r}: expected all {len(dataset)} clips in its parts, found {used}; "
                     "correct the protocol."
                 )
-    if header.speaker_disjoint:
-        _check_speakers(folds, dataset["speaker"][:])
-
-
-def _check_speakers(folds: list[Fold], speakers: list[str]) -> None:
-    names, codes = np.unique(speakers, return_inverse=True)
+    if not header.speaker_disjoint:
+        return
+    names, codes = np.unique(dataset["speaker"][:], return_inverse=True)
     for fold in folds:
         present = {part: np.bincount(codes[list(getattr(fold, part))], minlength=len(names)) > 0 for part in PARTS}
         for part, other in combinations(PARTS, 2):

@@ -51,7 +51,7 @@ def speakers_05_06(clips: Dataset, labels: np.ndarray, seed: int, num_groups: in
             f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol speaker-k-fold."
         )
     tested = np.isin(speakers, [names.index("S05"), names.index("S06")])
-    train, validation = _train_and_select(np.flatnonzero(~tested), speakers, labels, 1, seed)
+    train, validation = _train_and_select(protocol, np.flatnonzero(~tested), speakers, labels, 1, seed)
     yield Fold(protocol, train, validation, np.flatnonzero(tested))
 
 
@@ -95,8 +95,8 @@ def speaker_k_fold(
     groups = _speaker_groups(speakers, labels, num_groups, seed)
     for number, test in enumerate(groups, start=1):
         others = np.setdiff1d(np.arange(len(clips)), test)
-        _check_others(protocol, speakers[others], number)
-        yield Fold(f"{number}-of-{len(groups)}", *_train_and_select(others, speakers, labels, number, seed), test)
+        parts = _train_and_select(protocol, others, speakers, labels, number, seed)
+        yield Fold(f"{number}-of-{len(groups)}", *parts, test)
 
 
 def group_k_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
@@ -107,22 +107,28 @@ def group_k_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int)
     names, speakers = _speakers(clips, protocol)
     groups = min(num_groups, len(names))
     for number, (others, test) in enumerate(GroupKFold(groups).split(speakers, groups=speakers), start=1):
-        _check_others(protocol, speakers[others], number)
-        yield Fold(f"{number}-of-{groups}", *_train_and_select(others, speakers, labels, number, seed), test)
+        parts = _train_and_select(protocol, others, speakers, labels, number, seed)
+        yield Fold(f"{number}-of-{groups}", *parts, test)
 
 
 def core_to_full(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
     """Yield a fold for each group of speakers with clips outside the core set; core clips of the others train."""
     protocol = "core-to-full"
     _, speakers = _speakers(clips, protocol)
-    core = _core(clips, protocol)
+    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
+    core = _column(clips, "core", f"{protocol}: expected true or false in the column core", remedy)
+    if core.all() or not core.any():
+        raise UserError(
+            f"{protocol}: expected clips inside and outside the core set, found {core.sum()} of {len(core)} inside; "
+            f"{remedy}."
+        )
     groups = _speaker_groups(speakers, labels, num_groups, seed)
     for number, group in enumerate(groups, start=1):
         test = group[~core[group]]
         if len(test):
             others = np.flatnonzero(core & ~np.isin(speakers, speakers[group]))
-            _check_others(protocol, speakers[others], number, " with core clips")
-            yield Fold(f"{number}-of-{len(groups)}", *_train_and_select(others, speakers, labels, number, seed), test)
+            parts = _train_and_select(protocol, others, speakers, labels, number, seed)
+            yield Fold(f"{number}-of-{len(groups)}", *parts, test)
 
 
 def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
@@ -148,23 +154,20 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
                 yield Fold(f"{names[intensity]}-{fold.name}", train, validation, test)
 
 
-def _check_others(protocol: str, speakers: np.ndarray, number: int, which: str = "") -> None:
-    count = len(np.unique(speakers))
-    if count < 2:
-        raise UserError(
-            f"{protocol}: expected at least 2 speakers{which} besides each group, one each to train and select, found "
-            f"{count} besides group {number}; ask for more groups with --num_groups, or add speakers."
-        )
-
-
 def _train_and_select(
-    others: np.ndarray, speakers: np.ndarray, labels: np.ndarray, number: int, seed: int
+    protocol: str, others: np.ndarray, speakers: np.ndarray, labels: np.ndarray, number: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide the positions `others` by whole speakers: about an eighth of them validates, all others train."""
+    count = len(np.unique(speakers[others]))
+    if count < 2:
+        core = " with core clips" if protocol == "core-to-full" else ""
+        raise UserError(
+            f"{protocol}: expected at least 2 speakers{core} besides each group, one each to train and select, found "
+            f"{count} besides group {number}; ask for more groups with --num_groups, or add speakers."
+        )
     eighths = _speaker_groups(speakers[others], labels[others], 8, seed)
-    # Each fold starts at another group, so that different speakers validate. A group with more than
-    # a quarter of the clips would leave few to train on, and one without some label cannot select for it: both are
-    # taken last.
+    # Each fold starts at another group, so that different speakers validate. A group with more than a quarter of the
+    # clips would leave few to train on, and one without some label cannot select for it: both are taken last.
     rotated = eighths[number % len(eighths) :] + eighths[: number % len(eighths)]
     selected = max(rotated, key=lambda rows: (len(rows) <= len(others) / 4, len(np.unique(labels[others][rows]))))
     return np.delete(others, selected), others[selected]
@@ -185,18 +188,6 @@ def _speakers(clips: Dataset, protocol: str) -> tuple[list[str], np.ndarray]:
             f"{names.tolist()}; {remedy}."
         )
     return names.tolist(), speakers
-
-
-def _core(clips: Dataset, protocol: str) -> np.ndarray:
-    """Return for each clip whether it is in the core set, `(clips,)`."""
-    remedy = "read VIVAE with both of its sets, or use --protocol speaker-k-fold"
-    core = _column(clips, "core", f"{protocol}: expected true or false in the column core", remedy)
-    if core.all() or not core.any():
-        raise UserError(
-            f"{protocol}: expected clips inside and outside the core set, found {core.sum()} of {len(core)} inside; "
-            f"{remedy}."
-        )
-    return core
 
 
 def _intensities(clips: Dataset, labels: np.ndarray, protocol: str) -> tuple[list[str], np.ndarray]:

@@ -54,7 +54,7 @@ def refit_on_train_and_validation(trainer: VivaeTrainer, clips: Dataset) -> None
 def _read(model: ProbeForAudioClassification, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Return the embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
     embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
-    return torch.cat([model.choose(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
+    return torch.cat([model.select_layer(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
 
 
 def _solve(model: ProbeForAudioClassification, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -157,7 +157,7 @@ def test_vit_base_takes_its_weights_from_a_timm_folder(tmp_path):
 
 
 def test_a_misspelt_field_of_a_librarys_model_is_named(published):
-    with pytest.raises(ValueError, match=r"has no field 'dropuot' \(did you mean 'dropout'\?\)"):
+    with pytest.raises(ValueError, match=r"has no field 'dropuot' \(did you mean dropout\?\)"):
         load_checkpoint(published["whisper"], LABELS, {"dropuot": 0.3}, 1.0)
 
 

@@ -173,7 +173,7 @@ def test_a_study_that_fails_is_an_error_with_its_figures_kept(benchmark, recipes
         (["--model", "mlp"], "unknown argument '--model' (did you mean --models?); see --help_all for all of them."),
         (
             ["--models", "mlp", "mpl"],
-            f"expected a model out of {', '.join(MODELS)}, found 'mpl' (did you mean 'mlp'?); use one of these names.",
+            f"expected the model to be one of {', '.join(MODELS)}, found 'mpl' (did you mean mlp?).",
         ),
     ],
 )

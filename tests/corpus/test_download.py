@@ -158,7 +158,7 @@ def test_fewer_bytes_announced_than_there_are(serve, tmp_path):
 
 
 @pytest.mark.parametrize(("status", "reason"), [(404, "Not Found"), (403, "Forbidden"), (410, "Gone")])
-def test_what_is_not_there_is_asked_for_once(serve, tmp_path, status, reason):
+def test_an_absent_file_is_requested_once(serve, tmp_path, status, reason):
     server = serve([status])
     message = f"expected a download from {server.url}, found HTTP {status} {reason}; {ALTERNATIVES}"
     assert error_of(server.url, tmp_path / "a.zip") == message
@@ -417,7 +417,7 @@ def test_without_the_network_vivae_fails_at_once(tmp_path):
         load_vivae(cache_dir=tmp_path)
 
 
-def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
+def test_the_cache_is_the_folder_of_the_environment_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("HF_VIVAE_CACHE")

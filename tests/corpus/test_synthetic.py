@@ -20,7 +20,7 @@ from forks import Fork
 from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_synthetic, load_vivae, synthetic
 from hf_vivae.corpus.manifest import read_manifest
 from hf_vivae.corpus.synthetic import synthesize_clip, synthesize_corpus
-from hf_vivae.corpus.voice import SAMPLING_RATE, Utterance, sing
+from hf_vivae.corpus.voice import SAMPLING_RATE, Utterance, vocalize
 
 NAMES = [row["file_name"] for row in read_manifest()]
 FEW = NAMES[::90]
@@ -30,7 +30,7 @@ import sys
 from hf_vivae.corpus import synthetic
 rows = {{name: synthetic._manifest()[name] for name in {FEW}}}
 synthetic._manifest = lambda: rows
-sing, sung = synthetic.sing, []
+vocalize, sung = synthetic.vocalize, []
 """
 
 
@@ -75,7 +75,7 @@ def energy(clip: np.ndarray, low: float, high: float) -> float:
 
 
 def sung(utterance: Utterance) -> np.ndarray:
-    return sing(utterance, np.random.default_rng(0))
+    return vocalize(utterance, np.random.default_rng(0))
 
 
 def start(script: str, folder: Path) -> Fork:
@@ -131,7 +131,9 @@ def test_it_is_read_as_vivae_is(corpus: Path):
 
 
 def test_it_is_never_read_as_vivae_itself(corpus: Path):
-    message = re.escape(f"expected the recordings of VIVAE in {corpus}, found clips that --data synthetic makes; use ")
+    message = re.escape(
+        f"expected the recordings of VIVAE in {corpus}, found clips that --data synthetic generates; use "
+    )
     with pytest.raises(ValueError, match=f"^{message}"):
         load_vivae(corpus)
 
@@ -210,7 +212,7 @@ def test_a_seed_below_0_is_refused(tmp_path: Path):
 def test_a_killed_build_leaves_no_corpus(tmp_path: Path, few: None):
     script = """
 import time
-synthetic.sing = lambda *a: sung.append(0) or (sing(*a) if len(sung) < 4 else time.sleep(600))
+synthetic.vocalize = lambda *a: sung.append(0) or (vocalize(*a) if len(sung) < 4 else time.sleep(600))
 synthetic.synthesize_corpus(0, sys.argv[1])
 """
     process = start(script, tmp_path)
@@ -228,7 +230,7 @@ synthetic.synthesize_corpus(0, sys.argv[1])
 
 def test_two_processes_build_one_corpus(tmp_path: Path):
     script = """
-synthetic.sing = lambda *a: sung.append(0) or sing(*a)
+synthetic.vocalize = lambda *a: sung.append(0) or vocalize(*a)
 print(synthetic.synthesize_corpus(0, sys.argv[1]), len(sung))
 """
     processes = [start(script, tmp_path) for _ in range(2)]

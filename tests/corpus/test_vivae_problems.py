@@ -215,7 +215,7 @@ class TestRefusals:
         assert len(load_vivae(path)) == 1085
         assert sorted(file.name for file in tmp_path.rglob("*")) == ["VIVAE.zip", "in"]
 
-    def test_misspelt_options_name_the_nearest(self, tmp_path):
+    def test_errors_of_misspelt_options_have_the_nearest(self, tmp_path):
         refused(
             "expected --subset to be one of full, core, found 'ful' (did you mean full?).", path=tmp_path, subset="ful"
         )

@@ -9,7 +9,7 @@ import soundfile
 from vivae_copies import NAMES, archived, error_of, wave
 
 from hf_vivae.corpus import manifest
-from hf_vivae.corpus.generated import find_maker, noise_clip, typical_samples
+from hf_vivae.corpus.generated import noise_clip, recognize_generated, typical_samples
 from hf_vivae.corpus.synthetic import synthesize_clip
 from hf_vivae.corpus.vivae import read_vivae
 
@@ -72,7 +72,7 @@ def test_generated_clips_are_refused(maker, kind, tmp_path):
         soundfile.write(folder / name, pcm, 44100, subtype="PCM_16")
     path = archived(tmp_path / "VIVAE.zip", folder.parent) if kind == "archive" else folder.parent
     message = (
-        f"expected the recordings of VIVAE in {path}, found clips that --data {maker} makes; "
+        f"expected the recordings of VIVAE in {path}, found clips that --data {maker} generates; "
         f"use --data {maker}, or give the folder or archive of VIVAE with --data_dir."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -82,9 +82,9 @@ def test_generated_clips_are_refused(maker, kind, tmp_path):
 def test_recordings_are_not_taken_for_generated_clips():
     """Also with the level of the noise, and where all but one have a length of the synthetic clips."""
     lengths, level = typical_samples(np.linspace(0, 1, 1085)).tolist(), np.full(1085, 0.1)
-    assert find_maker(lengths, level, 0.3 * level) == "synthetic"
-    assert find_maker([*lengths[1:], lengths[1]], level, 0.3 * level) is None
-    assert find_maker([lengths[1]] * 9, [0.1] * 9, [0.1414] * 9) is None, "too few to tell"
-    assert find_maker([30_000] * 10, [0.1] * 10, [0.1414] * 10) == "noise"
-    assert find_maker([30_000] * 10, [0.1] * 10, [0.1414] * 9 + [0.1]) is None
-    assert find_maker([30_000] * 10, [0.0] * 10, [0.0] * 10) is None, "silence is not white"
+    assert recognize_generated(lengths, level, 0.3 * level) == "synthetic"
+    assert recognize_generated([*lengths[1:], lengths[1]], level, 0.3 * level) is None
+    assert recognize_generated([lengths[1]] * 9, [0.1] * 9, [0.1414] * 9) is None, "too few to tell"
+    assert recognize_generated([30_000] * 10, [0.1] * 10, [0.1414] * 10) == "noise"
+    assert recognize_generated([30_000] * 10, [0.1] * 10, [0.1414] * 9 + [0.1]) is None
+    assert recognize_generated([30_000] * 10, [0.0] * 10, [0.0] * 10) is None, "silence is not white"

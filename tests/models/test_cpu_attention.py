@@ -80,7 +80,7 @@ def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
         (torch.bfloat16, {"position_bias": torch.zeros(1, 3, 7, 7, dtype=torch.bfloat16)}),
     ],
 )
-def test_what_is_no_faster_or_not_known_is_left_to_sdpa(dtype, options, monkeypatch):
+def test_other_inputs_are_left_to_sdpa(dtype, options, monkeypatch):
     called = []
     monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(kwargs))
     attend(Attention(), *operands(dtype), None, **options)

@@ -62,7 +62,7 @@ def test_the_head_weighs_layers_and_frames_as_written_out_by_hand():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_attention_can_listen_to_one_frame_and_never_to_padding():
+def test_attention_can_select_one_frame_and_never_padding():
     config = EncoderConfig({"model_type": "wav2vec2"}, pooling="attention", num_labels=2)
     head = EncoderHead(config, states=1, width=1)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_attention_can_listen_to_one_frame_and_never_to_padding():
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_the_last_state_is_what_the_encoder_gives_and_every_weight_learns(encoders, name):
+def test_the_last_state_is_the_output_of_the_encoder_and_every_weight_learns(encoders, name):
     """Some encoders end with a norm, whose output is missing in the library's list of hidden states."""
     model, extractor = encoder(encoders[name])
     inputs = model_inputs(extractor, clips(RATE), SECONDS)
@@ -160,10 +160,10 @@ def test_a_mel_frame_of_padding_has_no_effect(encoders):
         ({"encoder": {"mask_time_prob": 0.1}}, "expected no masks of Whisper's own, which .* found mask_time_prob in"),
         ({"encoder": {"_name_or_path": "x"}}, "has no field '_name_or_path'"),
         ({"pooling": "max"}, "expected pooling out of mean, mean_std, attention, found 'max'; give one of them"),
-        ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean 'pooling'\?\); correct or"),
+        ({"poolin": "mean"}, r"an encoder's head has no field 'poolin' \(did you mean pooling\?\); correct or"),
     ],
 )
-def test_what_a_head_does_not_have_is_named(encoders, config, sentence):
+def test_unknown_settings_of_a_head_are_named(encoders, config, sentence):
     with pytest.raises(ValueError, match=sentence):
         load_encoder(encoders["whisper"], LABELS, config, SECONDS)
 

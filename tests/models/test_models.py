@@ -63,7 +63,7 @@ class TestContract:
                 alone = model(**features_of(extractor, [clip])).logits[0]
                 torch.testing.assert_close(alone, together[index], atol=1e-5, rtol=1e-5)
 
-    def test_auto_classes_load_what_was_saved(self, name, saved):
+    def test_auto_classes_load_a_saved_model(self, name, saved):
         folder, logits = saved[name]
         model = AutoModelForAudioClassification.from_pretrained(folder)
         extractor = AutoFeatureExtractor.from_pretrained(folder)
@@ -117,9 +117,9 @@ class TestContract:
         torch.testing.assert_close(gradients[1], gradients[0])
 
     def test_unknown_fields_name_the_nearest(self, name):
-        with pytest.raises(ValueError, match=r"has no field 'num_lables' \(did you mean 'num_labels'\?\)"):
+        with pytest.raises(ValueError, match=r"has no field 'num_lables' \(did you mean num_labels\?\)"):
             build_config(name, num_lables=3)
-        with pytest.raises(ValueError, match=r"has no field 'num_sample' \(did you mean 'num_samples'\?\)"):
+        with pytest.raises(ValueError, match=r"has no field 'num_sample' \(did you mean num_samples\?\)"):
             build_feature_extractor(name, num_sample=3)
 
 
@@ -218,7 +218,7 @@ def test_vit_base_equals_timm(tmp_path):
         torch.testing.assert_close(model(spectrograms).logits, oracle.eval()(images), atol=1e-5, rtol=1e-5)
 
 
-def test_vit_base_sees_what_torchvision_would_show_it():
+def test_images_of_vit_base_equal_those_of_torchvision():
     from torchvision.transforms import CenterCrop, InterpolationMode, Normalize, Resize
 
     model, extractor = tiny("vit-base", image_size=224, resize_size=248)
@@ -289,12 +289,12 @@ def test_the_mean_of_the_tokens_is_read_where_it_is_asked_for():
         build_model("vit-32-30", pooling="max")
 
 
-def test_a_patch_that_does_not_divide_says_what_does():
+def test_a_patch_that_does_not_divide_is_an_error_with_those_that_do():
     with pytest.raises(
-        ValueError, match=r"31 does not divide the 690 frames; what does: 1, 2, 3, 5, 6, 10, 15, 23, 30"
+        ValueError, match=r"31 does not divide the 690 frames; use one of 1, 2, 3, 5, 6, 10, 15, 23, 30"
     ):
         build_model("vit-32-30", patch_size=(32, 31))
-    with pytest.raises(ValueError, match="30 does not divide the 64 mel bins; what does: 1, 2, 4, 8, 16, 32, 64"):
+    with pytest.raises(ValueError, match="30 does not divide the 64 mel bins; use one of 1, 2, 4, 8, 16, 32, 64"):
         build_model("vit-32-30", patch_size=(30, 30))
 
 
@@ -305,5 +305,5 @@ def test_a_spectrogram_of_another_shape_is_refused():
 
 
 def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(ValueError, match=r"found 'vit-32-3' \(did you mean 'vit-32-30'\?\)"):
+    with pytest.raises(ValueError, match=r"found 'vit-32-3' \(did you mean vit-32-30\?\)"):
         build_model("vit-32-3")

@@ -86,7 +86,7 @@ def test_gradients_are_those_of_each_clip_alone_with_and_without_checkpointing()
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_what_is_saved_is_the_librarys(tmp_path):
+def test_a_saved_model_is_one_of_the_library(tmp_path):
     model, (clips, _) = tiny("hubert"), padded()
     expected = alone(model, clips)
     mask_padding(model).save_pretrained(tmp_path)

@@ -91,11 +91,11 @@ def test_layers():
     config = ProbeConfig({"model_type": "wav2vec2", **WAVEFORM}, layer=-1, num_labels=2)
     embeddings = torch.arange(12.0).reshape(1, 3, 4)
     model = ProbeForAudioClassification(config)
-    assert model.choose(embeddings).tolist() == [[8, 9, 10, 11]]
+    assert model.select_layer(embeddings).tolist() == [[8, 9, 10, 11]]
     config.layer = 0
-    assert model.choose(embeddings).tolist() == [[0, 1, 2, 3]]
+    assert model.select_layer(embeddings).tolist() == [[0, 1, 2, 3]]
     config.layer = None
-    assert model.choose(embeddings).tolist() == [[4, 5, 6, 7]]
+    assert model.select_layer(embeddings).tolist() == [[4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_layers():
         ("whisper", {"inverse_regularization": -1}, "expected inverse_regularization above 0, found -1; leave it out"),
         ("ast", {}, "expected an encoder whose tokens are frames, found audio-spectrogram-transformer"),
         ("w2v-bert", {"masked_mean": False}, r"expected masked_mean of an encoder .* \(w2v-BERT\), found false"),
-        ("whisper", {"layers": 3}, r"a probe has no field 'layers' \(did you mean 'layer'\?\); correct or"),
+        ("whisper", {"layers": 3}, r"a probe has no field 'layers' \(did you mean layer\?\); correct or"),
     ],
 )
 def test_an_impossible_probe_is_a_sentence(encoders, name, config, sentence):
@@ -145,7 +145,7 @@ def probe_flags(corpus: Path, encoder: Path, output: Path, *more: str) -> list[s
     return [*given, *more]
 
 
-def test_a_run_folder_is_that_of_any_model_and_says_what_chose(trained):
+def test_a_run_folder_is_that_of_any_model_and_records_the_selection(trained):
     results = json.loads((trained / "results.json").read_text())
     chosen = results["selection"]
     assert (chosen["on"], chosen["metric"]) == ("validation", "loss")
@@ -197,12 +197,12 @@ def test_a_fixed_strength_is_not_chosen(tiny_vivae, encoders, trained, tmp_path)
 @pytest.mark.parametrize(
     "argv", [["--normalization", "mean_std"], ["--num_train_epochs", "7"], ["--watch_test"], ["--eval_dropout"]]
 )
-def test_what_a_probe_takes_no_notice_of_is_refused(tiny_vivae, encoders, tmp_path, argv):
+def test_arguments_without_effect_on_a_probe_are_refused(tiny_vivae, encoders, tmp_path, argv):
     with pytest.raises(ValueError, match=f"^expected only arguments of a probe, found {argv[0]};"):
         run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path, *argv))
 
 
-def test_a_probe_of_what_is_no_encoder_of_the_library_is_refused(trained, tiny_vivae, tmp_path):
+def test_a_probe_of_another_model_than_an_encoder_is_refused(trained, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=r"^expected one of the library's encoders .* found 'vivae_probe' in"):
         run(probe_flags(tiny_vivae, trained, tmp_path))
     argv = probe_flags(tiny_vivae, trained, tmp_path)
@@ -211,7 +211,7 @@ def test_a_probe_of_what_is_no_encoder_of_the_library_is_refused(trained, tiny_v
         run(argv)
 
 
-def test_what_this_package_has_fine_tuned_is_probed_with_a_mask(encoders, tiny_vivae, tmp_path):
+def test_an_encoder_fine_tuned_by_this_package_is_probed_with_a_mask(encoders, tiny_vivae, tmp_path):
     argv = probe_flags(tiny_vivae, encoders["group norm"], tmp_path, "--num_train_epochs", "1")
     argv[argv.index("--model") + 1] = str(encoders["group norm"])
     run(argv)

@@ -181,7 +181,7 @@ def test_random_protocols_separate_sibling_takes(vivae):
     assert len(torn) == 20
 
 
-def test_the_table_of_the_document_is_what_its_program_prints(capsys):
+def test_the_program_of_the_document_prints_its_table(capsys):
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     exec(program, {})
     printed = capsys.readouterr().out.splitlines()
