@@ -18,8 +18,8 @@ from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 from .. import audio
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
+from ..features.extraction import trims
 from ..models.features_trimmed import pad_to_minimum
-from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
 QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
@@ -154,8 +154,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             BadAudio: where that part is silence, or shorter than 25 ms.
         """
         extractor = self.feature_extractor
-        trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
-        used = extractor.trim(samples) if trims else samples
+        used = extractor.trim(samples) if trims(extractor) else samples
         if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
             used = used[: getattr(extractor, "num_samples", None)]
         seconds = len(used) / extractor.sampling_rate
@@ -167,7 +166,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             raise audio.BadAudio(
                 name, f"sound in its first {seconds:.2f} s, which the model takes", "silence", REPLACE
             )
-        return samples if trims else pad_to_minimum(extractor, used)
+        return samples if trims(extractor) else pad_to_minimum(extractor, used)
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Return labels and scores of one clip, the likeliest first."""
@@ -177,15 +176,12 @@ class VocalisationPipeline(AudioClassificationPipeline):
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
-    from datasets import Audio
-
+    """Return an iterator over the rows of a dataset, with the clip as `audio`."""
     features = dataset.features or {}
     columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
-    column = (
-        "audio" if "audio" in features or not columns else columns[0]
-    )  # in WebDataset its name is the files' suffix
-    if column not in columns:
-        return (row for row in dataset)
+    if not columns or ("audio" in features and "audio" not in columns):
+        return (row for row in dataset)  # the library distinguishes generators from other iterators
+    column = "audio" if "audio" in columns else columns[0]  # in WebDataset its name is the files' suffix
     dataset = dataset.select_columns([column]).cast_column(column, StoredAudio())
     return ({"audio": _with_bytes(row[column])} for row in dataset)
 

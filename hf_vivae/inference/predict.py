@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -184,19 +184,15 @@ def _record_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterat
         yield clip
 
 
-@contextmanager
-def _claim(lock: FileLock, output: Path) -> Iterator[None]:
+def _claim(lock: FileLock, output: Path) -> AbstractContextManager:
+    """Acquire the lock of this process's share, and return the context that releases it."""
     try:
-        lock.acquire(CLAIM_SECONDS)
+        return lock.acquire(CLAIM_SECONDS)
     except Timeout as error:
         raise UserError(
             f"expected no other process at work on {output}, found one; wait for its end, give another --output, or "
             "share the work with accelerate launch."
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _is_free(claim: FileLock) -> bool:
