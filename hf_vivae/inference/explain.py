@@ -18,7 +18,7 @@ FADE = 0.005  # seconds over which sound is faded out and in again, since a step
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Losses of a label where silence replaces one part of a clip after another.
+    """Losses of a label's log odds where silence replaces one part of a clip after another.
 
     Args:
         label: that is explained.

@@ -138,10 +138,8 @@ class VocalisationPipeline(AudioClassificationPipeline):
             return audio.load(clip, sampling_rate, name, max_seconds)[0], name
         if isinstance(clip, (np.ndarray, torch.Tensor)):
             raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
-        found = (
-            f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
-        )
-        raise UserError(f"expected a clip, found {found}; {GIVE}.")
+        keys = f" of {', '.join(map(str, clip))}" if isinstance(clip, dict) else ""
+        raise UserError(f"expected a clip, found a {type(clip).__name__}{keys}; {GIVE}.")
 
     def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
         """Return the part of a clip that the model takes, `(samples,)`; uncut where its extractor trims first.
@@ -213,8 +211,8 @@ def _mono(array: Any, name: str) -> np.ndarray:
     if values.size == 0:
         raise audio.BadAudio(name, "at least one sample", "0 samples", REPLACE)
     if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise audio.BadAudio(name, "finite samples", f"{bad} NaN or infinite samples", REPLACE)
+        count = int((~np.isfinite(values)).sum())
+        raise audio.BadAudio(name, "finite samples", f"{count} NaN or infinite samples", REPLACE)
     if (peak := np.abs(values).max()) > LOUDEST:
         remedy = "scale it, by 1 / 32768 if it was of 16 bits"
         raise audio.BadAudio(name, "samples whose full scale is 1", f"a peak of {peak:.6g}", remedy)
@@ -227,14 +225,14 @@ def _rate(rate: Any, name: str) -> int:
     possible = isinstance(value, (int, float)) and audio.MIN_RATE <= value <= audio.MAX_RATE
     if not possible or value != int(value):
         expected = f"a sampling_rate of {audio.MIN_RATE} to {audio.MAX_RATE} Hz with the samples"
-        found = "none" if value is None else repr(value)
-        raise audio.BadAudio(name, expected, found, "give the rate at which the clip was recorded")
+        remedy = "give the rate at which the clip was recorded"
+        raise audio.BadAudio(name, expected, "none" if value is None else repr(value), remedy)
     return int(value)
 
 
 @dataclass
 class StoredAudio(Audio):
-    """Stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
+    """Feature of stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
 
     decode: bool = False
 

@@ -1,4 +1,4 @@
-"""Probabilities of clips by a checkpoint, in batches and threads."""
+"""Scoring of clips by a checkpoint, in batches and threads."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""Clips of files, folders, tables, archives and datasets."""
+"""Sources of clips for `hf-vivae predict`: files, folders, tables, archives and datasets, in shards."""
 
 import glob
 import hashlib

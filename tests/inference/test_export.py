@@ -1,4 +1,4 @@
-"""ONNX from sound to probabilities: what onnxruntime says is what torch says, for all models that a graph can hold."""
+"""ONNX from sound to probabilities: onnxruntime gives those of torch, for all models that a graph can hold."""
 
 import json
 import subprocess
