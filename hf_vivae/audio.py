@@ -93,8 +93,8 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
             `MIN_RATE` to `MAX_RATE`. The header of an MP3 or FLAC does not show whether the file was truncated.
     """
     with open_sound(source, name) as sound:
-        samples = sound.announced or 0
-        if sound.announced is None:
+        samples = sound.header_samples or 0
+        if sound.header_samples is None:
             while piece := len(sound.read(PIECE)):
                 samples += piece
         return ClipInfo(samples, sound.sampling_rate, sound.channels)
@@ -119,10 +119,10 @@ def load(
     with open_sound(source, name) as sound:
         rate = sound.sampling_rate
         longest = int(min(MAX_DECODED // (4 * sound.channels), max_seconds * rate))
-        samples = sound.read(longest + 1) if (sound.announced or 0) <= longest else None
+        samples = sound.read(longest + 1) if (sound.header_samples or 0) <= longest else None
         if samples is None or len(samples) > longest:
             expected = f"a clip of up to {longest / rate:.4g} s at {sound.channels} x {rate} Hz"
-            found = "a longer one" if sound.announced is None else f"one of {sound.announced / rate:.0f} s"
+            found = "a longer one" if sound.header_samples is None else f"one of {sound.header_samples / rate:.0f} s"
             raise ClipTooLong(sound.name, expected, found, "cut it into shorter clips")
     finite = np.isfinite(samples)
     if not finite.all():
@@ -221,11 +221,11 @@ class Sound:
         clip: the decoder.
         data: the file that the decoder reads.
         name: of the file in errors.
-        announced: samples per channel by the header, or None where it does not give or only estimates them.
+        header_samples: samples per channel by the header, or None where it does not give or only estimates them.
     """
 
-    def __init__(self, clip: _Decoder, data: _Data, name: str, announced: int | None) -> None:
-        self.name, self.announced = name, announced
+    def __init__(self, clip: _Decoder, data: _Data, name: str, header_samples: int | None) -> None:
+        self.name, self.header_samples = name, header_samples
         self.sampling_rate, self.channels = clip.samplerate, clip.channels
         self._clip, self._data, self._decoded, self._ended = clip, data, 0, False
 
@@ -246,7 +246,7 @@ class Sound:
     def _decode(self, samples: int) -> np.ndarray:
         """Return the next samples of all channels, `(samples, channels)`, fewer at the end."""
         # no more than the length: libsndfile decodes as many as requested, and those after the end would be lost
-        last = self._clip.frames if self.announced is None else self.announced
+        last = self._clip.frames if self.header_samples is None else self.header_samples
         ask = min(samples, last - self._decoded)
         try:
             with QUIET.messages_off() if self._clip.subtype.startswith("MPEG") else nullcontext():
@@ -262,15 +262,15 @@ class Sound:
         return channels.copy() if len(channels) < ask else channels  # a view would keep the whole piece in memory
 
     def _check_end(self) -> None:
-        expected = f"the {self.announced} samples of its header"
+        expected = f"the {self.header_samples} samples of its header"
         # some encoders also count the frame that states an MP3's length
-        missing = 0 if self.announced is None else self.announced - self._decoded
+        missing = 0 if self.header_samples is None else self.header_samples - self._decoded
         if missing > (MPEG_FRAME if self._clip.format == "MP3" else 0):
             raise BadAudio(self.name, expected, f"only {self._decoded} samples (truncated)")
         if not self._decoded:
             raise BadAudio(self.name, "at least one sample", "0 samples")
         if self._has_more():
-            if self.announced is None:  # libsndfile estimates too few from the bit rate of the first frame
+            if self.header_samples is None:  # libsndfile estimates too few from the bit rate of the first frame
                 expected = "the length of an MP3 of variable bit rate in its header"
                 raise BadAudio(self.name, expected, "none", "let ffmpeg write the file again")
             raise BadAudio(self.name, expected, "more than these")
@@ -279,7 +279,7 @@ class Sound:
         """Return whether more sound follows where libsndfile stopped, which it does not report."""
         if self._clip.format == "MP3":
             return self._decoded == self._clip.frames and self._data.has_frames()
-        if self._clip.format != "FLAC" or self.announced is None:
+        if self._clip.format != "FLAC" or self.header_samples is None:
             return False
         try:
             beyond = len(self._clip.read(1, dtype="float32", always_2d=True))
@@ -316,11 +316,11 @@ def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
             raise BadAudio(name, expected, f"no readable audio ({_reason(error)})", remedy) from error
         with clip:
             position = file.tell()
-            announced = flac[1] or None if flac else _announced(clip, file, name)
+            header_samples = flac[1] or None if flac else _header_samples(clip, file, name)
             file.seek(position)
             if not MIN_RATE <= clip.samplerate <= MAX_RATE:
                 raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
-            yield Sound(clip, data, name, announced)
+            yield Sound(clip, data, name, header_samples)
 
 
 def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
@@ -344,7 +344,7 @@ def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
         raise BadAudio(name, "a readable audio file", f"an unreadable one ({error.strerror})") from error
 
 
-def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
+def _header_samples(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
     """Return the samples per channel by the header, or None where it does not give them.
 
     Raises:
@@ -357,7 +357,7 @@ def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
         raise BadAudio(name, "the last page of one stream", fault)
     if not clip.frames:
         raise BadAudio(name, "at least one sample", "0 samples")
-    if clip.frames >= UNKNOWN or (clip.format == "MP3" and not mp3_announces(file)):
+    if clip.frames >= UNKNOWN or (clip.format == "MP3" and not mp3_has_length(file)):
         return None
     return clip.frames
 
@@ -440,7 +440,7 @@ def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
     return start + 21, int.from_bytes(head[21:], "big") & 0xFFFFFFFFF
 
 
-def mp3_announces(file: BinaryIO) -> bool:
+def mp3_has_length(file: BinaryIO) -> bool:
     """Return whether the first frame of an MP3 gives the number of frames (a Xing or Info frame)."""
     flags = re.search(rb"(?:Xing|Info)(.{4})", _read(file, _id3_bytes(file), 64), re.DOTALL)
     return flags is not None and bool(flags[1][3] & 1)  # the lowest bit: the number of frames is given

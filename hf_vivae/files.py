@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, JSON, the cache folder, and one sentence for disks that cannot be written to."""
+"""Files and folders: atomic writes, JSON and YAML, locks, the cache folder, and errors of disks as `DiskError`."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ FILES_PER_SHARD = 1000
 STANDARD_INPUT = "-"
 
 
-def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
+def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[Shard]:
     """Yield shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in order.
 
     Folders are searched with all subfolders, without hidden files, tables and those of `corpus.folder.NOT_CLIPS`.
@@ -83,7 +83,7 @@ def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
 
     Args:
         inputs: names as on a command line.
-        sent: content of standard input.
+        standard_input: content of standard input.
 
     Raises:
         UserError: for names without a file, for folders and patterns without clips, and for tables without sound.
@@ -95,8 +95,8 @@ def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
             yield Shard(digest(*map(str, files)), digest(*map(file_state, files)), partial(iter, clips), len(clips))
         for path in group:
             if path == STANDARD_INPUT:
-                clips = [UnreadClip("<stdin>", sent)]
-                yield Shard(STANDARD_INPUT, hashlib.sha256(sent).hexdigest(), partial(iter, clips), 1)
+                clips = [UnreadClip("<stdin>", standard_input)]
+                yield Shard(STANDARD_INPUT, hashlib.sha256(standard_input).hexdigest(), partial(iter, clips), 1)
             else:
                 yield from table_shards(path)
 
@@ -214,14 +214,14 @@ def audio_column(schema: pa.Schema, where: str) -> str:
     return "audio" if "audio" in columns else columns[0]
 
 
-def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str, root: str) -> UnreadClip:
+def row_clip(row: Mapping[str, Any], column: str, names: str | None, default_name: str, root: str) -> UnreadClip:
     """Return the clip of a row.
 
     Args:
         row: values by column.
         column: of sound.
         names: column of the clips' names, if there is one.
-        otherwise: name of a clip without one.
+        default_name: name of a clip without one.
         root: folder of the files that a row may name, see `read_reference`.
     """
     sound, named = row[column], None
@@ -230,7 +230,7 @@ def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: 
         sound = partial(read_reference, path, root)
         if "://" not in root:  # on the Hub, a commit does not change
             named = os.path.join(root, path.rpartition("::")[2])
-    return UnreadClip(readable(str((names and row[names]) or path or otherwise)), sound, named)
+    return UnreadClip(readable(str((names and row[names]) or path or default_name)), sound, named)
 
 
 ZIP = "zip://"  # `datasets` writes the address of a file in an archive as zip://a/b.wav::/data/clips.zip

@@ -36,7 +36,7 @@ class Recording:
         path: of the file.
         seconds: its length.
         sampling_rate: in Hz.
-        channels: how many there are.
+        channels: their number.
     """
 
     path: Path
@@ -167,9 +167,9 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     length, failure = math.ceil(windows.seconds / windows.hop), None
     fields = {"path": recording.path.name, "sampling_rate": rate}
     for pieces in _pieces(recording, rate, windows.hop, windows.seconds):
-        sounding = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
-        results = scorer.score([fields | {"array": samples} for _, samples in sounding])
-        for (step, _), scores in zip(sounding, results, strict=True):
+        audible = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
+        results = scorer.score([fields | {"array": samples} for _, samples in audible])
+        for (step, _), scores in zip(audible, results, strict=True):
             if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
                 failure = scores
                 continue

@@ -219,7 +219,7 @@ def test_a_table_is_told_by_its_footer_where_size_and_time_are_the_same(tmp_path
     assert versions[0][1] != versions[1][1]
 
 
-def test_standard_input_is_told_by_its_content(scorer, tmp_path):
+def test_standard_input_is_identified_by_its_content(scorer, tmp_path):
     work(scorer, find_shards(["-"], sound(0, seconds=0.5)), tmp_path / "out")
     before = probabilities(tmp_path / "out")
     work(scorer, find_shards(["-"], sound(1, seconds=0.5)), tmp_path / "out")
