@@ -75,7 +75,8 @@ def measure(folder: Path, sounds: dict[str, Any]) -> list[dict[str, Any]]:
     truth = np.array([row["label"] for row in tested])
     clips = [scorer.load_audio(sounds[row["file"]]) for row in tested]
     with tempfile.TemporaryDirectory() as temporary:
-        exported = export_onnx(scorer, Path(temporary)).folder
+        exported = Path(temporary)
+        export_onnx(scorer, exported)
         forms = {
             "torch": (in_torch(scorer), folder / "model.safetensors"),
             "ONNX": (in_onnx(exported / MODEL), exported / MODEL),

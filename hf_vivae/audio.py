@@ -29,176 +29,6 @@ import soundfile
 
 from .validation import UserError
 
-OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
-NIST_FIELD = re.compile(rb"^(\w+) -i (\d{1,18})", re.MULTILINE)
-NIST_FACTORS = (b"sample_count", b"channel_count", b"sample_n_bytes")
-FLAC_START = b"fLaC\0\0\0\x22"  # the marker, and the head of the first block, of 34 bytes
-ID3V1_BYTES, APE_BYTES = 128, 32
-SCAN_BYTES = 2**20  # bytes
-
-
-def sound_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return the bytes of sound that a header declares, and the bytes that the file has.
-
-    WAV, RF64, AIFF, AU, W64 and NIST SPHERE declare them. Both are 0 for other formats and incomplete headers.
-    """
-    size = file.seek(0, 2)
-    head = _read(file, 0, 24)
-    magic = head[:4]
-    if magic in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
-        return _chunk_bytes(file, size, ">" if magic in (b"RIFX", b"FORM") else "<")
-    if magic == b".snd" and len(head) >= 12:  # AU: offset and size of the sound
-        offset, declared = struct.unpack(">II", head[4:12])
-        return declared, size - offset
-    if magic == b"riff" and len(head) == 24:  # Sony Wave64: size of the whole file
-        return struct.unpack("<Q", head[16:])[0], size
-    if head[:8] == b"NIST_1A\n" and head[8:16].strip().isdigit():  # lines of text up to where the sound begins
-        start = int(head[8:16])
-        fields = dict(NIST_FIELD.findall(_read(file, 16, start)))
-        return math.prod(int(fields.get(name, 0)) for name in NIST_FACTORS), size - start
-    return 0, 0
-
-
-def _chunk_bytes(file: BinaryIO, size: int, order: str) -> tuple[int, int]:
-    position, long_size = 12, 0
-    while len(head := _read(file, position, 8)) == 8:
-        identifier, length = struct.unpack(f"{order}4sI", head)
-        position += 8
-        if identifier in (b"data", b"SSND"):
-            return long_size or length, size - position
-        if identifier == b"ds64" and len(sizes := _read(file, position, 16)) == 16:
-            long_size = struct.unpack("<Q", sizes[8:])[0]  # RF64 keeps the 64-bit size of `data` here
-        position += length + length % 2
-    return 0, 0
-
-
-def ogg_fault(file: BinaryIO) -> str | None:
-    """Return why an Ogg file is not one whole stream, or None where it is.
-
-    The last page of a stream is marked, and libsndfile takes the length from the last page of the file. Of several
-    streams in a row, which the format allows, it decodes the first and ignores the others without an error.
-    """
-    size, position, flags, ended = file.seek(0, 2), 0, 0, False
-    # what follows the last page may be tags or filling
-    while len(head := _read(file, position, 27)) == 27 and head[:5] == b"OggS\0":
-        flags = head[5]
-        if ended and flags & OGG_FIRST:
-            return "several streams one after another"
-        ended = ended or bool(flags & OGG_LAST)
-        position += 27 + head[26] + sum(file.read(head[26]))
-    if position > size or not flags & OGG_LAST:
-        return f"none within {size} bytes (truncated or damaged)"
-    return None
-
-
-def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
-    """Return the position and value of the number of samples per channel in a FLAC file, or None for other files.
-
-    It has 36 bits in 5 bytes, and is 0 where the writer did not know the length.
-    """
-    start = _id3_bytes(file)
-    head = _read(file, start, 26)
-    if head[:4] != b"fLaC" or head[4] & 0x7F or len(head) < 26:  # the first block has type 0
-        return None
-    return start + 21, int.from_bytes(head[21:], "big") & 0xFFFFFFFFF
-
-
-def has_second_flac(file: BinaryIO) -> bool:
-    """Return whether a second FLAC follows in the same file, which libsndfile does not decode."""
-    file.seek(_id3_bytes(file) + len(FLAC_START))
-    window = b""
-    while piece := file.read(SCAN_BYTES):
-        if FLAC_START in (window := window + piece):
-            return True
-        window = window[1 - len(FLAC_START) :]
-    return False
-
-
-def mp3_announces(file: BinaryIO) -> bool:
-    """Return whether the first frame of an MP3 gives the number of frames (a Xing or Info frame)."""
-    head = _read(file, _id3_bytes(file), 64)
-    for tag in (b"Xing", b"Info"):
-        if (start := head.find(tag)) > 0:
-            return bool(head[start + 7] & 1)  # 4 bytes of flags; the lowest bit: the number of frames is given
-    return False
-
-
-def skip_tags(file: BinaryIO) -> None:
-    """Skip any number of ID3v1, ID3v2 and APE tags from the current position of a file."""
-    while True:
-        position = file.tell()
-        length, head = _id3_bytes(file, position), _read(file, position, 16)
-        if head[:3] == b"TAG":
-            length = ID3V1_BYTES
-        elif head[:8] == b"APETAGEX" and len(head) == 16:
-            length = APE_BYTES + int.from_bytes(head[12:], "little")
-        file.seek(position + length)
-        if not length:
-            return
-
-
-def _id3_bytes(file: BinaryIO, position: int = 0) -> int:
-    """Return the length of an ID3v2 tag, which FLAC and MP3 may have before the sound; 0 where there is none."""
-    head = _read(file, position, 10)
-    if head[:3] != b"ID3" or len(head) < 10:
-        return 0
-    length = 0
-    for byte in head[6:]:
-        length = length << 7 | byte & 0x7F
-    return 10 + length
-
-
-def _read(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
-    return file.read(count)
-
-
-class QuietC:
-    """Redirection of C code's `stderr` to the null device while at least one thread is within `messages_off`.
-
-    The MP3 decoder of libsndfile prints a line or two for each damaged file, and its quiet flag cannot be set. The
-    manual of the GNU C library calls `stderr` a variable that programs may set. So the variable is set, and file
-    descriptor 2 is not redirected: Python writes to the descriptor, so that warnings, progress bars and tracebacks of
-    other threads still appear. Messages that other C code prints at the same time are lost. In other C libraries
-    `stderr` may be a constant, and the messages stay.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        self._variable: ctypes.c_void_p | None = None
-        if platform.libc_ver()[0] == "glibc":
-            library = ctypes.CDLL(None)
-            library.fopen.restype = ctypes.c_void_p
-            self._variable = ctypes.c_void_p.in_dll(library, "stderr")
-            self._terminal, self._null = self._variable.value, library.fopen(b"/dev/null", b"we")
-            if not self._null:
-                self._variable = None
-        if hasattr(os, "register_at_fork"):  # a fork has one thread, outside of `messages_off`
-            os.register_at_fork(after_in_child=self._begin_again)
-
-    @contextmanager
-    def messages_off(self) -> Iterator[None]:
-        """Hide messages of C code, in any number of threads at once."""
-        if self._variable is None:
-            yield
-            return
-        with self._lock:
-            self._inside += 1
-            self._variable.value = self._null
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if not self._inside:
-                    self._variable.value = self._terminal
-
-    def _begin_again(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
-        if self._variable is not None:
-            self._variable.value = self._terminal
-
-
 Source = bytes | str | Path | dict[str, Any]
 
 MPEG_FRAME = 1152  # samples
@@ -213,8 +43,6 @@ MAX_DECODED = 256 * 2**20
 PIECE = 2**22  # values that are decoded at once, in all channels: 16 MiB
 PADDING = 2 * 1728  # bytes of the two longest frames of an MP3
 UNKNOWN = 2**62  # samples; libsndfile gives this many or more where the header does not give the length
-
-QUIET = QuietC()
 
 
 class BadAudio(UserError):
@@ -265,8 +93,8 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
             `MIN_RATE` to `MAX_RATE`. The header of an MP3 or FLAC does not show whether the file was truncated.
     """
     with open_sound(source, name) as sound:
-        samples = sound.announced or 0
-        if sound.announced is None:
+        samples = sound.header_samples or 0
+        if sound.header_samples is None:
             while piece := len(sound.read(PIECE)):
                 samples += piece
         return ClipInfo(samples, sound.sampling_rate, sound.channels)
@@ -291,10 +119,10 @@ def load(
     with open_sound(source, name) as sound:
         rate = sound.sampling_rate
         longest = int(min(MAX_DECODED // (4 * sound.channels), max_seconds * rate))
-        samples = sound.read(longest + 1) if (sound.announced or 0) <= longest else None
+        samples = sound.read(longest + 1) if (sound.header_samples or 0) <= longest else None
         if samples is None or len(samples) > longest:
             expected = f"a clip of up to {longest / rate:.4g} s at {sound.channels} x {rate} Hz"
-            found = "a longer one" if sound.announced is None else f"one of {sound.announced / rate:.0f} s"
+            found = "a longer one" if sound.header_samples is None else f"one of {sound.header_samples / rate:.0f} s"
             raise ClipTooLong(sound.name, expected, found, "cut it into shorter clips")
     finite = np.isfinite(samples)
     if not finite.all():
@@ -376,8 +204,14 @@ class _Data:
         return len(following) > PADDING and following[0] == 0xFF and following[1] >= 0xE0
 
     def has_second_flac(self) -> bool:
-        """Return whether a FLAC is followed by another in the same file; called at its end, as `has_frames` is."""
-        return has_second_flac(self._file)
+        """Return whether a second FLAC follows in the same file, which libsndfile does not decode."""
+        self._file.seek(_id3_bytes(self._file) + len(FLAC_START))
+        window = b""
+        while piece := self._file.read(SCAN_BYTES):
+            if FLAC_START in (window := window + piece):
+                return True
+            window = window[1 - len(FLAC_START) :]
+        return False
 
 
 class Sound:
@@ -387,11 +221,11 @@ class Sound:
         clip: the decoder.
         data: the file that the decoder reads.
         name: of the file in errors.
-        announced: samples per channel by the header, or None where it does not give or only estimates them.
+        header_samples: samples per channel by the header, or None where it does not give or only estimates them.
     """
 
-    def __init__(self, clip: _Decoder, data: _Data, name: str, announced: int | None) -> None:
-        self.name, self.announced = name, announced
+    def __init__(self, clip: _Decoder, data: _Data, name: str, header_samples: int | None) -> None:
+        self.name, self.header_samples = name, header_samples
         self.sampling_rate, self.channels = clip.samplerate, clip.channels
         self._clip, self._data, self._decoded, self._ended = clip, data, 0, False
 
@@ -412,7 +246,7 @@ class Sound:
     def _decode(self, samples: int) -> np.ndarray:
         """Return the next samples of all channels, `(samples, channels)`, fewer at the end."""
         # no more than the length: libsndfile decodes as many as requested, and those after the end would be lost
-        last = self._clip.frames if self.announced is None else self.announced
+        last = self._clip.frames if self.header_samples is None else self.header_samples
         ask = min(samples, last - self._decoded)
         try:
             with QUIET.messages_off() if self._clip.subtype.startswith("MPEG") else nullcontext():
@@ -428,15 +262,15 @@ class Sound:
         return channels.copy() if len(channels) < ask else channels  # a view would keep the whole piece in memory
 
     def _check_end(self) -> None:
-        expected = f"the {self.announced} samples of its header"
+        expected = f"the {self.header_samples} samples of its header"
         # some encoders also count the frame that states an MP3's length
-        missing = 0 if self.announced is None else self.announced - self._decoded
+        missing = 0 if self.header_samples is None else self.header_samples - self._decoded
         if missing > (MPEG_FRAME if self._clip.format == "MP3" else 0):
             raise BadAudio(self.name, expected, f"only {self._decoded} samples (truncated)")
         if not self._decoded:
             raise BadAudio(self.name, "at least one sample", "0 samples")
         if self._has_more():
-            if self.announced is None:  # libsndfile estimates too few from the bit rate of the first frame
+            if self.header_samples is None:  # libsndfile estimates too few from the bit rate of the first frame
                 expected = "the length of an MP3 of variable bit rate in its header"
                 raise BadAudio(self.name, expected, "none", "let ffmpeg write the file again")
             raise BadAudio(self.name, expected, "more than these")
@@ -445,7 +279,7 @@ class Sound:
         """Return whether more sound follows where libsndfile stopped, which it does not report."""
         if self._clip.format == "MP3":
             return self._decoded == self._clip.frames and self._data.has_frames()
-        if self._clip.format != "FLAC" or self.announced is None:
+        if self._clip.format != "FLAC" or self.header_samples is None:
             return False
         try:
             beyond = len(self._clip.read(1, dtype="float32", always_2d=True))
@@ -482,22 +316,19 @@ def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
             raise BadAudio(name, expected, f"no readable audio ({_reason(error)})", remedy) from error
         with clip:
             position = file.tell()
-            announced = flac[1] or None if flac else _announced(clip, file, name)
+            header_samples = flac[1] or None if flac else _header_samples(clip, file, name)
             file.seek(position)
             if not MIN_RATE <= clip.samplerate <= MAX_RATE:
                 raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
-            yield Sound(clip, data, name, announced)
+            yield Sound(clip, data, name, header_samples)
 
 
 def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
     if isinstance(source, dict):
-        path = source.get("path")
-        if source.get("bytes") is None and path is None:
+        content, path = source.get("bytes"), source.get("path")
+        if content is None and path is None:
             raise BadAudio(name or "<row>", "bytes or a path in the audio column", "neither")
-        source, name = (
-            (path if source.get("bytes") is None else source["bytes"]),
-            name or (path and Path(path).name),
-        )
+        source, name = path if content is None else content, name or (path and Path(path).name)
     if isinstance(source, bytes):
         return io.BytesIO(source), name or "<bytes>"
     path = Path(source)
@@ -513,7 +344,7 @@ def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
         raise BadAudio(name, "a readable audio file", f"an unreadable one ({error.strerror})") from error
 
 
-def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
+def _header_samples(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
     """Return the samples per channel by the header, or None where it does not give them.
 
     Raises:
@@ -526,10 +357,169 @@ def _announced(clip: _Decoder, file: BinaryIO, name: str) -> int | None:
         raise BadAudio(name, "the last page of one stream", fault)
     if not clip.frames:
         raise BadAudio(name, "at least one sample", "0 samples")
-    if clip.frames >= UNKNOWN or (clip.format == "MP3" and not mp3_announces(file)):
+    if clip.frames >= UNKNOWN or (clip.format == "MP3" and not mp3_has_length(file)):
         return None
     return clip.frames
 
 
 def _reason(error: Exception) -> str:
     return str(error).rpartition(": ")[2].rstrip(". ").lower()
+
+
+OGG_FIRST, OGG_LAST = 2, 4  # flags of a page
+NIST_FIELD = re.compile(rb"^(\w+) -i (\d{1,18})", re.MULTILINE)
+NIST_FACTORS = (b"sample_count", b"channel_count", b"sample_n_bytes")
+FLAC_START = b"fLaC\0\0\0\x22"  # the marker, and the head of the first block, of 34 bytes
+ID3V1_BYTES, APE_BYTES = 128, 32
+SCAN_BYTES = 2**20  # bytes
+
+
+def sound_bytes(file: BinaryIO) -> tuple[int, int]:
+    """Return the bytes of sound that a header declares, and the bytes that the file has.
+
+    WAV, RF64, AIFF, AU, W64 and NIST SPHERE declare them. Both are 0 for other formats and incomplete headers.
+    """
+    size = file.seek(0, 2)
+    head = _read(file, 0, 24)
+    magic = head[:4]
+    if magic in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
+        return _chunk_bytes(file, size, ">" if magic in (b"RIFX", b"FORM") else "<")
+    if magic == b".snd" and len(head) >= 12:  # AU: offset and size of the sound
+        offset, declared = struct.unpack(">II", head[4:12])
+        return declared, size - offset
+    if magic == b"riff" and len(head) == 24:  # Sony Wave64: size of the whole file
+        return struct.unpack("<Q", head[16:])[0], size
+    if head[:8] == b"NIST_1A\n" and head[8:16].strip().isdigit():  # lines of text up to where the sound begins
+        start = int(head[8:16])
+        fields = dict(NIST_FIELD.findall(_read(file, 16, start)))
+        return math.prod(int(fields.get(name, 0)) for name in NIST_FACTORS), size - start
+    return 0, 0
+
+
+def _chunk_bytes(file: BinaryIO, size: int, order: str) -> tuple[int, int]:
+    position, long_size = 12, 0
+    while len(head := _read(file, position, 8)) == 8:
+        identifier, length = struct.unpack(f"{order}4sI", head)
+        position += 8
+        if identifier in (b"data", b"SSND"):
+            return long_size or length, size - position
+        if identifier == b"ds64" and len(sizes := _read(file, position, 16)) == 16:
+            long_size = struct.unpack("<Q", sizes[8:])[0]  # RF64 keeps the 64-bit size of `data` here
+        position += length + length % 2
+    return 0, 0
+
+
+def ogg_fault(file: BinaryIO) -> str | None:
+    """Return why an Ogg file is not one whole stream, or None where it is.
+
+    The last page of a stream is marked, and libsndfile takes the length from the last page of the file. Of several
+    streams in a row, which the format allows, it decodes the first and ignores the others without an error.
+    """
+    size, position, flags, ended = file.seek(0, 2), 0, 0, False
+    # what follows the last page may be tags or filling
+    while len(head := _read(file, position, 27)) == 27 and head[:5] == b"OggS\0":
+        flags = head[5]
+        if ended and flags & OGG_FIRST:
+            return "several streams one after another"
+        ended = ended or bool(flags & OGG_LAST)
+        position += 27 + head[26] + sum(file.read(head[26]))
+    if position > size or not flags & OGG_LAST:
+        return f"none within {size} bytes (truncated or damaged)"
+    return None
+
+
+def flac_samples(file: BinaryIO) -> tuple[int, int] | None:
+    """Return the position and value of the number of samples per channel in a FLAC file, or None for other files.
+
+    It has 36 bits in 5 bytes, and is 0 where the writer did not know the length.
+    """
+    start = _id3_bytes(file)
+    head = _read(file, start, 26)
+    if head[:4] != b"fLaC" or head[4] & 0x7F or len(head) < 26:  # the first block has type 0
+        return None
+    return start + 21, int.from_bytes(head[21:], "big") & 0xFFFFFFFFF
+
+
+def mp3_has_length(file: BinaryIO) -> bool:
+    """Return whether the first frame of an MP3 gives the number of frames (a Xing or Info frame)."""
+    flags = re.search(rb"(?:Xing|Info)(.{4})", _read(file, _id3_bytes(file), 64), re.DOTALL)
+    return flags is not None and bool(flags[1][3] & 1)  # the lowest bit: the number of frames is given
+
+
+def skip_tags(file: BinaryIO) -> None:
+    """Skip any number of ID3v1, ID3v2 and APE tags from the current position of a file."""
+    while True:
+        position = file.tell()
+        length, head = _id3_bytes(file, position), _read(file, position, 16)
+        if head[:3] == b"TAG":
+            length = ID3V1_BYTES
+        elif head[:8] == b"APETAGEX" and len(head) == 16:
+            length = APE_BYTES + int.from_bytes(head[12:], "little")
+        file.seek(position + length)
+        if not length:
+            return
+
+
+def _id3_bytes(file: BinaryIO, position: int = 0) -> int:
+    """Return the length of an ID3v2 tag, which FLAC and MP3 may have before the sound; 0 where there is none."""
+    head = _read(file, position, 10)
+    if head[:3] != b"ID3" or len(head) < 10:
+        return 0
+    length = 0
+    for byte in head[6:]:
+        length = length << 7 | byte & 0x7F
+    return 10 + length
+
+
+def _read(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)
+
+
+class QuietC:
+    """Redirection of C code's `stderr` to the null device while at least one thread is within `messages_off`.
+
+    The MP3 decoder of libsndfile prints a line or two for each damaged file, and its quiet flag cannot be set. The
+    manual of the GNU C library calls `stderr` a variable that programs may set. So the variable is set, and file
+    descriptor 2 is not redirected: Python writes to the descriptor, so that warnings, progress bars and tracebacks of
+    other threads still appear. Messages that other C code prints at the same time are lost. In other C libraries
+    `stderr` may be a constant, and the messages stay.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._variable: ctypes.c_void_p | None = None
+        if platform.libc_ver()[0] == "glibc":
+            library = ctypes.CDLL(None)
+            library.fopen.restype = ctypes.c_void_p
+            self._variable = ctypes.c_void_p.in_dll(library, "stderr")
+            self._terminal, self._null = self._variable.value, library.fopen(b"/dev/null", b"we")
+            if not self._null:
+                self._variable = None
+        if hasattr(os, "register_at_fork"):  # a fork has one thread, outside of `messages_off`
+            os.register_at_fork(after_in_child=self._begin_again)
+
+    @contextmanager
+    def messages_off(self) -> Iterator[None]:
+        """Hide messages of C code, in any number of threads at once."""
+        if self._variable is None:
+            yield
+            return
+        with self._lock:
+            self._inside += 1
+            self._variable.value = self._null
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._variable.value = self._terminal
+
+    def _begin_again(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        if self._variable is not None:
+            self._variable.value = self._terminal
+
+
+QUIET = QuietC()

@@ -127,14 +127,14 @@ def parse_flags(arguments: type[Arguments], argv: Sequence[str], description: st
 
 
 def refuse_unknown(unknown: Sequence[str], known: Iterable[str]) -> None:
-    """Check that a parser has understood all words.
+    """Refuse words that are no arguments of a parser.
 
     Args:
-        unknown: words that are no arguments of the parser.
-        known: names of its arguments, without dashes.
+        unknown: these words.
+        known: names of the parser's arguments, without dashes.
 
     Raises:
-        UserError: with the nearest argument, where one is near.
+        UserError: for the first word, with the nearest argument where one is near.
     """
     if unknown:
         flag = unknown[0].split("=")[0]
@@ -167,7 +167,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 def leave_processes() -> None:
     """Leave the process group, if there is one, before the interpreter ends.
 
-    A thread of the group that lets go of a tensor while the interpreter ends aborts it (seen with gloo, torch 2.12).
+    A thread of the group that releases a tensor while the interpreter ends aborts it (observed with gloo, torch 2.12).
     The threads are joined once nothing refers to the group. Not for use after an error: other processes may wait in a
     collective for this one.
     """

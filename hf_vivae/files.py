@@ -1,4 +1,4 @@
-"""Files and folders: atomic writes, JSON, the cache folder, and one sentence for disks that cannot be written to."""
+"""Files and folders: atomic writes, JSON and YAML, locks, the cache folder, and errors of disks as `DiskError`."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def read_yaml(file: Path, kind: type = dict, loader: type[yaml.SafeLoader] = yam
     return content
 
 
-class Claimed(UserError):
+class FolderInUse(UserError):
     """Another process is training in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -237,7 +237,7 @@ def claim(folder: Path) -> Iterator[None]:
     """Lock a run folder against other processes while this one writes to it.
 
     Raises:
-        Claimed: where another process has locked it.
+        FolderInUse: where another process has locked it.
         DiskError: where nothing can be written there.
     """
     make_folder(folder)
@@ -245,7 +245,7 @@ def claim(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise Claimed(folder) from error
+        raise FolderInUse(folder) from error
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Reachability of hosts, checked within seconds instead of the minutes of retries of the libraries."""
+"""A check of whether a host answers, within seconds instead of the libraries' minutes of retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NetworkError(OSError, UserError):
 
     Attributes:
         url: the address without passwords and keys.
-        found: what the address gave.
+        found: answer or error of the address.
         remedy: what to do; the caller sets the alternatives that its command has.
     """
 
@@ -39,7 +39,7 @@ def bare_address(url: str) -> str:
         host, _ = parts.netloc, parts.port
     except ValueError:  # no address; its port may be a password
         return plain.rpartition("@")[2].rpartition("//")[2].partition(":")[0]
-    if not host:  # the scheme was left out, and a user name was taken for it
+    if not host:  # without a scheme, a user name is parsed as one
         return plain.rpartition("@")[2]
     return urlunsplit((parts.scheme, host.rpartition("@")[2], parts.path.partition(";")[0], "", ""))
 

@@ -3,10 +3,9 @@
 import runpy
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,15 +18,15 @@ app = typer.Typer(
     help="Recognise emotion in non-verbal vocalisation: laughs, screams, moans, gasps.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# their flags are those of their own parsers
+# each has its own parser, which also prints its help
 RECIPES = {
     "train": "Train a model and score it on unseen clips.",
     "evaluate": "Compare runs, or score a checkpoint.",
     "reproduce": "Train the seven models of the 2022 paper.",
-    "explore": "Describe a corpus in numbers and pictures.",
+    "explore": "Describe a corpus in tables and figures.",
     "search": "Search hyperparameters with Optuna or Ray.",
-    "ablate": "Measure what each part of a recipe is worth.",
-    "push": "Send a run to the Hub, with its model card.",
+    "ablate": "Measure the effect of each part of a recipe.",
+    "push": "Push a run to the Hub, with its model card.",
 }
 
 
@@ -64,10 +63,10 @@ def _checkpoint_command(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def run(**options: Any) -> None:
-        from hf_vivae.cli_parser import run_script  # first: it explains packages that cannot be imported
+        from hf_vivae.cli_parser import run_script  # first, since it explains packages that cannot be imported
         from transformers.utils import logging  # isort: skip
 
-        logging.disable_progress_bar()  # of loading weights, which takes a moment
+        logging.disable_progress_bar()  # of loading weights
         codes = []
         run_script(lambda _: codes.append(function(**options)))
         raise typer.Exit(codes[0])
@@ -76,20 +75,13 @@ def _checkpoint_command(function: Callable[..., int]) -> Callable[..., int]:
     return function
 
 
-class Method(StrEnum):
-    """Methods of `explain`."""
-
-    occlusion = "occlusion"
-    gradient = "gradient"
-
-
 Checkpoint = Annotated[str, typer.Argument(help="Folder of a run or a checkpoint, or Hub id.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a checkpoint of the Hub.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; a GPU if there is one by default.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a checkpoint on the Hub.")]
+Device = Annotated[str | None, typer.Option(help="Device, such as cpu or cuda:1; by default a GPU if there is one.")]
 Bf16 = Annotated[
     bool,
     typer.Option(
-        "--bf16", help="Compute in bfloat16: faster where the hardware has it, scores change in their third decimal."
+        "--bf16", help="Compute in bfloat16: faster where the hardware has it; scores change in their third decimal."
     ),
 ]
 
@@ -104,29 +96,29 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="x.csv, x.jsonl or x.parquet; or a folder, which keeps Parquet files. A table here if absent."
+            help="Output file (x.csv, x.jsonl, x.parquet) or folder of Parquet files; by default labels are printed."
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="A dataset of the Hub, or a folder that datasets loads; streamed.")
+        str | None, typer.Option(help="Dataset to stream: an id on the Hub, or a folder that `datasets` loads.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of --dataset.")] = "train",
+    split: Annotated[str, typer.Option(help="Split of --dataset.")] = "train",
     revision: Revision = None,
     device: Device = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch_size", help="Clips at once; by default 8, or 32 with a GPU.", min=1, show_default=False),
+        typer.Option("--batch_size", help="Batch size; by default 8, or 32 with a GPU.", min=1, show_default=False),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Threads; by default one for each core.", min=1, show_default=False)
+        int | None, typer.Option(help="Number of threads; by default one for each core.", min=1, show_default=False)
     ] = None,
     bf16: Bf16 = False,
 ) -> int:
-    """Label clips: files, folders, archives of millions.
+    """Label clips, from one file to an archive of millions.
 
     Clips that cannot be scored are listed with the reason in a file next to the output, and the exit code is 3. The
-    same command continues an interrupted one, and scores changed clips again. accelerate launch -m hf_vivae_cli
-    predict ... shares the clips among processes.
+    same command continues an interrupted one, and scores changed clips again. With several processes (accelerate
+    launch -m hf_vivae_cli predict ...), each scores a share of the clips.
     """
     from hf_vivae.inference.predict import run_predict
 
@@ -139,19 +131,19 @@ def predict(
 @_checkpoint_command
 def timeline(
     checkpoint: Checkpoint,
-    recording: Annotated[Path, typer.Argument(help="An audio file of any length.")],
+    recording: Annotated[Path, typer.Argument(help="Audio file of any length.")],
     output: Annotated[
         list[Path] | None,
-        typer.Option(help="x.csv, x.json, x.txt (labels for Audacity), x.vtt (WebVTT) or x.png; may be repeated."),
+        typer.Option(help="Output file: x.csv, x.json, x.txt (Audacity labels), x.vtt (WebVTT), x.png; repeatable."),
     ] = None,
-    window: Annotated[float, typer.Option(help="Seconds that the model takes at once.")] = 1.0,
-    hop: Annotated[float, typer.Option(help="Seconds from one window to the next.")] = 0.25,
+    window: Annotated[float, typer.Option(help="Length of a window, in seconds.")] = 1.0,
+    hop: Annotated[float, typer.Option(help="Step from one window to the next, in seconds.")] = 0.25,
     gate_db: Annotated[
-        float, typer.Option("--gate_db", help="Parts that are quieter than the loud ones by more are silence.")
+        float, typer.Option("--gate_db", help="Threshold of silence, in dB below the recording's loud parts.")
     ] = 40.0,
-    min_seconds: Annotated[float, typer.Option("--min_seconds", help="Leave out shorter segments.")] = 0.0,
+    min_seconds: Annotated[float, typer.Option("--min_seconds", help="Leave out segments shorter than this.")] = 0.0,
     min_score: Annotated[
-        float, typer.Option("--min_score", help="Leave out segments of a lower mean probability.")
+        float, typer.Option("--min_score", help="Leave out segments with a mean probability below this.")
     ] = 0.0,
     revision: Revision = None,
     device: Device = None,
@@ -169,36 +161,34 @@ def timeline(
 @_checkpoint_command
 def explain(
     checkpoint: Checkpoint,
-    clip: Annotated[Path, typer.Argument(help="A sound file.")],
-    output: Annotated[Path, typer.Option(help="x.png, a picture, or x.npz, its arrays.")] = Path("explanation.png"),
+    clip: Annotated[Path, typer.Argument(help="Audio file.")],
+    output: Annotated[Path, typer.Option(help="x.png (figure) or x.npz (arrays).")] = Path("explanation.png"),
     method: Annotated[
-        Method,
+        Literal["occlusion", "gradient"],
         typer.Option(
-            help="occlusion: silence one part after another; gradient: for models that take a mel spectrogram."
+            help="Method: occlusion silences one part after another; gradient needs a model of a mel spectrogram."
         ),
-    ] = Method.occlusion,
-    label: Annotated[str | None, typer.Option(help="Whose score is explained; the likeliest by default.")] = None,
+    ] = "occlusion",
+    label: Annotated[str | None, typer.Option(help="Label to explain; by default the likeliest.")] = None,
     revision: Revision = None,
     device: Device = None,
 ) -> int:
     """Show which parts of a clip support its label."""
     from hf_vivae.inference.explain import run_explain
 
-    return run_explain(
-        checkpoint, clip, output=output, method=method.value, label=label, revision=revision, device=device
-    )
+    return run_explain(checkpoint, clip, output=output, method=method, label=label, revision=revision, device=device)
 
 
 @_checkpoint_command
 def export(
     checkpoint: Checkpoint,
-    folder: Annotated[Path, typer.Argument(help="Folder to make, for model.onnx, model.int8.onnx, model.json.")],
-    int8: Annotated[bool, typer.Option(help="Also with weights of 8 bits.")] = True,
+    folder: Annotated[Path, typer.Argument(help="New folder for model.onnx, model.int8.onnx and model.json.")],
+    int8: Annotated[bool, typer.Option(help="Also write a model with 8-bit weights.")] = True,
     revision: Revision = None,
 ) -> int:
     """Write a checkpoint as ONNX, which runs without torch.
 
-    Raw samples go in, probabilities come out.
+    The graph takes raw samples and returns probabilities.
     """
     from hf_vivae.inference.export import run_export
 
@@ -207,12 +197,12 @@ def export(
 
 @_checkpoint_command
 def demo(
-    checkpoints: Annotated[list[str], typer.Argument(help="Folders or Hub ids; the page lets its user choose.")],
-    port: Annotated[int | None, typer.Option(help="7860 or the next free one by default.")] = None,
+    checkpoints: Annotated[list[str], typer.Argument(help="Folders or Hub ids, selected on the page.")],
+    port: Annotated[int | None, typer.Option(help="Port; by default 7860 or the next free one.")] = None,
 ) -> int:
     """Serve a web page that labels clips.
 
-    They are dropped, picked or recorded, and do not leave this machine.
+    Clips are dropped on the page, picked or recorded, and do not leave this machine.
     """
     from hf_vivae.inference.demo import run_demo
 

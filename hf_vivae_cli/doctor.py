@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-FREE_GB = 5  # archive, features, and a run of a large encoder with its checkpoints
+FREE_GB = 5  # for the archive, features, and a run of a large encoder with its checkpoints
 GIGA = 1024**3
 
 
@@ -25,7 +25,7 @@ class Finding:
 
     Args:
         name: of the thing that was checked.
-        value: its version, place or state.
+        value: its version, folder or state.
         remedy: what to do; None where nothing is wrong.
         needed: whether nothing works without the remedy.
     """
@@ -61,7 +61,7 @@ def errors_as_findings(name: str, check: Callable[[], Iterator[Finding]]) -> Ite
 
 
 def check_packages() -> Iterator[Finding]:
-    """Yield the packages that this one requires, and those of its extras, by its own metadata."""
+    """Yield the packages that the metadata of this one require, and those of its extras."""
     extras: dict[str, list[str]] = {}
     for requirement in map(Requirement, requires("hf_vivae") or []):
         marker = str(requirement.marker or "")
@@ -136,7 +136,7 @@ def check_cache() -> Iterator[Finding]:
 
 
 def check_hub() -> Iterator[Finding]:
-    """Yield the state of the connection to the Hub, and whether a token is stored; never the token itself."""
+    """Yield the state of the connection to the Hub and of the token, never the token itself."""
     from huggingface_hub import constants, get_token
 
     from hf_vivae.network import NetworkError, check_reachable

@@ -76,16 +76,24 @@ def test_a_truncated_header_format_is_seen_without_decoding(format):
     assert sentence(data[:-2], inspect).endswith(f"(truncated); {REMEDY}")
 
 
-def test_a_truncated_wav_is_told_in_bytes():
+def test_the_refusal_of_a_truncated_wav_gives_bytes():
     data = encode(subtype="PCM_16")
     assert sentence(data[:-1000]) == (
         f"a.wav: expected the 88200 bytes of sound of its header, found only 87200 (truncated); {REMEDY}"
     )
 
 
-def test_a_cut_mp3_is_told_in_samples():
+def test_the_refusal_of_a_cut_mp3_gives_samples():
     data = encode(format="MP3")
     assert "expected the 44100 samples of its header, found only" in sentence(data[: len(data) // 2])
+
+
+def test_a_tag_that_ends_the_start_of_an_mp3_gives_no_length():
+    """The flags of a Xing frame are 4 bytes; here the 64 bytes that are searched end before the last one."""
+    data = bytearray(encode(np.random.default_rng(0).uniform(-0.3, 0.3, RATE), format="MP3"))
+    start = max(data.find(b"Xing"), data.find(b"Info"))
+    data[start : start + 4], data[57:61] = bytes(4), b"Xing"
+    assert "expected the length of an MP3 of variable bit rate in its header" in sentence(bytes(data))
 
 
 OGGS = [("OGG", "VORBIS"), ("OGG", "OPUS")]
@@ -338,10 +346,10 @@ def test_filters_stay_small_whatever_rate_a_header_has(source, target, monkeypat
 
 def test_a_rare_rate_keeps_the_tone():
     tone = np.sin(2 * np.pi * 440 * np.arange(44101) / 44101).astype(np.float32)
-    heard = resample(tone, 44101, 16000)
-    expected = np.sin(2 * np.pi * 440 * np.arange(len(heard)) / 16000)
-    assert len(heard) == pytest.approx(16000, abs=1)
-    np.testing.assert_allclose(heard[100:-100], expected[100:-100], atol=2e-2)
+    resampled = resample(tone, 44101, 16000)
+    expected = np.sin(2 * np.pi * 440 * np.arange(len(resampled)) / 16000)
+    assert len(resampled) == pytest.approx(16000, abs=1)
+    np.testing.assert_allclose(resampled[100:-100], expected[100:-100], atol=2e-2)
 
 
 def test_resampling_to_its_own_rate_changes_nothing():

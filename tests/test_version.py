@@ -1,4 +1,4 @@
-"""An environment whose compiled packages are absent or do not load says so in one sentence, whatever is started."""
+"""An environment whose compiled packages are absent or do not load is reported in one sentence by every command."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def break_package(folder: Path, name: str) -> dict[str, str]:
 
 
 def sentence_of(text: str, name: str) -> None:
-    """Check what is said: the versions, which package does not load and why, and a command that repairs it."""
+    """Check the sentence: the versions, which package does not load and why, and a command that repairs it."""
     kind, message = RAISED[name]
     assert text.startswith("error: expected packages that load together, found torch 2.")
     assert f"of which {name} does not load ({kind}: {message}" in text

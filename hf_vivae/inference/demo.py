@@ -42,11 +42,11 @@ LIMITS = (
     "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
     "A label is not evidence of what a person feels. The model must not decide on people."
 )
-# text of the page for checkpoints by training corpus
+# text of the page by the corpus that a checkpoint was trained on
 ORIGINS = {
-    "synthetic": "Trained on synthetic clips, which a program made, and on no human voice. Its answer to one means "
-    "nothing.",
-    "noise": "Trained on white noise, as a control. Its answers mean nothing.",
+    "synthetic": "Trained on synthetic clips, which a program made, and on no human voice. Its labels of human voices "
+    "mean nothing.",
+    "noise": "Trained on white noise, as a control. Its labels mean nothing.",
     "vivae": "Trained on VIVAE, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "folder": "Trained on clips of this checkpoint's author, without further information.",
@@ -58,7 +58,7 @@ DELETED = (
 
 
 def build_demo(checkpoints: Sequence[str], examples: Sequence[Path] = (), local: bool = True) -> "Blocks":
-    """Return the page.
+    """Return the web page as a Gradio app.
 
     Args:
         checkpoints: folders or Hub ids; the first one is selected at the start.

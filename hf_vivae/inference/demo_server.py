@@ -91,16 +91,16 @@ def launch(page: "Blocks", port: int | None = None, quiet: bool = False) -> Any:
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS), Middleware(SameOriginMiddleware)]
     return page.launch(
         server_name=ADDRESS, server_port=port, share=False, quiet=quiet, prevent_thread_lock=quiet,
-        app_kwargs={"middleware": middleware}, **_look(),
+        app_kwargs={"middleware": middleware}, **_launch_options(),
     )  # fmt: skip
 
 
 def serve_space(page: "Blocks") -> None:
     """Serve the page in a Space of the Hub, at the address of its environment variables."""
-    page.launch(**_look())
+    page.launch(**_launch_options())
 
 
-def _look() -> dict[str, Any]:
+def _launch_options() -> dict[str, Any]:
     import gradio
 
     system = ["system-ui", "sans-serif"]  # no fonts of other hosts

@@ -9,7 +9,7 @@ import torch
 
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..models import LogMelFeatureExtractor
-from ..reporting.plots import BLUE, VERMILION, blank_figure, literal
+from ..reporting.plots import BLUE, GREY, VERMILION, blank_figure, literal
 from ..validation import UserError
 from .scorer import Scorer
 
@@ -18,7 +18,7 @@ FADE = 0.005  # seconds over which sound is faded out and in again, since a step
 
 @dataclass(frozen=True)
 class Occlusion:
-    """Losses of a label where silence replaces one part of a clip after another.
+    """Losses of a label's log odds where silence replaces one part of a clip after another.
 
     Args:
         label: that is explained.
@@ -52,24 +52,18 @@ def occlusion_saliency(
     """
     samples, rate = scorer.load_audio(sound), scorer.sampling_rate
     starts = np.arange(0, max(len(samples) / rate - seconds, 0) + hop, hop)
-    clips = [samples, *(_silenced(samples, rate, start, seconds) for start in starts)]
+    times, clips = np.arange(len(samples)) / rate, [samples]
+    for start in starts:
+        silence = np.clip(np.minimum(times - start, start + seconds - times) / FADE, 0, 1)
+        clips.append((samples * (1 - silence)).astype(np.float32))
     scores = scorer.score([{"array": clip, "sampling_rate": rate} for clip in clips])
     if isinstance(scores[0], ValueError):
         raise scores[0]
     index = scorer.label_index(label, scores[0])
-    # a clip that is silent without a part cannot be scored: all its evidence is in that part
-    odds = np.array([_log_odds(row[index]) if isinstance(row, np.ndarray) else 0.0 for row in scores])
+    # a clip that is silent without a part cannot be scored: all its evidence is in that part, and its log odds are 0
+    probabilities = np.array([row[index] if isinstance(row, np.ndarray) else 0.5 for row in scores])
+    odds = np.log(probabilities + 1e-9) - np.log(1 - probabilities + 1e-9)
     return Occlusion(scorer.labels[index], float(scores[0][index]), starts, seconds, odds[0] - odds[1:])
-
-
-def _silenced(samples: np.ndarray, rate: int, start: float, seconds: float) -> np.ndarray:
-    times = np.arange(len(samples)) / rate
-    inside = np.clip(np.minimum(times - start, start + seconds - times) / FADE, 0, 1)
-    return (samples * (1 - inside)).astype(np.float32)
-
-
-def _log_odds(probability: float) -> float:
-    return float(np.log(probability + 1e-9) - np.log(1 - probability + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -165,7 +159,7 @@ def save_occlusion_figure(occlusion: Occlusion, samples: np.ndarray, rate: int, 
     """
     figure = blank_figure(8, 4.5)
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot(np.arange(len(samples)) / rate, samples, color="#444444", linewidth=0.5)
+    above.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.5)
     above.set(ylabel="amplitude", title=f"Evidence for {literal(occlusion.label)} ({occlusion.probability:.0%})")
     centres = occlusion.starts + occlusion.seconds / 2
     for sign, colour, name in ((1, BLUE, "for it"), (-1, VERMILION, "against it")):

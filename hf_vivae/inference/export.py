@@ -5,7 +5,6 @@ import logging
 import re
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,28 +23,18 @@ TOLERANCE = 1e-4
 TRACED_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Exported:
-    """Result of an export.
-
-    Args:
-        folder: with `model.onnx`, `model.json` and perhaps `model.int8.onnx`.
-        difference: largest of any probability between torch and onnxruntime, on noise of several lengths.
-    """
-
-    folder: Path
-    difference: float
-
-
-def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
-    """Write a checkpoint as ONNX, and check that its probabilities are those of torch.
+def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> float:
+    """Write a checkpoint as `model.onnx` and `model.json`, and check that its probabilities are those of torch.
 
     Batch size and length are dynamic: clips of a batch have one length, and a model of a fixed length cuts and pads.
 
     Args:
         scorer: a checkpoint.
         folder: is made; files of an earlier export in it are replaced, all at the end.
-        int8: also write 8-bit weights, which are smaller and less exact.
+        int8: also write `model.int8.onnx` with 8-bit weights, which are smaller and less exact.
+
+    Returns:
+        The largest difference of any probability between torch and onnxruntime, on noise of several lengths.
 
     Raises:
         UserError: for checkpoints that cannot be exported, where the two differ by more than 1e-4, and as
@@ -72,7 +61,7 @@ def export_onnx(scorer: Scorer, folder: Path, int8: bool = True) -> Exported:
         about.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if not small:
         (folder / INT8).unlink(missing_ok=True)  # of an earlier export
-    return Exported(folder, difference)
+    return difference
 
 
 def check_folder(folder: Path) -> None:
@@ -155,8 +144,8 @@ def run_export(checkpoint: str, folder: Path, *, int8: bool = True, revision: st
             f"expected {', '.join(missing)}, which hf-vivae export needs, found none; pip install 'hf_vivae[export]'."
         )
     check_folder(folder)
-    exported = export_onnx(Scorer(checkpoint, revision, device="cpu"), folder, int8)
-    for file in sorted(exported.folder.glob("model.*onnx")):
+    difference = export_onnx(Scorer(checkpoint, revision, device="cpu"), folder, int8)
+    for file in sorted(folder.glob("model.*onnx")):
         print(f"{file}  {file.stat().st_size / MEGA:.1f} MB")
-    print(f"probabilities differ from those of torch by {exported.difference:.1g} at most, on clips of noise")
+    print(f"probabilities differ from those of torch by {difference:.1g} at most, on clips of noise")
     return 0

@@ -17,10 +17,10 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..checkpoints.calibration import temperature_of
+from ..features.extraction import trims
 from ..models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from ..models.features_mel import mel_filters
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
-from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
 
@@ -46,18 +46,17 @@ def front_end(extractor: FeatureExtractionMixin) -> nn.Module:
     Raises:
         UserError: for an extractor without one.
     """
-    if isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None:
+    if trims(extractor):
         raise UserError(
             "expected a checkpoint that takes whole clips, found one that trims silence, which a graph cannot; train "
             "without --trim_db to export it."
         )
-    for kind, front in FRONT_ENDS.items():
-        if type(extractor) is kind:
-            return front(extractor)
-    raise UserError(
-        f"expected one of the feature extractors {', '.join(kind.__name__ for kind in FRONT_ENDS)}, found "
-        f"{type(extractor).__name__}, for which there is no graph; use hf-vivae predict with torch."
-    )
+    if type(extractor) not in FRONT_ENDS:
+        raise UserError(
+            f"expected one of the feature extractors {', '.join(kind.__name__ for kind in FRONT_ENDS)}, found "
+            f"{type(extractor).__name__}, for which there is no graph; use hf-vivae predict with torch."
+        )
+    return FRONT_ENDS[type(extractor)](extractor)
 
 
 class FixedWaveform(nn.Module):

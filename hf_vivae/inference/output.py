@@ -1,4 +1,4 @@
-"""Columns and files that `hf-vivae predict` writes in one step and can continue."""
+"""Output of `hf-vivae predict`: its columns, its files, and the parts from which an interrupted command continues."""
 
 import csv
 import json

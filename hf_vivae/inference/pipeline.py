@@ -18,8 +18,8 @@ from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 from .. import audio
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
+from ..features.extraction import trims
 from ..models.features_trimmed import pad_to_minimum
-from ..models.silence import SilenceTrimmingMixin
 from ..validation import UserError
 
 QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
@@ -138,10 +138,8 @@ class VocalisationPipeline(AudioClassificationPipeline):
             return audio.load(clip, sampling_rate, name, max_seconds)[0], name
         if isinstance(clip, (np.ndarray, torch.Tensor)):
             raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
-        found = (
-            f"a dictionary of {', '.join(map(str, clip))}" if isinstance(clip, dict) else f"a {type(clip).__name__}"
-        )
-        raise UserError(f"expected a clip, found {found}; {GIVE}.")
+        keys = f" of {', '.join(map(str, clip))}" if isinstance(clip, dict) else ""
+        raise UserError(f"expected a clip, found a {type(clip).__name__}{keys}; {GIVE}.")
 
     def cut(self, samples: np.ndarray, name: str) -> np.ndarray:
         """Return the part of a clip that the model takes, `(samples,)`; uncut where its extractor trims first.
@@ -154,8 +152,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             BadAudio: where that part is silence, or shorter than 25 ms.
         """
         extractor = self.feature_extractor
-        trims = isinstance(extractor, SilenceTrimmingMixin) and extractor.trim_db is not None
-        used = extractor.trim(samples) if trims else samples
+        used = extractor.trim(samples) if trims(extractor) else samples
         if getattr(extractor, "pad_clip", True):  # else it is cut as a spectrogram
             used = used[: getattr(extractor, "num_samples", None)]
         seconds = len(used) / extractor.sampling_rate
@@ -167,7 +164,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
             raise audio.BadAudio(
                 name, f"sound in its first {seconds:.2f} s, which the model takes", "silence", REPLACE
             )
-        return samples if trims else pad_to_minimum(extractor, used)
+        return samples if trims(extractor) else pad_to_minimum(extractor, used)
 
     def postprocess(self, model_outputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Return labels and scores of one clip, the likeliest first."""
@@ -177,15 +174,12 @@ class VocalisationPipeline(AudioClassificationPipeline):
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
-    from datasets import Audio
-
+    """Return an iterator over the rows of a dataset, with the clip as `audio`."""
     features = dataset.features or {}
     columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
-    column = (
-        "audio" if "audio" in features or not columns else columns[0]
-    )  # in WebDataset its name is the files' suffix
-    if column not in columns:
-        return (row for row in dataset)
+    if not columns or ("audio" in features and "audio" not in columns):
+        return (row for row in dataset)  # the library distinguishes generators from other iterators
+    column = "audio" if "audio" in columns else columns[0]  # in WebDataset its name is the files' suffix
     dataset = dataset.select_columns([column]).cast_column(column, StoredAudio())
     return ({"audio": _with_bytes(row[column])} for row in dataset)
 
@@ -217,8 +211,8 @@ def _mono(array: Any, name: str) -> np.ndarray:
     if values.size == 0:
         raise audio.BadAudio(name, "at least one sample", "0 samples", REPLACE)
     if not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise audio.BadAudio(name, "finite samples", f"{bad} NaN or infinite samples", REPLACE)
+        count = int((~np.isfinite(values)).sum())
+        raise audio.BadAudio(name, "finite samples", f"{count} NaN or infinite samples", REPLACE)
     if (peak := np.abs(values).max()) > LOUDEST:
         remedy = "scale it, by 1 / 32768 if it was of 16 bits"
         raise audio.BadAudio(name, "samples whose full scale is 1", f"a peak of {peak:.6g}", remedy)
@@ -231,14 +225,14 @@ def _rate(rate: Any, name: str) -> int:
     possible = isinstance(value, (int, float)) and audio.MIN_RATE <= value <= audio.MAX_RATE
     if not possible or value != int(value):
         expected = f"a sampling_rate of {audio.MIN_RATE} to {audio.MAX_RATE} Hz with the samples"
-        found = "none" if value is None else repr(value)
-        raise audio.BadAudio(name, expected, found, "give the rate at which the clip was recorded")
+        remedy = "give the rate at which the clip was recorded"
+        raise audio.BadAudio(name, expected, "none" if value is None else repr(value), remedy)
     return int(value)
 
 
 @dataclass
 class StoredAudio(Audio):
-    """Stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
+    """Feature of stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
 
     decode: bool = False
 

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ CLAIM_SECONDS = 1  # wait, since another process may hold the lock for a moment 
 
 @dataclass(frozen=True)
 class ProcessShard:
-    """The share of a process in all shards.
+    """The shards that one of several processes scores.
 
     Args:
         rank: number of this process among all.
@@ -63,7 +63,7 @@ class ProcessShard:
 
 @dataclass(frozen=True)
 class PredictResult:
-    """Numbers of clips with scores and without.
+    """Result of a prediction: numbers of clips with scores and without.
 
     Args:
         scored: clips with scores.
@@ -184,19 +184,15 @@ def _record_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterat
         yield clip
 
 
-@contextmanager
-def _claim(lock: FileLock, output: Path) -> Iterator[None]:
+def _claim(lock: FileLock, output: Path) -> AbstractContextManager:
+    """Acquire the lock of this process's share, and return the context that releases it."""
     try:
-        lock.acquire(CLAIM_SECONDS)
+        return lock.acquire(CLAIM_SECONDS)
     except Timeout as error:
         raise UserError(
             f"expected no other process at work on {output}, found one; wait for its end, give another --output, or "
             "share the work with accelerate launch."
         ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _is_free(claim: FileLock) -> bool:
@@ -252,7 +248,7 @@ def run_predict(
         return 0
     print(f"{result.scored} clips scored: {_terminal_text(str(output))}")
     if result.longer:
-        print(f"{_longer(result.longer, scorer)} (column duration_used)", file=sys.stderr)
+        print(f"{_cut_clips_note(result.longer, scorer)} (column duration_used)", file=sys.stderr)
     if not result.failed:
         return 0
     print(f"{result.failed} clips not, with the reason: {_terminal_text(str(errors_file(output)))}", file=sys.stderr)
@@ -272,11 +268,11 @@ def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
             likeliest = (f"{scorer.labels[index]} {scores[index]:.0%}" for index in np.argsort(-scores)[:3])
             print(f"{_terminal_text(file)}\t{_terminal_text('  '.join(likeliest))}")
     if longer:
-        print(_longer(longer, scorer), file=sys.stderr)
+        print(_cut_clips_note(longer, scorer), file=sys.stderr)
     return SOME_FAILED if failed else 0
 
 
-def _longer(count: int, scorer: Scorer) -> str:
+def _cut_clips_note(count: int, scorer: Scorer) -> str:
     return (
         f"{count} clips are longer than the {scorer.longest_input:.3g} s that the model takes, and were used in part"
     )

@@ -1,4 +1,4 @@
-"""Probabilities of clips by a checkpoint, in batches and threads."""
+"""Scoring of clips by a checkpoint, in batches and threads."""
 
 import copy
 import hashlib
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import temperature_of
 from ..checkpoints.load import LONGEST_INPUT
 from ..checkpoints.resolve import resolve_checkpoint
-from ..features.extraction import AudioDataCollator, extract_features, max_input_seconds
+from ..features.extraction import AudioDataCollator, extract_features, max_input_seconds, trims
 from ..files import read_json
 from ..models.cpu_attention import speed_up
 from ..models.silence import SilenceTrimmingMixin
@@ -93,26 +94,20 @@ class Scorer:
         folder = resolve_checkpoint(checkpoint, revision=revision)
         self.name, self.identity = checkpoint, checkpoint_digest(folder)
         self._pipeline = load_classifier(folder, device=device)
-        self._collate = AudioDataCollator(self._pipeline.feature_extractor)
-        config = self._pipeline.model.config
+        self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
+        self._collate = AudioDataCollator(self.extractor)
+        config = self.model.config
         self.labels = [config.id2label[number] for number in range(config.num_labels)]
         self.temperature = temperature_of(config)
         self.training_corpus = training_corpus(folder, config)
-        self.sampling_rate = (
-            self._pipeline.feature_extractor.sampling_rate
-        )  # in Hz; arrays of this rate are not resampled
-        self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
+        self.sampling_rate = self.extractor.sampling_rate  # in Hz; arrays of this rate are not resampled
         self.longest_input = longest_input(self.extractor)  # seconds; longer clips are cut
         self.batch_size = batch_size or BATCH_SIZES.get(self.model.device.type, 32)
+        self.clips_at_once = max(CLIPS_AT_ONCE, self.batch_size)  # of one call of `score`, all in memory
         self.bf16, self._own = bf16, threading.local()
         if self.model.device.type == "cpu":
             speed_up(self.model)
         self._pool = ThreadPoolExecutor(workers or torch.get_num_threads(), initializer=self._start_worker)
-
-    @property
-    def clips_at_once(self) -> int:
-        """Return the number of clips for one call of `score`, which are in memory together."""
-        return max(CLIPS_AT_ONCE, self.batch_size)
 
     def load_audio(self, sound: Any) -> np.ndarray:
         """Return the part of a clip that the model takes, `(samples,)`; see `VocalisationPipeline.load_audio`."""
@@ -148,9 +143,8 @@ class Scorer:
         # one core for each batch is faster than all cores for one batch; a GPU takes one batch after the other
         run = self._pool.map if self.model.device.type == "cpu" else map
         scores = run(self._forward, [[inputs[index] for index in batch] for batch in batches])
-        for batch, rows in zip(batches, scores, strict=True):
-            for index, row in zip(batch, rows, strict=True):
-                results[index] = row
+        for index, row in zip(chain(*batches), chain.from_iterable(scores), strict=True):
+            results[index] = row
         return results
 
     def _start_worker(self) -> None:
@@ -176,9 +170,9 @@ class Scorer:
             return failure
         features = extract_features(self.extractor, [clip], LONGEST_INPUT)
         tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
-        trims = isinstance(self.extractor, SilenceTrimmingMixin)
-        length = len(SilenceTrimmingMixin.trim(self.extractor, samples) if trims else samples)
-        used = min(length / self.sampling_rate, self.longest_input)
+        # not `extractor.trim`, which may also pad the clip to the model's shortest input
+        kept = SilenceTrimmingMixin.trim(self.extractor, samples) if trims(self.extractor) else samples
+        used = min(len(kept) / self.sampling_rate, self.longest_input)
         return _Input(tensors, len(samples) / self.sampling_rate, used)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Clips of files, folders, tables, archives and datasets."""
+"""Sources of clips for `hf-vivae predict`: files, folders, tables, archives and datasets, in shards."""
 
 import glob
 import hashlib
@@ -75,7 +75,7 @@ FILES_PER_SHARD = 1000
 STANDARD_INPUT = "-"
 
 
-def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
+def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[Shard]:
     """Yield shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in order.
 
     Folders are searched with all subfolders, without hidden files, tables and those of `corpus.folder.NOT_CLIPS`.
@@ -83,7 +83,7 @@ def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
 
     Args:
         inputs: names as on a command line.
-        sent: content of standard input.
+        standard_input: content of standard input.
 
     Raises:
         UserError: for names without a file, for folders and patterns without clips, and for tables without sound.
@@ -95,8 +95,8 @@ def find_shards(inputs: Sequence[str], sent: bytes = b"") -> Iterator[Shard]:
             yield Shard(digest(*map(str, files)), digest(*map(file_state, files)), partial(iter, clips), len(clips))
         for path in group:
             if path == STANDARD_INPUT:
-                clips = [UnreadClip("<stdin>", sent)]
-                yield Shard(STANDARD_INPUT, hashlib.sha256(sent).hexdigest(), partial(iter, clips), 1)
+                clips = [UnreadClip("<stdin>", standard_input)]
+                yield Shard(STANDARD_INPUT, hashlib.sha256(standard_input).hexdigest(), partial(iter, clips), 1)
             else:
                 yield from table_shards(path)
 
@@ -146,9 +146,8 @@ def table_shards(file: Path) -> Iterator[Shard]:
             schema, count = table.schema, len(table)
             sizes = [min(ROWS_PER_SHARD, count - start) for start in range(0, count, ROWS_PER_SHARD)]
         column = audio_column(schema, str(file))
-        names = next(
-            (name for name in NAMES if name in schema.names and pa.types.is_string(schema.field(name).type)), None
-        )
+        texts = {field.name for field in schema if pa.types.is_string(field.type)}
+        names = next((name for name in NAMES if name in texts), None)
         with open(file, "rb") as stream:
             size = stream.seek(0, os.SEEK_END)
             stream.seek(max(size - 8, 0))
@@ -201,7 +200,12 @@ def audio_column(schema: pa.Schema, where: str) -> str:
     Raises:
         UserError: for a table without such a column.
     """
-    columns = [field.name for field in schema if _has_sound(field.type)]
+    columns = []
+    for field in schema:
+        names = {part.name for part in field.type} if pa.types.is_struct(field.type) else set()
+        is_binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+        if is_binary or names >= {"bytes", "path"} or names >= {"array", "sampling_rate"}:
+            columns.append(field.name)
     if not columns:
         raise UserError(
             f"expected a column of audio files' bytes in {where}, found {', '.join(schema.names)}; write the clips "
@@ -210,21 +214,14 @@ def audio_column(schema: pa.Schema, where: str) -> str:
     return "audio" if "audio" in columns else columns[0]
 
 
-def _has_sound(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        names = {field.name for field in kind}
-        return names >= {"bytes", "path"} or names >= {"array", "sampling_rate"}
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: str, root: str) -> UnreadClip:
+def row_clip(row: Mapping[str, Any], column: str, names: str | None, default_name: str, root: str) -> UnreadClip:
     """Return the clip of a row.
 
     Args:
         row: values by column.
         column: of sound.
         names: column of the clips' names, if there is one.
-        otherwise: name of a clip without one.
+        default_name: name of a clip without one.
         root: folder of the files that a row may name, see `read_reference`.
     """
     sound, named = row[column], None
@@ -233,7 +230,7 @@ def row_clip(row: Mapping[str, Any], column: str, names: str | None, otherwise: 
         sound = partial(read_reference, path, root)
         if "://" not in root:  # on the Hub, a commit does not change
             named = os.path.join(root, path.rpartition("::")[2])
-    return UnreadClip(readable(str((names and row[names]) or path or otherwise)), sound, named)
+    return UnreadClip(readable(str((names and row[names]) or path or default_name)), sound, named)
 
 
 ZIP = "zip://"  # `datasets` writes the address of a file in an archive as zip://a/b.wav::/data/clips.zip
@@ -265,12 +262,6 @@ def read_reference(path: str, root: str) -> str | dict[str, Any]:
         return outer
     with fsspec.open(f"{inner}::{outer}" if inner else outer, "rb") as stream:
         return {"bytes": read_whole(stream, Path(path).name), "path": Path(path).name}
-
-
-def relative_name(path: str, root: str) -> str:
-    """Return a path that a dataset lists, relative to the dataset, with archives as folders."""
-    inner, _, outer = path.rpartition("::")
-    return "/".join(filter(None, (outer.removeprefix(f"{root}/"), inner.removeprefix(ZIP))))
 
 
 LARGEST_FILE = 2**28  # bytes that are read at once: of standard input, and of files on the Hub and in archives
@@ -345,45 +336,40 @@ class StreamedDataset:
 
     def shards(self) -> Iterator[Shard]:
         """Yield a shard for each file with rows; where files are clips, for each thousand of them."""
-        if self._lists_files:
-            yield from self._file_shards()
+        if not self._lists_files:
+            for number in range(self._dataset.num_shards):
+                key = digest(self._name, self._split, str(number))
+                yield Shard(key, self._version, partial(self._read, number), None)
             return
-        for number in range(self._dataset.num_shards):
-            key = digest(self._name, self._split, str(number))
-            yield Shard(key, self._version, partial(self._read, number), None)
+        rows = self._rows(self._dataset)
+        while shard := list(islice(rows, ROWS_PER_SHARD)):
+            clips, names, paths, states = [], [], [], []
+            for row in shard:
+                path = (row[self._column] or {}).get("path") or ""
+                inner, _, outer = path.rpartition("::")
+                # relative to the dataset, with archives as folders
+                name = "/".join(filter(None, (outer.removeprefix(f"{self._root}/"), inner.removeprefix(ZIP))))
+                # files that the dataset lists are its user's, wherever links lead to; metadata may name any file
+                sound = path if path in self._listed else partial(read_reference, path, self._root) if path else None
+                clips.append(UnreadClip(readable(str((self._names and row[self._names]) or name)), sound))
+                names.append(name)
+                paths.append(path)
+                states.append(file_state(outer))  # of the archive, for a file in one
+            key = digest(self._name, self._split, *names)
+            yield Shard(key, digest(*paths, *states), partial(iter, clips), len(clips))
 
     def _read(self, number: int) -> Iterator[UnreadClip]:
         for row, values in enumerate(self._rows(self._dataset.shard(self._dataset.num_shards, number))):
             yield row_clip(values, self._column, self._names, f"{number}:{row}", self._root)
 
     def _rows(self, dataset: IterableDataset) -> Iterator[Mapping[str, Any]]:
-        rows = iter(dataset)
-        while True:
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-            except Exception as error:  # see above
-                raise UserError(
-                    f"expected rows of the dataset {self._name}, split {self._split}, found one that cannot be read "
-                    f"({_reason(error)}); replace damaged files, and repeat the command."
-                ) from error
-            yield row
-
-    def _file_shards(self) -> Iterator[Shard]:
-        rows = self._rows(self._dataset)
-        while shard := list(islice(rows, ROWS_PER_SHARD)):
-            paths = [(row[self._column] or {}).get("path") or "" for row in shard]
-            names = [relative_name(path, self._root) for path in paths]
-            states = (file_state(path.rpartition("::")[2]) for path in paths)  # of the archive that a file is in
-            clips = list(map(self._file_clip, shard, paths, names))
-            key = digest(self._name, self._split, *names)
-            yield Shard(key, digest(*paths, *states), partial(iter, clips), len(clips))
-
-    def _file_clip(self, row: Mapping[str, Any], path: str, name: str) -> UnreadClip:
-        # files that the dataset lists are its user's, wherever links lead to; metadata may name any file
-        sound = path if path in self._listed else partial(read_reference, path, self._root) if path else None
-        return UnreadClip(readable(str((self._names and row[self._names]) or name)), sound)
+        try:
+            yield from dataset
+        except Exception as error:  # see above
+            raise UserError(
+                f"expected rows of the dataset {self._name}, split {self._split}, found one that cannot be read "
+                f"({_reason(error)}); replace damaged files, and repeat the command."
+            ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio import BadAudio, inspect, open_sound, resample
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..reporting.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, literal
+from ..reporting.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, literal
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
 from .scorer import Scorer
@@ -36,7 +36,7 @@ class Recording:
         path: of the file.
         seconds: its length.
         sampling_rate: in Hz.
-        channels: how many there are.
+        channels: their number.
     """
 
     path: Path
@@ -155,51 +155,31 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         UserError: for a recording of silence, and where the model can score no window.
     """
     rate = scorer.sampling_rate
-    levels = np.concatenate(list(_levels(recording, rate, windows.hop)))
+    steps = (samples for pieces in _pieces(recording, rate, windows.hop, windows.hop) for _, samples in pieces)
+    power = np.array([np.mean(np.square(samples, dtype=np.float64)) for samples in steps])
+    levels = 10 * np.log10(np.maximum(power, 1e-20))
     loud = levels >= max(np.percentile(levels, 99) - windows.gate_db, QUIETEST_DB)
     if not loud.any():
         raise UserError(
             f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
         )
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
-    for step, scores in _score(scorer, recording, windows, loud):
-        covered = slice(step, step + math.ceil(windows.seconds / windows.hop))
-        sums[covered] += scores
-        counts[covered] += 1
+    length, failure = math.ceil(windows.seconds / windows.hop), None
+    fields = {"path": recording.path.name, "sampling_rate": rate}
+    for pieces in _pieces(recording, rate, windows.hop, windows.seconds):
+        audible = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
+        results = scorer.score([fields | {"array": samples} for _, samples in audible])
+        for (step, _), scores in zip(audible, results, strict=True):
+            if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
+                failure = scores
+                continue
+            sums[step : step + length] += scores
+            counts[step : step + length] += 1
+    if failure and not counts.any():
+        raise failure
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
     return Timeline(recording, scorer.labels, windows.hop, probabilities, levels)
-
-
-def _levels(recording: Recording, rate: int, hop: float) -> Iterator[np.ndarray]:
-    """Yield the levels of steps in dB of full scale, block by block."""
-    for pieces in _pieces(recording, rate, hop, hop):
-        power = np.array([np.mean(np.square(samples, dtype=np.float64)) for _, samples in pieces])
-        yield 10 * np.log10(np.maximum(power, 1e-20))
-
-
-def _score(
-    scorer: Scorer, recording: Recording, settings: Windows, loud: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the first step of each window and its probabilities `(labels,)`, without windows of silence.
-
-    Windows that the model cannot score are left out, such as the last ones where they are too short; the error is
-    raised where it can score none.
-    """
-    length = math.ceil(settings.seconds / settings.hop)
-    failure, scored = None, False
-    for pieces in _pieces(recording, scorer.sampling_rate, settings.hop, settings.seconds):
-        windows = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
-        fields = {"path": recording.path.name, "sampling_rate": scorer.sampling_rate}
-        clips = [fields | {"array": samples} for _, samples in windows]
-        for (step, _), scores in zip(windows, scorer.score(clips), strict=True):
-            if isinstance(scores, ValueError):
-                failure = scores
-                continue
-            scored = True
-            yield step, scores
-    if failure and not scored:
-        raise failure
 
 
 def _pieces(recording: Recording, rate: int, hop: float, seconds: float) -> Iterator[list[tuple[int, np.ndarray]]]:
@@ -236,10 +216,10 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
         if (label := best[first]) >= 0:
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
-            segments.append(Segment(float(first) * timeline.hop, end, timeline.labels[label], score))
-    return [
-        segment for segment in segments if segment.end - segment.start >= min_seconds and segment.score >= min_score
-    ]
+            segment = Segment(float(first) * timeline.hop, end, timeline.labels[label], score)
+            if segment.end - segment.start >= min_seconds and score >= min_score:
+                segments.append(segment)
+    return segments
 
 
 def run_timeline(
@@ -341,9 +321,7 @@ COLUMNS = 2000  # of the spectrogram at most, whatever the recording's length
 BANDS = 64
 FFT = 1024
 RANGE_DB = 80
-# grey is for all other labels
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
-OTHERS = "#999999"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)  # all other labels are grey
 
 
 def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
@@ -365,15 +343,14 @@ def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
     above.set(ylabel="frequency (kHz)", title=f"Labels of {name} over time")
     starts = np.arange(len(timeline.levels) + 1) * timeline.hop
     starts[-1] = seconds
-    heights = np.nan_to_num(timeline.probabilities)
-    heights = np.repeat(heights, 2, axis=0)  # steps, not slopes
+    heights = np.repeat(np.nan_to_num(timeline.probabilities), 2, axis=0)  # steps, not slopes
     edges = np.repeat(starts, 2)[1:-1]
     order = np.argsort(-heights.sum(axis=0))
     shown, others = order[: len(COLOURS)], order[len(COLOURS) :]
     stacked, names = [*heights[:, shown].T], [literal(timeline.labels[index]) for index in shown]
     if len(others):
         stacked, names = [*stacked, heights[:, others].sum(axis=1)], [*names, f"{len(others)} others"]
-    below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], OTHERS), linewidth=0)
+    below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], GREY), linewidth=0)
     below.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(0, seconds))
     handles, names = below.get_legend_handles_labels()
     column = 0.9 + 0.09 * max(map(len, names))  # inches of the longest name with its colour and gap

@@ -22,7 +22,7 @@ from ..checkpoints.calibration import keep_temperature
 from ..checkpoints.resolve import find_checkpoint
 from ..corpus.decoded import decode_once
 from ..corpus.schema import Corpus
-from ..files import RUN_REMEDY, Claimed, cache_folder, claim, disk_errors, make_folder, write_json
+from ..files import RUN_REMEDY, FolderInUse, cache_folder, claim, disk_errors, make_folder, write_json
 from ..models.probe import ProbeForAudioClassification
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
@@ -94,11 +94,11 @@ def train(
                 folder = output / _folder_name(fold)
                 try:
                     train_fold(run, args, data, fold, folder, checkpoint, callbacks)
-                except Claimed as claimed:
+                except FolderInUse as error:
                     # processes of one run cannot inform each other, and a run that trains no fold has failed
                     if args.world_size > 1 or (not folders and fold is folds[-1]):
                         raise
-                    logger.warning("%s is left to the process that is training in it.", claimed.folder)
+                    logger.warning("%s is left to the process that is training in it.", error.folder)
                     continue
                 except Exception as error:
                     error.add_note(f"in fold {fold.name}, run folder {folder}")

@@ -21,7 +21,7 @@ FIGURES = (
 
 @pytest.fixture
 def recipes(tmp_path: Path) -> Path:
-    """A folder with recipes `paper` of tiny models, and the script in its place beside it."""
+    """A folder with recipes `paper` of tiny models, and the script in its place next to it."""
     folder = tmp_path / "recipes"
     (folder / "paper").mkdir(parents=True)
     (tmp_path / "benchmarks").mkdir()
@@ -79,7 +79,7 @@ def test_a_pretrained_model_is_measured_without_its_weights(benchmark):
     assert all(figure > 0 for figure in figures.values())
 
 
-def test_the_table_has_the_reports_times_beside_ours(benchmark):
+def test_the_table_has_the_papers_times_next_to_ours(benchmark):
     row = dict.fromkeys(FIGURES, 2.0)
     models = [{"model": name, **row} for name in NAMES]
     table = benchmark.models_table(

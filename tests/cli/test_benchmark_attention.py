@@ -20,7 +20,7 @@ def benchmark(monkeypatch):
 
 @pytest.fixture
 def costs(benchmark, monkeypatch) -> list[tuple[str, int]]:
-    """Turns in which a measurement was asked for; what it says is made up, and higher in the first turn."""
+    """Turns in which a measurement was requested; its values are made up, and higher in the first turn."""
     turns = []
 
     def measure(kind: str, tokens: int) -> dict[str, float]:

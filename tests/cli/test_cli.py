@@ -1,4 +1,4 @@
-"""The command `hf-vivae`: its commands are there, are those that the pages show, and end as scripts should."""
+"""The command `hf-vivae`: its commands are those that the pages show, and end as scripts should."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ SHOWN = [
 
 
 def hf_vivae(*argv: str, sent: bytes | None = None) -> Result:
-    """What a command says, in this process."""
+    """Run a command in this process."""
     return CliRunner().invoke(app, argv, input=sent)
 
 
@@ -87,7 +87,7 @@ def test_every_recipe_is_a_command_and_passes_its_flags_on():
     assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"
 
 
-def test_clips_are_labelled_and_the_exit_code_says_that_one_was_not(checkpoint, clips, tmp_path, monkeypatch):
+def test_clips_are_labelled_and_the_exit_code_is_3_where_one_was_not(checkpoint, clips, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = hf_vivae("predict", str(checkpoint), str(clips))
     assert done.exit_code == 0, done.stderr
@@ -110,7 +110,7 @@ def test_scores_of_two_precisions_are_not_mixed(checkpoint, clips, tmp_path):
     assert "bf16" in done.stderr
 
 
-def test_names_do_nothing_to_a_terminal_and_what_is_cut_is_said_once(checkpoint, clips, monkeypatch):
+def test_names_have_no_effect_on_a_terminal_and_cut_clips_are_counted_once(checkpoint, clips, monkeypatch):
     monkeypatch.chdir(clips)
     for name in (b"\x1b[31mlach\xe9.wav", b"\x1b]0;title\x07.wav"):
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 44100)
@@ -123,7 +123,7 @@ def test_names_do_nothing_to_a_terminal_and_what_is_cut_is_said_once(checkpoint,
     assert cut == "1 clips are longer than the 1 s that the model takes, and were used in part"
 
 
-def test_a_process_whose_others_are_missing_says_so(checkpoint, clips, tmp_path, monkeypatch):
+def test_a_process_reports_parts_that_others_have_not_finished(checkpoint, clips, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr("hf_vivae.inference.sources.FILES_PER_SHARD", 1)
@@ -172,7 +172,7 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_done_is_one_sentence(argv, sentence, checkpoint, clips, monkeypatch):
+def test_errors_are_one_sentence(argv, sentence, checkpoint, clips, monkeypatch):
     monkeypatch.chdir(clips)
     argv = [word.replace("CHECKPOINT", str(checkpoint)).replace("CLIPS", str(clips)) for word in argv]
     done = hf_vivae(*argv)
@@ -221,7 +221,7 @@ def test_explanations_are_pictures_and_arrays(checkpoint, clips, monkeypatch):
     assert arrays["relevance"].shape == arrays["spectrogram"].shape
 
 
-def test_doctor_says_what_is_there_and_never_the_token(tmp_path, monkeypatch):
+def test_doctor_lists_the_installation_and_never_the_token(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
     monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "cache"))
     done = hf_vivae("doctor")
@@ -268,8 +268,8 @@ def refuse(**_):
     raise PermissionError(13, "Permission denied")
 
 
-def test_the_doctor_says_so_of_a_cache_in_a_closed_folder(tmp_path, monkeypatch):
-    """Whose files cannot even be looked for."""
+def test_the_doctor_reports_a_cache_in_a_closed_folder(tmp_path, monkeypatch):
+    """Files in it cannot even be looked for."""
     monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / ("a" * 300)))  # which os.stat refuses for root, too
     findings = list(errors_as_findings("cache", check_cache))
     assert "install" not in "".join(finding.remedy or "" for finding in findings)

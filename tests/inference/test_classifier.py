@@ -1,4 +1,4 @@
-"""The pipeline for clips as they come: it says what a run's predictions say, and refuses what has no sure answer."""
+"""The pipeline for clips of any form: it gives the scores of a run's predictions, and refuses ambiguous input."""
 
 import io
 import json
@@ -60,13 +60,13 @@ def trained(tiny_vivae, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def mel(trained):
-    """A classifier that hears 44,100 samples at 44.1 kHz."""
+    """A classifier that takes 44,100 samples at 44.1 kHz."""
     return load_classifier(trained["vit-32-30"])
 
 
 @pytest.fixture(scope="module", params=["group", "layer"])
 def waveform(request, tmp_path_factory):
-    """A wav2vec2 of either norm, far from its first weights, where positions and norms do little; it hears 1 s."""
+    """A wav2vec2 of either norm, far from its first weights, where positions and norms do little; it takes 1 s."""
     folder = tmp_path_factory.mktemp(request.param)
     torch.manual_seed(0)
     model = build_model("wav2vec2", **CONFIGS["wav2vec2"], feat_extract_norm=request.param, id2label=LABELS)
@@ -133,9 +133,9 @@ def test_rows_of_a_dataset_are_files_whatever_decodes_them(mel, tmp_path):
     assert list(mel(row for row in plain)) == mel(plain.to_list()) == expected
     for whole in (dataset, decoding, plain, decoding.to_iterable_dataset(), plain.with_format("torch")):
         assert list(mel(whole)) == expected
-    with pytest.raises(ValueError, match=r"^expected a clip, found a dictionary of train; give a path"):
+    with pytest.raises(ValueError, match=r"^expected a clip, found a DatasetDict of train; give a path"):
         mel(DatasetDict(train=plain))
-    with pytest.raises(ValueError, match=r"^expected a clip, found a dictionary of label; give a path"):
+    with pytest.raises(ValueError, match=r"^expected a clip, found a dict of label; give a path"):
         list(mel(plain.remove_columns("audio")))
 
 

@@ -195,26 +195,26 @@ def test_examples_are_a_clip_of_each_emotion(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*ORIGINS, ["synthetic"], None], ids=str)
-def test_what_a_checkpoint_learnt_from_is_said_and_marked_where_nobody_is_heard(name):
-    said = _origin(SimpleNamespace(training_corpus=name))
-    assert ORIGINS.get(str(name), "does not state what it was trained on") in said
-    assert ('class="message"' in said) == (name in ("synthetic", "noise"))
+def test_the_page_states_the_training_corpus_and_warns_of_generated_clips(name):
+    html = _origin(SimpleNamespace(training_corpus=name))
+    assert ORIGINS.get(str(name), "does not state what it was trained on") in html
+    assert ('class="message"' in html) == (name in ("synthetic", "noise"))
 
 
-def test_an_answer_says_what_the_checkpoint_learnt_from(tmp_path):
+def test_an_answer_states_the_training_corpus(tmp_path):
     checkpoint = with_corpus(write_checkpoint(tmp_path / "checkpoint"), "vivae")
     for clip in (None, str(write_examples(tmp_path)[0])):
         assert ORIGINS["vivae"] in _answer(clip, str(checkpoint))[0]
 
 
-def test_a_checkpoint_of_an_earlier_commit_says_it_in_its_run_folder(tmp_path):
+def test_the_training_corpus_of_an_earlier_commits_checkpoint_is_read_from_its_run_folder(tmp_path):
     checkpoint = write_checkpoint(tmp_path)
     (checkpoint / "run.json").write_text(json.dumps({"corpus": {"name": "noise"}}))
     assert ORIGINS["noise"] in _answer(None, str(checkpoint))[0]
 
 
 @pytest.mark.parametrize(("seconds", "length"), [(600.4, "10:01"), (601, "10:01"), (660, "11:00"), (3725, "62:05")])
-def test_a_recording_that_is_too_long_is_told_its_length(seconds, length, checkpoint, tmp_path):
+def test_the_refusal_of_a_long_recording_gives_its_length(seconds, length, checkpoint, tmp_path):
     soundfile.write(tmp_path / "long.flac", np.zeros(round(seconds * 1000), np.int16), 1000)
     answer = _answer(str(tmp_path / "long.flac"), str(checkpoint))[0]
     assert f"expected up to 10:00 minutes, found {length}; hf-vivae timeline takes recordings" in answer
@@ -254,7 +254,7 @@ def test_a_clip_of_many_channels_is_refused_by_its_header(checkpoint, tmp_path, 
     assert f"expected up to {MOST_SAMPLES:,} samples in all channels, found 309,325,200; save it as" in answer
 
 
-def test_of_a_long_recording_only_what_the_model_hears_is_decoded(checkpoint, tmp_path):
+def test_of_a_long_recording_only_the_part_for_the_model_is_decoded(checkpoint, tmp_path):
     """Of 590 s, which are 226 MB as floats, `_answer` refuses the first minute, since it is silence."""
     recording = write_silence(tmp_path / "x.wav", 96_000, 1, 590)
     _answer(None, str(checkpoint))
@@ -266,16 +266,16 @@ def test_of_a_long_recording_only_what_the_model_hears_is_decoded(checkpoint, tm
     assert peak < 100e6
 
 
-def test_a_long_recording_is_heard_for_as_long_as_a_clip_may_be(tmp_path):
+def test_the_first_minute_of_a_long_recording_is_used(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.3, 0.3, 70 * 8000).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", samples, 8000, subtype="FLOAT")
     scorer = SimpleNamespace(load_audio=lambda sound: sound["array"], sampling_rate=16000)
-    heard = _load_beginning(scorer, Recording.open(tmp_path / "x.wav"))
-    np.testing.assert_allclose(heard, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
+    beginning = _load_beginning(scorer, Recording.open(tmp_path / "x.wav"))
+    np.testing.assert_allclose(beginning, resample(samples, 8000, 16000)[: 60 * 16000], atol=1e-6)
 
 
 @pytest.mark.parametrize("moment", ["before it is read", "while it is read"])
-def test_a_clip_that_has_been_deleted_is_said_to_be_without_its_path(moment, checkpoint, tmp_path, monkeypatch):
+def test_the_message_of_a_deleted_clip_is_without_its_path(moment, checkpoint, tmp_path, monkeypatch):
     clip = write_examples(tmp_path)[0]
     if moment == "before it is read":
         clip.unlink()

@@ -84,4 +84,4 @@ def test_what_cannot_be_explained_is_said(trained, clip, tmp_path):
     waveform = Scorer(str(write_checkpoint(tmp_path / "mlp", "mlp")))
     with pytest.raises(ValueError, match="expected a model that takes a mel spectrogram, found one with Waveform"):
         gradient_saliency(waveform, clip)
-    assert occlusion_saliency(waveform, clip).losses.shape == (1,)  # it hears 2000 samples
+    assert occlusion_saliency(waveform, clip).losses.shape == (1,)  # it takes 2000 samples

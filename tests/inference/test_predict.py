@@ -1,4 +1,4 @@
-"""Labels of many clips: each clip once, whatever it comes from, whoever is killed, however many share the work."""
+"""Labels of many clips: each clip once, from any source, with any number of processes, also after one is killed."""
 
 import errno
 import io
@@ -40,7 +40,7 @@ def scorer(checkpoint) -> Scorer:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
-    """Twelve clips in two folders, of which one is text, and what is no clip beside them."""
+    """Twelve clips in two folders, of which one is text, and files that are no clips."""
     folder = tmp_path_factory.mktemp("clips")
     for number in range(12):
         file = folder / "ab"[number % 2] / f"{number:02}.wav"
@@ -174,7 +174,7 @@ def test_patterns_name_tables_which_folders_leave_out(tmp_path):
 
 
 def long_wave(file: Path, seconds: float, rate: int = 44100, channels: int = 1) -> Path:
-    """A file whose header says how much sound it has, all of it zeros that take no room."""
+    """A file of zeros that take no room on the disk, with their number in its header."""
     with soundfile.SoundFile(file, "w", rate, channels) as empty:
         empty.write(np.zeros((1, channels)))
     size = round(seconds * rate) * channels * 2

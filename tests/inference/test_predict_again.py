@@ -1,4 +1,4 @@
-"""A command that is repeated: what has changed is scored again, what has not is kept, and nobody is disturbed."""
+"""A repeated command: changed clips are scored again, other scores are kept, and no other process is disturbed."""
 
 import errno
 import json
@@ -219,7 +219,7 @@ def test_a_table_is_told_by_its_footer_where_size_and_time_are_the_same(tmp_path
     assert versions[0][1] != versions[1][1]
 
 
-def test_standard_input_is_told_by_its_content(scorer, tmp_path):
+def test_standard_input_is_identified_by_its_content(scorer, tmp_path):
     work(scorer, find_shards(["-"], sound(0, seconds=0.5)), tmp_path / "out")
     before = probabilities(tmp_path / "out")
     work(scorer, find_shards(["-"], sound(1, seconds=0.5)), tmp_path / "out")
@@ -243,7 +243,9 @@ def test_old_parts_of_other_processes_are_not_put_together(scorer, clips, tmp_pa
     assert not output.exists()
     assert work(scorer, find_shards([str(clips)]), output, ProcessShard(1, 2)) == PredictResult(6, 0)
     assert len(rows(output)) == 6
-    assert work(scorer, find_shards([str(clips)]), output, ProcessShard(1, 2)) is None, "the others have told"
+    assert work(scorer, find_shards([str(clips)]), output, ProcessShard(1, 2)) is None, (
+        "the other process has joined the scores"
+    )
 
 
 def test_a_second_process_without_a_launcher_is_told_of_the_first(scorer, clips, tmp_path, monkeypatch):

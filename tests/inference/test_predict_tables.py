@@ -27,7 +27,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from hf_vivae.inference.sources import StreamedDataset
 
-def told(file):
+def names_and_scores(file):
     HfApi().upload_folder(repo_id="tester/loose", repo_type="dataset", folder_path=sys.argv[1])
     for _ in range(2):
         (shard,) = StreamedDataset("tester/loose", "train").shards()
@@ -39,9 +39,9 @@ def told(file):
 
 HfApi().create_repo("tester/loose", repo_type="dataset")
 first = Path(sys.argv[1], "a", "0.wav")
-answers = [*told(first)]
+answers = [*names_and_scores(first)]
 first.write_bytes(b"other")
-print(json.dumps([*answers, *told(first)]))
+print(json.dumps([*answers, *names_and_scores(first)]))
 """
 
 

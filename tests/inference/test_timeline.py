@@ -100,8 +100,8 @@ def test_each_step_is_the_mean_of_the_clips_that_it_lies_in(scorer, checkpoint, 
     scores = [classify({"array": clip, "sampling_rate": RATE}) for clip in clips]
     scores = np.array([[{i["label"]: i["score"] for i in one}[label] for label in scorer.labels] for one in scores])
     for step in range(13):
-        heard = scores[max(0, step - 3) : step + 1]
-        np.testing.assert_allclose(timeline.probabilities[step], heard.mean(axis=0), atol=1e-5)
+        covering = scores[max(0, step - 3) : step + 1]
+        np.testing.assert_allclose(timeline.probabilities[step], covering.mean(axis=0), atol=1e-5)
 
 
 def test_silence_has_no_label_and_is_not_scored(scorer, tmp_path):
@@ -127,13 +127,13 @@ def timeline_of(labels: list[int | None], seconds: float, path: Path = Path("x.w
 @given(st.lists(st.sampled_from([None, 0, 1, 2]), min_size=1, max_size=30))
 def test_segments_are_the_runs_of_one_label(labels):
     segments = find_segments(timeline_of(labels, 0.25 * len(labels)))
-    told = [None] * len(labels)
+    found_labels = [None] * len(labels)
     for one in segments:
         assert one.score == pytest.approx(0.8)
         for step in range(round(4 * one.start), round(4 * one.end)):
-            assert told[step] is None
-            told[step] = ["a", "b<", "c"].index(one.label)
-    assert told == labels
+            assert found_labels[step] is None
+            found_labels[step] = ["a", "b<", "c"].index(one.label)
+    assert found_labels == labels
     for one, other in pairwise(segments):
         assert one.end < other.start or one.label != other.label
 
