@@ -73,6 +73,15 @@ class ClassificationScores(evaluate.Metric):
         logits, truth = self._check(predictions, references)
         predicted = logits.argmax(axis=1)
         auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
+        absent = absent_labels(truth, self.label_names)
+        notes = [
+            f"None of the {len(truth)} clips is labelled {name}: its AUC is undefined, and UAR and macro AUC "
+            "are means over the other labels."
+            for name in absent
+        ]
+        if len(absent) == len(self.label_names) - 1:
+            only = self.label_names[truth[0]]
+            notes = [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
         return {
             **label_scores(truth, predicted),
             "auc": auc,
@@ -80,19 +89,8 @@ class ClassificationScores(evaluate.Metric):
             "loss": cross_entropy(logits, truth),
             "confusion_matrix": confusion_matrix(truth, predicted, labels=range(logits.shape[1])).tolist(),
             "n": len(truth),
-            "notes": self._notes(truth),
+            "notes": notes,
         }
-
-    def _notes(self, truth: np.ndarray) -> list[str]:
-        absent = absent_labels(truth, self.label_names)
-        if len(absent) == len(self.label_names) - 1:
-            only = self.label_names[truth[0]]
-            return [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
-        return [
-            f"None of the {len(truth)} clips is labelled {name}: its AUC is undefined, and UAR and macro AUC "
-            "are means over the other labels."
-            for name in absent
-        ]
 
     def _check(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels, truth = len(self.label_names), np.asarray(references)

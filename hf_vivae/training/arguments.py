@@ -102,34 +102,27 @@ class ModelArguments(AdaptingArguments):
         labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
         if labels:
             raise UserError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
-        self._check_max_seconds()
-        self._check_adapting()
-
-    def _check_adapting(self) -> None:
+        if self.max_seconds is not None:
+            if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
+                raise UserError(
+                    f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
+                    "num_frames in --model_config."
+                )
+            if not self.max_seconds > 0:
+                raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
         if self.from_scratch and self.lora_save == "adapter":
             raise UserError(
                 "--lora_save adapter refers to the published encoder, found random weights (--from_scratch); keep "
                 "merged weights."
             )
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
-        changed = [flag for flag, true in flags.items() if true]
+        changed = [flag for flag, is_set in flags.items() if is_set]
         if changed and not (is_encoder(self.model) or (changed == ["freeze"] and self.model not in MODELS)):
             remedy = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
             raise UserError(
                 f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) with --{changed[0]}, "
                 f"found --model {self.model}; {remedy}leave out --{changed[0]}."
             )
-
-    def _check_max_seconds(self) -> None:
-        if self.max_seconds is None:
-            return
-        if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
-            raise UserError(
-                f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
-                "num_frames in --model_config."
-            )
-        if not self.max_seconds > 0:
-            raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
 
 
 @dataclass
@@ -265,7 +258,22 @@ class VivaeTrainingArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
         check_choice("--metric_for_best_model", self.metric_for_best_model.removeprefix("eval_"), SELECTING)
         self._check_numbers()
-        self._check_libraries()
+        # names that the libraries would look up only after the clips are read, or in the first step
+        for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+            if value := getattr(self, name, None):  # the library parses text that begins with {, and keeps other text
+                json_object(value, f"--{name}")
+        for name in self.report_to:
+            check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
+            if name not in get_available_reporting_integrations():
+                raise UserError(
+                    f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
+                )
+        if self.torch_compile_backend:
+            backends = torch.compiler.list_backends(exclude_tags=())
+            check_choice("--torch_compile_backend", self.torch_compile_backend, backends)
+        if self.torch_compile_mode:
+            modes = ("default", *torch._inductor.list_mode_options())
+            check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
         self._check_combinations()
 
     def _check_numbers(self) -> None:
@@ -305,24 +313,6 @@ class VivaeTrainingArguments(TrainingArguments):
         if not 0 <= (share := self.label_smoothing_factor) <= 1:
             raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
-    def _check_libraries(self) -> None:
-        """Check names that the libraries would look up only after the clips are read, or in the first step."""
-        for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-            if value := getattr(self, name, None):  # the library parses text that begins with {, and keeps other text
-                json_object(value, f"--{name}")
-        for name in self.report_to:
-            check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
-            if name not in get_available_reporting_integrations():
-                raise UserError(
-                    f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
-                )
-        if self.torch_compile_backend:
-            backends = torch.compiler.list_backends(exclude_tags=())
-            check_choice("--torch_compile_backend", self.torch_compile_backend, backends)
-        if self.torch_compile_mode:
-            modes = ("default", *torch._inductor.list_mode_options())
-            check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
-
     def _check_combinations(self) -> None:
         for name, reason in MEANINGLESS.items():
             if getattr(self, name):
@@ -343,20 +333,16 @@ class VivaeTrainingArguments(TrainingArguments):
             )
         if self.lr_decay_epochs and self.lr_decay_steps:
             raise UserError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
-        for name in ("lr_decay_epochs", "lr_decay_steps"):
-            others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
-            if getattr(self, name) and others:
-                raise UserError(
-                    f"--{name} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
-                    f"--{name} 0 to use those."
-                )
-        of_cross_entropy = {
-            "label_smoothing_factor": self.label_smoothing_factor,
-            "class_weights balanced": self.class_weights == "balanced",
-        }
-        for flag, true in of_cross_entropy.items():
-            if self.loss == "ctc" and true:
-                raise UserError(f"--{flag} is for cross entropy, found --loss ctc; leave out one of the two.")
+        decay = "lr_decay_epochs" if self.lr_decay_epochs else "lr_decay_steps"
+        others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
+        if getattr(self, decay) and others:
+            raise UserError(
+                f"--{decay} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
+                f"--{decay} 0 to use those."
+            )
+        if self.loss == "ctc" and (self.label_smoothing_factor or self.class_weights == "balanced"):
+            flag = "label_smoothing_factor" if self.label_smoothing_factor else "class_weights balanced"
+            raise UserError(f"--{flag} is for cross entropy, found --loss ctc; leave out one of the two.")
         if self.adam_l2 and self.head_learning_rate:
             raise UserError(
                 "--adam_l2 has one rate for all parameters, found --head_learning_rate; leave out one of the two."
