@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 from transformers.training_args import ParallelMode
 
-from ..checkpoints.adapters import AdaptingArguments
+from ..checkpoints.adapters import AdapterArguments
 from ..corpus.arguments import CorpusArguments, TrimArguments
 from ..corpus.tasks import TASKS
 from ..features.augmentation import parse_augmentation
@@ -31,7 +31,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
     protocol: str | None = field(
         default=None,
         metadata={
-            "help": f"How clips are split: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
+            "help": f"Division into folds: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
             "speaker-k-fold for a folder."
         },
     )
@@ -52,7 +52,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
 
 
 @dataclass
-class ModelArguments(AdaptingArguments):
+class ModelArguments(AdapterArguments):
     """Arguments of the model, its weights and its input."""
 
     model: str | None = field(
@@ -79,12 +79,12 @@ class ModelArguments(AdaptingArguments):
     )
     normalization: Literal["none", "mean_std"] = field(
         default="none",
-        metadata={"help": "Of the features: none (the paper), or by mean and deviation of the training clips."},
+        metadata={"help": "Normalisation of features: none (the paper), or by mean_std of the training clips."},
     )
     max_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds to which clips are cut for encoders of the library; by default 30, or the encoder's."
+            "help": "Seconds to which encoders of the library cut clips; by default 30, or the encoder's window."
         },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that comes with a checkpoint."})
@@ -134,11 +134,14 @@ class ReproductionArguments(Arguments):
         metadata={"help": "Deviations of recipes/as_coded to apply; --recipe as_coded applies all of the model."},
     )
     resample: bool = field(
-        default=True, metadata={"help": "false: give the clips' samples to the model as if they had its rate."}
+        default=True,
+        metadata={"help": "Resample clips to the model's rate. false: treat theirs as if it were that."},
     )
     scale: Literal["peak", "full_scale"] = field(
         default="peak",
-        metadata={"help": "Divide waveforms by the training clips' largest sample, or leave full scale at 1."},
+        metadata={
+            "help": "Scale of waveforms. peak: the training clips' largest sample is 1. full_scale: full scale is."
+        },
     )
     select_on: Literal["validation", "none", "test"] = field(
         default="validation",
@@ -153,7 +156,7 @@ class ReproductionArguments(Arguments):
     )
     auc_split: Literal["test", "redrawn"] = field(
         default="test",
-        metadata={"help": "redrawn: report the AUC on a random split drawn again, which contains training clips."},
+        metadata={"help": "Clips of the reported AUC. redrawn: a new random split, which contains training clips."},
     )
     auc_scores: Literal["probabilities", "logits"] = field(
         default="probabilities", metadata={"help": "Scores that rank the clips for the reported AUC."}
@@ -198,7 +201,7 @@ SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 @dataclass
 class VivaeTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with the defaults of this package and the optimiser of the paper."""
+    """`TrainingArguments` with the defaults of this package and the optimizer of the paper."""
 
     output_dir: str | None = field(
         default=None,
@@ -213,23 +216,27 @@ class VivaeTrainingArguments(TrainingArguments):
         metadata={"help": "Multiply the learning rate by lr_decay_factor after every so many epochs."},
     )
     lr_decay_steps: int = field(
-        default=0, metadata={"help": "The same, counted in optimiser steps (the paper's notebook)."}
+        default=0,
+        metadata={
+            "help": "Multiply the learning rate by lr_decay_factor after every so many optimizer steps (the paper's "
+            "notebook)."
+        },
     )
     lr_decay_factor: float = field(default=0.98, metadata={"help": "Factor of lr_decay_epochs and lr_decay_steps."})
     loss: Literal["cross_entropy", "ctc"] = field(
         default="cross_entropy",
-        metadata={"help": "ctc: the scores of a clip are the one frame of a CTC output (the paper)."},
+        metadata={"help": "Loss of training. ctc: a clip's scores are the one frame of a CTC output (the paper)."},
     )
     eval_dropout: bool = field(
         default=False, metadata={"help": "Leave dropout on while scoring (the paper's notebook)."}
     )
     head_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Of the head of a pretrained encoder; learning_rate is that of the encoder."},
+        metadata={"help": "Learning rate of the head of a pretrained encoder; learning_rate is that of the encoder."},
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none",
-        metadata={"help": "balanced: all labels have the same weight in the loss, whatever their number of clips."},
+        metadata={"help": "Weights of labels in the loss. balanced: all count the same, for any number of clips."},
     )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without an improvement; 0 never stops early."}

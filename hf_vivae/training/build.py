@@ -43,7 +43,7 @@ from ..network import bare_address
 from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
-from .arguments import RunArguments, VivaeTrainingArguments
+from .arguments import DataArguments, ModelArguments, RunArguments, VivaeTrainingArguments
 from .trainer import EpochProgressCallback, HistoryCallback, VivaeTrainer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TrainingData:
     duplicates: int
 
 
-def load_training_data(run: RunArguments, seed: int, corpus: Corpus) -> TrainingData:
+def load_training_data(run: DataArguments, seed: int, corpus: Corpus) -> TrainingData:
     """Label the clips of a corpus for the task, and divide them into folds."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     digests = clip_digests(corpus.dataset)
@@ -219,7 +219,7 @@ def build_fold_inputs(
 
 
 def _load(
-    run: RunArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
+    run: ModelArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
@@ -233,7 +233,7 @@ def _load(
 
 
 def _cut(
-    run: RunArguments,
+    run: ModelArguments,
     args: VivaeTrainingArguments,
     model: PreTrainedModel,
     extractor: FeatureExtractionMixin,
@@ -319,7 +319,7 @@ def build_trainer(
 
 
 def training_clips(
-    run: RunArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
+    run: ModelArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
 ) -> Dataset | AugmentedDataset:
     """Return the training clips, with `--augment` changed in each epoch."""
     if not run.augment:

@@ -148,7 +148,7 @@ def test_a_last_epoch_that_diverged_is_no_result(tiny_vivae, tmp_path):
     more = ["--select_on", "none", "--adam_l2", "false", "--optim", "sgd", "--learning_rate", "1e30"]
     more += ["--max_grad_norm", "0", "--lr_decay_epochs", "0"]
     more += ["--num_train_epochs", "1", "--per_device_train_batch_size", "64"]  # one step, whose loss was finite
-    with pytest.raises(ValueError, match="found NaN or infinity for 36 of 36 clips: training diverged, so lower the"):
+    with pytest.raises(ValueError, match="found NaN or infinity for 36 of 36 clips; training diverged, so lower the"):
         run(flags(tiny_vivae, tmp_path, "mlp", *more))
     assert not (tmp_path / "S01" / "results.json").exists()
 
