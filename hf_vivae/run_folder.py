@@ -64,19 +64,11 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
     row lacks them. Duration is in seconds, and the digest is of the clip's file.
     """
-    schema = pa.schema(
-        [
-            ("file", pa.string()),
-            ("label", pa.int64()),
-            ("logits", pa.list_(pa.float32())),
-            ("fold", pa.string()),
-            ("split", pa.string()),
-            ("speaker", pa.string()),
-            ("intensity", pa.string()),
-            ("duration", pa.float64()),
-            ("digest", pa.string()),
-        ]
-    )
+    schema = pa.schema({
+        "file": pa.string(), "label": pa.int64(), "logits": pa.list_(pa.float32()), "fold": pa.string(),
+        "split": pa.string(), "speaker": pa.string(), "intensity": pa.string(), "duration": pa.float64(),
+        "digest": pa.string(),
+    })  # fmt: skip
     with atomic_file(folder / "predictions.parquet") as part:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
@@ -92,7 +84,8 @@ def finished_results(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: where its `results.json` is damaged, or does not have the scores of a fold.
     """
-    if missing_files(folder):
+    is_whole = all((folder / name).is_file() for name in RUN_FILES)
+    if not (is_whole and any((folder / name).is_file() for name in WEIGHTS)):
         return None
     file = folder / "results.json"
     results = read_json(file)
@@ -102,12 +95,6 @@ def finished_results(folder: Path) -> dict[str, Any] | None:
             "written over them; remove its folder to train the run again."
         )
     return results
-
-
-def missing_files(folder: Path) -> list[str]:
-    """Return the names of files of a complete run that a folder does not have."""
-    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
-    return missing if any((folder / name).is_file() for name in WEIGHTS) else [*missing, WEIGHTS[0]]
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:

@@ -30,8 +30,18 @@ LIMITS = {
     "mixup": (1, "as alpha", "above it most clips are even mixtures"),
     "probability": (1, "as a chance", "1 is always"),
 }
-HOW_MUCH = {"time_mask_share", "mel_mask_share", "probability"}  # of something else, which they do not turn on
-REVERSALS = ("backward", "flip", "revers", "timeinver", "invertime")  # in what users or libraries call it
+HOW_MUCH = {
+    "time_mask_share",
+    "mel_mask_share",
+    "probability",
+}  # of other changes, which they do not turn on
+REVERSALS = (
+    "backward",
+    "flip",
+    "revers",
+    "timeinver",
+    "invertime",
+)  # in the names of such changes
 
 
 @dataclass(frozen=True)

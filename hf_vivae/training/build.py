@@ -186,7 +186,7 @@ def build_fold_inputs(
     set_seed(args.seed)
     durations = data.corpus.dataset["duration"][:]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
-    model, extractor = _load(run, checkpoint, data.label_names, max_seconds)
+    model, extractor = _load_model(run, checkpoint, data.label_names, max_seconds)
     # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
     vars(model.config).pop(TEMPERATURE_FIELD, None)
     setattr(model.config, run_folder.CORPUS_FIELD, data.corpus.name)
@@ -202,7 +202,7 @@ def build_fold_inputs(
     if run.trim or trims(extractor):
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
     if run.max_seconds or run.model not in MODELS:
-        extractor, max_seconds = _cut(run, args, model, extractor, durations, max_seconds)
+        extractor, max_seconds = _limit_length(run, args, model, extractor, durations, max_seconds)
     freeze(model, run.freeze)
     if args.head_learning_rate:
         find_encoder(model, "head_learning_rate")
@@ -218,7 +218,7 @@ def build_fold_inputs(
     return FoldInputs(model, extractor, features.with_format("torch"), max_seconds, lora)
 
 
-def _load(
+def _load_model(
     run: ModelArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
@@ -232,7 +232,7 @@ def _load(
         return load_encoder(*settings) if is_encoder(run.model) else load_checkpoint(*settings, run.trust_remote_code)
 
 
-def _cut(
+def _limit_length(
     run: ModelArguments,
     args: VivaeTrainingArguments,
     model: PreTrainedModel,

@@ -133,13 +133,10 @@ def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
         selects: keep the best one, rather than the last.
     """
     checkpoints = _checkpoints(folder)
-    selected = [
-        checkpoint
-        for checkpoint in checkpoints
-        if selects and _read_state(checkpoint).get("best_global_step") == _step(checkpoint)
-    ]
+    best = [path for path in checkpoints if _read_state(path).get("best_global_step") == _step(path)]
+    kept = best if best and selects else checkpoints
     for checkpoint in checkpoints:
-        if checkpoint != (selected or checkpoints)[-1]:
+        if checkpoint != kept[-1]:
             shutil.rmtree(checkpoint)
 
 

@@ -195,8 +195,8 @@ class VivaeTrainer(Trainer):
         with _states_of(checkpoint):
             super()._load_rng_state(checkpoint)
 
-    def _reduced(self, tally: "RunningMetrics") -> list[float]:
-        counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
+    def _reduced(self, sums: "RunningMetrics") -> list[float]:
+        counts = torch.tensor([float(sums.hits), sums.clips, float(sums.batch_means)], device=self.args.device)
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
         return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is of all processes together
 

@@ -45,7 +45,7 @@ def propose(
 
 
 def sentence(name: str, pull: PullRequest) -> str:
-    return f"{name} has its weights as a pickle; taken is what SFconvertbot has made of them (commit {pull.head[:7]})."
+    return f"{name} has its weights as a pickle; those that SFconvertbot converted are taken (commit {pull.head[:7]})."
 
 
 def content(found: dict) -> dict[str, str]:
