@@ -230,8 +230,8 @@ def is_busy(error: HfHubHTTPError) -> bool:
 def find_conversion(main: ModelInfo) -> str | None:
     """Return the commit of the newest pull request that converts the weights of the main branch; None without one.
 
-    It is open, the converter's own, and changes no file that is read: so its safetensors were made of the pickle that
-    is on the main branch today, and its code, if any, is the owner's.
+    The pull request is open, written by the converter, and changes no file that is read: so its safetensors were
+    converted from the pickle that is on the main branch today, and its code, if any, is the owner's.
 
     Args:
         main: the repository at its main branch, with the metadata of its files.

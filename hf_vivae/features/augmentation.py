@@ -30,7 +30,7 @@ LIMITS = {
     "mixup": (1, "as alpha", "above it most clips are even mixtures"),
     "probability": (1, "as a chance", "1 is always"),
 }
-HOW_MUCH = {
+AMOUNTS = {
     "time_mask_share",
     "mel_mask_share",
     "probability",
@@ -188,8 +188,8 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     if isinstance(values.get("noise_snr_db"), list):
         values["noise_snr_db"] = tuple(values["noise_snr_db"])
     augmentation = Augmentation(**values)
-    if settings and settings.keys() <= HOW_MUCH:
-        kinds = ", ".join(name for name in names if name not in HOW_MUCH)
+    if settings and settings.keys() <= AMOUNTS:
+        kinds = ", ".join(name for name in names if name not in AMOUNTS)
         raise UserError(
             f"expected a change to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, or "
             "leave --augment out."

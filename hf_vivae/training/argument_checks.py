@@ -88,10 +88,12 @@ def try_out(args: VivaeTrainingArguments) -> None:
         Exception: those of the library for packages that are missing, and for arguments that they do not take.
     """
     layer = torch.nn.utils.skip_init(torch.nn.Linear, 1, 1, bias=False)  # draws no random numbers
-    made, settings = Trainer.get_optimizer_cls_and_kwargs(args, layer)
+    optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, layer)
     # some need the whole model, and others are functions that return an optimizer
-    plain = isinstance(made, type) and issubclass(made, torch.optim.Optimizer) and "model" not in settings
-    optimizer = made(layer.parameters(), **settings) if plain else torch.optim.SGD(layer.parameters())
+    is_class = isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)
+    if not is_class or "model" in settings:
+        optimizer_class, settings = torch.optim.SGD, {}
+    optimizer = optimizer_class(layer.parameters(), **settings)
     get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
 
 

@@ -140,7 +140,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingDa
 
 
 def fold_record(record: dict[str, Any], data: TrainingData, fold: Fold) -> dict[str, Any]:
-    """Return the record of a fold: that of the run, and the file names of each part."""
+    """Return the record of a run with the file names of each part of one fold."""
     parts = fold_parts(fold, record["run"]["select_on"])
     return {**record, "fold": {part: [data.clips[row]["file"] for row in parts.get(part, ())] for part in PARTS}}
 

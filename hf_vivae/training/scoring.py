@@ -80,7 +80,7 @@ def report_scores(
         run: settings of the reproduction, which define the computation.
         rows: those of `predict_parts`, for all clips.
         label_names: name of each label.
-        seed: of the run; a redrawn split is drawn from another one, made of it.
+        seed: of the run; that of a redrawn split is derived from it.
     """
     ways = {
         "AUC of logits": run.auc_scores == "logits",

@@ -102,7 +102,7 @@ class VivaeTrainer(Trainer):
         return super().get_batch_samples(map(own, epoch_iterator), *args, **kwargs)
 
     def _last_shares(self, size: int) -> tuple[int, float]:
-        """Return how many clips of the last batch are this process's own, and how many a process has on average.
+        """Return how many clips of the last batch belong to this process, and how many a process has on average.
 
         Batches of all processes have one size: accelerate fills the last ones of an epoch with its first clips.
         """
@@ -132,7 +132,7 @@ class VivaeTrainer(Trainer):
         """
         self._trained.started = self._trained.started or time.perf_counter()
         loss = super().training_step(*args, **kwargs)
-        # the library waits for each step's loss anyhow, to leave NaN out of its log
+        # the library waits for each step's loss anyway, to leave NaN out of its log
         finite = torch.isfinite(loss).float()
         if self.args.world_size > 1:
             finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
@@ -152,7 +152,7 @@ class VivaeTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Add accuracy, summed loss and speed of the training clips since the last entry, with dropout on."""
-        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
+        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip
             hits, clips, batch_means = self._reduced(self._trained)
             seconds = time.perf_counter() - self._trained.started
             logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": clips / seconds}
