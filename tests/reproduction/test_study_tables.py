@@ -68,9 +68,7 @@ def test_the_majority_of_folds_that_differ_is_called_so():
     test = {**RESULTS["test"], "majority": {"label": None, "accuracy": 0.18}}
     *_, majority, note = format_results({**RESULTS, "test": test}).splitlines()
     assert majority.split() == ["majority", "18.0%"], "the same label in all folds would be needed for UAR and AUC"
-    assert note == (
-        "note: majority predicts the most frequent label of the fold's training clips for every test clip"
-    )
+    assert note == "note: majority predicts the most frequent label of the fold's training clips for every test clip"
 
 
 def test_accuracy_by_both_rules(collection):
