@@ -1,7 +1,7 @@
-"""Scores of every model: Trainer, recipes and other code use the same `evaluate.Metric`.
+"""Scores of every model, as one `evaluate.Metric` that Trainer, recipes and other code share.
 
-It needs no network (`evaluate.load` of a Hub metric does) and writes no file. An undefined score is NaN with a note,
-not 0. `evaluate.evaluator` fails with transformers 5 (evaluate 0.4.6).
+The metric needs no network (`evaluate.load` of a Hub metric does) and writes no file. An undefined score is NaN with a
+note, not 0. `evaluate.evaluator` is not used, since it fails with transformers 5 (evaluate 0.4.6).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ClassificationScores(evaluate.Metric):
     def __init__(self, label_names: Sequence[str]) -> None:
         self.label_names = list(label_names)
         if len(self.label_names) < 2 or len(set(self.label_names)) < len(self.label_names):
-            raise UserError(f"expected two or more different label names, found {self.label_names}: name each once")
+            raise UserError(f"expected two or more different label names, found {self.label_names}; name each once.")
         # In memory, since two runs that share a cache folder would wait for each other's lock on its file.
         super().__init__(keep_in_memory=True, seed=0)
 
@@ -73,6 +73,15 @@ class ClassificationScores(evaluate.Metric):
         logits, truth = self._check(predictions, references)
         predicted = logits.argmax(axis=1)
         auc = one_versus_rest_auc(softmax(logits, axis=1), truth, self.label_names)
+        absent = absent_labels(truth, self.label_names)
+        notes = [
+            f"None of the {len(truth)} clips is labelled {name}: its AUC is undefined, and UAR and macro AUC "
+            "are means over the other labels."
+            for name in absent
+        ]
+        if len(absent) == len(self.label_names) - 1:
+            only = self.label_names[truth[0]]
+            notes = [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
         return {
             **label_scores(truth, predicted),
             "auc": auc,
@@ -80,40 +89,29 @@ class ClassificationScores(evaluate.Metric):
             "loss": cross_entropy(logits, truth),
             "confusion_matrix": confusion_matrix(truth, predicted, labels=range(logits.shape[1])).tolist(),
             "n": len(truth),
-            "notes": self._notes(truth),
+            "notes": notes,
         }
-
-    def _notes(self, truth: np.ndarray) -> list[str]:
-        absent = absent_labels(truth, self.label_names)
-        if len(absent) == len(self.label_names) - 1:
-            only = self.label_names[truth[0]]
-            return [f"All {len(truth)} clips are labelled {only}: no AUC is defined, and UAR is its recall."]
-        return [
-            f"None of the {len(truth)} clips is labelled {name}: its AUC is undefined, and UAR and macro AUC "
-            "are means over the other labels."
-            for name in absent
-        ]
 
     def _check(self, predictions: list[list[float]], references: list[int]) -> tuple[np.ndarray, np.ndarray]:
         labels, truth = len(self.label_names), np.asarray(references)
         widths = sorted({len(row) for row in predictions})
         if widths != [labels]:
             raise UserError(
-                f"expected {labels} logits for each clip, one for each label name, found rows of {widths}: "
-                "pass logits (clips, labels) and the names of the model's labels"
+                f"expected {labels} logits for each clip, one for each label name, found rows of {widths}; "
+                "pass logits (clips, labels) and the names of the model's labels."
             )
         outside = truth[(truth < 0) | (truth >= labels)]
         if outside.size:
             raise UserError(
-                f"expected references from 0 to {labels - 1}, found {outside[0]}: "
-                "pass label indices in the order of the label names"
+                f"expected references from 0 to {labels - 1}, found {outside[0]}; "
+                "pass label indices in the order of the label names."
             )
         logits = np.asarray(predictions, dtype=float)
         broken = int((~np.isfinite(logits)).any(axis=1).sum())
         if broken:
             raise UserError(
-                f"expected finite logits, found NaN or infinity for {broken} of {len(truth)} clips: "
-                "training diverged, so lower the learning rate"
+                f"expected finite logits, found NaN or infinity for {broken} of {len(truth)} clips; "
+                "training diverged, so lower the learning rate."
             )
         return logits, truth
 

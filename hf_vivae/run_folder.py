@@ -46,6 +46,16 @@ CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of
 SCORE_KEYS = ("model", "recipe", "as_coded", "data", "protocol", "task", "labels", "fold", "habits", "test")
 SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of clips of another corpus
 OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint was not trained on
+REPEAT = "finished runs are kept, and the same command continues with the others"  # after a run that failed
+UNRESAMPLED = "the model is given unresampled sound"
+# settings of a training with `--select_on none`
+UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}
+PACKAGES = (
+    "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
+    "soundfile",
+)  # fmt: skip
+ADDRESS = re.compile(r"https?://\S+")
+PEAK_RESET = "/proc/self/clear_refs"  # Linux
 
 
 def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -54,19 +64,11 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
     row lacks them. Duration is in seconds, and the digest is of the clip's file.
     """
-    schema = pa.schema(
-        [
-            ("file", pa.string()),
-            ("label", pa.int64()),
-            ("logits", pa.list_(pa.float32())),
-            ("fold", pa.string()),
-            ("split", pa.string()),
-            ("speaker", pa.string()),
-            ("intensity", pa.string()),
-            ("duration", pa.float64()),
-            ("digest", pa.string()),
-        ]
-    )
+    schema = pa.schema({
+        "file": pa.string(), "label": pa.int64(), "logits": pa.list_(pa.float32()), "fold": pa.string(),
+        "split": pa.string(), "speaker": pa.string(), "intensity": pa.string(), "duration": pa.float64(),
+        "digest": pa.string(),
+    })  # fmt: skip
     with atomic_file(folder / "predictions.parquet") as part:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 
@@ -82,7 +84,8 @@ def finished_results(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: where its `results.json` is damaged, or does not have the scores of a fold.
     """
-    if missing_files(folder):
+    is_whole = all((folder / name).is_file() for name in RUN_FILES)
+    if not (is_whole and any((folder / name).is_file() for name in WEIGHTS)):
         return None
     file = folder / "results.json"
     results = read_json(file)
@@ -92,12 +95,6 @@ def finished_results(folder: Path) -> dict[str, Any] | None:
             "written over them; remove its folder to train the run again."
         )
     return results
-
-
-def missing_files(folder: Path) -> list[str]:
-    """Return the names of files of a complete run that a folder does not have."""
-    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
-    return missing if any((folder / name).is_file() for name in WEIGHTS) else [*missing, WEIGHTS[0]]
 
 
 def check_same_run(folder: Path, record: dict[str, Any]) -> None:
@@ -151,14 +148,6 @@ def check_report_folder(folder: Path, key: str | None = None) -> None:
         raise UserError(f"expected no results of another command in --output_dir, found {file}; give another.")
 
 
-PACKAGES = (
-    "torch", "torchaudio", "transformers", "datasets", "evaluate", "accelerate", "timm", "scikit-learn", "numpy",
-    "soundfile",
-)  # fmt: skip
-ADDRESS = re.compile(r"https?://\S+")
-PEAK_RESET = "/proc/self/clear_refs"  # Linux
-
-
 def environment() -> dict[str, Any]:
     """Return versions, hardware and commit of this process."""
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
@@ -189,10 +178,10 @@ def git_commit() -> str | None:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, check=True)
+            command = ["git", "-C", package, *arguments]
+            return subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).strip()
         except (OSError, subprocess.CalledProcessError):
             return None  # no git, or no repository that tracks the package
-        return done.stdout.strip()
 
     if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
@@ -243,11 +232,6 @@ def check_version(folder: Path) -> None:
 
 def drop_checkpoints(folders: Sequence[Path]) -> None:
     """Remove the checkpoints of finished runs: each takes four times the size of the weights, for dozens of runs."""
-    for checkpoint in (checkpoint for folder in folders for checkpoint in folder.glob("checkpoint-*")):
-        shutil.rmtree(checkpoint)
-
-
-REPEAT = "finished runs are kept, and the same command continues with the others"  # after a run that failed
-UNRESAMPLED = "the model is given unresampled sound"
-# settings of a training with `--select_on none`
-UNSELECTED = {"do_eval": False, "eval_strategy": "no", "load_best_model_at_end": False}
+    for folder in folders:
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)

@@ -31,6 +31,10 @@ def notebook(tiny_vivae, tmp_path_factory) -> dict:
     return variables
 
 
+def test_readmes_example_has_at_most_fifteen_lines_of_code():
+    assert sum(bool(line.strip()) for line in BLOCK.split("```")[0].splitlines()) <= 15
+
+
 def test_readmes_example_trains_evaluates_and_predicts(notebook):
     evaluation, test = notebook["scores"]
     assert (evaluation["eval_n"], test["test_n"], evaluation["epoch"]) == (12, 12, 2)

@@ -139,8 +139,8 @@ def test_logits_that_are_not_finite_are_counted():
     logits, truth = clips(20, 6)
     logits[3, 1], logits[7, 0], logits[7, 5] = np.nan, np.inf, -np.inf
     with refuses(
-        "expected finite logits, found NaN or infinity for 2 of 20 clips: "
-        "training diverged, so lower the learning rate"
+        "expected finite logits, found NaN or infinity for 2 of 20 clips; "
+        "training diverged, so lower the learning rate."
     ):
         ClassificationScores(EMOTIONS).compute(predictions=logits, references=truth)
 
@@ -155,8 +155,8 @@ def test_an_error_leaves_nothing_behind():
 @pytest.mark.parametrize(("rows", "found"), [(np.zeros((4, 5)), "[5]"), ([[0] * 6, [0] * 4], "[4, 6]"), ([], "[]")])
 def test_logits_of_another_width_are_refused(rows, found):
     with refuses(
-        f"expected 6 logits for each clip, one for each label name, found rows of {found}: "
-        "pass logits (clips, labels) and the names of the model's labels"
+        f"expected 6 logits for each clip, one for each label name, found rows of {found}; "
+        "pass logits (clips, labels) and the names of the model's labels."
     ):
         ClassificationScores(EMOTIONS).compute(predictions=rows, references=[0] * len(rows))
 
@@ -164,14 +164,14 @@ def test_logits_of_another_width_are_refused(rows, found):
 @pytest.mark.parametrize("reference", [-1, 2])
 def test_references_that_are_no_label_are_refused(reference):
     with refuses(
-        f"expected references from 0 to 1, found {reference}: pass label indices in the order of the label names"
+        f"expected references from 0 to 1, found {reference}; pass label indices in the order of the label names."
     ):
         ClassificationScores(["a", "b"]).compute(predictions=np.eye(2), references=[0, reference])
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "a"]])
 def test_label_names_must_differ(names):
-    with refuses(f"expected two or more different label names, found {names}: name each once"):
+    with refuses(f"expected two or more different label names, found {names}; name each once."):
         ClassificationScores(names)
 
 

@@ -1,4 +1,4 @@
-"""Run folders: those of folds have names of their own, whoever the speakers are, and scores of their own."""
+"""Run folders: those of folds have names of their own for any name of a speaker, and scores of their own."""
 
 import csv
 import json

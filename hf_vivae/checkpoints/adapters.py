@@ -26,12 +26,12 @@ ADAPTER = "adapter"  # folder inside a checkpoint: next to its configuration, th
 
 
 @dataclass
-class AdaptingArguments(Arguments):
+class AdapterArguments(Arguments):
     """Arguments of `--freeze` and LoRA: the trained part of a pretrained encoder."""
 
     freeze: str = field(
         default="none",
-        metadata={"help": "Of a pretrained encoder: none, feature_encoder, all_but_last_<layers>, or all."},
+        metadata={"help": "Frozen part of an encoder: none, feature_encoder, all_but_last_<layers>, or all."},
     )
     lora_rank: int = field(
         default=0,
@@ -139,7 +139,7 @@ def transformer_layers(encoder: PreTrainedModel) -> nn.ModuleList:
     return max(lists, key=lambda layers: sum(weight.numel() for weight in layers.parameters()))
 
 
-def add_lora(model: PreTrainedModel, arguments: AdaptingArguments, source: str, folder: Path) -> "PeftModel":
+def add_lora(model: PreTrainedModel, arguments: AdapterArguments, source: str, folder: Path) -> "PeftModel":
     """Add low-rank matrices to the linear layers of a model's encoder, and freeze its other weights.
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.

@@ -24,8 +24,8 @@ from transformers import (
 )
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from .. import files
 from ..audio import MAX_RATE, MIN_RATE
+from ..files import read_json
 from ..models.wrapped import LAYER_DROPS
 from ..validation import UserError
 from .adapters import ADAPTER
@@ -107,7 +107,7 @@ def read_checkpoint_json(file: Path) -> dict[str, Any]:
         if not file.is_file():
             raise UserError(f"expected a checkpoint with {file.name}, found none in {file.parent}; check the folder.")
         size = file.stat().st_size
-        file.open("rb").close()
+        file.open("rb").close()  # the remedy for a locked file is another one than for a damaged one
     except OSError as error:
         raise UserError(
             f"expected a checkpoint that can be read, found {file} ({error.strerror}); change its permissions, or "
@@ -117,7 +117,7 @@ def read_checkpoint_json(file: Path) -> dict[str, Any]:
         raise UserError(
             f"expected at most {MAX_JSON_BYTES // 2**20} MiB in {file}, found {size / 2**20:.0f}; {REMEDY}."
         )
-    content = files.read_json(file, REMEDY)
+    content = read_json(file, REMEDY)
     for name, kind in KINDS.items():
         if content.get(name) is not None and not isinstance(content[name], kind):
             raise UserError(

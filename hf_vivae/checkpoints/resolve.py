@@ -61,14 +61,13 @@ def find_checkpoint(
     if name in MODELS:
         source = None if from_scratch else starting_point(name, model_name_or_path)
         return resolve_checkpoint(source) if source else None
-    encoder = split_name(name)[1]
+    encoder, names = split_name(name)[1], (*MODELS, *BACKBONES)
     if model_name_or_path and encoder not in BACKBONES:
         raise UserError(
-            f"expected --model_name_or_path with one of {', '.join((*MODELS, *BACKBONES))}, found it with --model "
+            f"expected --model_name_or_path with one of {', '.join(names)}, found it with --model "
             f"{name}; give one of the two."
         )
     if "/" not in encoder and encoder not in BACKBONES and not is_folder(encoder):
-        names = (*MODELS, *BACKBONES)
         raise UserError(
             f"expected one of {', '.join(names)}, a checkpoint folder or a Hub id (owner/name), found {name!r}"
             f"{did_you_mean(encoder, names)}; check the spelling."
@@ -195,7 +194,7 @@ def _ask_hub(repo: str, revision: str | None, weights: bool) -> str | None:
             "the folder of a converted copy."
         )
     logger.warning(
-        "%s has its weights as a pickle; taken is what %s has made of them (commit %.7s).", repo, CONVERTER, commit
+        "%s has its weights as a pickle; those that %s converted are taken (commit %.7s).", repo, CONVERTER, commit
     )
     return commit
 
@@ -231,8 +230,8 @@ def is_busy(error: HfHubHTTPError) -> bool:
 def find_conversion(main: ModelInfo) -> str | None:
     """Return the commit of the newest pull request that converts the weights of the main branch; None without one.
 
-    It is open, the converter's own, and changes no file that is read: so its safetensors were made of the pickle that
-    is on the main branch today, and its code, if any, is the owner's.
+    The pull request is open, written by the converter, and changes no file that is read: so its safetensors were
+    converted from the pickle that is on the main branch today, and its code, if any, is the owner's.
 
     Args:
         main: the repository at its main branch, with the metadata of its files.

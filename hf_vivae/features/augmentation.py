@@ -4,8 +4,7 @@ import copy
 import functools
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -31,8 +30,18 @@ LIMITS = {
     "mixup": (1, "as alpha", "above it most clips are even mixtures"),
     "probability": (1, "as a chance", "1 is always"),
 }
-HOW_MUCH = {"time_mask_share", "mel_mask_share", "probability"}  # of something else, which they do not turn on
-REVERSALS = ("backward", "flip", "revers", "timeinver", "invertime")  # in what users or libraries call it
+AMOUNTS = {
+    "time_mask_share",
+    "mel_mask_share",
+    "probability",
+}  # of other changes, which they do not turn on
+REVERSALS = (
+    "backward",
+    "flip",
+    "revers",
+    "timeinver",
+    "invertime",
+)  # in the names of such changes
 
 
 @dataclass(frozen=True)
@@ -83,9 +92,23 @@ class Augmentation:
                     f"{reason}."
                 )
         for kind in ("time", "mel"):
-            _check_masks(kind, getattr(self, f"{kind}_masks"), getattr(self, f"{kind}_mask_share"))
-        if self.noise_snr_db is not None:
-            _check_noise(self.noise_snr_db)
+            masks, share = getattr(self, f"{kind}_masks"), getattr(self, f"{kind}_mask_share")
+            if not (isinstance(masks, int) and not isinstance(masks, bool) and masks >= 0):
+                raise UserError(
+                    f"expected a number of {kind}_masks in --augment, 0 or more, found {masks!r}; correct it."
+                )
+            if masks * share > 0.5:
+                raise UserError(
+                    f"expected {kind}_masks that leave half of a clip, found {masks} of up to {share:g} of it each in "
+                    f"--augment; use fewer, or a smaller {kind}_mask_share."
+                )
+        ratios = (0, 0) if self.noise_snr_db is None else self.noise_snr_db
+        pair = isinstance(ratios, tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
+        if not (pair and 0 <= ratios[0] <= ratios[1] < math.inf):
+            raise UserError(
+                f"expected noise_snr_db in --augment as two numbers of dB such as [10, 40], found {ratios!r}; give "
+                "the lower first, and none below 0, where noise is louder than the clip."
+            )
 
     @property
     def changes_sound(self) -> bool:
@@ -101,9 +124,17 @@ class Augmentation:
             sampling_rate: in Hz.
             rng: source of all random numbers; the global ones of Python and NumPy stay as they are.
         """
-        with _seeded(rng):
+        # audiomentations draws from the global random numbers
+        python, numpy = random.getstate(), np.random.get_state()
+        seed = int(rng.integers(2**32))
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
             for transform in _transforms(self):
                 samples = transform(samples, sampling_rate)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
         return samples
 
     def spectrogram(self, spectrogram: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -117,16 +148,20 @@ class Augmentation:
         """
         masked = np.array(spectrogram)
         sounding = np.flatnonzero(np.ptp(masked, axis=-2).reshape(-1, masked.shape[-1]).any(axis=0))
-        if len(sounding):
-            clip = masked[..., sounding[0] : sounding[-1] + 1]
-            mean = clip.mean()
-            for axis, masks, share in (
-                (-1, self.time_masks, self.time_mask_share),
-                (-2, self.mel_masks, self.mel_mask_share),
-            ):
-                for _ in range(masks):
-                    if rng.random() < self.probability:
-                        _mask(np.moveaxis(clip, axis, 0), share, mean, rng)
+        if not len(sounding):
+            return masked
+        clip = masked[..., sounding[0] : sounding[-1] + 1]
+        mean = clip.mean()
+        for axis, masks, share in (
+            (-1, self.time_masks, self.time_mask_share),
+            (-2, self.mel_masks, self.mel_mask_share),
+        ):
+            values = np.moveaxis(clip, axis, 0)  # a view
+            for _ in range(masks):
+                if rng.random() < self.probability:
+                    width = rng.integers(int(share * len(values)) + 1)
+                    first = rng.integers(len(values) - width + 1)
+                    values[first : first + width] = mean
         return masked
 
 
@@ -153,8 +188,8 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
     if isinstance(values.get("noise_snr_db"), list):
         values["noise_snr_db"] = tuple(values["noise_snr_db"])
     augmentation = Augmentation(**values)
-    if settings and settings.keys() <= HOW_MUCH:
-        kinds = ", ".join(name for name in names if name not in HOW_MUCH)
+    if settings and settings.keys() <= AMOUNTS:
+        kinds = ", ".join(name for name in names if name not in AMOUNTS)
         raise UserError(
             f"expected a change to clips in --augment, found {' and '.join(settings)} alone; add one of {kinds}, or "
             "leave --augment out."
@@ -164,25 +199,6 @@ def parse_augmentation(settings: dict[str, Any]) -> Augmentation:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check_masks(kind: str, masks: int, share: float) -> None:
-    if not (isinstance(masks, int) and not isinstance(masks, bool) and masks >= 0):
-        raise UserError(f"expected a number of {kind}_masks in --augment, 0 or more, found {masks!r}; correct it.")
-    if masks * share > 0.5:
-        raise UserError(
-            f"expected {kind}_masks that leave half of a clip, found {masks} of up to {share:g} of it each in "
-            f"--augment; use fewer, or a smaller {kind}_mask_share."
-        )
-
-
-def _check_noise(ratios: Any) -> None:
-    pair = isinstance(ratios, tuple) and len(ratios) == 2 and all(_is_number(ratio) for ratio in ratios)
-    if not (pair and 0 <= ratios[0] <= ratios[1] < math.inf):
-        raise UserError(
-            f"expected noise_snr_db in --augment as two numbers of dB such as [10, 40], found {ratios!r}; give the "
-            "lower first, and none below 0, where noise is louder than the clip."
-        )
 
 
 @functools.lru_cache
@@ -208,27 +224,6 @@ def _shift(samples: np.ndarray, sampling_rate: int, most: float) -> np.ndarray:
     # not the library's Shift, which cuts the clip at the other end
     shift = round(random.uniform(-most, most) * sampling_rate)
     return np.pad(samples, (max(shift, 0), max(-shift, 0)))
-
-
-@contextmanager
-def _seeded(rng: np.random.Generator) -> Iterator[None]:
-    """Let audiomentations, which draws from the global random numbers of Python and NumPy, draw from `rng` instead."""
-    python, numpy = random.getstate(), np.random.get_state()
-    seed = int(rng.integers(2**32))
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-def _mask(values: np.ndarray, share: float, filling: float, rng: np.random.Generator) -> None:
-    """Fill a part of the first axis, up to a share of it, in place."""
-    width = rng.integers(int(share * len(values)) + 1)
-    first = rng.integers(len(values) - width + 1)
-    values[first : first + width] = filling
 
 
 def build_waveforms(dataset: datasets.Dataset, sampling_rate: int) -> datasets.Dataset:
@@ -293,16 +288,13 @@ class AugmentedDataset(torch.utils.data.Dataset):
         self._plain_extractor.trim_db = None
         # in memory that is shared with persistent workers of the data loader
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._check()
-
-    def _check(self) -> None:
-        kind = type(self._extractor).__name__
-        if self._augmentation.mel_masks and not self._has_bands:
+        kind = type(extractor).__name__
+        if augmentation.mel_masks and not self._has_bands:
             raise UserError(
                 f"mel_masks in --augment need a model of spectrograms, found {kind}, whose output is waveforms; use "
                 "time_masks, or an encoder's own mask_time_prob and mask_feature_prob in --model_config."
             )
-        if self._augmentation.shift_seconds and trims(self._extractor):
+        if augmentation.shift_seconds and trims(extractor):
             raise UserError(
                 f"shift_seconds in --augment adds silence around clips, and {kind} trims silence; leave one out."
             )
@@ -345,9 +337,8 @@ class AugmentedDataset(torch.utils.data.Dataset):
             values = extract_features(self._plain_extractor, [samples], self._max_seconds)[self._name][0]
         else:
             values = self._features[row][self._name]
-        return self._masked(values, rng) if self._has_bands else values
-
-    def _masked(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self._has_bands:
+            return values
         if bands_first(self._extractor):
             return self._augmentation.spectrogram(values, rng)
         # (frames, bands), and for w2v-BERT the bands of two frames in each
@@ -367,12 +358,11 @@ def mix(clip: np.ndarray, other: np.ndarray, weight: float) -> np.ndarray:
     """
     shape = np.maximum(clip.shape, other.shape)
 
-    def fitted(values: np.ndarray) -> np.ndarray:
+    def pad(values: np.ndarray) -> np.ndarray:
         silence = 0 if values.ndim == 1 else values.min()
-        missing = [(0, long - short) for long, short in zip(shape, values.shape, strict=True)]
-        return np.pad(values, missing, constant_values=silence)
+        return np.pad(values, [(0, missing) for missing in shape - values.shape], constant_values=silence)
 
-    return (weight * fitted(clip) + (1 - weight) * fitted(other)).astype(np.float32)
+    return (weight * pad(clip) + (1 - weight) * pad(other)).astype(np.float32)
 
 
 class SetEpochCallback(TrainerCallback):

@@ -88,7 +88,7 @@ def build_embeddings(
 
     key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
     return cached_map(
-        dataset, embed, key=("embeddings behind the last norm", *key, corpus_key(dataset)), desc="Embeddings"
+        dataset, embed, key=("embeddings after the last norm", *key, corpus_key(dataset)), desc="Embeddings"
     )
 
 
@@ -136,17 +136,13 @@ def fit_extractor(
         )
     features = build_features(dataset, extractor, max_seconds)
     if normalization == "mean_std":
-        extractor.mean, extractor.std = _mean_and_std(features.select(sorted(train)), extractor.model_input_names[0])
+        count, total, squares = 0, 0.0, 0.0
+        for batch in features.select(sorted(train)).with_format("numpy").iter(batch_size=BATCH):
+            values = np.asarray(batch[extractor.model_input_names[0]], dtype=np.float64)
+            count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+        extractor.mean = float(total / count)
+        extractor.std = float(np.sqrt(max(squares / count - (total / count) ** 2, 1e-12)))
     return features
-
-
-def _mean_and_std(features: datasets.Dataset, column: str) -> tuple[float, float]:
-    count, total, squares = 0, 0.0, 0.0
-    for batch in features.with_format("numpy").iter(batch_size=BATCH):
-        values = np.asarray(batch[column], dtype=np.float64)
-        count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
-    mean = total / count
-    return float(mean), float(np.sqrt(max(squares / count - mean**2, 1e-12)))
 
 
 def by_length(features: datasets.Dataset, rows: Sequence[int]) -> list[int]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from ..models.features_trimmed import pad_to_minimum, trimming_extractor
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.silence import SilenceTrimmingMixin
 
-WHISPER_SECONDS = 30  # which its positions were pretrained for
+WHISPER_SECONDS = 30  # window that its positions were pretrained for
 
 
 def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
@@ -140,30 +139,26 @@ def extract_features(
     """
     if isinstance(extractor, WaveformFeatureExtractor):
         return {extractor.model_input_names[0]: list(extractor.extract(clips))}
+    is_whisper = isinstance(extractor, MaskedWhisperFeatureExtractor)
     if not isinstance(extractor, SilenceTrimmingMixin):
-        longest = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
-        clips = [pad_to_minimum(extractor, clip[:longest]) for clip in clips]
-    padding = _padding(extractor, max(map(len, clips)))
+        end = getattr(extractor, "num_samples", math.ceil(max_seconds * extractor.sampling_rate))
+        clips = [pad_to_minimum(extractor, clip[:end]) for clip in clips]
+    padding = {}
+    if isinstance(extractor, Wav2Vec2FeatureExtractor):
+        padding = {"padding": True, "return_attention_mask": True}
+    elif is_whisper and extractor.cut_to_clips:
+        # as much silence as the spectra at the end of a clip reach into, in place of 30 s
+        hop_length, longest = extractor.hop_length, max(map(len, clips))
+        frames = -(-longest // hop_length) + math.ceil(extractor.n_fft / 2 / hop_length)
+        padding = {"max_length": min(frames * hop_length, extractor.n_samples)}
     features = dict(extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="np", **padding))
     if not takes_variable_length(extractor):
         return {name: list(values) for name, values in features.items()}
     lengths = features.pop("attention_mask").sum(axis=1)
-    is_whisper = isinstance(extractor, MaskedWhisperFeatureExtractor)
     return {
         name: [(clip.T if is_whisper else clip)[:length] for clip, length in zip(values, lengths, strict=True)]
         for name, values in features.items()
     }
-
-
-def _padding(extractor: FeatureExtractionMixin, longest: int) -> dict[str, Any]:
-    """Return the arguments of an extractor for padding, for clips of at most `longest` samples."""
-    if isinstance(extractor, Wav2Vec2FeatureExtractor):
-        return {"padding": True, "return_attention_mask": True}
-    if isinstance(extractor, MaskedWhisperFeatureExtractor) and extractor.cut_to_clips:
-        # as much silence as the spectra at the end of a clip reach into, in place of 30 s
-        frames = -(-longest // extractor.hop_length) + math.ceil(extractor.n_fft / 2 / extractor.hop_length)
-        return {"max_length": min(frames * extractor.hop_length, extractor.n_samples)}
-    return {}
 
 
 def batch_features(

@@ -22,8 +22,7 @@ OF_EPOCHS = (
 CHECKPOINTING = "activation_checkpointing"
 if CHECKPOINTING not in {field.name for field in fields(VivaeTrainingArguments)}:
     CHECKPOINTING = "gradient_checkpointing"
-
-
+# arguments that these models would ignore: OF_EPOCHS logistic regression, WITHOUT_EPOCHS a probe
 WITHOUT_EPOCHS = (
     *OF_EPOCHS, CHECKPOINTING, "adam_beta1", "adam_beta2", "adam_epsilon", "adam_l2",
     "auto_find_batch_size", "bf16", "eval_dropout", "eval_on_start", "eval_steps", "eval_strategy", "fp16", "freeze",
@@ -52,7 +51,15 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
         _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
     if run.model == "logistic-regression":  # studies give it the arguments of all their models
         _refuse(run, args, OF_EPOCHS, "a model that scikit-learn solves", "give another --model")
-    _check_needless(run, args, explicit)
+    if explicit.get("lr_decay_factor") is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
+        raise UserError(
+            "expected --lr_decay_epochs or --lr_decay_steps with --lr_decay_factor, found neither; add one, or leave "
+            "out --lr_decay_factor."
+        )
+    if run.scale != "peak" and (split_name(run.model)[0] or run.model in BACKBONES):
+        raise UserError(
+            f"--scale is for this package's own feature extractors, found --model {run.model}; leave it out."
+        )
     if run.from_scratch and run.freeze == "all":
         raise UserError("--from_scratch gives random weights, found --freeze all; leave out one of the two.")
     if args.head_learning_rate and run.model in MODELS:
@@ -63,7 +70,15 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
         raise UserError(
             "--loss ctc takes one label for each clip, found mixup in --augment; leave out one of the two."
         )
-    _check_push(run, args)
+    # others could load a pushed checkpoint with LoRA's matrices only when they are merged into its weights
+    if args.push_to_hub and run.lora_rank and (run.lora_save == "adapter" or args.hub_strategy != HubStrategy.END):
+        flag, value = "--lora_save merged", run.lora_save
+        if value == "merged":
+            flag, value = "--hub_strategy end", args.hub_strategy.value
+        raise UserError(
+            f"expected {flag} with --push_to_hub, found {value}, which others could not load; change it, or leave out "
+            "--push_to_hub."
+        )
 
 
 def try_out(args: VivaeTrainingArguments) -> None:
@@ -73,15 +88,17 @@ def try_out(args: VivaeTrainingArguments) -> None:
         Exception: those of the library for packages that are missing, and for arguments that they do not take.
     """
     layer = torch.nn.utils.skip_init(torch.nn.Linear, 1, 1, bias=False)  # draws no random numbers
-    made, settings = Trainer.get_optimizer_cls_and_kwargs(args, layer)
+    optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, layer)
     # some need the whole model, and others are functions that return an optimizer
-    plain = isinstance(made, type) and issubclass(made, torch.optim.Optimizer) and "model" not in settings
-    optimizer = made(layer.parameters(), **settings) if plain else torch.optim.SGD(layer.parameters())
+    is_class = isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)
+    if not is_class or "model" in settings:
+        optimizer_class, settings = torch.optim.SGD, {}
+    optimizer = optimizer_class(layer.parameters(), **settings)
     get_scheduler(args.lr_scheduler_type, optimizer, 0, 1, scheduler_specific_kwargs=args.lr_scheduler_kwargs)
 
 
 def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: Mapping[str, Any]) -> None:
-    """Check for arguments that need clips for selection where there are none."""
+    """Check for arguments that need evaluations while training, or clips for selection, where there are none."""
     needs_them = {
         "watch_test": run.watch_test,
         "early_stopping_patience": args.early_stopping_patience,
@@ -104,19 +121,6 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: 
             "--early_stopping_patience needs a best evaluation, found --load_best_model_at_end false; leave out one "
             "of the two."
         )
-
-
-def _check_needless(run: RunArguments, args: VivaeTrainingArguments, explicit: Mapping[str, Any]) -> None:
-    """Check for arguments without an effect."""
-    if explicit.get("lr_decay_factor") is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
-        raise UserError(
-            "expected --lr_decay_epochs or --lr_decay_steps with --lr_decay_factor, found neither; add one, or leave "
-            "out --lr_decay_factor."
-        )
-    if run.scale != "peak" and (split_name(run.model)[0] or run.model in BACKBONES):
-        raise UserError(
-            f"--scale is for this package's own feature extractors, found --model {run.model}; leave it out."
-        )
     if run.watch_test and args.eval_strategy == IntervalStrategy.NO:
         raise UserError(
             "--watch_test scores the test clips after each evaluation, found --eval_strategy no; leave out one of the "
@@ -137,17 +141,4 @@ def _refuse(run: RunArguments, args: VivaeTrainingArguments, names: Sequence[str
         raise UserError(
             f"expected only arguments of {model}, found --{', --'.join(changed)}; leave out those of training with "
             f"epochs, or {remedy}."
-        )
-
-
-def _check_push(run: RunArguments, args: VivaeTrainingArguments) -> None:
-    """Check that a pushed checkpoint can be loaded: LoRA's matrices only when they are merged."""
-    if not (args.push_to_hub and run.lora_rank):
-        return
-    if run.lora_save == "adapter" or args.hub_strategy != HubStrategy.END:
-        found = "adapter" if run.lora_save == "adapter" else args.hub_strategy.value
-        flag = "--lora_save merged" if run.lora_save == "adapter" else "--hub_strategy end"
-        raise UserError(
-            f"expected {flag} with --push_to_hub, found {found}, which others could not load; change it, or leave out "
-            "--push_to_hub."
         )

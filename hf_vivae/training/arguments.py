@@ -12,7 +12,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_utils import HubStrategy
 from transformers.training_args import ParallelMode
 
-from ..checkpoints.adapters import AdaptingArguments
+from ..checkpoints.adapters import AdapterArguments
 from ..corpus.arguments import CorpusArguments, TrimArguments
 from ..corpus.tasks import TASKS
 from ..features.augmentation import parse_augmentation
@@ -31,7 +31,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
     protocol: str | None = field(
         default=None,
         metadata={
-            "help": f"How clips are split: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
+            "help": f"Division into folds: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
             "speaker-k-fold for a folder."
         },
     )
@@ -52,7 +52,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
 
 
 @dataclass
-class ModelArguments(AdaptingArguments):
+class ModelArguments(AdapterArguments):
     """Arguments of the model, its weights and its input."""
 
     model: str | None = field(
@@ -79,12 +79,12 @@ class ModelArguments(AdaptingArguments):
     )
     normalization: Literal["none", "mean_std"] = field(
         default="none",
-        metadata={"help": "Of the features: none (the paper), or by mean and deviation of the training clips."},
+        metadata={"help": "Normalisation of features: none (the paper), or by mean_std of the training clips."},
     )
     max_seconds: float | None = field(
         default=None,
         metadata={
-            "help": "Seconds to which clips are cut for encoders of the library; by default 30, or the encoder's."
+            "help": "Seconds to which encoders of the library cut clips; by default 30, or the encoder's window."
         },
     )
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that comes with a checkpoint."})
@@ -102,34 +102,27 @@ class ModelArguments(AdaptingArguments):
         labels = self.model_config.keys() & {"num_labels", "id2label", "label2id"}
         if labels:
             raise UserError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
-        self._check_max_seconds()
-        self._check_adapting()
-
-    def _check_adapting(self) -> None:
+        if self.max_seconds is not None:
+            if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
+                raise UserError(
+                    f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
+                    "num_frames in --model_config."
+                )
+            if not self.max_seconds > 0:
+                raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
         if self.from_scratch and self.lora_save == "adapter":
             raise UserError(
                 "--lora_save adapter refers to the published encoder, found random weights (--from_scratch); keep "
                 "merged weights."
             )
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
-        changed = [flag for flag, true in flags.items() if true]
+        changed = [flag for flag, is_set in flags.items() if is_set]
         if changed and not (is_encoder(self.model) or (changed == ["freeze"] and self.model not in MODELS)):
             remedy = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
             raise UserError(
                 f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) with --{changed[0]}, "
                 f"found --model {self.model}; {remedy}leave out --{changed[0]}."
             )
-
-    def _check_max_seconds(self) -> None:
-        if self.max_seconds is None:
-            return
-        if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
-            raise UserError(
-                f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
-                "num_frames in --model_config."
-            )
-        if not self.max_seconds > 0:
-            raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
 
 
 @dataclass
@@ -141,11 +134,14 @@ class ReproductionArguments(Arguments):
         metadata={"help": "Deviations of recipes/as_coded to apply; --recipe as_coded applies all of the model."},
     )
     resample: bool = field(
-        default=True, metadata={"help": "false: give the clips' samples to the model as if they had its rate."}
+        default=True,
+        metadata={"help": "Resample clips to the model's rate. false: treat theirs as if it were that."},
     )
     scale: Literal["peak", "full_scale"] = field(
         default="peak",
-        metadata={"help": "Divide waveforms by the training clips' largest sample, or leave full scale at 1."},
+        metadata={
+            "help": "Scale of waveforms. peak: the training clips' largest sample is 1. full_scale: full scale is."
+        },
     )
     select_on: Literal["validation", "none", "test"] = field(
         default="validation",
@@ -160,7 +156,7 @@ class ReproductionArguments(Arguments):
     )
     auc_split: Literal["test", "redrawn"] = field(
         default="test",
-        metadata={"help": "redrawn: report the AUC on a random split drawn again, which contains training clips."},
+        metadata={"help": "Clips of the reported AUC. redrawn: a new random split, which contains training clips."},
     )
     auc_scores: Literal["probabilities", "logits"] = field(
         default="probabilities", metadata={"help": "Scores that rank the clips for the reported AUC."}
@@ -205,7 +201,7 @@ SELECTING = ("accuracy", "uar", "macro_f1", "macro_auc", "loss")
 
 @dataclass
 class VivaeTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with the defaults of this package and the optimiser of the paper."""
+    """`TrainingArguments` with the defaults of this package and the optimizer of the paper."""
 
     output_dir: str | None = field(
         default=None,
@@ -220,23 +216,27 @@ class VivaeTrainingArguments(TrainingArguments):
         metadata={"help": "Multiply the learning rate by lr_decay_factor after every so many epochs."},
     )
     lr_decay_steps: int = field(
-        default=0, metadata={"help": "The same, counted in optimiser steps (the paper's notebook)."}
+        default=0,
+        metadata={
+            "help": "Multiply the learning rate by lr_decay_factor after every so many optimizer steps (the paper's "
+            "notebook)."
+        },
     )
     lr_decay_factor: float = field(default=0.98, metadata={"help": "Factor of lr_decay_epochs and lr_decay_steps."})
     loss: Literal["cross_entropy", "ctc"] = field(
         default="cross_entropy",
-        metadata={"help": "ctc: the scores of a clip are the one frame of a CTC output (the paper)."},
+        metadata={"help": "Loss of training. ctc: a clip's scores are the one frame of a CTC output (the paper)."},
     )
     eval_dropout: bool = field(
         default=False, metadata={"help": "Leave dropout on while scoring (the paper's notebook)."}
     )
     head_learning_rate: float | None = field(
         default=None,
-        metadata={"help": "Of the head of a pretrained encoder; learning_rate is that of the encoder."},
+        metadata={"help": "Learning rate of the head of a pretrained encoder; learning_rate is that of the encoder."},
     )
     class_weights: Literal["none", "balanced"] = field(
         default="none",
-        metadata={"help": "balanced: all labels have the same weight in the loss, whatever their number of clips."},
+        metadata={"help": "Weights of labels in the loss. balanced: all count the same, for any number of clips."},
     )
     early_stopping_patience: int = field(
         default=0, metadata={"help": "Stop after so many evaluations without an improvement; 0 never stops early."}
@@ -265,7 +265,22 @@ class VivaeTrainingArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
         check_choice("--metric_for_best_model", self.metric_for_best_model.removeprefix("eval_"), SELECTING)
         self._check_numbers()
-        self._check_libraries()
+        # names that the libraries would look up only after the clips are read, or in the first step
+        for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
+            if value := getattr(self, name, None):  # the library parses text that begins with {, and keeps other text
+                json_object(value, f"--{name}")
+        for name in self.report_to:
+            check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
+            if name not in get_available_reporting_integrations():
+                raise UserError(
+                    f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
+                )
+        if self.torch_compile_backend:
+            backends = torch.compiler.list_backends(exclude_tags=())
+            check_choice("--torch_compile_backend", self.torch_compile_backend, backends)
+        if self.torch_compile_mode:
+            modes = ("default", *torch._inductor.list_mode_options())
+            check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
         self._check_combinations()
 
     def _check_numbers(self) -> None:
@@ -305,24 +320,6 @@ class VivaeTrainingArguments(TrainingArguments):
         if not 0 <= (share := self.label_smoothing_factor) <= 1:
             raise UserError(f"expected --label_smoothing_factor of 0 to 1, found {share:g}; 0.1 is usual.")
 
-    def _check_libraries(self) -> None:
-        """Check names that the libraries would look up only after the clips are read, or in the first step."""
-        for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"):
-            if value := getattr(self, name, None):  # the library parses text that begins with {, and keeps other text
-                json_object(value, f"--{name}")
-        for name in self.report_to:
-            check_choice("--report_to", name, [*INTEGRATION_TO_CALLBACK, "all", "none"])
-            if name not in get_available_reporting_integrations():
-                raise UserError(
-                    f"expected the package of --report_to {name}, found none; install it, or leave the flag out."
-                )
-        if self.torch_compile_backend:
-            backends = torch.compiler.list_backends(exclude_tags=())
-            check_choice("--torch_compile_backend", self.torch_compile_backend, backends)
-        if self.torch_compile_mode:
-            modes = ("default", *torch._inductor.list_mode_options())
-            check_choice("--torch_compile_mode", self.torch_compile_mode, modes)
-
     def _check_combinations(self) -> None:
         for name, reason in MEANINGLESS.items():
             if getattr(self, name):
@@ -343,20 +340,16 @@ class VivaeTrainingArguments(TrainingArguments):
             )
         if self.lr_decay_epochs and self.lr_decay_steps:
             raise UserError("--lr_decay_epochs and --lr_decay_steps exclude each other; set one of them to 0.")
-        for name in ("lr_decay_epochs", "lr_decay_steps"):
-            others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
-            if getattr(self, name) and others:
-                raise UserError(
-                    f"--{name} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
-                    f"--{name} 0 to use those."
-                )
-        of_cross_entropy = {
-            "label_smoothing_factor": self.label_smoothing_factor,
-            "class_weights balanced": self.class_weights == "balanced",
-        }
-        for flag, true in of_cross_entropy.items():
-            if self.loss == "ctc" and true:
-                raise UserError(f"--{flag} is for cross entropy, found --loss ctc; leave out one of the two.")
+        decay = "lr_decay_epochs" if self.lr_decay_epochs else "lr_decay_steps"
+        others = self.lr_scheduler_type != "linear" or self.lr_scheduler_kwargs or self.warmup_steps
+        if getattr(self, decay) and others:
+            raise UserError(
+                f"--{decay} replaces --lr_scheduler_type, --lr_scheduler_kwargs and --warmup_steps; add "
+                f"--{decay} 0 to use those."
+            )
+        if self.loss == "ctc" and (self.label_smoothing_factor or self.class_weights == "balanced"):
+            flag = "label_smoothing_factor" if self.label_smoothing_factor else "class_weights balanced"
+            raise UserError(f"--{flag} is for cross entropy, found --loss ctc; leave out one of the two.")
         if self.adam_l2 and self.head_learning_rate:
             raise UserError(
                 "--adam_l2 has one rate for all parameters, found --head_learning_rate; leave out one of the two."

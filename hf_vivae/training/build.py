@@ -43,7 +43,7 @@ from ..network import bare_address
 from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
-from .arguments import RunArguments, VivaeTrainingArguments
+from .arguments import DataArguments, ModelArguments, RunArguments, VivaeTrainingArguments
 from .trainer import EpochProgressCallback, HistoryCallback, VivaeTrainer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class TrainingData:
     duplicates: int
 
 
-def load_training_data(run: RunArguments, seed: int, corpus: Corpus) -> TrainingData:
+def load_training_data(run: DataArguments, seed: int, corpus: Corpus) -> TrainingData:
     """Label the clips of a corpus for the task, and divide them into folds."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     digests = clip_digests(corpus.dataset)
@@ -140,7 +140,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingDa
 
 
 def fold_record(record: dict[str, Any], data: TrainingData, fold: Fold) -> dict[str, Any]:
-    """Return the record of a fold: that of the run, and the file names of each part."""
+    """Return the record of a run with the file names of each part of one fold."""
     parts = fold_parts(fold, record["run"]["select_on"])
     return {**record, "fold": {part: [data.clips[row]["file"] for row in parts.get(part, ())] for part in PARTS}}
 
@@ -186,7 +186,7 @@ def build_fold_inputs(
     set_seed(args.seed)
     durations = data.corpus.dataset["duration"][:]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
-    model, extractor = _load(run, checkpoint, data.label_names, max_seconds)
+    model, extractor = _load_model(run, checkpoint, data.label_names, max_seconds)
     # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
     vars(model.config).pop(TEMPERATURE_FIELD, None)
     setattr(model.config, run_folder.CORPUS_FIELD, data.corpus.name)
@@ -202,7 +202,7 @@ def build_fold_inputs(
     if run.trim or trims(extractor):
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
     if run.max_seconds or run.model not in MODELS:
-        extractor, max_seconds = _cut(run, args, model, extractor, durations, max_seconds)
+        extractor, max_seconds = _limit_length(run, args, model, extractor, durations, max_seconds)
     freeze(model, run.freeze)
     if args.head_learning_rate:
         find_encoder(model, "head_learning_rate")
@@ -218,8 +218,8 @@ def build_fold_inputs(
     return FoldInputs(model, extractor, features.with_format("torch"), max_seconds, lora)
 
 
-def _load(
-    run: RunArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
+def _load_model(
+    run: ModelArguments, checkpoint: Path | None, label_names: Sequence[str], max_seconds: float
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
     labels = dict(enumerate(label_names))
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
@@ -232,8 +232,8 @@ def _load(
         return load_encoder(*settings) if is_encoder(run.model) else load_checkpoint(*settings, run.trust_remote_code)
 
 
-def _cut(
-    run: RunArguments,
+def _limit_length(
+    run: ModelArguments,
     args: VivaeTrainingArguments,
     model: PreTrainedModel,
     extractor: FeatureExtractionMixin,
@@ -319,7 +319,7 @@ def build_trainer(
 
 
 def training_clips(
-    run: RunArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
+    run: ModelArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
 ) -> Dataset | AugmentedDataset:
     """Return the training clips, with `--augment` changed in each epoch."""
     if not run.augment:

@@ -133,13 +133,10 @@ def drop_checkpoints_but_one(folder: Path, selects: bool) -> None:
         selects: keep the best one, rather than the last.
     """
     checkpoints = _checkpoints(folder)
-    selected = [
-        checkpoint
-        for checkpoint in checkpoints
-        if selects and _read_state(checkpoint).get("best_global_step") == _step(checkpoint)
-    ]
+    best = [path for path in checkpoints if _read_state(path).get("best_global_step") == _step(path)]
+    kept = best if best and selects else checkpoints
     for checkpoint in checkpoints:
-        if checkpoint != (selected or checkpoints)[-1]:
+        if checkpoint != kept[-1]:
             shutil.rmtree(checkpoint)
 
 
@@ -170,23 +167,18 @@ def _drop_unfinished_checkpoints(folder: Path, sharded: bool) -> None:
         UserError: for a file without permission to read it, which may be whole.
     """
     needed = ("rng_state*.pth", *(() if sharded else (OPTIMIZER_NAME, SCHEDULER_NAME, "*.safetensors")), "*.json")
-    whole, unfinished = [], []
-    for checkpoint in _checkpoints(folder):
-        try:
-            name = _find_damaged(checkpoint, needed)
-        except OSError as error:
-            raise UserError(
-                f"expected a checkpoint that can be read, found {error.filename} ({error.strerror}); change its "
-                "permissions and repeat the command."
-            ) from error
-        if name:
-            unfinished.append((checkpoint, name))
-        else:
-            whole.append(checkpoint)
-    for checkpoint, name in unfinished:
-        if not whole or _step(checkpoint) > _step(whole[-1]):
-            logger.warning("%s has no whole %s and is removed.", checkpoint, name)
-            shutil.rmtree(checkpoint)
+    try:
+        damaged = {checkpoint: _find_damaged(checkpoint, needed) for checkpoint in _checkpoints(folder)}
+    except OSError as error:
+        raise UserError(
+            f"expected a checkpoint that can be read, found {error.filename} ({error.strerror}); change its "
+            "permissions and repeat the command."
+        ) from error
+    for checkpoint, name in reversed(damaged.items()):
+        if name is None:
+            break
+        logger.warning("%s has no whole %s and is removed.", checkpoint, name)
+        shutil.rmtree(checkpoint)
 
 
 def _find_damaged(checkpoint: Path, needed: tuple[str, ...]) -> str | None:
@@ -259,21 +251,17 @@ class _SaveAndStop(TrainerCallback):
             self._group = torch.distributed.new_group(backend="gloo")  # on CPU, so that no step waits for a GPU
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
-        self._stopping = self._any_process()
+        self._stopping = self.noted
+        if self._group is not None:  # SIGTERM arrives in different steps, and a checkpoint needs all processes
+            noted = torch.tensor(int(self.noted))
+            torch.distributed.all_reduce(noted, torch.distributed.ReduceOp.MAX, self._group)
+            self._stopping = bool(noted)
         control.should_save = control.should_save or self._stopping
 
     def on_save(self, args, state, control, **kwargs) -> None:
         # not by control.should_training_stop, which would be saved, so that a resumed run would end at once
         if self._stopping:
             raise _terminated(state.global_step)
-
-    def _any_process(self) -> bool:
-        """Return whether any process has SIGTERM, which arrives in different steps; a checkpoint needs all of them."""
-        if self._group is None:
-            return self.noted
-        noted = torch.tensor(int(self.noted))
-        torch.distributed.all_reduce(noted, torch.distributed.ReduceOp.MAX, self._group)
-        return bool(noted)
 
 
 def _terminated(step: int) -> Terminated:

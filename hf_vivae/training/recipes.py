@@ -189,10 +189,10 @@ def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dic
                 f"the deviations of recipes/as_coded change the recipe paper of {', '.join(MODELS)}, found --recipe "
                 f"{recipe or 'paper'} and --model {model}; leave out --as_coded, or choose one of these models."
             )
-        known = read_deviations(recipes)
-        chosen = deviations or [name for name, deviation in known.items() if model in deviation.models]
+        by_name = read_deviations(recipes)
+        deviations = deviations or [name for name, deviation in by_name.items() if model in deviation.models]
         values = read_yaml(recipes / "paper" / f"{model}.yaml")
-        return "recipes/as_coded", apply_deviations(values, choose_deviations(known, chosen, model))
+        return "recipes/as_coded", apply_deviations(values, choose_deviations(by_name, deviations, model))
     folder = recipe or usual_recipe(model)
     if folder and (model in MODELS or is_encoder(model) or model.startswith(PROBE)):
         file = recipe_file(recipes / folder, model)

@@ -77,10 +77,10 @@ def report_scores(
     """Return the AUC as the paper's notebook computes it; None for a run that computes nothing as the notebook does.
 
     Args:
-        run: states which way.
+        run: settings of the reproduction, which define the computation.
         rows: those of `predict_parts`, for all clips.
         label_names: name of each label.
-        seed: of the run; a redrawn split has another one.
+        seed: of the run; that of a redrawn split is derived from it.
     """
     ways = {
         "AUC of logits": run.auc_scores == "logits",
@@ -133,7 +133,7 @@ def format_results(results: dict[str, Any]) -> str:
         title += f" ({len(results['folds'])} of {results['of_folds']} folds, pooled)"
     width = len(f"validation ({data})")
     lines = [title, f"{'':{width}}{'clips':>7}{'accuracy':>10}{'UAR':>8}{'macro F1':>10}{'macro AUC':>11}{'loss':>8}"]
-    parts = [part for part in ("train", "validation", "test") if part in results]
+    parts = [part for part in PARTS if part in results]
     for part in parts:
         scores = results[part]
         auc = math.nan if scores["macro_auc"] is None else scores["macro_auc"]
@@ -151,7 +151,7 @@ def format_results(results: dict[str, Any]) -> str:
     most = "the most frequent label of the fold's training clips"
     if majority["label"] is not None:
         most = f"{majority['label']}, the most frequent label of the training clips,"
-    lines.append(f"note: majority is always saying {most} on the test clips")
+    lines.append(f"note: majority predicts {most} for every test clip")
     lines += [f"note on {part} ({data}): {note}" for part in parts for note in results[part]["notes"]]
     lines += [f"note: {caveat}" for caveat in results["habits"]]
     if reported := results.get("reported"):

@@ -57,9 +57,12 @@ class VivaeTrainer(Trainer):
         has_collator = len(args) > 2 or kwargs.get("data_collator") is not None
         if isinstance(extractor, FeatureExtractionMixin) and not has_collator:
             kwargs["data_collator"] = AudioDataCollator(extractor)
-        super().__init__(
-            *args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=_only_logits, **kwargs
-        )
+
+        def keep_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+            # library encoders append hidden states, which would be gathered for all clips
+            return outputs[0] if isinstance(outputs, tuple) else outputs
+
+        super().__init__(*args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=keep_logits, **kwargs)
         self._files, self._clips = files, ()
         self._test_dataset, self._lengths, self._class_weights = test_dataset, train_lengths, class_weights
         self._trained, self._scored = RunningMetrics(), RunningMetrics()
@@ -99,7 +102,7 @@ class VivaeTrainer(Trainer):
         return super().get_batch_samples(map(own, epoch_iterator), *args, **kwargs)
 
     def _last_shares(self, size: int) -> tuple[int, float]:
-        """Return how many clips of the last batch are this process's own, and how many a process has on average.
+        """Return how many clips of the last batch belong to this process, and how many a process has on average.
 
         Batches of all processes have one size: accelerate fills the last ones of an epoch with its first clips.
         """
@@ -127,18 +130,14 @@ class VivaeTrainer(Trainer):
         Raises:
             UserError: where the loss is not finite, with the names of the clips; before the optimizer's step.
         """
-        self._trained.start()
+        self._trained.started = self._trained.started or time.perf_counter()
         loss = super().training_step(*args, **kwargs)
-        self._check_finite(loss)
-        return loss
-
-    def _check_finite(self, loss: torch.Tensor) -> None:
-        # the library waits for each step's loss anyhow, to leave NaN out of its log
+        # the library waits for each step's loss anyway, to leave NaN out of its log
         finite = torch.isfinite(loss).float()
         if self.args.world_size > 1:
             finite = self.accelerator.reduce(finite, reduction="mean")  # else one process would wait for the other
         if finite == 1:
-            return
+            return loss
         mine = [self._files[clip] for clip in self._clips] if self._files and not torch.isfinite(loss) else []
         names = gather_object(mine) if self.args.world_size > 1 else mine
         clips = f", on {', '.join(names)}" if names else ""
@@ -153,9 +152,10 @@ class VivaeTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         """Add accuracy, summed loss and speed of the training clips since the last entry, with dropout on."""
-        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip of its own
+        if "loss" in logs and self._trained.started:  # in all processes, though one may have had no clip
             hits, clips, batch_means = self._reduced(self._trained)
-            logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": self._trained.speed(clips)}
+            seconds = time.perf_counter() - self._trained.started
+            logs |= {"accuracy": hits / clips, "loss_sum": batch_means, "clips_per_second": clips / seconds}
             self._trained = RunningMetrics()
         super().log(logs, *args, **kwargs)
 
@@ -195,8 +195,8 @@ class VivaeTrainer(Trainer):
         with _states_of(checkpoint):
             super()._load_rng_state(checkpoint)
 
-    def _reduced(self, tally: "RunningMetrics") -> list[float]:
-        counts = torch.tensor([float(tally.hits), tally.clips, float(tally.batch_means)], device=self.args.device)
+    def _reduced(self, sums: "RunningMetrics") -> list[float]:
+        counts = torch.tensor([float(sums.hits), sums.clips, float(sums.batch_means)], device=self.args.device)
         hits, clips, batch_means = self.accelerator.reduce(counts).tolist()
         return [hits, clips, batch_means / self.accelerator.num_processes]  # a batch is of all processes together
 
@@ -257,17 +257,15 @@ class VivaeTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
         """Return the library's scheduler, or a step decay with `lr_decay_epochs` or `lr_decay_steps`."""
-        steps = self.args.lr_decay_steps or self.args.lr_decay_epochs * self._steps_per_epoch()
+        batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
+        epoch_steps = max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
+        steps = self.args.lr_decay_steps or self.args.lr_decay_epochs * epoch_steps
         if self.lr_scheduler is None and steps:
             self.lr_scheduler = torch.optim.lr_scheduler.StepLR(
                 optimizer or self.optimizer, step_size=steps, gamma=self.args.lr_decay_factor
             )
             self._created_lr_scheduler = True
         return super().create_scheduler(num_training_steps, optimizer)
-
-    def _steps_per_epoch(self) -> int:
-        batches = math.ceil(len(self.train_dataset) / self.args.train_batch_size / self.args.world_size)
-        return max(1, math.ceil(batches / self.args.gradient_accumulation_steps))
 
 
 @contextmanager
@@ -337,21 +335,12 @@ def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.ctc_loss(log_probs, labels[:, None] + 1, lengths, lengths, reduction="sum")
 
 
-def _only_logits(outputs: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
-    # library encoders append hidden states, which would be gathered for all clips
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
 class RunningMetrics:
     """Counts over the clips in the loss since the last entry of the log."""
 
     def __init__(self) -> None:
         self.hits, self.clips, self.batch_means = 0, 0, 0.0
-        self.started: float | None = None
-
-    def start(self) -> None:
-        """Start the clock, if it is not running."""
-        self.started = self.started or time.perf_counter()
+        self.started: float | None = None  # time of the first step
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor, loss: torch.Tensor, share: torch.Tensor | float) -> None:
         """Count a batch, without waiting for a GPU.
@@ -365,10 +354,6 @@ class RunningMetrics:
         self.hits += (logits.argmax(-1) == (labels if labels.ndim == 1 else labels.argmax(-1))).sum()
         self.batch_means += loss / share
         self.clips += len(labels)
-
-    def speed(self, clips: float) -> float:
-        """Return clips per second, given the number of `clips` of all processes."""
-        return clips / (time.perf_counter() - self.started)
 
 
 class EpochProgressCallback(ProgressCallback):

@@ -45,7 +45,7 @@ def propose(
 
 
 def sentence(name: str, pull: PullRequest) -> str:
-    return f"{name} has its weights as a pickle; taken is what SFconvertbot has made of them (commit {pull.head[:7]})."
+    return f"{name} has its weights as a pickle; those that SFconvertbot converted are taken (commit {pull.head[:7]})."
 
 
 def content(found: dict) -> dict[str, str]:
@@ -118,14 +118,14 @@ def listed(monkeypatch, author: str, status: str) -> None:
 
 
 @pytest.mark.parametrize(("author", "status"), [("stranger", "open"), (CONVERTER, "closed"), ("deleted", "open")])
-def test_a_mirror_that_filters_nothing_is_not_believed(author, status, monkeypatch):
+def test_a_mirror_that_filters_nothing_is_not_trusted(author, status, monkeypatch):
     listed(monkeypatch, author, status)
     monkeypatch.setattr(HfApi, "model_info", lambda *_, **named: pytest.fail("it is asked for"))
     assert find_conversion(ModelInfo(id="a/b", siblings=[{"rfilename": "pytorch_model.bin"}])) is None
 
 
 @pytest.mark.parametrize(("contents", "taken"), [({"blobId": "1"}, "c0ffee"), ({}, None)])
-def test_a_mirror_that_does_not_say_what_files_hold_is_not_believed(contents, taken, monkeypatch):
+def test_a_mirror_without_the_metadata_of_files_is_not_trusted(contents, taken, monkeypatch):
     listed(monkeypatch, CONVERTER, "open")
     pickle, converted = {"rfilename": "pytorch_model.bin", **contents}, {"rfilename": "model.safetensors"}
     commit = ModelInfo(id="a/b", sha="c0ffee", siblings=[pickle, converted])

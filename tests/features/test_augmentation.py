@@ -217,6 +217,6 @@ def test_settings_are_those_of_the_flag():
         ({"noise_snr_db": [-5, 10]}, "none below 0, where noise is louder than the clip"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused(settings, sentence):
+def test_impossible_settings_are_refused(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_augmentation(settings)

@@ -193,8 +193,8 @@ def test_trimmed_clips_stay_trimmed_under_noise():
     extractor = WaveformFeatureExtractor(RATE, 3 * RATE, trim_db=40, trim_margin=0.0)
     noisy = training_clips(Augmentation(noise_snr_db=(10, 10), probability=1), extractor, sounds=sounds)
     for index, source in enumerate(ROWS):
-        heard = int((row(noisy, index)[0] != 0).sum())
-        assert heard == pytest.approx(len(sounds[source]) - RATE // 2, abs=RATE // 50)
+        sounding = int((row(noisy, index)[0] != 0).sum())
+        assert sounding == pytest.approx(len(sounds[source]) - RATE // 2, abs=RATE // 50)
 
 
 def test_a_mask_at_the_end_of_a_trimmed_clip_is_not_trimmed_off(monkeypatch):
@@ -232,16 +232,16 @@ class Nothing(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.heard: list[torch.Tensor] = []
+        self.inputs: list[torch.Tensor] = []
 
     def forward(
         self, input_features: torch.Tensor, labels: torch.Tensor | None = None, clip: torch.Tensor | None = None
     ) -> dict[str, torch.Tensor]:
-        self.heard += list(input_features)
+        self.inputs += list(input_features)
         return {"loss": self.weight * 1.0, "logits": torch.zeros(len(input_features), 3)}
 
 
-def heard(folder, resume: str | None = None) -> list[torch.Tensor]:
+def model_inputs(folder, resume: str | None = None) -> list[torch.Tensor]:
     """Inputs of three epochs of three clips, or of what remains of them."""
     model = Nothing()
     arguments = TrainingArguments(
@@ -250,14 +250,14 @@ def heard(folder, resume: str | None = None) -> list[torch.Tensor]:
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=training_clips(SOUND), callbacks=[SetEpochCallback()])
     trainer.train(resume_from_checkpoint=resume)
-    return model.heard
+    return model.inputs
 
 
-def test_a_resumed_run_hears_what_an_unbroken_one_hears(tmp_path):
-    whole = heard(tmp_path)
+def test_a_resumed_run_takes_the_same_inputs_as_an_uninterrupted_one(tmp_path):
+    whole = model_inputs(tmp_path)
     assert len(whole) == 9
     assert len({clip.sum().item() for clip in whole}) == 9
     for steps in (3, 4):  # at the end of an epoch, and in the middle of one
-        rest = heard(tmp_path, str(tmp_path / f"checkpoint-{steps}"))
+        rest = model_inputs(tmp_path, str(tmp_path / f"checkpoint-{steps}"))
         assert len(rest) == 9 - steps
         assert all(same(one, other) for one, other in zip(rest, whole[steps:], strict=True))

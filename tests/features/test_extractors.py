@@ -1,4 +1,4 @@
-"""What a model hears of a clip: as much as its training did, whoever asks, and the order of clips by that length."""
+"""Lengths that extractors take of a clip, as many as in training, and the order of clips by that length."""
 
 import datasets
 import numpy as np
@@ -32,7 +32,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.5, 0.5, samples).astype(np.float32)
 
 
-def heard(extractor, *clips: np.ndarray, max_seconds: float = SECONDS) -> list[np.ndarray]:
+def features_of(extractor, *clips: np.ndarray, max_seconds: float = SECONDS) -> list[np.ndarray]:
     return extract_features(extractor, list(clips), max_seconds)[extractor.model_input_names[0]]
 
 
@@ -43,13 +43,13 @@ def test_whispers_frames_are_those_of_its_whole_window(lengths):
     clips = [noise(length, seed) for seed, length in enumerate(lengths)]
     whole = extractor(clips, sampling_rate=RATE, return_tensors="np")
     assert whole["input_features"].shape[2] == 3000
-    for found, window, mask in zip(heard(extractor, *clips, max_seconds=30), *whole.values(), strict=True):
-        np.testing.assert_allclose(found, window[:, mask.astype(bool)].T, atol=1e-4)
+    for features, window, mask in zip(features_of(extractor, *clips, max_seconds=30), *whole.values(), strict=True):
+        np.testing.assert_allclose(features, window[:, mask.astype(bool)].T, atol=1e-4)
 
 
 def test_whispers_window_ends_where_it_ends():
     extractor = MaskedWhisperFeatureExtractor(chunk_length=1)
-    assert [len(frames) for frames in heard(extractor, noise(RATE - 100), noise(2 * RATE))] == [100, 100]
+    assert [len(frames) for frames in features_of(extractor, noise(RATE - 100), noise(2 * RATE))] == [100, 100]
 
 
 @pytest.mark.parametrize(
@@ -63,28 +63,29 @@ def test_whispers_window_ends_where_it_ends():
         (SeamlessM4TFeatureExtractor(), np.inf),
     ],
 )
-def test_behind_its_window_an_extractor_hears_nothing(extractor, seconds):
+def test_an_extractor_takes_nothing_after_its_window(extractor, seconds):
     assert max_input_seconds(extractor) == seconds
     if seconds < np.inf:
-        before, behind = noise(round(seconds * RATE) + 240), noise(8000, 1)  # AST's last frame reaches 15 ms further
-        found = heard(extractor, np.concatenate([before, behind]), max_seconds=60)
-        np.testing.assert_array_equal(found, heard(extractor, np.concatenate([before, -behind]), max_seconds=60))
+        before, after = noise(round(seconds * RATE) + 240), noise(8000, 1)  # AST's last frame reaches 15 ms further
+        clips = np.concatenate([before, after]), np.concatenate([before, -after])
+        features, others = (features_of(extractor, clip, max_seconds=60) for clip in clips)
+        np.testing.assert_array_equal(features, others)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("with_code", [False, True])
-def test_a_cut_is_remembered_and_heeded_in_features(kind, with_code):
+def test_a_cut_is_kept_and_applied_to_features(kind, with_code):
     extractor = set_max_length(kind(), 0.3, with_code)
     assert isinstance(extractor, kind)
     assert extractor.num_samples == 4800
     clip = noise(RATE)
-    (found,) = heard(extractor, clip)
-    np.testing.assert_array_equal(found, heard(kind(), clip[:4800])[0])
-    assert not np.array_equal(found, heard(kind(), clip)[0])
+    (features,) = features_of(extractor, clip)
+    np.testing.assert_array_equal(features, features_of(kind(), clip[:4800])[0])
+    assert not np.array_equal(features, features_of(kind(), clip)[0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_code_it_is_heeded_by_whoever_calls_the_extractor(kind, tmp_path):
+def test_with_code_the_extractor_cuts_by_itself(kind, tmp_path):
     set_max_length(kind(), 0.3, with_code=True).save_pretrained(tmp_path)
     again = AutoFeatureExtractor.from_pretrained(tmp_path)
     clip, name = noise(RATE), kind.model_input_names[0]
@@ -101,14 +102,14 @@ def test_what_has_one_length_by_itself_keeps_it():
 
 @pytest.mark.parametrize("samples", [400, 479, 559, 560])
 @pytest.mark.parametrize("with_code", [False, True])
-def test_w2v_bert_hears_a_frame_of_the_shortest_clip(samples, with_code):
+def test_w2v_bert_takes_a_frame_of_the_shortest_clip(samples, with_code):
     extractor = SeamlessM4TFeatureExtractor()
     extractor = set_max_length(extractor, 1.0, with_code=True) if with_code else extractor
     clip = noise(samples)
-    (found,) = heard(extractor, clip)
-    assert found.shape == (1, 160)
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found, heard(extractor, np.pad(clip, (0, 560 - samples)))[0])
+    (features,) = features_of(extractor, clip)
+    assert features.shape == (1, 160)
+    assert np.isfinite(features).all()
+    np.testing.assert_array_equal(features, features_of(extractor, np.pad(clip, (0, 560 - samples)))[0])
 
 
 # --- an earlier training
@@ -122,16 +123,16 @@ def test_where_an_earlier_training_has_cut_binds_no_later_one(kind, with_code, t
     _, extractor = load_checkpoint(tmp_path, LABELS, {}, SECONDS)
     assert getattr(extractor, "num_samples", None) is None
     clip = noise(RATE)
-    np.testing.assert_array_equal(heard(extractor, clip)[0], heard(type(extractor)(), clip)[0])
+    np.testing.assert_array_equal(features_of(extractor, clip)[0], features_of(type(extractor)(), clip)[0])
 
 
-def test_an_encoder_that_is_trained_on_hears_all_of_longer_clips(tmp_path):
+def test_an_encoder_that_is_trained_further_takes_the_whole_of_longer_clips(tmp_path):
     write_encoder(tmp_path / "library", "whisper")
     for part in load_encoder(tmp_path / "library", LABELS, {}, 1.0):  # of clips of 1 s
         part.save_pretrained(tmp_path / "ours")
     model, extractor = load_checkpoint(tmp_path / "ours", LABELS, {}, 3.0)
     clip = noise(3 * RATE)
-    assert len(heard(extractor, clip, max_seconds=3.0)[0]) == 300
+    assert len(features_of(extractor, clip, max_seconds=3.0)[0]) == 300
     inputs = extractor(clip, sampling_rate=RATE, return_tensors="pt")
     changed = inputs["input_features"].clone()
     changed[..., 299] += 1
@@ -165,8 +166,8 @@ def test_sew_gets_the_length_of_the_later_clips(tmp_path):
 
 def as_dataset(values: list[np.ndarray], kind: datasets.features.features.FeatureType) -> datasets.Dataset:
     features = datasets.Features({"input": kind})
-    found = datasets.Dataset.from_dict({"input": values}, features=features)
-    return found.add_column("labels", [0] * len(values)).with_format("torch")
+    features = datasets.Dataset.from_dict({"input": values}, features=features)
+    return features.add_column("labels", [0] * len(values)).with_format("torch")
 
 
 @pytest.mark.parametrize(

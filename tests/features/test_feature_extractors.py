@@ -46,7 +46,7 @@ def test_mel_spectrogram_equals_torchaudio(fft, hop, bins):
     torch.testing.assert_close(ours, AmplitudeToDB("power", top_db=80)(power), atol=1e-4, rtol=0)
 
 
-def test_the_reports_mel_spectrogram_is_64_by_690():
+def test_the_papers_mel_spectrogram_is_64_by_690():
     extractor = LogMelFeatureExtractor()
     assert extractor(clips(44100, 2), 44100, return_tensors="pt")["input_features"].shape == (2, 1, 64, 690)
     assert extractor.num_frames == 690

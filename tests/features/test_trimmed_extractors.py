@@ -75,7 +75,7 @@ def test_settings_of_the_librarys_are_kept():
     assert (whisper.feature_size, whisper.n_samples, whisper.nb_max_frames) == (8, 32000, 200)
 
 
-def test_a_waveform_is_trimmed_before_it_is_cut_to_what_the_training_heard():
+def test_a_waveform_is_trimmed_before_it_is_cut_to_the_length_of_the_training():
     clip, part = cut_and_whole(RATE)
     trimming = trimming_extractor(Wav2Vec2FeatureExtractor(do_normalize=False, num_samples=4000), TRIM)
     (found,) = trimming(clip, sampling_rate=RATE)["input_values"]

@@ -60,7 +60,7 @@ def test_the_scores_that_a_run_prints():
         "test (synthetic)           40     50.0%   50.0%     50.0%      0.750   1.500",
         "chance                            16.7%   16.7%                0.500   1.792",
         "majority                          20.0%   16.7%                0.500",
-        "note: majority is always saying fear, the most frequent label of the training clips, on the test clips",
+        "note: majority predicts fear, the most frequent label of the training clips, for every test clip",
     ]
 
 
@@ -68,9 +68,7 @@ def test_the_majority_of_folds_that_differ_is_called_so():
     test = {**RESULTS["test"], "majority": {"label": None, "accuracy": 0.18}}
     *_, majority, note = format_results({**RESULTS, "test": test}).splitlines()
     assert majority.split() == ["majority", "18.0%"], "the same label in all folds would be needed for UAR and AUC"
-    assert note == (
-        "note: majority is always saying the most frequent label of the fold's training clips on the test clips"
-    )
+    assert note == "note: majority predicts the most frequent label of the fold's training clips for every test clip"
 
 
 def test_accuracy_by_both_rules(collection):

@@ -31,7 +31,7 @@ def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_the_defaults(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_the_reports_recipe_and_it_fits_the_model(name):
+def test_every_model_has_the_papers_recipe_and_it_fits_the_model(name):
     run, args = parse("--model", name)
     assert (run.recipe, run.data, run.protocol) == ("paper", "vivae", "random-80-20")
     build_config(name, **run.model_config)
@@ -63,12 +63,12 @@ def test_an_encoder_without_a_recipe_of_its_own_shares_one():
     assert (again.recipe, again.augment) == (run.recipe, run.augment)
 
 
-def test_a_folder_is_split_by_speakers_unless_told_otherwise():
+def test_a_folder_is_split_by_speakers_by_default():
     assert parse("--model", "mlp", "--data", "folder")[0].protocol == "speaker-k-fold"
     assert parse("--model", "mlp", "--data", "folder", "--protocol", "random-80-20")[0].protocol == "random-80-20"
 
 
-def test_the_run_folder_tells_what_was_run():
+def test_the_name_of_a_run_folder_describes_the_run():
     _, args = parse("--model", "some/where/else", "--data", "synthetic", "--seed", "3")
     assert args.output_dir == "runs/synthetic/none/else-random-80-20-emotion-seed3"
     _, args = parse("--model", "probe:some/where/else", "--recipe", "arch")
@@ -281,9 +281,9 @@ def test_a_run_is_repeated_from_its_record(tmp_path):
     assert parse("--config", str(tmp_path / "run.json"), "--seed", "6")[1].seed == 6
 
 
-def test_without_clips_that_select_nothing_is_evaluated_and_saying_so_is_no_contradiction():
-    said = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_eval", "false"]
-    for argv in (["--select_on", "none"], ["--select_on", "none", *said]):
+def test_without_clips_that_select_nothing_is_evaluated_and_the_flags_for_it_are_taken():
+    explicit = ["--eval_strategy", "no", "--load_best_model_at_end", "false", "--do_eval", "false"]
+    for argv in (["--select_on", "none"], ["--select_on", "none", *explicit]):
         _, args = parse("--model", "mlp", *argv)
         assert (args.do_eval, args.eval_strategy, args.load_best_model_at_end) == (False, "no", False)
 

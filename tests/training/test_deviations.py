@@ -75,7 +75,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "S01" / "model.safetensors")
 
 
-def test_without_resampling_wav2vec2_hears_the_first_16000_raw_samples(tiny_vivae, tmp_path):
+def test_without_resampling_wav2vec2_takes_the_first_16000_raw_samples(tiny_vivae, tmp_path):
     _, _, _, rows = train(tiny_vivae, tmp_path, "wav2vec2", "--as_coded", "no-resampling")
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "S01")
     model = AutoModelForAudioClassification.from_pretrained(tmp_path / "S01").eval()
@@ -84,14 +84,14 @@ def test_without_resampling_wav2vec2_hears_the_first_16000_raw_samples(tiny_viva
     assert extractor.num_samples == 16000
     raw = clip[:16000]
     expected = (raw - raw.mean()) / np.sqrt(raw.var() + 1e-7)
-    heard = extractor(raw, sampling_rate=rate, return_tensors="pt")["input_values"]
-    np.testing.assert_allclose(heard[0], expected, atol=1e-5)
+    inputs = extractor(raw, sampling_rate=rate, return_tensors="pt")["input_values"]
+    np.testing.assert_allclose(inputs[0], expected, atol=1e-5)
     with torch.no_grad():
-        np.testing.assert_allclose(model(heard).logits[0], rows[-1]["logits"], atol=1e-4)
+        np.testing.assert_allclose(model(inputs).logits[0], rows[-1]["logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize(("more", "samples"), [((), 16000), (("--as_coded", "no-resampling"), 44100)])
-def test_wav2vec2_hears_as_many_seconds_as_it_is_told_at_its_rate(more, samples, tiny_vivae, tmp_path):
+def test_wav2vec2_takes_max_seconds_at_its_rate(more, samples, tiny_vivae, tmp_path):
     train(tiny_vivae, tmp_path, "wav2vec2", "--max_seconds", "0.25", "--num_train_epochs", "1", *more)
     extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "S01")
     assert (extractor.sampling_rate, extractor.num_samples) == (samples, samples // 4)
@@ -255,7 +255,7 @@ def test_dropout_at_test_is_the_same_after_a_resume(tiny_vivae, tmp_path):
     assert train(tiny_vivae, tmp_path, "mlp", *argv)[0] == first
 
 
-def test_selection_on_test_trains_on_the_validation_clips_and_says_so(tiny_vivae, tmp_path):
+def test_selection_on_test_trains_on_the_validation_clips_and_is_marked(tiny_vivae, tmp_path):
     results, record, history, rows = train(tiny_vivae, tmp_path, "mlp", "--as_coded", "selection-on-test")
     assert {row["split"]: row["file"][:3] for row in rows}.keys() == {"train", "test"}
     assert {row["file"][:3] for row in rows if row["split"] == "train"} == {"S02", "S03", "S04"}

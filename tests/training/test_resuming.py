@@ -173,7 +173,7 @@ def test_a_checkpoint_that_may_not_be_read_stays_and_is_named(name, saved, monke
     assert (saved / "checkpoint-12").is_dir()
 
 
-def test_a_best_checkpoint_whose_weights_are_cut_is_said_before_the_training(saved):
+def test_a_best_checkpoint_whose_weights_are_cut_is_refused_before_the_training(saved):
     """The library would say so with its last step."""
     cut(saved / "checkpoint-6" / "model.safetensors")
     args = TrainingArguments(saved, load_best_model_at_end=True, eval_strategy="epoch", save_strategy="epoch")

@@ -26,7 +26,7 @@ def test_labels_are_smoothed_in_training_alone(tmp_path):
         torch.testing.assert_close(loss, expected)
 
 
-def test_adam_has_l2_on_all_parameters_as_the_report(tmp_path):
+def test_adam_has_l2_on_all_parameters_as_in_the_paper(tmp_path):
     model = build_model("mlp", **CONFIGS["mlp"])
     trainer = trainer_of(model, tmp_path, adam_l2=True, weight_decay=0.1, learning_rate=0.5)
     optimizer = trainer.create_optimizer()

@@ -61,11 +61,11 @@ def test_the_run_folder_is_complete(finished):
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl")) or name.startswith(".")]
 
 
-def test_results_say_what_was_run_and_are_the_scores_of_the_predictions(finished):
+def test_results_describe_the_run_and_are_the_scores_of_the_predictions(finished):
     folder, _ = finished
     results = json.loads((folder / "results.json").read_text())
-    said = {key: results[key] for key in ("model", "data", "protocol", "task", "seed", "fold", "labels")}
-    assert said == {
+    description = {key: results[key] for key in ("model", "data", "protocol", "task", "seed", "fold", "labels")}
+    assert description == {
         "model": "vit-32-30", "data": "vivae", "protocol": "leave-one-speaker-out", "task": "emotion", "seed": 42,
         "fold": "S01", "labels": EMOTIONS,
     }  # fmt: skip
@@ -269,7 +269,7 @@ def test_weights_of_another_network_are_refused(finished, tiny_vivae, tmp_path):
         run(argv)
 
 
-def test_silence_is_said_to_be_silence(tiny_vivae, tmp_path):
+def test_silent_training_clips_are_refused(tiny_vivae, tmp_path):
     for number, path in enumerate((tiny_vivae / "full_set").iterdir()):
         target = tmp_path / "clips" / path.name.split("_")[1] / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -378,14 +378,14 @@ def test_wrong_values_are_named(more, sentence, tiny_vivae, tmp_path):
         run(flags(tiny_vivae, tmp_path, "vit-32-30", *more))
 
 
-def test_a_diverged_model_is_said_to_be_one():
+def test_a_diverged_model_is_refused():
     logits = np.zeros((3, 2))
     logits[1] = math.nan
     with pytest.raises(ValueError, match="NaN or infinity for 1 of 3 clips"):
         ClassificationScores(["a", "b"]).compute(predictions=logits, references=[0, 1, 0])
 
 
-def test_a_checkpoint_says_what_it_was_trained_on_and_not_what_its_parent_was(tiny_vivae, tmp_path):
+def test_a_checkpoint_names_its_own_training_corpus_and_not_that_of_its_parent(tiny_vivae, tmp_path):
     run(flags(tiny_vivae, tmp_path / "parent", "mlp", "--num_train_epochs", "1"))
     parent = tmp_path / "parent" / "S01"
     config = json.loads((parent / "config.json").read_text())

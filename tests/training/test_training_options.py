@@ -1,4 +1,4 @@
-"""Ways of training beside the report's: rates, weights of labels, mixed labels, like lengths, no selection."""
+"""Options of training that the paper does not have: rates, label weights, mixed labels, lengths, no selection."""
 
 import json
 import re
@@ -83,7 +83,7 @@ def test_balanced_labels_weigh_the_same(tiny_vivae, tmp_path, monkeypatch):
     assert totals == pytest.approx([len(labels) / len(totals)] * len(totals))
 
 
-def test_mixed_labels_are_what_is_to_be_said(tmp_path):
+def test_mixed_labels_are_the_targets_of_the_loss(tmp_path):
     found = trainer(mlp(), tmp_path, label_smoothing_factor=0.1)
     logits, labels = torch.randn(3, 6), torch.tensor([0, 4, 5])
     shares = 0.7 * one_hot(labels, 6) + 0.3 * one_hot(labels.flip(0), 6)
@@ -148,19 +148,19 @@ def test_a_last_epoch_that_diverged_is_no_result(tiny_vivae, tmp_path):
     more = ["--select_on", "none", "--adam_l2", "false", "--optim", "sgd", "--learning_rate", "1e30"]
     more += ["--max_grad_norm", "0", "--lr_decay_epochs", "0"]
     more += ["--num_train_epochs", "1", "--per_device_train_batch_size", "64"]  # one step, whose loss was finite
-    with pytest.raises(ValueError, match="found NaN or infinity for 36 of 36 clips: training diverged, so lower the"):
+    with pytest.raises(ValueError, match="found NaN or infinity for 36 of 36 clips; training diverged, so lower the"):
         run(flags(tiny_vivae, tmp_path, "mlp", *more))
     assert not (tmp_path / "S01" / "results.json").exists()
 
 
-def test_training_stops_where_nothing_gets_better_and_says_nothing_of_clips_that_are_watched(
+def test_training_stops_where_nothing_gets_better_without_a_warning_about_watched_clips(
     tiny_vivae, tmp_path, monkeypatch
 ):
-    said = []
-    monkeypatch.setattr("transformers.trainer_callback.logger.warning", lambda text, *_: said.append(text))
+    warnings = []
+    monkeypatch.setattr("transformers.trainer_callback.logger.warning", lambda text, *_: warnings.append(text))
     more = ["--early_stopping_patience", "2", "--num_train_epochs", "20", "--learning_rate", "1e-12"]
     run(flags(tiny_vivae, tmp_path, "mlp", *more, "--watch_test", "true"))
-    assert [text for text in said if "early stopping" in text] == []
+    assert [text for text in warnings if "early stopping" in text] == []
     history = [json.loads(line) for line in (tmp_path / "S01" / "history.jsonl").read_text().splitlines()]
     assert max(entry["epoch"] for entry in history) == 3
 
@@ -182,7 +182,7 @@ def test_training_stops_where_nothing_gets_better_and_says_nothing_of_clips_that
         ("logistic-regression", ["--augment", '{"gain_db": 3}'], "expected only arguments .* found --augment"),
     ],
 )  # fmt: skip
-def test_what_does_not_go_together_is_refused(model, more, sentence, tiny_vivae, tmp_path):
+def test_incompatible_arguments_are_refused(model, more, sentence, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         run(flags(tiny_vivae, tmp_path, model, *more))
 
@@ -219,13 +219,13 @@ def test_a_trainer_trains_twice(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_meant_is_refused(argv, sentence):
+def test_impossible_values_are_refused(argv, sentence):
     with pytest.raises(ValueError, match=sentence):
         parse_run(["--model", *argv], ROOT / "recipes")
 
 
 def test_augmented_clips_train_alike_at_once_and_in_halves(tiny_vivae, tmp_path):
-    """8 x 1 = 2 x 4, with clips that are augmented and mixed anew in each epoch."""
+    """8 x 1 = 2 x 4, with clips that are augmented and mixed again in each epoch."""
     augment = json.dumps({"gain_db": 6, "time_masks": 1, "mel_masks": 1, "mixup": 0.3})
     logits = {}
     for batch, steps in (("8", "1"), ("2", "4")):
