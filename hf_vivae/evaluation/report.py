@@ -11,7 +11,6 @@ from ..reporting.tables import Table, plain
 from ..splits.protocols import PROTOCOLS
 from .comparison import GroupScores
 from .figures import MOST_DRAWN, MOST_PAIRS, draw_pictures
-from .tables import slug, where
 
 LONGEST = 100  # rows of a table in the report
 HOW_TO_READ = (
@@ -77,7 +76,7 @@ def report_evaluation(
     if left_out:
         about += ["Run folders that are left out:", bullet_list(left_out)]
     sections = [Section("What was evaluated", about), Section("At a glance", [_shorten(tables["overview"])])]
-    headings = [where(group.group.clips) for group in groups]
+    headings = [group.group.clips.title for group in groups]
     for group, heading in zip(groups, headings, strict=True):
         if headings.count(heading) > 1:
             heading += f", corpus {group.group.clips.digest}"
@@ -93,7 +92,7 @@ def report_evaluation(
 
 
 def _group_blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table]) -> list[Any]:
-    name = slug(group.group.clips)
+    name = group.group.clips.slug
     pictures = draw_pictures(folder, Path("figures", name), group)
     protocol = PROTOCOLS.get(group.group.clips.protocol)
     if protocol is None:  # of scored checkpoints

@@ -54,6 +54,17 @@ class EvaluationSet:
     of_folds: int
     digest: str
 
+    @property
+    def title(self) -> str:
+        """Clips, task and protocol, for titles and captions."""
+        folds = "one fold" if self.of_folds == 1 else f"{self.of_folds} folds"
+        return f"{self.clips} {self.corpus} clips, {self.task}, {self.protocol} ({folds})"
+
+    @property
+    def slug(self) -> str:
+        """Name of the folders with the tables and pictures of a group of systems on these clips."""
+        return f"{self.corpus}-{self.task}-{self.protocol}-{self.of_folds}-{self.digest[:8]}"
+
 
 @dataclass(frozen=True)
 class FoldFolder:

@@ -91,6 +91,11 @@ class System:
         return list(dict.fromkeys(caveat for fold in self.folds for caveat in fold.caveats))
 
     @property
+    def name_with_star(self) -> str:
+        """Name, with a star where its scores have caveats."""
+        return f"{self.name} *" if self.caveats else self.name
+
+    @property
     def selection(self) -> str:
         """Score and clips that selected its epochs or settings, or "none"; all of them where runs or folds differ."""
         return ", ".join(sorted({fold.selection for fold in self.folds}))
@@ -111,7 +116,7 @@ class Group:
     systems: tuple[System, ...]
 
 
-def join(folders: Sequence[FoldFolder]) -> list[Group]:
+def join_folds(folders: Sequence[FoldFolder]) -> list[Group]:
     """Join folds to runs, runs to systems and systems to groups, in the order of corpus, task and protocol."""
     runs: dict[tuple, list[Run]] = defaultdict(list)
     for folds in by_run(folders):
@@ -232,7 +237,7 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     Several systems are joined seed by seed, over the seeds that all of them have; a single one over its seeds.
 
     Args:
-        groups: as `join` returns them.
+        groups: as `join_folds` returns them.
         names: of systems; an empty sequence joins all systems of each group.
 
     Raises:

@@ -37,14 +37,14 @@ def blank_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=160, layout="constrained")
 
 
-def literal(text: str) -> str:
+def escape_dollars(text: str) -> str:
     """Return text in which matplotlib takes no pair of dollars for mathematics."""
     return text.replace("$", r"\$")
 
 
-def wrapped(text: str, longest: int) -> str:
-    """Return `literal` text in lines of at most so many characters."""
-    return literal("\n".join(textwrap.wrap(text, longest)))
+def wrap_text(text: str, longest: int) -> str:
+    """Return text in lines of at most so many characters, with dollars escaped as by `escape_dollars`."""
+    return escape_dollars("\n".join(textwrap.wrap(text, longest)))
 
 
 def save_curves(
@@ -69,7 +69,7 @@ def save_curves(
         figure = blank_figure(6, 4)
         axes = figure.add_subplot()
         _draw(axes, name, history, num_labels, select_on, majority)
-        axes.set_title(literal(title), fontsize="medium")
+        axes.set_title(escape_dollars(title), fontsize="medium")
         axes.legend(fontsize="small")
         figure.savefig(folder / f"{name}.png")
 
@@ -115,7 +115,7 @@ def curves_figure(
             )
     if reported_accuracy is not None:
         panels["accuracy"].axhline(reported_accuracy, label="paper (VIVAE)", color=GREEN, linestyle="-.")
-    figure.suptitle(literal(title))
+    figure.suptitle(escape_dollars(title))
     handles, labels = panels["accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
     return figure

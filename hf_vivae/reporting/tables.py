@@ -104,14 +104,10 @@ def csv_cell(cell: Any) -> Any:
     Args:
         cell: any value; numbers and text that is a number are returned unchanged.
     """
-    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or _is_number(cell):
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
         return cell
-    return f"'{cell}"
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(cell)
     except ValueError:
-        return False
-    return True
+        return f"'{cell}"
+    return cell

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hf_vivae.evaluation import runs as evaluation_runs
 from hf_vivae.evaluation.runs import find_folders
-from hf_vivae.evaluation.systems import Group, System, join, name_settings
+from hf_vivae.evaluation.systems import Group, System, join_folds, name_settings
 from hf_vivae.run_folder import read_predictions, write_predictions
 from hf_vivae.version import __version__
 
@@ -22,7 +22,7 @@ def groups(*places: Path) -> list[Group]:
     """The groups of finished folders, of which none may be left out."""
     found, left_out = find_folders(places)
     assert not left_out
-    return join(found)
+    return join_folds(found)
 
 
 def only_system(*places: Path) -> System:
