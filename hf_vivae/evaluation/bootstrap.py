@@ -208,10 +208,10 @@ def auc(positive: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> Callab
 
     def area(weights: np.ndarray) -> np.ndarray:
         weight = weights[higher]
-        passed = np.zeros((len(lower) + 1, weights.shape[1]))  # weight of the first so many negatives
-        np.cumsum(weights[lower], axis=0, out=passed[1:])
-        twice = np.einsum("pr,pr->r", weight, passed[below] + passed[upto])
-        return ratio(twice / 2, weight.sum(axis=0) * passed[-1])
+        sums = np.zeros((len(lower) + 1, weights.shape[1]))  # row n: weight of the n negatives with the lowest scores
+        np.cumsum(weights[lower], axis=0, out=sums[1:])
+        twice = np.einsum("pr,pr->r", weight, sums[below] + sums[upto])
+        return ratio(twice / 2, weight.sum(axis=0) * sums[-1])
 
     return area
 

@@ -1,4 +1,4 @@
-"""Evaluation of finished runs: scores, tables, figures and the report, opened by `recipes/evaluate.py`."""
+"""Evaluation of finished runs: scores, tables, figures and the report, started by `recipes/evaluate.py`."""
 
 import itertools
 import json
@@ -39,23 +39,23 @@ class Evaluation:
 
 
 def evaluate(
-    places: Sequence[Path], output: Path, baseline: str | None = None, ensemble: Sequence[str] | None = None
+    paths: Sequence[Path], output: Path, baseline: str | None = None, ensemble: Sequence[str] | None = None
 ) -> Evaluation:
     """Score and compare all finished runs below some folders, and write tables, figures and a report.
 
     Args:
-        places: run folders, or folders that contain some at any depth.
+        paths: run folders, or folders that contain some at any depth.
         output: folder of the evaluation; tables and pictures of an earlier one are replaced.
         baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
         ensemble: names of systems to join to an ensemble, as for `add_ensembles`; no ensemble by default.
 
     Raises:
-        UserError: a place is no folder, no finished run is found, no system has one of the names, or systems cannot
+        UserError: a path is no folder, no finished run is found, no system has one of the names, or systems cannot
             be joined.
     """
     from tqdm import tqdm
 
-    folders, left_out = find_folders(places)
+    folders, left_out = find_folders(paths)
     joined = join_folds(folders)
     if ensemble is not None:
         _check_names(joined, ensemble, "--ensemble")
@@ -139,8 +139,8 @@ def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
         name, selection = system.name_with_star, "; ".join([system.selection, *system.caveats])
         ours += [
             OurScore(
-                name, clips.corpus, whole, clips.task, clips.protocol, metric, averaging, value, *ends, selection,
-                len(system.runs), scores.clips,
+                name, metric, value, clips.protocol, averaging, selection, len(system.runs), scores.clips,
+                clips.corpus, whole, clips.task, *ends,
             )
             for averaging, value, ends in values
         ]  # fmt: skip
@@ -177,12 +177,12 @@ def _group_results(group: GroupScores) -> dict[str, Any]:
 
 def _system_results(scores: SystemScores) -> dict[str, Any]:
     system, calibration = scores.system, scores.calibration
-    runs: list[dict[str, Any]] = [{"seed": run.seed} for run in system.runs]
-    composition = {"members": system.members, "runs": runs}
-    if not system.members:
+    if system.members:
+        composition = {"members": system.members, "runs": [{"seed": run.seed} for run in system.runs]}
+    else:
         settings = {name: json.loads(value) for name, value in system.folds[0].settings}
         folders = [{fold.fold: str(fold.path) for fold in run.folds} for run in system.runs]
-        runs = [{**run, "folders": of_run} for run, of_run in zip(runs, folders, strict=True)]
+        runs = [{"seed": run.seed, "folders": paths} for run, paths in zip(system.runs, folders, strict=True)]
         composition = {"settings": settings, "runs": runs}
     return {
         "name": system.name,

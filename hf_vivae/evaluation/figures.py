@@ -164,35 +164,30 @@ def groups_figure(
         chance: accuracy of guessing.
         majority: accuracy of always predicting the most frequent label of the training clips, over all groups.
     """
+    from matplotlib.ticker import PercentFormatter
+
     columns = min(PANELS_IN_A_ROW, len(groups))
     lines, most = math.ceil(len(groups) / columns), max(map(len, groups.values()))
     alike = len({tuple((score.name, score.clips) for score in scores) for scores in groups.values()}) == 1
     figure = blank_figure(max(6, 1.4 + 2.6 * columns), 1.0 + lines * (1.3 + 0.26 * most))
     panels = figure.subplots(lines, columns, sharey=alike, squeeze=False).flat
     for axes, (system, scores) in zip(panels, groups.items(), strict=False):
-        _draw_groups(axes, scores)
+        overall = sum(score.accuracy * score.clips for score in scores) / sum(score.clips for score in scores)
+        axes.axvline(overall, color=BLUE, linewidth=1, label="all groups", zorder=0)
+        for index, score in enumerate(scores):
+            axes.plot((score.low, score.high), [index] * 2, **OVER_CLIPS)
+            axes.plot(score.accuracy, index, **VALUE)
         _draw_baselines(axes, chance, majority)
         axes.set_title(wrap_text(system, 60 if columns == 1 else 30), fontsize="small")
+        axes.set_yticks(range(len(scores)), [f"{escape_dollars(score.name)} ({score.clips})" for score in scores])
+        axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5))
+        axes.set_xlabel("accuracy, 95 % interval", fontsize="small")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(labelsize="small")
+        axes.grid(axis="x", alpha=0.3)
     for axes in panels[len(groups) :]:
         axes.remove()
     return _finish(figure, title)
-
-
-def _draw_groups(axes: "Axes", scores: Sequence["GroupScore"]) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    clips = sum(score.clips for score in scores)
-    overall = sum(score.accuracy * score.clips for score in scores) / clips
-    axes.axvline(overall, color=BLUE, linewidth=1, label="all groups", zorder=0)
-    for index, score in enumerate(scores):
-        axes.plot((score.low, score.high), [index] * 2, **OVER_CLIPS)
-        axes.plot(score.accuracy, index, **VALUE)
-    axes.set_yticks(range(len(scores)), [f"{escape_dollars(score.name)} ({score.clips})" for score in scores])
-    axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5))
-    axes.set_xlabel("accuracy, 95 % interval", fontsize="small")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.tick_params(labelsize="small")
-    axes.grid(axis="x", alpha=0.3)
 
 
 def reliability_figure(before: "Reliability", after: "Reliability | None", title: str) -> "Figure":
@@ -226,20 +221,12 @@ def reliability_figure(before: "Reliability", after: "Reliability | None", title
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of the report.
+    """A figure of the report, and the systems that it shows."""
 
-    Args:
-        kind: `scores`, `differences`, `speaker`, `intensity`, `duration`, `calibration` or `confusion`.
-        name: stem of its file.
-        figure: the figure.
-        caption: without the clips and the meaning of stars, which are added.
-        systems: those that the figure shows.
-    """
-
-    kind: str
-    name: str
+    kind: str  # part of the report, as in `report.PARTS`
+    name: str  # stem of its file
     figure: "Figure"
-    caption: str
+    caption: str  # without the clips and the meaning of stars, which are added
     systems: Sequence[System]
 
 
@@ -389,9 +376,9 @@ def confusion_figure(
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted label", ylabel="true label")
     hits, total = counts.trace(), counts.sum()
-    of = f"{total} clips" if different_clips in (None, total) else f"{total} predictions of {different_clips} clips"
+    clips = f"{total} clips" if different_clips in (None, total) else f"{total} predictions of {different_clips} clips"
     axes.set_title(
-        f"{wrap_text(title, int(14 * side))}\naccuracy {hits / total:.1%} ({hits} of {of})\n"
+        f"{wrap_text(title, int(14 * side))}\naccuracy {hits / total:.1%} ({hits} of {clips})\n"
         f"chance {1 / len(counts):.1%}, majority {majority:.1%}",
         fontsize="medium",
     )

@@ -19,7 +19,7 @@ HOW_TO_READ = (
     "table only contains systems on the same clips, task and protocol. Prefer bounds over speakers: clips of one "
     "speaker are similar, so bounds over clips are too narrow for voices that were not seen in training."
 )
-REPEAT = "python recipes/train.py --config <run folder>/run.json --output_dir <another folder>"
+REPEAT_COMMAND = "python recipes/train.py --config <run folder>/run.json --output_dir <another folder>"
 # heading, tables, kind of pictures
 PARTS = (
     ("Scores", ("scores", "uar", "accuracy", "auc"), "scores"),
@@ -84,7 +84,9 @@ def report_evaluation(
     published = [table for name, table in tables.items() if name.startswith("published")]
     if published:
         sections.append(Section("Published figures on VIVAE", published))
-    sections.append(Section("Runs", [_shorten(tables["runs"]), "The command that repeats a run:", Code(REPEAT)]))
+    sections.append(
+        Section("Runs", [_shorten(tables["runs"]), "The command that repeats a run:", Code(REPEAT_COMMAND)])
+    )
     number = len({system.name for system in all_systems})
     title = f"{number} {'system' if number == 1 else 'systems'} on {' and '.join(corpora)} clips"
     write_report(folder, title, sections)
@@ -102,9 +104,9 @@ def _group_blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table])
             f"{protocol.idea} Source: {protocol.source}. It measures: {protocol.measures} It cannot: {protocol.cannot}"
         )
     blocks: list[Any] = [about]
-    for shown, most, what in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
+    for shown, most, noun in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
         if len(shown) > most:
-            blocks.append(f"Pictures show the first {most} of {len(shown)} {what}.")
+            blocks.append(f"Pictures show the first {most} of {len(shown)} {noun}.")
     for heading, stems, kind in PARTS:
         part = [_shorten(tables[f"{name}/{stem}"]) for stem in stems if f"{name}/{stem}" in tables]
         if kind == "differences" and group.not_compared:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+History = Sequence[Mapping[str, Any]]
+
 # Okabe and Ito's palette, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/), and wine
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW, WINE, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#882255", "#000000"
@@ -22,8 +24,8 @@ PARTS = {"training": BLUE, "validation": VERMILION, "test": BLACK}
 UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
 # the dashes of one fill the gaps of the other, so that both marks are visible at the same epoch
 MARKS = {
-    "validation": ((0, (5, 5)), "picked on validation"),
-    "test": ((5, (5, 5)), "picked on test, the paper's rule"),
+    "validation": ((0, (5, 5)), "selected on validation"),
+    "test": ((5, (5, 5)), "selected on test, the paper's rule"),
 }
 CHANCE = {"color": GREY, "linestyle": ":"}  # line styles that are the same in every figure
 MAJORITY = {"color": GREY, "linestyle": (0, (7, 2)), "linewidth": 1}
@@ -48,12 +50,7 @@ def wrap_text(text: str, longest: int) -> str:
 
 
 def save_curves(
-    history: Sequence[Mapping[str, Any]],
-    folder: Path,
-    title: str,
-    num_labels: int,
-    select_on: str = "validation",
-    majority: float | None = None,
+    history: History, folder: Path, title: str, num_labels: int, select_on: str, majority: float | None
 ) -> None:
     """Draw `loss.png` and `accuracy.png` of one run.
 
@@ -75,11 +72,11 @@ def save_curves(
 
 
 def curves_figure(
-    history: Sequence[Mapping[str, Any]],
+    history: History,
     title: str,
     num_labels: int,
     select_on: str = "validation",
-    picked: Mapping[str, float] | None = None,
+    best_epochs: Mapping[str, float] | None = None,
     reported_accuracy: float | None = None,
     majority: float | None = None,
 ) -> "Figure":
@@ -91,7 +88,7 @@ def curves_figure(
         title: model and clips, above the picture.
         num_labels: number of labels, for the line of chance.
         select_on: the clips that the `eval_*` entries are of, `validation` or `test`.
-        picked: best epoch by `validation` and by `test` clips, each marked with its rule.
+        best_epochs: best epoch by `validation` and by `test` clips, each marked with its rule.
         reported_accuracy: the paper's accuracy on its test clips of VIVAE.
         majority: accuracy of always predicting the most frequent label of the training clips, on the clips that the
             epoch is selected on.
@@ -108,7 +105,7 @@ def curves_figure(
     panels = dict(zip(UNITS, figure.subplots(1, 2), strict=True))
     for name, axes in panels.items():
         _draw(axes, name, history, num_labels, select_on, majority)
-        for part, epoch in (picked or {}).items():
+        for part, epoch in (best_epochs or {}).items():
             dashes, rule = MARKS[part]
             axes.axvline(
                 epoch, label=f"epoch {epoch:g}, {rule}", color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1
@@ -121,14 +118,7 @@ def curves_figure(
     return figure
 
 
-def _draw(
-    axes: "Axes",
-    name: str,
-    history: Sequence[Mapping[str, Any]],
-    num_labels: int,
-    select_on: str,
-    majority: float | None,
-) -> None:
+def _draw(axes: "Axes", name: str, history: History, num_labels: int, select_on: str, majority: float | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for part, key in (("training", name), (select_on, f"eval_{name}"), ("test", f"test_{name}")):

@@ -51,36 +51,37 @@ def select_epochs(run: StudyRun) -> list[EpochScores]:
     if not epochs:
         return [EpochScores(run, SOLVER, None, results["train"], results["test"])]
     best = max((epoch for epoch in epochs if epoch.test), key=lambda epoch: epoch.test["accuracy"], default=None)
-    picked = [EpochScores(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
+    selected = [EpochScores(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
     if run.record["run"]["select_on"] == "validation":
         kept = run.scored_epoch()
         test = {**results["test"], "loss_sum": kept.test.get("loss_sum")}
-        picked.append(EpochScores(run, OUR_RULE if results["selection"] else LAST_EPOCH, kept.epoch, kept.train, test))
-    return picked
+        rule = OUR_RULE if results["selection"] else LAST_EPOCH
+        selected.append(EpochScores(run, rule, kept.epoch, kept.train, test))
+    return selected
 
 
 def table5(collection: Collection) -> list[Table]:
     """Return Table 5 in three parts that fit on a page: test accuracy, training accuracy, losses."""
     runs, ours = collection.of(*VARIANTS), f"ours ({collection.corpus})"
-    picked = [selected for run in sorted(runs, key=order) for selected in select_epochs(run)]
+    epochs = [selected for run in sorted(runs, key=order) for selected in select_epochs(run)]
     rules = (PAPER_RULE, OUR_RULE, LAST_EPOCH, SOLVER)
-    picked.sort(key=lambda selected: (order(selected.run), rules.index(selected.rule)))
+    epochs.sort(key=lambda selected: (order(selected.run), rules.index(selected.rule)))
     notes = EMPTY + explain_caveats(runs)
     uniform = ""
     if runs:
         loss = math.log(len(runs[0].results["labels"]))
         uniform = f"Equal probabilities for all labels have a mean loss of {loss:.3f}. "
     return [
-        _test_accuracy(picked, ours, baselines(runs) + notes),
-        _train_accuracy(picked, ours, baselines(runs, "train") + notes),
-        _losses(picked, ours, uniform + notes),
+        _test_accuracy(epochs, ours, baselines(runs) + notes),
+        _train_accuracy(epochs, ours, baselines(runs, "train") + notes),
+        _losses(epochs, ours, uniform + notes),
     ]
 
 
-def _test_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
+def _test_accuracy(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
     last = {"mean of last epochs": ".1%", "sd of last epochs": ".1%", "last epochs": "d"}
     rows = []
-    for selected in picked:
+    for selected in epochs:
         accuracies = [epoch.test["accuracy"] for epoch in selected.run.epochs() if epoch.test][-LAST_EPOCHS:]
         figures = (*mean_and_sd(accuracies), len(accuracies) or None)
         row = {"paper's epoch": reported_run(selected.run).epoch, **_accuracy(selected, "test", ours)}
@@ -96,8 +97,8 @@ def _test_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Tabl
     return make_table("table5-test-accuracy", caption, columns, rows)
 
 
-def _train_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
-    rows = [{**_identity(selected), **_accuracy(selected, "train", ours)} for selected in picked]
+def _train_accuracy(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
+    rows = [{**_identity(selected), **_accuracy(selected, "train", ours)} for selected in epochs]
     caption = (
         "Table 5, training accuracy: of the same epochs, counted during training with dropout on, as in the paper; of "
         f"logistic regression with its solution. Bounds are 95 % Wilson intervals. {notes}"
@@ -124,14 +125,14 @@ def _accuracy_columns(part: str, ours: str) -> dict[str, str]:
     return {**columns, f"{part}, {LABEL}": ".1%", POINTS: "+.1f"}
 
 
-def _losses(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
+def _losses(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
     columns = {}
     for part in ("train", "test"):
         columns |= {f"{part} sum, {ours}": ".2f", f"{part} sum, {LABEL}": ".2f"}
         columns |= {f"{part} mean, {ours}": ".3f", f"{part} mean, {LABEL}": ".3f", f"{part} difference": "+.3f"}
     rows = [
         {**_identity(selected), **_loss(selected, "train", ours), **_loss(selected, "test", ours)}
-        for selected in picked
+        for selected in epochs
     ]
     caption = (
         "Table 5, losses of the same epochs: cross entropy in nats, as sum over batches of their means, and as mean: "
@@ -146,7 +147,7 @@ def _losses(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
 
 def _loss(selected: EpochScores, part: str, ours: str) -> Row:
     scores, reported = getattr(selected, part), reported_run(selected.run)
-    mean = getattr(reported, f"mean_{part}_loss")
+    mean = reported.mean_loss(part)
     return {
         f"{part} sum, {ours}": scores.get("loss_sum"),
         f"{part} sum, {LABEL}": getattr(reported, f"{part}_loss") if reported.summed else None,

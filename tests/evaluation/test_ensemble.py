@@ -136,7 +136,7 @@ def test_the_usage_has_the_folders_before_the_names_that_would_take_them(capsys)
         script(EVALUATE).main(["--ensemble", "mlp paper", "vit-32-30 paper", "runs"])
 
 
-def test_without_an_ensemble_nothing_is_said_of_one(pair, tmp_path):
+def test_a_report_without_an_ensemble_does_not_mention_one(pair, tmp_path):
     group = evaluate(tmp_path, pair, "--baseline", "mlp paper")
     assert [system["name"] for system in group["systems"]] == ["mlp paper", "vit-32-30 paper"]
     assert "nsemble" not in (tmp_path / "report.md").read_text()

@@ -168,7 +168,7 @@ def test_tables_and_pictures_of_an_earlier_evaluation_are_gone_and_no_file_of_th
     assert files - {str(file.relative_to(output)) for file in own} == set(listed)
 
 
-def test_two_corpora_of_like_name_are_told_apart(tmp_path):
+def test_two_corpora_of_the_same_name_are_distinguished(tmp_path):
     for digest in ("a" * 16, "b" * 16):
         write_run(tmp_path / "runs" / digest, count=12, corpus={"digest": digest})
     evaluate(tmp_path / "evaluation", tmp_path / "runs")

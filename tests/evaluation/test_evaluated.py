@@ -50,7 +50,7 @@ def test_folds_from_two_places_are_the_run_of_one(tmp_path):
             assert np.array_equal(getattr(first, name), getattr(second, name)), (part, name)
 
 
-def test_what_a_machine_or_a_watcher_changes_does_not_tell_runs_apart(tmp_path):
+def test_settings_of_machine_and_logging_do_not_separate_runs(tmp_path):
     write_run(tmp_path / "a", folds=[0, 1])
     elsewhere = {"data_dir": "/other/machine", "run_name": "tuesday", "folds": [2]}
     write_run(tmp_path / "b", folds=[2], settings=elsewhere)
@@ -140,7 +140,7 @@ def cut(file: Path) -> None:
 
 
 def scribble(file: Path) -> None:
-    """Damage what the columns hold, and leave whole what says where they are."""
+    """Damage the data of the columns, and leave the footer with their positions intact."""
     content = bytearray(file.read_bytes())
     content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     file.write_bytes(content)
@@ -260,7 +260,7 @@ def test_errors_name_the_place(tmp_path):
         find_folders([tmp_path])
 
 
-def test_names_say_what_differs(tmp_path):
+def test_names_contain_the_settings_that_differ(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", settings={"learning_rate": 1e-4})
     write_run(tmp_path / "c", settings={"model_config": {"hidden_sizes": [16, 8]}})
