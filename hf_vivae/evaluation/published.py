@@ -155,9 +155,9 @@ def _reason(score: PublishedScore, ours: Sequence[OurScore]) -> str | None:
         return "; ".join(dict.fromkeys(map(_reason_of_ours, ours)))
     same_protocol = [our for our in on_vivae if our.protocol == score.protocol]
     if not same_protocol:
-        return f"its protocol is not that of ours, {_list(our.protocol for our in on_vivae)}"
+        return f"its protocol is not that of ours, {_alternatives(our.protocol for our in on_vivae)}"
     if all(our.score != score.score for our in same_protocol):
-        return f"its score is not that of ours, {_list(our.score for our in same_protocol)}"
+        return f"its score is not that of ours, {_alternatives(our.score for our in same_protocol)}"
     return None
 
 
@@ -174,7 +174,7 @@ def _reason_of_ours(our: OurScore) -> str | None:
     return None if our.task == "emotion" else f"ours are of the task {our.task}, not emotion"
 
 
-def _list(names: Iterable[str]) -> str:
+def _alternatives(names: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(names))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..files import write_text
 from ..reporting.report import SYNTHETIC, Code, Picture, Section, bullet_list, write_report
-from ..reporting.tables import Table, plain
+from ..reporting.tables import Table, escape_markdown
 from ..splits.protocols import PROTOCOLS
 from .comparison import GroupScores
 from .figures import MOST_DRAWN, MOST_PAIRS, draw_pictures
@@ -100,7 +100,7 @@ def _group_blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table])
     if protocol is None:  # of scored checkpoints
         about = "Checkpoints that were trained elsewhere, on all clips of the corpus that did not train them."
     else:
-        about = plain(
+        about = escape_markdown(
             f"{protocol.idea} Source: {protocol.source}. It measures: {protocol.measures} It cannot: {protocol.cannot}"
         )
     blocks: list[Any] = [about]

@@ -40,7 +40,7 @@ class Table:
     def to_markdown(self) -> str:
         """Return the caption and, below it, the table with columns of numbers flushed right."""
         rule = ["---" if spec is None else "---:" for spec in self.formats]
-        lines = [map(plain, self.columns), rule, *(map(plain, line) for line in self.texts())]
+        lines = [map(escape_markdown, self.columns), rule, *(map(escape_markdown, line) for line in self.texts())]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.caption}\n\n{table}\n"
 
@@ -93,7 +93,7 @@ def describe_baselines(num_labels: int, majorities: Sequence[float], clips: str)
     )
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return text as one line of Markdown without markup; an underscore within a word needs no escape."""
     return re.sub(r"([\\`*\[\]<>&~#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 

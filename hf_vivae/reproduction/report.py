@@ -75,11 +75,11 @@ def report_study(
     if collection.left_out:
         about += ["Left out:", bullet_list(collection.left_out)]
     sections = [Section("What was run", about), *_sections(folder, corpus, collection, tables, described)]
-    write_report(folder, title(corpus, quick), sections)
+    write_report(folder, study_title(corpus, quick), sections)
     return tables
 
 
-def title(corpus: Corpus, quick: bool) -> str:
+def study_title(corpus: Corpus, quick: bool) -> str:
     """Return the title of a study, which states if the clips are synthetic or a part of VIVAE, or the study quick."""
     count = len(corpus.dataset)
     clips = {

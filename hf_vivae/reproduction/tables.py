@@ -21,6 +21,19 @@ LAST_EPOCHS = 50  # whose mean is less noisy than the best epoch
 RUN_KEY = ("model", "variant", "rule")
 IDENTITY = {**dict.fromkeys((*RUN_KEY, "seed")), "epoch": "g"}
 POINTS = "difference (points)"
+AUC_KEY = ("model", "variant", "AUC")
+MACRO = "macro"
+TABLE_6 = (
+    "Table 6: area under the ROC curve of each class against the rest, on test clips, and its mean over the classes "
+    "(of the paper, which prints no mean, that of its six figures). Weights are the saved ones, of the epoch in the "
+    'table. Rows "as coded" are computed as in the paper\'s notebook and are no test scores where the split is '
+    'redrawn; the "test clips" row below is of the same weights. Differences are to the paper. Chance, and always '
+    "predicting the same label, is 0.500. A class that the clips lack has no AUC. "
+)
+EMPTY = (
+    '"-": no such figure. The paper has no vit-32-69; logistic regression has neither epochs nor batches, nor losses '
+    "in the paper; seeds are averaged where a mean is meaningful, and their spread is given for our figures."
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +76,9 @@ def select_epochs(run: StudyRun) -> list[EpochScores]:
 def table5(collection: Collection) -> list[Table]:
     """Return Table 5 in three parts that fit on a page: test accuracy, training accuracy, losses."""
     runs, ours = collection.of(*VARIANTS), f"ours ({collection.corpus})"
-    epochs = [selected for run in sorted(runs, key=order) for selected in select_epochs(run)]
+    epochs = [selected for run in sorted(runs, key=row_order) for selected in select_epochs(run)]
     rules = (PAPER_RULE, OUR_RULE, LAST_EPOCH, SOLVER)
-    epochs.sort(key=lambda selected: (order(selected.run), rules.index(selected.rule)))
+    epochs.sort(key=lambda selected: (row_order(selected.run), rules.index(selected.rule)))
     notes = EMPTY + explain_caveats(runs)
     uniform = ""
     if runs:
@@ -157,20 +170,9 @@ def _loss(selected: EpochScores, part: str, ours: str) -> Row:
     }
 
 
-AUC_KEY = ("model", "variant", "AUC")
-MACRO = "macro"
-NOTE = (
-    "Table 6: area under the ROC curve of each class against the rest, on test clips, and its mean over the classes "
-    "(of the paper, which prints no mean, that of its six figures). Weights are the saved ones, of the epoch in the "
-    'table. Rows "as coded" are computed as in the paper\'s notebook and are no test scores where the split is '
-    'redrawn; the "test clips" row below is of the same weights. Differences are to the paper. Chance, and always '
-    "predicting the same label, is 0.500. A class that the clips lack has no AUC. "
-)
-
-
 def table6(collection: Collection) -> Table:
     """Return Table 6: for each model the paper's row, then ours of each variant and the difference."""
-    runs = sorted(collection.of(*VARIANTS), key=order)
+    runs = sorted(collection.of(*VARIANTS), key=row_order)
     labels = runs[0].results["labels"] if runs else list(EMOTIONS)
     rows: list[Row] = []
     for _, group in groupby(runs, key=lambda run: run.model):
@@ -187,7 +189,7 @@ def table6(collection: Collection) -> Table:
         "epoch": "g",
         **dict.fromkeys((*map(_column, labels), MACRO), ".3f"),
     }
-    return make_table("table6", NOTE + EMPTY + explain_caveats(runs), columns, rows)
+    return make_table("table6", TABLE_6 + EMPTY + explain_caveats(runs), columns, rows)
 
 
 def _column(label: str) -> str:
@@ -220,13 +222,7 @@ def _row(run: StudyRun, kind: str, scores: Mapping) -> Row:
     return {**identity, **areas, MACRO: scores["macro_auc"]}
 
 
-EMPTY = (
-    '"-": no such figure. The paper has no vit-32-69; logistic regression has neither epochs nor batches, nor losses '
-    "in the paper; seeds are averaged where a mean is meaningful, and their spread is given for our figures."
-)
-
-
-def order(run: StudyRun) -> tuple[int, int]:
+def row_order(run: StudyRun) -> tuple[int, int]:
     """Return a key that sorts runs like the rows of the paper: by model, then variant."""
     return list(MODELS).index(run.model), VARIANTS.index(run.group)
 
@@ -248,7 +244,7 @@ def interval(accuracy: float | None, clips: int) -> Row:
 
 
 def with_seeds(
-    rows: Sequence[Row], alike: Sequence[str], averaged: Sequence[str], carried: Sequence[str]
+    rows: Sequence[Row], alike: Sequence[str], averaged: Sequence[str], mean_only: Sequence[str]
 ) -> list[Row]:
     """Return the rows, with mean and standard deviation below those that only differ by their seed.
 
@@ -256,14 +252,14 @@ def with_seeds(
         rows: with a column "seed", and sorted so that rows of one kind are neighbours.
         alike: columns with equal values for one kind.
         averaged: columns with mean and standard deviation; empty where a seed has no figure.
-        carried: columns with a mean only.
+        mean_only: columns with a mean only.
     """
     with_means = []
     for kind, group in groupby(rows, key=lambda row: {column: row[column] for column in alike}):
         seeds = list(group)
         with_means += seeds
         if len(seeds) > 1:
-            values = {column: [row.get(column) for row in seeds] for column in (*averaged, *carried)}
+            values = {column: [row.get(column) for row in seeds] for column in (*averaged, *mean_only)}
             spread = {
                 column: (None, None) if None in of_seeds else mean_and_sd(of_seeds)
                 for column, of_seeds in values.items()

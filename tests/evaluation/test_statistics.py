@@ -102,16 +102,17 @@ def test_bounds_are_percentiles_of_scores_of_drawn_copies(over):
     runs = [chosen(everything[0], np.arange(55)), chosen(everything[1], np.arange(30, 80))]
     files = everything[0].files
     drawn = files if over == "clips" else everything[0].speakers
-    clusters, members = np.unique(drawn, return_inverse=True)
-    (counts,) = resampling._draws(len(clusters), 60, len(files), seed=4)
+    weights = []
+    resampling.bootstrap_bounds(lambda counts: weights.append(counts) or {}, drawn, resamples=60, seed=4)
+    (counts,) = weights
     scored = []
-    for column in counts[members].T.astype(int):
+    for column in counts.T.astype(int):
         copies = [np.repeat(np.arange(len(run)), column[np.searchsorted(files, run.files)]) for run in runs]
         of_seeds = [
             point_scores(run.labels[rows], run.logits[rows], NAMES) for run, rows in zip(runs, copies, strict=True)
         ]
         scored.append({name: statistics.fmean(scores[name] for scores in of_seeds) for name in of_seeds[0]})
-    level = resampling.expanded_level(len(clusters))
+    level = resampling.expanded_level(len(np.unique(drawn)))
     for name, estimate in score_estimates(runs, NAMES, resamples=60, seed=4).items():
         expected = np.quantile([scores[name] for scores in scored], [level, 1 - level])
         assert getattr(estimate, over) == pytest.approx(tuple(expected)), name

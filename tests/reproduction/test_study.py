@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named(name, whole, of_whole, tiny_vivae, tmp_path):
         reproduce(argv(tiny_vivae, tmp_path / "study", "--models", "mlp", "--variants", "paper"), of_whole)
 
 
-def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, of_whole, tiny_vivae):
+def test_a_quick_study_and_one_with_the_papers_epochs_do_not_mix(whole, of_whole, tiny_vivae):
     full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
     with pytest.raises(ValueError, match=r"expected a study with the paper's epochs in .*, found a quick"):
         reproduce(full, of_whole)
