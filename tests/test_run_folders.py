@@ -11,7 +11,7 @@ from runner import flags, run
 from tiny import CONFIGS
 
 from hf_vivae.evaluation.runs import find_folders
-from hf_vivae.evaluation.systems import join
+from hf_vivae.evaluation.systems import join_folds
 from hf_vivae.files import claim, write_json
 from hf_vivae.splits.folds import Fold
 from hf_vivae.training import run as training
@@ -41,7 +41,7 @@ def test_no_speaker_is_called_as_the_run_or_its_files(tiny_vivae, tmp_path):
     assert {path.name for path in output.iterdir() if path.is_dir()} == names
     assert {path.name for path in output.iterdir() if path.is_file()} == {"run.json", "results.json", ".pool.lock"}
     assert json.loads((output / "results.json").read_text())["folds"].keys() == results["folds"].keys()
-    (group,) = join(find_folders([output])[0])
+    (group,) = join_folds(find_folders([output])[0])
     assert [system.whole for system in group.systems] == [True], "evaluations find all folds"
 
 

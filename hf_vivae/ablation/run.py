@@ -17,8 +17,8 @@ from ..evaluation.figures import difference_figure
 from ..evaluation.report import SYNTHETIC
 from ..evaluation.runs import find_folders
 from ..evaluation.scores import SystemScores
-from ..evaluation.systems import Group, System, join
-from ..evaluation.tables import DEPENDENT, baselines, explain_stars, starred, where
+from ..evaluation.systems import Group, System, join_folds
+from ..evaluation.tables import DEPENDENT, baselines, explain_stars
 from ..files import claim, read_json, write_json, write_text
 from ..models import short_name
 from ..reporting.tables import SCORE_NAMES, Row, Table, make_table
@@ -178,7 +178,7 @@ def report_ablation(
     write_json(folder / "ablation.json", {**content, "evaluation": evaluation_results([scores], notes)})
     for key, score in SCORES.items() if scores.pairs else ():
         covered = scores.systems[0].system.covered
-        title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}: folds {covered}"
+        title = f"{recipe}: each change minus the whole recipe, {scores.group.clips.title}: folds {covered}"
         difference_figure([_point(pair, key) for pair in scores.pairs], score, title).savefig(folder / f"{key}.png")
     return text
 
@@ -200,7 +200,7 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
     for name, folders in places.items():
         folds, problems = find_folders(folders)
         left_out += problems
-        systems.append(_system(name, [system for group in join(folds) for system in group.systems]))
+        systems.append(_system(name, [system for group in join_folds(folds) for system in group.systems]))
     group = Group(systems[0].folds[0].clips, systems[0].folds[0].labels, tuple(systems))
     with tqdm(total=len(systems), desc="scoring", unit="row", delay=1) as progress:
         scores = score_group(group, WHOLE, progress.update)
@@ -242,7 +242,7 @@ def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
     systems, clips = [row.system for row in scores.systems], scores.group.clips
     caption = CAPTION.format(
         recipe=recipe,
-        where=where(clips),
+        where=clips.title,
         covered=systems[0].covered,
         seeds=", ".join(systems[0].seeds),
         drawn=DRAWN[drawn],
@@ -255,7 +255,8 @@ def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
 
 def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
     system = row.system
-    cells: Row = {"variant": starred(system), "seconds": sum(fold.seconds for fold in system.folds) / len(system.runs)}
+    seconds = sum(fold.seconds for fold in system.folds) / len(system.runs)
+    cells: Row = {"variant": system.name_with_star, "seconds": seconds}
     cells |= {score: row.estimates[key].value for key, score in SCORES.items()}
     if pair is None:
         return cells
@@ -270,7 +271,7 @@ def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
 def _point(pair: Pair, key: str) -> dict[str, Any]:
     estimate = getattr(pair.comparison, key)
     return {
-        "name": starred(pair.first),
+        "name": pair.first.name_with_star,
         "value": estimate.value,
         "clips": estimate.clips,
         "speakers": estimate.speakers,

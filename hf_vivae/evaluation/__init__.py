@@ -1,1 +1,1 @@
-"""Comparison of finished runs, opened by `recipes/evaluate.py`."""
+"""Comparison of finished runs, started by `recipes/evaluate.py`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from .runs import Predictions
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST = 5  # clips or speakers; fewer are no basis for bounds
+FEWEST = 5  # clips or speakers, else there are no bounds
 NUMBERS = 2**20  # weights of one batch of resamples: 8 MB for any corpus
 Bounds = tuple[float, float]
 # weights, `(clips, resamples)`: number of times that each clip was drawn -> scores by name, `(resamples,)`, or NaN
@@ -119,26 +119,24 @@ def bootstrap_bounds(
     names, members = np.unique(drawn, return_inverse=True)
     if len(names) < FEWEST:
         return {}
-    batches = [statistic(counts[members]) for counts in _draws(len(names), resamples, len(drawn), seed)]
-    level = expanded_level(len(names))
-    return {name: _percentiles(np.concatenate([batch[name] for batch in batches]), level) for name in batches[0]}
+    # Not scipy.stats.bootstrap: it draws indices instead of weights, takes a single score, and has no bounds for a
+    # score that is undefined in a resample.
+    rng = np.random.default_rng(seed)
+    clusters, size = len(names), max(1, NUMBERS // len(drawn))
+    batches = []
+    for start in range(0, resamples, size):
+        batch = min(size, resamples - start)
+        indices = rng.integers(clusters, size=(clusters, batch)) * batch + np.arange(batch)
+        counts = np.bincount(indices.ravel(), minlength=clusters * batch).reshape(clusters, batch).astype(float)
+        batches.append(statistic(counts[members]))
+    level = expanded_level(clusters)
+    return {name: _percentiles(np.concatenate([scores[name] for scores in batches]), level) for name in batches[0]}
 
 
 def expanded_level(clusters: int) -> float:
     """Return the share of resamples outside 95 % bounds on either side; it tends to 0.025 for many clusters."""
     quantile = t.ppf((1 - LEVEL) / 2, clusters - 1)
     return float(norm.cdf(math.sqrt(clusters / (clusters - 1)) * quantile))
-
-
-def _draws(clusters: int, resamples: int, clips: int, seed: int) -> Iterator[np.ndarray]:
-    # Not scipy.stats.bootstrap: it draws indices instead of weights, takes a single score, and has no bounds for a
-    # score that is undefined in a resample.
-    rng = np.random.default_rng(seed)
-    size = max(1, NUMBERS // clips)
-    for start in range(0, resamples, size):
-        batch = min(size, resamples - start)
-        indices = rng.integers(clusters, size=(clusters, batch)) * batch + np.arange(batch)
-        yield np.bincount(indices.ravel(), minlength=clusters * batch).reshape(clusters, batch).astype(float)
 
 
 def _percentiles(scores: np.ndarray, level: float) -> Bounds | None:
@@ -210,10 +208,10 @@ def auc(positive: np.ndarray, scores: np.ndarray, indices: np.ndarray) -> Callab
 
     def area(weights: np.ndarray) -> np.ndarray:
         weight = weights[higher]
-        passed = np.zeros((len(lower) + 1, weights.shape[1]))  # weight of the first so many negatives
-        np.cumsum(weights[lower], axis=0, out=passed[1:])
-        twice = np.einsum("pr,pr->r", weight, passed[below] + passed[upto])
-        return ratio(twice / 2, weight.sum(axis=0) * passed[-1])
+        sums = np.zeros((len(lower) + 1, weights.shape[1]))  # row n: weight of the n negatives with the lowest scores
+        np.cumsum(weights[lower], axis=0, out=sums[1:])
+        twice = np.einsum("pr,pr->r", weight, sums[below] + sums[upto])
+        return ratio(twice / 2, weight.sum(axis=0) * sums[-1])
 
     return area
 

@@ -97,7 +97,7 @@ def compare(
     only_first = only_second = p_value = None
     if len(first) == 1:
         correct = [(run.predicted == run.labels)[np.argsort(run.files)] for run in (first[0], second[0])]
-        only_first, only_second = (int(np.sum(one & ~other)) for one, other in (correct, correct[::-1]))
+        only_first, only_second = (int(np.sum(own & ~other)) for own, other in (correct, correct[::-1]))
         p_value = mcnemar_p_value(only_first, only_second)
     return Comparison(len(clips), differences["accuracy"], differences["uar"], only_first, only_second, p_value)
 
@@ -106,9 +106,9 @@ def _check_clips(first: Predictions, second: Predictions, names: tuple[str, str]
     labels = [dict(zip(run.files.tolist(), run.labels.tolist(), strict=True)) for run in (first, second)]
     only = [sorted(labels[0].keys() - labels[1].keys()), sorted(labels[1].keys() - labels[0].keys())]
     if only[0] or only[1]:
-        found = " and ".join(f"{_count(files)} only in {name}" for files, name in zip(only, names, strict=True))
+        different = " and ".join(f"{_count(files)} only in {name}" for files, name in zip(only, names, strict=True))
         raise UserError(
-            f"expected the same clips in {names[0]} and {names[1]}, found {found}: "
+            f"expected the same clips in {names[0]} and {names[1]}, found {different}: "
             "compare runs of one protocol, seed and corpus"
         )
     differ = sorted(file for file, label in labels[0].items() if labels[1][file] != label)
@@ -204,10 +204,11 @@ def score_group(group: Group, baseline: str | None, done: Callable[[], Any]) -> 
         systems.append(score_system(system, group.labels))
         done()
     systems.sort(key=lambda scores: (not scores.system.whole, -scores.estimates["uar"].value))
-    return GroupScores(group, tuple(systems), *_compare([one.system for one in systems], group.labels, baseline))
+    pairs, not_compared = _compare_systems([scores.system for scores in systems], group.labels, baseline)
+    return GroupScores(group, tuple(systems), pairs, not_compared)
 
 
-def _compare(
+def _compare_systems(
     systems: Sequence[System], labels: Sequence[str], baseline: str | None
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     if baseline is None and len(systems) > MOST_PAIRED:
@@ -215,12 +216,11 @@ def _compare(
     seconds = [system for system in systems if system.name == baseline]
     if baseline is not None and not seconds:
         return (), (f"The baseline {baseline} has no runs on these clips.",)
-    couples = combinations(systems, 2) if baseline is None else ((one, seconds[0]) for one in systems)
+    others = [system for system in systems if system.name != baseline]
+    couples = combinations(systems, 2) if baseline is None else ((system, seconds[0]) for system in others)
     read = lru_cache(maxsize=MOST_PAIRED)(_tests_by_seed)
     pairs, not_compared = [], []
     for first, second in couples:
-        if first is second:
-            continue
         try:
             pairs.append(_compare_pair(first, second, read(first), read(second), labels))
         except UserError as problem:

@@ -1,5 +1,6 @@
-"""Evaluation of finished runs: scores, tables, figures and the report, opened by `recipes/evaluate.py`."""
+"""Evaluation of finished runs: scores, tables, figures and the report, started by `recipes/evaluate.py`."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -17,16 +18,8 @@ from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_publ
 from .report import report_evaluation, write_tables
 from .runs import find_folders
 from .scores import SystemScores
-from .systems import Group, add_ensembles, join
-from .tables import (
-    detail_tables,
-    explain_ensembles,
-    explain_stars,
-    overview,
-    score_tables,
-    starred,
-    where,
-)
+from .systems import Group, add_ensembles, join_folds
+from .tables import detail_tables, explain_ensembles, explain_stars, overview, score_tables
 
 MOST_LINES = 20  # of a group in the terminal
 COLUMNS = ("", "folds", "seeds", "clips", "UAR", "95 % over speakers", "accuracy", "macro AUC")
@@ -46,24 +39,24 @@ class Evaluation:
 
 
 def evaluate(
-    places: Sequence[Path], output: Path, baseline: str | None = None, ensemble: Sequence[str] | None = None
+    paths: Sequence[Path], output: Path, baseline: str | None = None, ensemble: Sequence[str] | None = None
 ) -> Evaluation:
     """Score and compare all finished runs below some folders, and write tables, figures and a report.
 
     Args:
-        places: run folders, or folders that contain some at any depth.
+        paths: run folders, or folders that contain some at any depth.
         output: folder of the evaluation; tables and pictures of an earlier one are replaced.
         baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
         ensemble: names of systems to join to an ensemble, as for `add_ensembles`; no ensemble by default.
 
     Raises:
-        UserError: a place is no folder, no finished run is found, no system has one of the names, or systems cannot
+        UserError: a path is no folder, no finished run is found, no system has one of the names, or systems cannot
             be joined.
     """
     from tqdm import tqdm
 
-    folders, left_out = find_folders(places)
-    joined = join(folders)
+    folders, left_out = find_folders(paths)
+    joined = join_folds(folders)
     if ensemble is not None:
         _check_names(joined, ensemble, "--ensemble")
         joined = add_ensembles(joined, ensemble)
@@ -95,10 +88,10 @@ def _remove_earlier(output: Path, files: Sequence[str]) -> None:
     results = output / "results.json"
     listed = read_json(results).get("files") if results.is_file() else None
     earlier = {str(name) for name in listed} if isinstance(listed, list) else set()
+    obsolete = earlier.difference(files)
     # only files of the two folders, since a results.json from elsewhere may name any file
     for path in (*output.glob("tables/**/*"), *output.glob("figures/**/*")):
-        name = path.relative_to(output).as_posix()
-        if name in earlier and name not in files and path.is_file():
+        if path.relative_to(output).as_posix() in obsolete and path.is_file():
             path.unlink()
             if not any(path.parent.iterdir()):
                 path.parent.rmdir()
@@ -116,7 +109,7 @@ def _runs(groups: Sequence[GroupScores]) -> Table:
         {
             "corpus": group.group.clips.corpus,
             "protocol": group.group.clips.protocol,
-            "system": starred(scores.system),
+            "system": scores.system.name_with_star,
             "seed": run.seed,
             "fold": fold.fold,
             "seconds": fold.seconds,
@@ -133,24 +126,21 @@ def _runs(groups: Sequence[GroupScores]) -> Table:
 
 def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
     """Return scores to compare with published ones: pooled with bounds, over speakers where known, and over folds."""
-    return [our for group in groups for scores in group.systems for our in _system_scores(group, scores)]
-
-
-def _system_scores(group: GroupScores, scores: SystemScores) -> list[OurScore]:
-    clips, system = group.group.clips, scores.system
-    is_vivae = clips.corpus == "vivae" and clips.clips == VIVAE_CLIPS
-    whole = is_vivae and system.whole and not any(fold.problems for fold in system.folds)
+    all_scores = [(group.group.clips, scores) for group in groups for scores in group.systems]
     ours = []
-    for metric in SCORE_NAMES:
-        estimate = scores.estimates[metric]
+    for (clips, scores), metric in itertools.product(all_scores, SCORE_NAMES):
+        system, estimate = scores.system, scores.estimates[metric]
+        is_vivae = clips.corpus == "vivae" and clips.clips == VIVAE_CLIPS
+        whole = is_vivae and system.whole and not any(fold.problems for fold in system.folds)
         values = [(POOLED, estimate.value, estimate.speakers or estimate.clips or (None, None))]
         of_folds = [fold[metric] for folds in scores.by_fold.values() for fold in folds.values()]
         if len(system.runs[0].fold_names) > 1 and None not in of_folds:
             values.append((OVER_FOLDS, fmean(of_folds), (None, None)))
+        name, selection = system.name_with_star, "; ".join([system.selection, *system.caveats])
         ours += [
             OurScore(
-                starred(system), clips.corpus, whole, clips.task, clips.protocol, metric, averaging, value, *ends,
-                "; ".join([system.selection, *system.caveats]), len(system.runs), scores.clips,
+                name, metric, value, clips.protocol, averaging, selection, len(system.runs), scores.clips,
+                clips.corpus, whole, clips.task, *ends,
             )
             for averaging, value, ends in values
         ]  # fmt: skip
@@ -188,13 +178,11 @@ def _group_results(group: GroupScores) -> dict[str, Any]:
 def _system_results(scores: SystemScores) -> dict[str, Any]:
     system, calibration = scores.system, scores.calibration
     if system.members:
-        runs = [{"seed": run.seed} for run in system.runs]
-        composition = {"members": system.members, "runs": runs}
+        composition = {"members": system.members, "runs": [{"seed": run.seed} for run in system.runs]}
     else:
-        runs = [
-            {"seed": run.seed, "folders": {fold.fold: str(fold.path) for fold in run.folds}} for run in system.runs
-        ]
         settings = {name: json.loads(value) for name, value in system.folds[0].settings}
+        folders = [{fold.fold: str(fold.path) for fold in run.folds} for run in system.runs]
+        runs = [{"seed": run.seed, "folders": paths} for run, paths in zip(system.runs, folders, strict=True)]
         composition = {"settings": settings, "runs": runs}
     return {
         "name": system.name,
@@ -239,7 +227,7 @@ def _format_group(group: GroupScores) -> str:
         system, uar, auc = scores.system, scores.estimates["uar"], scores.estimates["macro_auc"].value
         rows.append(
             (
-                starred(system),
+                system.name_with_star,
                 system.covered,
                 str(len(system.runs)),
                 str(scores.clips),
@@ -253,7 +241,7 @@ def _format_group(group: GroupScores) -> str:
     lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     systems = [scores.system for scores in group.systems]
     notes = [note.strip() for note in (explain_ensembles(systems), explain_stars(systems)) if note]
-    return "\n".join([where(group.group.clips), *_shorten(lines), *notes])
+    return "\n".join([group.group.clips.title, *_shorten(lines), *notes])
 
 
 def _shorten(lines: Sequence[str]) -> list[str]:

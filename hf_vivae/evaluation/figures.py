@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,15 +19,15 @@ from ..reporting.plots import (
     SKY,
     VERMILION,
     blank_figure,
-    literal,
-    wrapped,
-)  # fmt: skip
+    escape_dollars,
+    wrap_text,
+)
 from ..reporting.report import Picture, save_picture
 from ..reporting.tables import SCORE_NAMES
 from .comparison import GroupScores
 from .scores import SystemScores
 from .systems import System
-from .tables import explain_stars, starred, where
+from .tables import explain_stars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +111,7 @@ def difference_figure(rows: Sequence[Mapping[str, Any]], metric: str, title: str
 
 def _forest(names: Sequence[str]) -> tuple["Figure", "Axes"]:
     """Return a figure and its axes with a row for each name, the first on top."""
-    labels = [wrapped(name, LONGEST_LINE) for name in names]
+    labels = [wrap_text(name, LONGEST_LINE) for name in names]
     lines = 1 + max(label.count("\n") for label in labels)
     figure = blank_figure(10, 1.6 + len(names) * max(0.4, 0.1 + lines * LINE_HEIGHT))
     axes = figure.add_subplot()
@@ -144,7 +144,7 @@ def _draw_baselines(axes: "Axes", chance: float, majority: float | None) -> None
 
 def _finish(figure: "Figure", title: str) -> "Figure":
     """Add the title, and a legend with each label once."""
-    figure.suptitle(wrapped(title, int(9 * figure.get_figwidth())), fontsize="large")
+    figure.suptitle(wrap_text(title, int(9 * figure.get_figwidth())), fontsize="large")
     handles: dict[str, Any] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -164,35 +164,30 @@ def groups_figure(
         chance: accuracy of guessing.
         majority: accuracy of always predicting the most frequent label of the training clips, over all groups.
     """
+    from matplotlib.ticker import PercentFormatter
+
     columns = min(PANELS_IN_A_ROW, len(groups))
     lines, most = math.ceil(len(groups) / columns), max(map(len, groups.values()))
     alike = len({tuple((score.name, score.clips) for score in scores) for scores in groups.values()}) == 1
     figure = blank_figure(max(6, 1.4 + 2.6 * columns), 1.0 + lines * (1.3 + 0.26 * most))
     panels = figure.subplots(lines, columns, sharey=alike, squeeze=False).flat
     for axes, (system, scores) in zip(panels, groups.items(), strict=False):
-        _draw_groups(axes, scores)
+        overall = sum(score.accuracy * score.clips for score in scores) / sum(score.clips for score in scores)
+        axes.axvline(overall, color=BLUE, linewidth=1, label="all groups", zorder=0)
+        for index, score in enumerate(scores):
+            axes.plot((score.low, score.high), [index] * 2, **OVER_CLIPS)
+            axes.plot(score.accuracy, index, **VALUE)
         _draw_baselines(axes, chance, majority)
-        axes.set_title(wrapped(system, 60 if columns == 1 else 30), fontsize="small")
+        axes.set_title(wrap_text(system, 60 if columns == 1 else 30), fontsize="small")
+        axes.set_yticks(range(len(scores)), [f"{escape_dollars(score.name)} ({score.clips})" for score in scores])
+        axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5))
+        axes.set_xlabel("accuracy, 95 % interval", fontsize="small")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.tick_params(labelsize="small")
+        axes.grid(axis="x", alpha=0.3)
     for axes in panels[len(groups) :]:
         axes.remove()
     return _finish(figure, title)
-
-
-def _draw_groups(axes: "Axes", scores: Sequence["GroupScore"]) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    clips = sum(score.clips for score in scores)
-    overall = sum(score.accuracy * score.clips for score in scores) / clips
-    axes.axvline(overall, color=BLUE, linewidth=1, label="all groups", zorder=0)
-    for index, score in enumerate(scores):
-        axes.plot((score.low, score.high), [index] * 2, **OVER_CLIPS)
-        axes.plot(score.accuracy, index, **VALUE)
-    axes.set_yticks(range(len(scores)), [f"{literal(score.name)} ({score.clips})" for score in scores])
-    axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5))
-    axes.set_xlabel("accuracy, 95 % interval", fontsize="small")
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.tick_params(labelsize="small")
-    axes.grid(axis="x", alpha=0.3)
 
 
 def reliability_figure(before: "Reliability", after: "Reliability | None", title: str) -> "Figure":
@@ -226,20 +221,12 @@ def reliability_figure(before: "Reliability", after: "Reliability | None", title
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of the report.
+    """A figure of the report, and the systems that it shows."""
 
-    Args:
-        kind: `scores`, `differences`, `speaker`, `intensity`, `duration`, `calibration` or `confusion`.
-        name: stem of its file.
-        figure: the figure.
-        caption: without the clips and the meaning of stars, which are added.
-        systems: those that the figure shows.
-    """
-
-    kind: str
-    name: str
+    kind: str  # part of the report, as in `report.PARTS`
+    name: str  # stem of its file
     figure: "Figure"
-    caption: str
+    caption: str  # without the clips and the meaning of stars, which are added
     systems: Sequence[System]
 
 
@@ -253,7 +240,7 @@ def draw_pictures(report: Path, below: Path, group: GroupScores) -> dict[str, li
     """
     pictures = defaultdict(list)
     for drawing in _drawings(group):
-        caption = f"{drawing.caption} On {where(group.group.clips)}.{explain_stars(drawing.systems)}"
+        caption = f"{drawing.caption} On {group.group.clips.title}.{explain_stars(drawing.systems)}"
         picture = save_picture(report, below / f"{drawing.name}.png", drawing.figure, caption)
         pictures[drawing.kind].append(picture)
     return pictures
@@ -262,14 +249,12 @@ def draw_pictures(report: Path, below: Path, group: GroupScores) -> dict[str, li
 def _drawings(group: GroupScores) -> Iterator[Drawing]:
     shown = group.systems[:MOST_DRAWN]
     systems = [scores.system for scores in shown]
-    title, chance, majority = where(group.group.clips), 1 / len(group.group.labels), group.majority
+    title, chance, majority = group.group.clips.title, 1 / len(group.group.labels), group.majority
     for key in DRAWN_SCORES:
         rows = [
             {
-                "system": starred(scores.system),
-                "value": scores.estimates[key].value,
-                "clips": scores.estimates[key].clips,
-                "speakers": scores.estimates[key].speakers,
+                "system": scores.system.name_with_star,
+                **asdict(scores.estimates[key]),
                 "seeds": [of_seed[key] for of_seed in scores.by_seed.values()],
             }
             for scores in shown
@@ -279,7 +264,7 @@ def _drawings(group: GroupScores) -> Iterator[Drawing]:
     if group.pairs:
         yield from _draw_differences(group, title)
     for kind in ("speaker", "intensity", "duration"):
-        groups = {starred(scores.system): scores.groups[kind] for scores in shown if scores.groups[kind]}
+        groups = {scores.system.name_with_star: scores.groups[kind] for scores in shown if scores.groups[kind]}
         if groups:
             figure = groups_figure(groups, title, chance, majority["accuracy"])
             yield Drawing(kind, f"by-{kind}", figure, f"Accuracy by {kind}, with Wilson's 95 % bounds.", systems)
@@ -293,10 +278,9 @@ def _draw_differences(group: GroupScores, title: str) -> Iterator[Drawing]:
     for key in DRAWN_SCORES:
         rows = []
         for pair in pairs:
-            estimate = getattr(pair.comparison, key)
-            name = f"{starred(pair.first)} minus {starred(pair.second)}"
-            row = {"name": name, "value": estimate.value, "clips": estimate.clips, "speakers": estimate.speakers}
-            rows.append({**row, "p_value": pair.adjusted if key == "accuracy" else None})  # McNemar's is of accuracy
+            name = f"{pair.first.name_with_star} minus {pair.second.name_with_star}"
+            p_value = pair.adjusted if key == "accuracy" else None  # McNemar's test is of accuracy
+            rows.append({"name": name, **asdict(getattr(pair.comparison, key)), "p_value": p_value})
         figure = difference_figure(rows, SCORE_NAMES[key], title)
         caption = f"Differences in {SCORE_NAMES[key]} of systems on the same clips."
         if key == "accuracy":
@@ -305,7 +289,7 @@ def _draw_differences(group: GroupScores, title: str) -> Iterator[Drawing]:
 
 
 def _draw_system(group: GroupScores, scores: SystemScores, number: int) -> Iterator[Drawing]:
-    name = starred(scores.system)
+    name = scores.system.name_with_star
     title = f"{name}, {group.group.clips.corpus} clips, {group.group.clips.protocol}"
     figure = reliability_figure(scores.calibration.plain, scores.calibration.scaled, title)
     caption = f"Reliability of {name}, over the test clips of all seeds."
@@ -330,31 +314,28 @@ def roc_figure(
         predictions: test clips of each model; its colour and line are those of its position.
         title: label and clips, above the picture.
     """
+    from scipy.special import softmax
+    from sklearn.metrics import auc, roc_curve
+
     figure = blank_figure(5.2, 5.2)  # two side by side on a landscape page
     axes = figure.add_subplot()
     positive = list(label_names).index(label)
     for index, (model, tested) in enumerate(predictions.items()):
         style = {"color": SERIES[index % 8], "linestyle": LINES[(index + index // 8) % 4], "linewidth": 1.6}
-        false_positives, true_positives, area = _roc(tested, positive)
-        axes.plot(false_positives, true_positives, label=f"{model}: {area}", **style)
+        truth = tested.labels == positive
+        if truth.all() or not truth.any():
+            axes.plot([], [], label=f"{model}: undefined, {truth.sum()} of {len(truth)} clips", **style)
+            continue
+        false_positives, true_positives, _ = roc_curve(truth, softmax(tested.logits, axis=1)[:, positive])
+        area = auc(false_positives, true_positives)
+        axes.plot(false_positives, true_positives, label=f"{model}: AUC {area:.3f}", **style)
     axes.plot([0, 1], [0, 1], label="chance and majority: AUC 0.500", color=GREY, linewidth=0.8)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
-    axes.set_title(literal(title), fontsize="medium")
+    axes.set_title(escape_dollars(title), fontsize="medium")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="x-small", handlelength=3.2)
     return figure
-
-
-def _roc(tested: "Predictions", positive: int) -> tuple[np.ndarray, np.ndarray, str]:
-    from scipy.special import softmax
-    from sklearn.metrics import auc, roc_curve
-
-    truth = tested.labels == positive
-    if truth.all() or not truth.any():
-        return np.array([]), np.array([]), f"undefined, {truth.sum()} of {len(truth)} clips"
-    false_positives, true_positives, _ = roc_curve(truth, softmax(tested.logits, axis=1)[:, positive])
-    return false_positives, true_positives, f"AUC {auc(false_positives, true_positives):.3f}"
 
 
 def confusion_figure(
@@ -390,14 +371,14 @@ def confusion_figure(
         size = 7 if 8 < len(counts) <= MANY_LABELS else 9
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
     ticks = range(len(counts))
-    names = [literal(name) for name in label_names]
+    names = [escape_dollars(name) for name in label_names]
     axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, names)
     axes.set(xlabel="predicted label", ylabel="true label")
     hits, total = counts.trace(), counts.sum()
-    of = f"{total} clips" if different_clips in (None, total) else f"{total} predictions of {different_clips} clips"
+    clips = f"{total} clips" if different_clips in (None, total) else f"{total} predictions of {different_clips} clips"
     axes.set_title(
-        f"{wrapped(title, int(14 * side))}\naccuracy {hits / total:.1%} ({hits} of {of})\n"
+        f"{wrap_text(title, int(14 * side))}\naccuracy {hits / total:.1%} ({hits} of {clips})\n"
         f"chance {1 / len(counts):.1%}, majority {majority:.1%}",
         fontsize="medium",
     )

@@ -26,85 +26,71 @@ BASELINES = (  # 202 of its 1085 clips are of pleasure
 
 
 @dataclass(frozen=True)
-class PublishedScore:
-    """A published figure, or one that was searched for and not found.
+class Score:
+    """One score of a system; any field but the system may be None in a publication.
 
     Args:
-        source: short name of the publication.
-        reference: citation, location of the figures in it, and remarks on all of them.
-        system: model, by its name in this package if it has one.
-        metric: key of `METRICS`; like all fields below but `not_comparable`, None where unknown.
-        value: share from 0 to 1; None where no figure was found.
-        sd: published standard deviation; `selection` or `averaging` states over what.
-        protocol: name of the protocol of this package with the same splits.
+        system: its name; of a publication the model's name in this package, if it has one.
+        metric: key of `METRICS`.
+        value: share from 0 to 1; None where it is undefined or no figure was found.
+        protocol: name of the protocol of this package, or of that with the same splits.
         averaging: one of `AVERAGINGS`.
         selection: score or clips that selected the epoch.
         seeds: number of trainings with different seeds.
-        clips: number of tested clips of VIVAE.
-        not_comparable: reason for which it is comparable with no figure of ours; None where protocol and score decide.
+        clips: number of tested clips.
     """
 
-    source: str
-    reference: str
     system: str
     metric: str | None
     value: float | None
-    sd: float | None
     protocol: str | None
     averaging: str | None
     selection: str | None
     seeds: int | None
     clips: int | None
-    not_comparable: str | None
 
     @property
     def score(self) -> str | None:
-        """Metric and averaging in words; None where the metric is unknown."""
-        return self.metric and _score(self.metric, self.averaging)
+        """Names of metric and averaging; None where the metric is unknown."""
+        if self.metric is None or self.averaging is None:
+            return METRICS.get(self.metric)
+        return f"{METRICS[self.metric]}, {self.averaging}"
 
 
 @dataclass(frozen=True)
-class OurScore:
+class PublishedScore(Score):
+    """A published figure, or one that was searched for and not found.
+
+    Args:
+        source: short name of the publication.
+        reference: citation, location of the figures in it, and remarks on all of them.
+        sd: published standard deviation; `selection` or `averaging` states over what.
+        not_comparable: reason for which it is comparable with no figure of ours; None where protocol and score decide.
+    """
+
+    source: str
+    reference: str
+    sd: float | None
+    not_comparable: str | None
+
+
+@dataclass(frozen=True)
+class OurScore(Score):
     """One score of an evaluated system.
 
     Args:
-        system: its name.
         corpus: name of the corpus.
         whole_vivae: true for all 1085 clips of VIVAE, without problems, tested in all folds of the protocol.
         task: name of the task.
-        protocol: name of the protocol.
-        metric: key of `METRICS`.
-        averaging: `POOLED` or `OVER_FOLDS`.
-        value: share from 0 to 1; None where undefined.
         low: lower 95 % bound; None where there is none.
         high: upper bound.
-        selection: score and clips that selected the epoch, in words.
-        seeds: number of seeds.
-        clips: number of tested clips.
     """
 
-    system: str
     corpus: str
     whole_vivae: bool
     task: str
-    protocol: str
-    metric: str
-    averaging: str
-    value: float | None
     low: float | None
     high: float | None
-    selection: str
-    seeds: int
-    clips: int
-
-    @property
-    def score(self) -> str:
-        """Metric and averaging in words."""
-        return _score(self.metric, self.averaging)
-
-
-def _score(metric: str, averaging: str | None) -> str:
-    return METRICS[metric] if averaging is None else f"{METRICS[metric]}, {averaging}"
 
 
 def read_published(path: Path = PUBLISHED) -> list[PublishedScore]:
@@ -169,9 +155,9 @@ def _reason(score: PublishedScore, ours: Sequence[OurScore]) -> str | None:
         return "; ".join(dict.fromkeys(map(_reason_of_ours, ours)))
     same_protocol = [our for our in on_vivae if our.protocol == score.protocol]
     if not same_protocol:
-        return f"its protocol is not that of ours, {_list(our.protocol for our in on_vivae)}"
+        return f"its protocol is not that of ours, {_alternatives(our.protocol for our in on_vivae)}"
     if all(our.score != score.score for our in same_protocol):
-        return f"its score is not that of ours, {_list(our.score for our in same_protocol)}"
+        return f"its score is not that of ours, {_alternatives(our.score for our in same_protocol)}"
     return None
 
 
@@ -188,7 +174,7 @@ def _reason_of_ours(our: OurScore) -> str | None:
     return None if our.task == "emotion" else f"ours are of the task {our.task}, not emotion"
 
 
-def _list(names: Iterable[str]) -> str:
+def _alternatives(names: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(names))
 
 

@@ -38,10 +38,8 @@ class Calibration:
     """Calibration of the test clips of a run, without and with a temperature.
 
     Args:
-        ece: expected calibration error, 0 to 1.
-        loss: mean cross entropy in nats.
-        ece_scaled: the error of `scaled`; None without it.
-        loss_scaled: the loss of `scaled`; None without it.
+        scores: `ece`, the expected calibration error, 0 to 1; `loss`, the mean cross entropy in nats; and
+            `ece_scaled` and `loss_scaled`, those of `scaled`, or None without it.
         temperatures: of each fold, from its validation clips; empty where a fold has none.
         at_bound: folds whose temperature is 0.01 or 100, since the loss of their validation clips decreases beyond it:
             all of them are right, or their logits are independent of the label. Such a temperature is unreliable.
@@ -50,10 +48,7 @@ class Calibration:
             validation clips.
     """
 
-    ece: float
-    loss: float
-    ece_scaled: float | None
-    loss_scaled: float | None
+    scores: dict[str, float | None]
     temperatures: dict[str, float]
     at_bound: tuple[str, ...]
     probabilities: np.ndarray
@@ -67,27 +62,25 @@ def calibrate(test: Predictions, validation: Predictions | None) -> Calibration:
         test: the test clips of a run.
         validation: its validation clips; None where it has none.
     """
-    probabilities = softmax(test.logits, axis=1)
-    ece, loss = reliability(probabilities, test.labels).error, cross_entropy(test.logits, test.labels)
-    folds = np.unique(test.folds).tolist()
+    probabilities, folds = softmax(test.logits, axis=1), np.unique(test.folds).tolist()
+    scores = {
+        "ece": reliability(probabilities, test.labels).error,
+        "loss": cross_entropy(test.logits, test.labels),
+        "ece_scaled": None,
+        "loss_scaled": None,
+    }
     if validation is None or set(folds) - set(validation.folds.tolist()):
-        return Calibration(ece, loss, None, None, {}, (), probabilities, None)
+        return Calibration(scores, {}, (), probabilities, None)
     rows = {fold: validation.folds == fold for fold in folds}
     temperatures = {
-        fold: fit_temperature(validation.logits[chosen], validation.labels[chosen]) for fold, chosen in rows.items()
+        fold: fit_temperature(validation.logits[of_fold], validation.labels[of_fold]) for fold, of_fold in rows.items()
     }
     logits = test.logits / np.array([temperatures[fold] for fold in test.folds.tolist()])[:, None]
     scaled = softmax(logits, axis=1)
-    return Calibration(
-        ece=ece,
-        loss=loss,
-        ece_scaled=reliability(scaled, test.labels).error,
-        loss_scaled=cross_entropy(logits, test.labels),
-        temperatures=temperatures,
-        at_bound=tuple(fold for fold in folds if temperatures[fold] in TEMPERATURES),
-        probabilities=probabilities,
-        scaled=scaled,
-    )
+    scores["ece_scaled"] = reliability(scaled, test.labels).error
+    scores["loss_scaled"] = cross_entropy(logits, test.labels)
+    at_bound = tuple(fold for fold in folds if temperatures[fold] in TEMPERATURES)
+    return Calibration(scores, temperatures, at_bound, probabilities, scaled)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
@@ -104,6 +97,6 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     member = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence)
     filled = []
     for index in np.unique(member):
-        chosen = member == index
-        filled.append((float(confidence[chosen].mean()), float(right[chosen].mean()), int(chosen.sum())))
+        rows = member == index
+        filled.append((float(confidence[rows].mean()), float(right[rows].mean()), int(rows.sum())))
     return Reliability(tuple(filled))

@@ -7,11 +7,10 @@ from typing import Any
 
 from ..files import write_text
 from ..reporting.report import SYNTHETIC, Code, Picture, Section, bullet_list, write_report
-from ..reporting.tables import Table, plain
+from ..reporting.tables import Table, escape_markdown
 from ..splits.protocols import PROTOCOLS
 from .comparison import GroupScores
 from .figures import MOST_DRAWN, MOST_PAIRS, draw_pictures
-from .tables import slug, where
 
 LONGEST = 100  # rows of a table in the report
 HOW_TO_READ = (
@@ -20,7 +19,7 @@ HOW_TO_READ = (
     "table only contains systems on the same clips, task and protocol. Prefer bounds over speakers: clips of one "
     "speaker are similar, so bounds over clips are too narrow for voices that were not seen in training."
 )
-REPEAT = "python recipes/train.py --config <run folder>/run.json --output_dir <another folder>"
+REPEAT_COMMAND = "python recipes/train.py --config <run folder>/run.json --output_dir <another folder>"
 # heading, tables, kind of pictures
 PARTS = (
     ("Scores", ("scores", "uar", "accuracy", "auc"), "scores"),
@@ -77,7 +76,7 @@ def report_evaluation(
     if left_out:
         about += ["Run folders that are left out:", bullet_list(left_out)]
     sections = [Section("What was evaluated", about), Section("At a glance", [_shorten(tables["overview"])])]
-    headings = [where(group.group.clips) for group in groups]
+    headings = [group.group.clips.title for group in groups]
     for group, heading in zip(groups, headings, strict=True):
         if headings.count(heading) > 1:
             heading += f", corpus {group.group.clips.digest}"
@@ -85,7 +84,9 @@ def report_evaluation(
     published = [table for name, table in tables.items() if name.startswith("published")]
     if published:
         sections.append(Section("Published figures on VIVAE", published))
-    sections.append(Section("Runs", [_shorten(tables["runs"]), "The command that repeats a run:", Code(REPEAT)]))
+    sections.append(
+        Section("Runs", [_shorten(tables["runs"]), "The command that repeats a run:", Code(REPEAT_COMMAND)])
+    )
     number = len({system.name for system in all_systems})
     title = f"{number} {'system' if number == 1 else 'systems'} on {' and '.join(corpora)} clips"
     write_report(folder, title, sections)
@@ -93,19 +94,19 @@ def report_evaluation(
 
 
 def _group_blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table]) -> list[Any]:
-    name = slug(group.group.clips)
+    name = group.group.clips.slug
     pictures = draw_pictures(folder, Path("figures", name), group)
     protocol = PROTOCOLS.get(group.group.clips.protocol)
     if protocol is None:  # of scored checkpoints
         about = "Checkpoints that were trained elsewhere, on all clips of the corpus that did not train them."
     else:
-        about = plain(
+        about = escape_markdown(
             f"{protocol.idea} Source: {protocol.source}. It measures: {protocol.measures} It cannot: {protocol.cannot}"
         )
     blocks: list[Any] = [about]
-    for shown, most, what in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
+    for shown, most, noun in ((group.systems, MOST_DRAWN, "systems"), (group.pairs, MOST_PAIRS, "pairs")):
         if len(shown) > most:
-            blocks.append(f"Pictures show the first {most} of {len(shown)} {what}.")
+            blocks.append(f"Pictures show the first {most} of {len(shown)} {noun}.")
     for heading, stems, kind in PARTS:
         part = [_shorten(tables[f"{name}/{stem}"]) for stem in stems if f"{name}/{stem}" in tables]
         if kind == "differences" and group.not_compared:

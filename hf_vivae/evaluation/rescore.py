@@ -35,11 +35,7 @@ UNKNOWN = "it is not known whether the checkpoint was trained on these clips"
 
 
 def score_checkpoints(
-    checkpoints: Sequence[str],
-    arguments: CorpusArguments,
-    task: str,
-    output: Path,
-    trust_remote_code: bool = False,
+    checkpoints: Sequence[str], arguments: CorpusArguments, task: str, output: Path, trust_remote_code: bool = False
 ) -> list[Path]:
     """Predict the clips of a corpus with each checkpoint, and return the folders of the predictions.
 

@@ -54,6 +54,17 @@ class EvaluationSet:
     of_folds: int
     digest: str
 
+    @property
+    def title(self) -> str:
+        """Clips, task and protocol, for titles and captions."""
+        folds = "one fold" if self.of_folds == 1 else f"{self.of_folds} folds"
+        return f"{self.clips} {self.corpus} clips, {self.task}, {self.protocol} ({folds})"
+
+    @property
+    def slug(self) -> str:
+        """Name of the folders with the tables and pictures of a group of systems on these clips."""
+        return f"{self.corpus}-{self.task}-{self.protocol}-{self.of_folds}-{self.digest[:8]}"
+
 
 @dataclass(frozen=True)
 class FoldFolder:
@@ -84,7 +95,7 @@ class FoldFolder:
     seconds: float
 
 
-def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
+def find_folders(paths: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     """Return the finished folds below some folders, and a sentence for each run folder that is left out.
 
     A folder is left out if it is no finished fold, has the same fold as another folder, or belongs to a run that tests
@@ -92,16 +103,16 @@ def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     folder are given.
 
     Args:
-        places: run folders, or folders that contain some at any depth.
+        paths: run folders, or folders that contain some at any depth.
 
     Raises:
-        UserError: a place is no folder, or no finished run folder is found.
+        UserError: a path is no folder, or no finished run folder is found.
     """
     from tqdm import tqdm
 
     folders: dict[tuple, FoldFolder] = {}
     left_out = []
-    for path, only_scored in tqdm(_run_folders(places).items(), desc="finding runs", unit="folder", delay=1):
+    for path, only_scored in tqdm(_run_folders(paths).items(), desc="finding runs", unit="folder", delay=1):
         try:
             folder = _read_fold(path)
             if folder is None or (only_scored and folder.clips.protocol == OTHER_CLIPS):
@@ -111,28 +122,27 @@ def find_folders(places: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
                 raise UserError(f"{first.path} has the same fold of the same run; remove one of them")
         except UserError as problem:
             left_out.append(f"{path} is left out: {str(problem).rstrip('.')}.")
-    kept = []
+    usable = []
     for folds in by_run(folders.values()):
         try:
             _check_tests(folds)
-            kept += folds
+            usable += folds
         except UserError as problem:
             left_out.append(f"{folds[0].path} and all folds of its run are left out: {str(problem).rstrip('.')}.")
-    if not kept:
-        where = ", ".join(map(str, places))
-        others = f"{len(left_out)} that cannot be used; {left_out[0]}" if left_out else "none; give those of train.py."
-        raise UserError(f"expected run folders of finished trainings in {where}, found {others}")
-    return kept, left_out
+    if not usable:
+        found = f"{len(left_out)} that cannot be used; {left_out[0]}" if left_out else "none; give those of train.py."
+        raise UserError(f"expected run folders of finished trainings in {', '.join(map(str, paths))}, found {found}")
+    return usable, left_out
 
 
-def _run_folders(places: Sequence[Path]) -> dict[Path, bool]:
+def _run_folders(paths: Sequence[Path]) -> dict[Path, bool]:
     """Return each folder with a `run.json` once, and whether it was only found in the `SCORED` of another folder."""
     folders: dict[Path, tuple[Path, bool]] = {}
-    for place in places:
-        if not place.is_dir():
-            raise UserError(f"expected a folder with runs, found no folder {place}; check the path.")
-        for file in sorted(place.rglob("run.json")):
-            parts = file.relative_to(place).parts
+    for root in paths:
+        if not root.is_dir():
+            raise UserError(f"expected a folder with runs, found no folder {root}; check the path.")
+        for file in sorted(root.rglob("run.json")):
+            parts = file.relative_to(root).parts
             if any(part.startswith(".") for part in parts):  # a half-written copy
                 continue
             path, only_scored = folders.get(file.resolve(), (file.parent, True))

@@ -23,18 +23,17 @@ from .systems import System
 Tests = Mapping[str, Predictions]  # test clips of a system by seed
 
 
-def wilson_interval(correct: int, clips: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of a share of clips, over other clips of the same kind (Wilson, 1927).
+def wilson_interval(correct: int, clips: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share of clips, over other clips of the same kind (Wilson, 1927).
 
     Args:
         correct: number of clips that were classified correctly.
         clips: number of clips, at least 1.
-        level: confidence level.
 
     Raises:
         ValueError: for fewer than 1 clip, or more correct clips than clips.
     """
-    bounds = binomtest(correct, clips).proportion_ci(confidence_level=level, method="wilson")
+    bounds = binomtest(correct, clips).proportion_ci(method="wilson")
     return float(bounds.low), float(bounds.high)
 
 
@@ -186,14 +185,10 @@ def by_speaker(runs: Sequence[Predictions], label_names: Sequence[str]) -> list[
 
 
 def by_intensity(runs: Sequence[Predictions], label_names: Sequence[str]) -> list[GroupScore]:
-    """Return scores of each intensity; an empty list where that of a clip is unknown.
+    """Return scores of each intensity; an empty list where the intensity of a clip is unknown.
 
     Listeners find peak intensity the most ambiguous (Holz, Larrouy-Maestri and Poeppel, Scientific Reports 11, 2021);
-    `against_rest` shows if a classifier does, too.
-
-    Args:
-        runs: the test clips of each seed, over all folds.
-        label_names: name of each label, in the order of the logits.
+    `against_rest` shows if a classifier does, too. Arguments are those of `by_speaker`.
     """
     intensities = np.concatenate([run.intensities for run in runs])
     names = set(intensities.tolist())
@@ -205,8 +200,8 @@ def by_duration(runs: Sequence[Predictions], label_names: Sequence[str], parts: 
     """Return scores of clips of similar duration, the shortest first; an empty list where a duration is unknown.
 
     Args:
-        runs: the test clips of each seed, over all folds.
-        label_names: name of each label, in the order of the logits.
+        runs: as for `by_speaker`.
+        label_names: as for `by_speaker`.
         parts: number of groups with about as many different clips each; fewer where many clips have the same duration.
             Durations count in hundredths of a second.
     """
@@ -231,29 +226,29 @@ def _score_groups(
     indices = np.concatenate(clips.indices)
     labels, predicted = (np.concatenate([getattr(run, name) for run in runs]) for name in ("labels", "predicted"))
     members = np.argmax(groups == np.array(names)[:, None], axis=0)
-    hits, rows = (
+    hits, counts = (
         csr_array((counted.astype(float), (members, indices)), shape=(len(names), len(clips)))
         for counted in (labels == predicted, np.ones(len(labels)))
     )
 
     def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
-        hit, tested = hits @ weights, rows @ weights
+        hit, tested = hits @ weights, counts @ weights
         differences = ratio(hit, tested) - ratio(hit.sum(axis=0) - hit, tested.sum(axis=0) - tested)
         return dict(zip(names, differences, strict=True))
 
     each_once = statistic(np.ones((len(clips), 1)))
     values = {name: None if np.isnan(score).any() else score.item() for name, score in each_once.items()}
     against_rest = estimates(values, statistic, clips)
-    scored = []
+    group_scores = []
     for name in names:
-        chosen = groups == name
-        scores, number = label_scores(labels[chosen], predicted[chosen]), len(np.unique(indices[chosen]))
-        low, high = wilson_interval(round(scores["accuracy"] * number), number)
-        absent = absent_labels(labels[chosen], label_names)
-        scored.append(
-            GroupScore(name, number, scores["accuracy"], low, high, scores["uar"], against_rest[name], absent)
+        rows = groups == name
+        scores, number = label_scores(labels[rows], predicted[rows]), len(np.unique(indices[rows]))
+        bounds = wilson_interval(round(scores["accuracy"] * number), number)
+        absent = absent_labels(labels[rows], label_names)
+        group_scores.append(
+            GroupScore(name, number, scores["accuracy"], *bounds, scores["uar"], against_rest[name], absent)
         )
-    return scored
+    return group_scores
 
 
 @dataclass(frozen=True)
@@ -261,7 +256,7 @@ class SystemCalibration:
     """Calibration of a system, means over its seeds.
 
     Args:
-        scores: `ece` and `loss`, and `ece_scaled` and `loss_scaled`, None without validation clips.
+        scores: as in `Calibration`; with temperatures None without validation clips.
         temperatures: of all folds and seeds.
         at_bound: number of these fits that ended at the smallest or largest temperature.
         plain: reliability over the clips of all seeds.
@@ -345,10 +340,9 @@ def _calibrate_system(parts: Sequence[tuple[Predictions, Predictions | None]]) -
     """Return the calibration over the seeds, from test and validation clips of each."""
     of_seeds = [calibrate(test, validation) for test, validation in parts]
     labels = np.concatenate([test.labels for test, _ in parts])
-    names = ("ece", "loss", "ece_scaled", "loss_scaled")
     scaled = [calibration.scaled for calibration in of_seeds]
     return SystemCalibration(
-        scores=mean_over_seeds([{name: getattr(of_seed, name) for name in names} for of_seed in of_seeds]),
+        scores=mean_over_seeds([of_seed.scores for of_seed in of_seeds]),
         temperatures=tuple(value for of_seed in of_seeds for value in of_seed.temperatures.values()),
         at_bound=sum(len(of_seed.at_bound) for of_seed in of_seeds),
         plain=reliability(np.concatenate([of_seed.probabilities for of_seed in of_seeds]), labels),

@@ -91,6 +91,11 @@ class System:
         return list(dict.fromkeys(caveat for fold in self.folds for caveat in fold.caveats))
 
     @property
+    def name_with_star(self) -> str:
+        """Name, with a star where its scores have caveats."""
+        return f"{self.name} *" if self.caveats else self.name
+
+    @property
     def selection(self) -> str:
         """Score and clips that selected its epochs or settings, or "none"; all of them where runs or folds differ."""
         return ", ".join(sorted({fold.selection for fold in self.folds}))
@@ -111,17 +116,17 @@ class Group:
     systems: tuple[System, ...]
 
 
-def join(folders: Sequence[FoldFolder]) -> list[Group]:
+def join_folds(folders: Sequence[FoldFolder]) -> list[Group]:
     """Join folds to runs, runs to systems and systems to groups, in the order of corpus, task and protocol."""
     runs: dict[tuple, list[Run]] = defaultdict(list)
     for folds in by_run(folders):
-        ordered = tuple(sorted(folds, key=lambda fold: _natural(fold.fold)))
+        ordered = tuple(sorted(folds, key=lambda fold: _natural_key(fold.fold)))
         first = ordered[0]
         runs[first.clips, first.settings, tuple(fold.fold for fold in ordered)].append(Run(first.seed, ordered))
     names = name_settings({folder.settings for folder in folders})
     groups: dict[EvaluationSet, list[System]] = defaultdict(list)
     for (clips, settings, _), members in runs.items():
-        system = System(names[settings], tuple(sorted(members, key=lambda run: _natural(run.seed))))
+        system = System(names[settings], tuple(sorted(members, key=lambda run: _natural_key(run.seed))))
         if not system.whole:
             name = f"{system.name} ({system.covered} folds, seed {', '.join(system.seeds)})"
             system = replace(system, name=name)
@@ -132,7 +137,7 @@ def join(folders: Sequence[FoldFolder]) -> list[Group]:
     ]
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def _natural_key(text: str) -> list[tuple[int, str]]:
     """Return a key that sorts "9-of-11" before "10-of-11"."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
@@ -232,7 +237,7 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     Several systems are joined seed by seed, over the seeds that all of them have; a single one over its seeds.
 
     Args:
-        groups: as `join` returns them.
+        groups: as `join_folds` returns them.
         names: of systems; an empty sequence joins all systems of each group.
 
     Raises:
@@ -247,16 +252,16 @@ def add_ensembles(groups: Sequence[Group], names: Sequence[str]) -> list[Group]:
     if not any(ensembles):
         raise UserError(
             f"expected two runs or more of {', '.join(names) or 'systems'} with one corpus, task and protocol to "
-            f"join with --ensemble, found none{_differing(groups, names)}; name systems of one table, or one system "
+            f"join with --ensemble, found none{_differences(groups, names)}; name systems of one table, or one system "
             "with several seeds."
         )
     return [
-        replace(group, systems=(*group.systems, _ensemble(members))) if members else group
+        replace(group, systems=(*group.systems, _make_ensemble(members))) if members else group
         for group, members in zip(groups, ensembles, strict=True)
     ]
 
 
-def _differing(groups: Sequence[Group], names: Sequence[str]) -> str:
+def _differences(groups: Sequence[Group], names: Sequence[str]) -> str:
     """Return in brackets what differs between the groups of the named systems; empty where one has them all."""
     named = [group for group in groups if any(system.name in names or not names for system in group.systems)]
     values = {"labels": {group.labels for group in named}}
@@ -265,12 +270,13 @@ def _differing(groups: Sequence[Group], names: Sequence[str]) -> str:
     return f" (they differ in {', '.join(differing or ['clips or speakers'])})" if len(named) > 1 else ""
 
 
-def _ensemble(systems: Sequence[System]) -> System:
+def _make_ensemble(systems: Sequence[System]) -> System:
     names = tuple(system.name for system in systems)
     if len(systems) == 1:
         (system,) = systems
         members = {f"seed {run.seed} of {system.name}": run for run in system.runs}
-        name, runs = f"ensemble of {len(members)} seeds of {system.name}", [_join("+".join(system.seeds), members)]
+        name = f"ensemble of {len(members)} seeds of {system.name}"
+        runs = [_ensemble_run("+".join(system.seeds), members)]
     else:
         listed = f"ensemble of {' + '.join(names)}"
         name = listed if len(listed) <= LONGEST_NAME else f"ensemble of {len(names)} systems"
@@ -282,11 +288,11 @@ def _ensemble(systems: Sequence[System]) -> System:
                 f"expected a seed that all members of an ensemble have, found {found}; train them with one seed, or "
                 "name others with --ensemble."
             )
-        runs = [_join(seed, {system: runs[seed] for system, runs in by_system.items()}) for seed in shared]
+        runs = [_ensemble_run(seed, {system: runs[seed] for system, runs in by_system.items()}) for seed in shared]
     return System(name, tuple(runs), names)
 
 
-def _join(seed: str, members: Mapping[str, Run]) -> EnsembleRun:
+def _ensemble_run(seed: str, members: Mapping[str, Run]) -> EnsembleRun:
     for first, second in pairwise(members):
         _check_same_tests((first, second), members[first], members[second])
     return EnsembleRun(seed, tuple(fold for run in members.values() for fold in run.folds), tuple(members.values()))
@@ -303,7 +309,7 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
     differing = sorted(_clips(first.read("test")) ^ _clips(second.read("test")))
     if differing:
         file, fold = differing[0]
-        uses = [f"{name} {_use(run, differing[0])}" for name, run in zip(names, (first, second), strict=True)]
+        uses = [f"{name} {_describe_use(run, differing[0])}" for name, run in zip(names, (first, second), strict=True)]
         raise UserError(
             f"expected members of an ensemble to test the same clips in each fold, found that for {file} in fold "
             f"{fold} {' and '.join(uses)}; name others with --ensemble (seeds of one system can be joined under a "
@@ -311,7 +317,7 @@ def _check_same_tests(names: tuple[str, str], first: Run, second: Run) -> None:
         )
 
 
-def _use(run: Run, clip: tuple[str, str]) -> str:
+def _describe_use(run: Run, clip: tuple[str, str]) -> str:
     """Return what a run used a clip of a fold for."""
     for part, verb in {"test": "tested", "train": "trained on", "validation": "selected on"}.items():
         predictions = run.read(part)

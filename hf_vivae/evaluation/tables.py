@@ -8,7 +8,6 @@ from statistics import fmean
 from ..reporting.tables import SCORE_NAMES, Row, Table, describe_baselines, make_table, share_range
 from .bootstrap import Estimate
 from .comparison import GroupScores
-from .runs import EvaluationSet
 from .scores import SystemScores, mean_and_sd
 from .systems import System
 
@@ -89,7 +88,7 @@ def overview(groups: Sequence[GroupScores]) -> Table:
     columns |= {"UAR": ".1%", **BOUNDS, "accuracy": ".1%", "macro AUC": ".3f", "selected by": None}
     rows = [
         {
-            "system": starred(scores.system),
+            "system": scores.system.name_with_star,
             "corpus": group.group.clips.corpus,
             "task": group.group.clips.task,
             "protocol": group.group.clips.protocol,
@@ -196,17 +195,6 @@ def _calibration(group: GroupScores) -> Table:
     return system_table(group, "calibration", CALIBRATION, {**columns, "at bound": "d"}, rows)
 
 
-def where(clips: EvaluationSet) -> str:
-    """Return clips, task and protocol in words, for titles and captions."""
-    folds = "one fold" if clips.of_folds == 1 else f"{clips.of_folds} folds"
-    return f"{clips.clips} {clips.corpus} clips, {clips.task}, {clips.protocol} ({folds})"
-
-
-def slug(clips: EvaluationSet) -> str:
-    """Return the name of the folders with a group's tables and pictures."""
-    return f"{clips.corpus}-{clips.task}-{clips.protocol}-{clips.of_folds}-{clips.digest[:8]}"
-
-
 def baselines(group: GroupScores) -> str:
     """Return a sentence on the accuracies that need no learning."""
     return describe_baselines(len(group.group.labels), [group.majority["accuracy"]], "the test clips")
@@ -216,11 +204,6 @@ def bounds(estimate: Estimate) -> Row:
     """Return the columns `BOUNDS`; None where there are no bounds."""
     ends = (*(estimate.speakers or (None, None)), *(estimate.clips or (None, None)))
     return dict(zip(BOUNDS, ends, strict=True))
-
-
-def starred(system: System) -> str:
-    """Return the system's name, with a star where its scores have caveats."""
-    return f"{system.name} *" if system.caveats else system.name
 
 
 def explain_stars(systems: Iterable[System]) -> str:
@@ -258,15 +241,15 @@ def system_table(
     clips, systems = group.group.clips, {scores.system.name: scores.system for scores in group.systems}
     shown = [
         {
-            column: starred(systems[cell]) if column in NAMES and cell in systems else cell
+            column: systems[cell].name_with_star if column in NAMES and cell in systems else cell
             for column, cell in row.items()
         }
         for row in rows
     ]
     named = {row[column] for row in rows for column in NAMES if column in row}
     stars = explain_stars(system for name, system in systems.items() if name in named)
-    caption = f"On {where(clips)}. {caption.strip()}{stars}"
-    return make_table(f"{slug(clips)}/{name}", caption, columns, shown)
+    caption = f"On {clips.title}. {caption.strip()}{stars}"
+    return make_table(f"{clips.slug}/{name}", caption, columns, shown)
 
 
 BY_GROUP = {

@@ -15,7 +15,8 @@ from ..audio import inspect, load
 from ..corpus.schema import INTENSITIES, Corpus
 from ..files import make_folder, write_json
 from ..validation import UserError, did_you_mean
-from .figures import Example, save_figures
+from .figures import FIGURES, Example, save_figures
+from .trimming import FIGURES as TRIMMING_FIGURES
 from .trimming import Cuts, measure_cuts, save_trimming_figures, trim_statistics
 
 UNKNOWN = "(none)"  # the group of clips without a known speaker or intensity
@@ -89,17 +90,20 @@ def explore(
         },
         "problems": list(corpus.problems),
     }
-    cuts = measure_cuts(corpus.dataset, trim) if trim else None
-    if cuts:
-        numbers["trimming"] = describe_trimming(clips, cuts, trim)
-    write_json(folder / "exploration.json", numbers)
+    for key in (*FIGURES, *TRIMMING_FIGURES):
+        (folder / f"{key}.png").unlink(missing_ok=True)
     seconds = {
         by: {name: clips.seconds[rows] for name, rows in clips.members(by).items()}
         for by in ("speaker", "intensity")
         if by in clips.groups
     }
-    figures = save_figures(folder, numbers, example, seconds)
-    return numbers, figures | save_trimming_figures(folder, corpus, cuts, trim)
+    paths = save_figures(folder, numbers, example, seconds)
+    if trim:
+        cuts = measure_cuts(corpus.dataset, trim)
+        numbers["trimming"] = describe_trimming(clips, cuts, trim)
+        paths |= save_trimming_figures(folder, corpus, cuts, trim)
+    write_json(folder / "exploration.json", numbers)
+    return numbers, paths
 
 
 def read_clips(corpus: Corpus) -> CorpusClips:

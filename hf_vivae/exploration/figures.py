@@ -55,16 +55,13 @@ def save_figures(
     """Save the figures of a corpus as PNG, and return their paths by the keys of `FIGURES`.
 
     Args:
-        folder: output folder; figures of another exploration in it are deleted.
+        folder: output folder.
         numbers: numbers of `describe.describe`.
         example: clip to draw.
         seconds: lengths `(clips,)` by speaker and by intensity; a figure is drawn for each of the two that is present.
     """
     import matplotlib
 
-    paths = {key: folder / f"{key}.png" for key in FIGURES}
-    for path in paths.values():
-        path.unlink(missing_ok=True)
     with matplotlib.rc_context({"text.parse_math": False}):  # show a dollar sign in a name as it is
         figures = {
             "figure_1_lengths": draw_lengths(numbers),
@@ -74,9 +71,10 @@ def save_figures(
             "figure_6_resampled": draw_resampled(example),
             **{f"by_{by}": draw_groups(numbers, by, lengths) for by, lengths in seconds.items()},
         }
+        paths = {key: folder / f"{key}.png" for key in figures}
         for key, figure in figures.items():
             figure.savefig(paths[key])
-    return {key: paths[key] for key in figures}
+    return paths
 
 
 def draw_lengths(numbers: dict[str, Any]) -> "Figure":

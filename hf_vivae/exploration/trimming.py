@@ -15,7 +15,6 @@ from .figures import BELOW, Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -93,13 +92,11 @@ def trim_statistics(cuts: Cuts) -> dict[str, Any]:
     }
 
 
-def save_trimming_figures(
-    folder: Path, corpus: Corpus, cuts: Cuts | None, trim: dict[str, float] | None
-) -> dict[str, Path]:
-    """Save the figures of trimming as PNG, and return their paths by the keys of `FIGURES`; no figures without cuts.
+def save_trimming_figures(folder: Path, corpus: Corpus, cuts: Cuts, trim: dict[str, float]) -> dict[str, Path]:
+    """Save the figures of trimming as PNG, and return their paths by the keys of `FIGURES`.
 
     Args:
-        folder: output folder; figures of an earlier exploration in it are deleted.
+        folder: output folder.
         corpus: corpus of the clips to draw.
         cuts: cuts of all its clips.
         trim: settings that the cuts were measured with.
@@ -107,10 +104,6 @@ def save_trimming_figures(
     import matplotlib
 
     paths = {key: folder / f"{key}.png" for key in FIGURES}
-    for path in paths.values():
-        path.unlink(missing_ok=True)
-    if cuts is None:
-        return {}
     examples = {
         kind: Example(corpus.name, cuts.files[row], *load(corpus.dataset[row]["audio"], name=cuts.files[row]))
         for kind, row in example_rows(cuts).items()
@@ -176,7 +169,12 @@ def _draw_clip(panels: np.ndarray, kind: str, example: Example, trim: dict[str, 
     length = len(samples) / rate
     first, last = non_silent_range(samples, rate, **trim)
     before.plot(np.arange(len(samples)) / rate, samples, color=BLUE, linewidth=0.5)
-    _draw_level(level, samples, rate, trim["trim_db"])
+    energies, trim_db = frame_energies(samples, rate), trim["trim_db"]
+    loudest = max(energies.max(), np.finfo(float).tiny)  # for a clip of zeros
+    levels = 10 * np.log10(np.maximum(energies / loudest, 10 ** (LOWEST / 10)))
+    edges = np.append(np.arange(len(levels)) * frame_length(rate), len(samples)) / rate
+    level.stairs(levels, edges, baseline=None, color=BLUE, label="level of each 10 ms, the loudest at 0 dB")
+    level.axhline(-trim_db, color=BLACK, linestyle="--", label=f"threshold, {trim_db:g} dB below the loudest")
     after.plot(np.arange(last - first) / rate, samples[first:last], color=BLUE, linewidth=0.5)
     for axes in (before, level):
         for left, right in ((0, first), (last, len(samples))):
@@ -189,12 +187,3 @@ def _draw_clip(panels: np.ndarray, kind: str, example: Example, trim: dict[str, 
     after.set(xlabel="time (s), after", ylabel="amplitude", ylim=before.get_ylim())
     for axes in panels:
         axes.set_xlim(0, length)
-
-
-def _draw_level(axes: "Axes", samples: np.ndarray, rate: int, trim_db: float) -> None:
-    energies = frame_energies(samples, rate)
-    loudest = max(energies.max(), np.finfo(float).tiny)  # for a clip of zeros
-    levels = 10 * np.log10(np.maximum(energies / loudest, 10 ** (LOWEST / 10)))
-    edges = np.append(np.arange(len(levels)) * frame_length(rate), len(samples)) / rate
-    axes.stairs(levels, edges, baseline=None, color=BLUE, label="level of each 10 ms, the loudest at 0 dB")
-    axes.axhline(-trim_db, color=BLACK, linestyle="--", label=f"threshold, {trim_db:g} dB below the loudest")

@@ -88,7 +88,7 @@ def build_embeddings(
 
     key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
     return cached_map(
-        dataset, embed, key=("embeddings after the last norm", *key, corpus_key(dataset)), desc="Embeddings"
+        dataset, embed, key=("embeddings behind the last norm", *key, corpus_key(dataset)), desc="Embeddings"
     )
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..corpus.schema import INTENSITIES, Corpus, clip_digests, first_names
 from ..corpus.tasks import task_labels
 from ..files import atomic_file, make_folder, write_text
-from ..reporting.tables import Table, plain
+from ..reporting.tables import Table, escape_markdown
 from ..run_folder import check_report_folder
 from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
@@ -300,7 +300,7 @@ def render_dataset_card(
         clips=len(dataset),
         minutes=f"{sum(dataset['duration'][:]) / 60:.1f}",
         rate=dataset.features["audio"].sampling_rate,
-        emotions=[plain(emotion) for emotion in emotions],
+        emotions=[escape_markdown(emotion) for emotion in emotions],
         speakers=len(speakers),
         empty=[column for column in MAY_BE_EMPTY if set(dataset[column]) == {None}],
         fold_names=[fold.name for fold in division.folds],
@@ -311,7 +311,7 @@ def render_dataset_card(
         split_table=_split_table(dataset, division, names["speaker"]).to_markdown().strip(),
         count_tables=[table.to_markdown().strip() for table in tables],
         problems=[
-            plain(ABSOLUTE_PATH.sub(lambda path: PurePath(path[0]).name, problem))
+            escape_markdown(ABSOLUTE_PATH.sub(lambda path: PurePath(path[0]).name, problem))
             for problem in corpus.problems[:MOST_PROBLEMS]
         ],
         num_problems=len(corpus.problems),

@@ -21,7 +21,7 @@ from ..evaluation.scores import GroupScore, SystemScores
 from ..evaluation.systems import Run
 from ..files import read_json, read_yaml
 from ..models import MODELS, PROBE, short_name
-from ..reporting.tables import SCORE_NAMES, plain
+from ..reporting.tables import SCORE_NAMES, escape_markdown
 from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from .licenses import choose_license
@@ -119,7 +119,7 @@ def open_templates(cards: Path) -> Environment:
     environment = Environment(  # nosec B701
         loader=FileSystemLoader(cards), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"plain": plain, "counted": counted}
+    environment.filters |= {"plain": escape_markdown, "counted": counted}
     return environment
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..evaluation.runs import find_folders
 from ..evaluation.scores import SystemScores, score_system
-from ..evaluation.systems import join
+from ..evaluation.systems import join_folds
 from ..files import read_json
 from ..validation import UserError
 
@@ -44,7 +44,7 @@ def find_publications(folder: Path) -> list[Publication]:
     for sentence in left_out:
         logger.warning("%s", sentence)
     publications = []
-    for group in join(folders):
+    for group in join_folds(folders):
         for system in group.systems:
             checkpoint = system.runs[0].folds[0].path
             scores = score_system(system, group.labels)

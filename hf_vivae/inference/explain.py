@@ -9,7 +9,7 @@ import torch
 
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..models import LogMelFeatureExtractor
-from ..reporting.plots import BLUE, GREY, VERMILION, blank_figure, literal
+from ..reporting.plots import BLUE, GREY, VERMILION, blank_figure, escape_dollars
 from ..validation import UserError
 from .scorer import Scorer
 
@@ -160,7 +160,8 @@ def save_occlusion_figure(occlusion: Occlusion, samples: np.ndarray, rate: int, 
     figure = blank_figure(8, 4.5)
     above, below = figure.subplots(2, 1, sharex=True)
     above.plot(np.arange(len(samples)) / rate, samples, color=GREY, linewidth=0.5)
-    above.set(ylabel="amplitude", title=f"Evidence for {literal(occlusion.label)} ({occlusion.probability:.0%})")
+    label = escape_dollars(occlusion.label)
+    above.set(ylabel="amplitude", title=f"Evidence for {label} ({occlusion.probability:.0%})")
     centres = occlusion.starts + occlusion.seconds / 2
     for sign, colour, name in ((1, BLUE, "for it"), (-1, VERMILION, "against it")):
         heights = np.maximum(sign * occlusion.losses, 0) * sign
@@ -187,5 +188,5 @@ def save_saliency_figure(saliency: Saliency, file: Path) -> None:
     shown = right.imshow(blocks, cmap="RdBu", vmin=-limit, vmax=limit, **common)
     figure.colorbar(shown, ax=right, label="evidence for the label")
     left.set(xlabel="time (s)", ylabel="mel band", title="Input of the model")
-    right.set(xlabel="time (s)", title=f"{literal(saliency.label)} ({saliency.probability:.0%})")
+    right.set(xlabel="time (s)", title=f"{escape_dollars(saliency.label)} ({saliency.probability:.0%})")
     figure.savefig(file)

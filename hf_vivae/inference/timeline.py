@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio import BadAudio, inspect, open_sound, resample
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..reporting.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, literal
+from ..reporting.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, escape_dollars
 from ..reporting.tables import csv_cell
 from ..validation import UserError, printable, readable
 from .scorer import Scorer
@@ -333,7 +333,7 @@ def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
     """
     figure = blank_figure(width, max(5, width / 2))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
-    seconds, name = timeline.recording.seconds, literal(timeline.recording.path.name)
+    seconds, name = timeline.recording.seconds, escape_dollars(timeline.recording.path.name)
     rate = 16000
     image = spectrogram(timeline.recording, rate)
     above.imshow(
@@ -347,7 +347,7 @@ def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
     edges = np.repeat(starts, 2)[1:-1]
     order = np.argsort(-heights.sum(axis=0))
     shown, others = order[: len(COLOURS)], order[len(COLOURS) :]
-    stacked, names = [*heights[:, shown].T], [literal(timeline.labels[index]) for index in shown]
+    stacked, names = [*heights[:, shown].T], [escape_dollars(timeline.labels[index]) for index in shown]
     if len(others):
         stacked, names = [*stacked, heights[:, others].sum(axis=1)], [*names, f"{len(others)} others"]
     below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], GREY), linewidth=0)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+History = Sequence[Mapping[str, Any]]
+
 # Okabe and Ito's palette, which colour-blind readers can distinguish (https://jfly.uni-koeln.de/color/), and wine
 BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, YELLOW, WINE, BLACK = "#E69F00", "#56B4E9", "#F0E442", "#882255", "#000000"
@@ -22,8 +24,8 @@ PARTS = {"training": BLUE, "validation": VERMILION, "test": BLACK}
 UNITS = {"loss": "cross entropy (nats)", "accuracy": "accuracy"}
 # the dashes of one fill the gaps of the other, so that both marks are visible at the same epoch
 MARKS = {
-    "validation": ((0, (5, 5)), "picked on validation"),
-    "test": ((5, (5, 5)), "picked on test, the paper's rule"),
+    "validation": ((0, (5, 5)), "selected on validation"),
+    "test": ((5, (5, 5)), "selected on test, the paper's rule"),
 }
 CHANCE = {"color": GREY, "linestyle": ":"}  # line styles that are the same in every figure
 MAJORITY = {"color": GREY, "linestyle": (0, (7, 2)), "linewidth": 1}
@@ -37,23 +39,18 @@ def blank_figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=160, layout="constrained")
 
 
-def literal(text: str) -> str:
+def escape_dollars(text: str) -> str:
     """Return text in which matplotlib takes no pair of dollars for mathematics."""
     return text.replace("$", r"\$")
 
 
-def wrapped(text: str, longest: int) -> str:
-    """Return `literal` text in lines of at most so many characters."""
-    return literal("\n".join(textwrap.wrap(text, longest)))
+def wrap_text(text: str, longest: int) -> str:
+    """Return text in lines of at most so many characters, with dollars escaped as by `escape_dollars`."""
+    return escape_dollars("\n".join(textwrap.wrap(text, longest)))
 
 
 def save_curves(
-    history: Sequence[Mapping[str, Any]],
-    folder: Path,
-    title: str,
-    num_labels: int,
-    select_on: str = "validation",
-    majority: float | None = None,
+    history: History, folder: Path, title: str, num_labels: int, select_on: str, majority: float | None
 ) -> None:
     """Draw `loss.png` and `accuracy.png` of one run.
 
@@ -69,17 +66,17 @@ def save_curves(
         figure = blank_figure(6, 4)
         axes = figure.add_subplot()
         _draw(axes, name, history, num_labels, select_on, majority)
-        axes.set_title(literal(title), fontsize="medium")
+        axes.set_title(escape_dollars(title), fontsize="medium")
         axes.legend(fontsize="small")
         figure.savefig(folder / f"{name}.png")
 
 
 def curves_figure(
-    history: Sequence[Mapping[str, Any]],
+    history: History,
     title: str,
     num_labels: int,
     select_on: str = "validation",
-    picked: Mapping[str, float] | None = None,
+    best_epochs: Mapping[str, float] | None = None,
     reported_accuracy: float | None = None,
     majority: float | None = None,
 ) -> "Figure":
@@ -91,7 +88,7 @@ def curves_figure(
         title: model and clips, above the picture.
         num_labels: number of labels, for the line of chance.
         select_on: the clips that the `eval_*` entries are of, `validation` or `test`.
-        picked: best epoch by `validation` and by `test` clips, each marked with its rule.
+        best_epochs: best epoch by `validation` and by `test` clips, each marked with its rule.
         reported_accuracy: the paper's accuracy on its test clips of VIVAE.
         majority: accuracy of always predicting the most frequent label of the training clips, on the clips that the
             epoch is selected on.
@@ -108,27 +105,20 @@ def curves_figure(
     panels = dict(zip(UNITS, figure.subplots(1, 2), strict=True))
     for name, axes in panels.items():
         _draw(axes, name, history, num_labels, select_on, majority)
-        for part, epoch in (picked or {}).items():
+        for part, epoch in (best_epochs or {}).items():
             dashes, rule = MARKS[part]
             axes.axvline(
                 epoch, label=f"epoch {epoch:g}, {rule}", color=PARTS[part], linestyle=dashes, linewidth=1, zorder=1
             )
     if reported_accuracy is not None:
         panels["accuracy"].axhline(reported_accuracy, label="paper (VIVAE)", color=GREEN, linestyle="-.")
-    figure.suptitle(literal(title))
+    figure.suptitle(escape_dollars(title))
     handles, labels = panels["accuracy"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 
-def _draw(
-    axes: "Axes",
-    name: str,
-    history: Sequence[Mapping[str, Any]],
-    num_labels: int,
-    select_on: str,
-    majority: float | None,
-) -> None:
+def _draw(axes: "Axes", name: str, history: History, num_labels: int, select_on: str, majority: float | None) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for part, key in (("training", name), (select_on, f"eval_{name}"), ("test", f"test_{name}")):

@@ -19,7 +19,7 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 
 from ..validation import UserError
-from .tables import Table, plain
+from .tables import Table, escape_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,14 +95,14 @@ def save_picture(folder: Path, path: Path, figure: "Figure", caption: str) -> Pi
 
 def bullet_list(sentences: Sequence[str]) -> str:
     """Return sentences of plain text as a Markdown list."""
-    return "\n".join(f"- {plain(sentence)}" for sentence in sentences)
+    return "\n".join(f"- {escape_markdown(sentence)}" for sentence in sentences)
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
     """Return the report as Markdown, with a table of contents that links to GitHub's anchors of headings."""
-    body = [f"# {plain(title)}"]
+    body = [f"# {escape_markdown(title)}"]
     for section in sections:
-        body += [f"## {plain(section.title)}", *(_block(block) for block in section.blocks)]
+        body += [f"## {escape_markdown(section.title)}", *(_block(block) for block in section.blocks)]
     tokens = _parser().parse("\n\n".join(body))
     contents = [
         f"- [{inline.content}](#{opening.attrs['id']})"
@@ -116,7 +116,7 @@ def _block(block: str | Table | Picture | Code) -> str:
     if isinstance(block, str):
         return block.strip()
     if isinstance(block, Picture):
-        caption = plain(block.caption)
+        caption = escape_markdown(block.caption)
         return f"![{caption}]({quote(block.path.as_posix())})\\\n*{caption}*"
     if isinstance(block, Code):
         longest = max((len(ticks) for ticks in re.findall("`+", block.text)), default=0)

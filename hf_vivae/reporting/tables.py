@@ -40,7 +40,7 @@ class Table:
     def to_markdown(self) -> str:
         """Return the caption and, below it, the table with columns of numbers flushed right."""
         rule = ["---" if spec is None else "---:" for spec in self.formats]
-        lines = [map(plain, self.columns), rule, *(map(plain, line) for line in self.texts())]
+        lines = [map(escape_markdown, self.columns), rule, *(map(escape_markdown, line) for line in self.texts())]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.caption}\n\n{table}\n"
 
@@ -93,7 +93,7 @@ def describe_baselines(num_labels: int, majorities: Sequence[float], clips: str)
     )
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return text as one line of Markdown without markup; an underscore within a word needs no escape."""
     return re.sub(r"([\\`*\[\]<>&~#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
@@ -104,14 +104,10 @@ def csv_cell(cell: Any) -> Any:
     Args:
         cell: any value; numbers and text that is a number are returned unchanged.
     """
-    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS) or _is_number(cell):
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
         return cell
-    return f"'{cell}"
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
+        float(cell)
     except ValueError:
-        return False
-    return True
+        return f"'{cell}"
+    return cell

@@ -1,1 +1,1 @@
-"""Reproduction of the paper, opened by `recipes/reproduce.py`."""
+"""Reproduction of the paper, started by `recipes/reproduce.py`."""

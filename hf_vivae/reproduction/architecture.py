@@ -83,36 +83,34 @@ def describe(config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
 
     Args:
         config: of a model of `MODELS`.
-        num_samples: length of its waveform, which the configuration of wav2vec2 lacks.
+        num_samples: length of its waveform, which the configuration of wav2vec2 does not contain.
     """
     with torch.device("meta"):  # no memory for weights
         model = AutoModelForAudioClassification.from_config(config)
     _, describe_type = DESCRIPTIONS[config.model_type]
-    return {**describe_type(model, config, num_samples), "parameters": model.num_parameters()}
+    return {**describe_type(model, num_samples), "parameters": model.num_parameters()}
 
 
-def _describe_logistic_regression(
-    model: PreTrainedModel, config: PreTrainedConfig, num_samples: int
-) -> dict[str, Cell]:
+def _describe_logistic_regression(model: PreTrainedModel, num_samples: int) -> dict[str, Cell]:
     return {
-        "input": f"waveform, {config.num_samples:,} samples",
-        "solver's iterations at most": config.max_iterations,
-        "inverse strength of L2": config.inverse_regularization,
+        "input": f"waveform, {model.config.num_samples:,} samples",
+        "solver's iterations at most": model.config.max_iterations,
+        "inverse strength of L2": model.config.inverse_regularization,
     }
 
 
-def _describe_mlp(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
+def _describe_mlp(model: PreTrainedModel, num_samples: int) -> dict[str, Cell]:
     sizes = [layer.linear.out_features for layer in model.layers]
     return {
-        "input": f"waveform, {config.num_samples:,} samples",
+        "input": f"waveform, {model.config.num_samples:,} samples",
         "hidden layers": "-".join(map(str, sizes)),
         "last layer": f"{model.classifier.in_features}-{model.classifier.out_features}",
-        "dropout": config.hidden_dropout,
+        "dropout": model.config.hidden_dropout,
     }
 
 
-def _describe_spectrogram_vit(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
-    tokens = model.embeddings.positions.shape[1]
+def _describe_spectrogram_vit(model: PreTrainedModel, num_samples: int) -> dict[str, Cell]:
+    config, tokens = model.config, model.embeddings.positions.shape[1]
     if config.attention == "softmax":
         attention = {"dropout of attention": config.attention_dropout}
     else:
@@ -133,11 +131,11 @@ def _describe_spectrogram_vit(model: PreTrainedModel, config: PreTrainedConfig, 
     }
 
 
-def _describe_timm_vit(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
+def _describe_timm_vit(model: PreTrainedModel, num_samples: int) -> dict[str, Cell]:
     network = model.backbone
     block = network.blocks[0]
     return {
-        "input": f"mel, {config.num_mel_bins} x {config.num_frames}",
+        "input": f"mel, {model.config.num_mel_bins} x {model.config.num_frames}",
         "image": " x ".join(map(str, network.patch_embed.img_size)),
         "patch": " x ".join(map(str, network.patch_embed.patch_size)),
         "patches": network.patch_embed.num_patches,
@@ -151,7 +149,8 @@ def _describe_timm_vit(model: PreTrainedModel, config: PreTrainedConfig, num_sam
     }
 
 
-def _describe_wav2vec2(model: PreTrainedModel, config: PreTrainedConfig, num_samples: int) -> dict[str, Cell]:
+def _describe_wav2vec2(model: PreTrainedModel, num_samples: int) -> dict[str, Cell]:
+    config = model.config
     return {
         "input": f"waveform, {num_samples:,} samples",
         "convolutions": len(model.wav2vec2.feature_extractor.conv_layers),
@@ -167,7 +166,7 @@ def _describe_wav2vec2(model: PreTrainedModel, config: PreTrainedConfig, num_sam
 
 
 # model type -> title of the table with its models, and their sizes
-DESCRIPTIONS: dict[str, tuple[str, Callable[[PreTrainedModel, PreTrainedConfig, int], dict[str, Cell]]]] = {
+DESCRIPTIONS: dict[str, tuple[str, Callable[[PreTrainedModel, int], dict[str, Cell]]]] = {
     "vivae_logistic_regression": (BASELINES, _describe_logistic_regression),
     "vivae_mlp": (BASELINES, _describe_mlp),
     "vivae_spectrogram_vit": (SCRATCH, _describe_spectrogram_vit),

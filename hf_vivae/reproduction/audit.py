@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..models import MODELS
 from ..reporting.plots import BLACK, BLUE, CHANCE, LIGHT_GREY, MAJORITY, VERMILION, blank_figure
-from ..reporting.tables import FROM, SCORE_NAMES, TO, Row, Table, make_table
+from ..reporting.tables import FROM, SCORE_NAMES, TO, Table, make_table
 from ..validation import UserError, did_you_mean
 from .architecture import describe_folder
-from .runs import Collection, StudyRun
+from .runs import OFF, Collection, StudyRun
 from .tables import baselines, difference, explain_caveats, interval
 
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-OFF = "-off"  # ends the name of a run without a deviation that the recipe `paper` has, too
 AUDIT = (
-    "Audit on {corpus} clips: recipe paper with one deviation of the paper's notebook (a switch) on. Figures are of "
-    "the test clips, with AUC and losses computed as in the last column where the switch changes that; such a switch "
-    "is compared with the usual figures of the same weights, any other with the paper run of the same model and seed. "
-    "Bounds are the 95 % Wilson interval of the accuracy without the switch: an effect within them may be chance, and "
-    "so may one a little outside, since a difference is less certain than either accuracy and many are shown. "
+    "Audit on {corpus} clips: recipe paper without (off) and with (on) one deviation of the paper's notebook, named "
+    "in the column switch. Figures are of the test clips, with AUC and losses computed as in the last column where "
+    "the deviation changes that; such a deviation is compared with the usual figures of the same weights, any other "
+    "with the paper run of the same model and seed. Bounds are the 95 % Wilson interval of the accuracy without the "
+    "deviation: an effect within them may be chance, and so may one a little outside, since a difference is less "
+    "certain than either accuracy and many are shown. "
     "{baselines}The macro AUC of both is 0.500. "
-    'A switch that recipe paper has on is off in the run that it is compared with. "-": no paper run to '
+    'A deviation that recipe paper has, too, is off in the run that it is compared with. "-": no paper run to '
     "compare with, a solver without epochs, or AUC and losses computed as usual."
 )
 PATCHES = (
@@ -42,7 +42,7 @@ Described = Mapping[str, tuple[int, str, str]]
 def audit_effects(collection: Collection, described: Described) -> list[dict[str, Any]]:
     """Return, for each run of a single deviation, the figures without and with it, by row and model.
 
-    Each has `row`, `switch`, `model`, `seed` and `name` (switch and model); `accuracy_off`, `accuracy_on` and
+    Each has `row`, `switch`, `model`, `seed` and `name` (deviation and model); `accuracy_off`, `accuracy_on` and
     `accuracy`, on minus off, as shares of the test clips; `low`, `high` and `half_width` of the 95 % interval of
     `accuracy_off`; `macro_auc_off`, `macro_auc_on` and `macro_auc`; `loss_off` and `loss_on` (nats); `epoch_off` and
     `epoch_on`; and `computed`, the computation of AUC and losses where the deviation changes it. All but the first
@@ -60,14 +60,14 @@ def audit_effects(collection: Collection, described: Described) -> list[dict[str
 
 
 def _effect(collection: Collection, run: StudyRun, described: Described) -> dict[str, Any]:
-    switch = run.name.removesuffix(OFF)
-    if switch not in described:
+    deviation = run.name.removesuffix(OFF)
+    if deviation not in described:
         raise UserError(
-            f"expected runs of the deviations {', '.join(described)} in {run.folder.parent}, found {switch}"
-            f"{did_you_mean(switch, described)}; move it elsewhere."
+            f"expected runs of the deviations {', '.join(described)} in {run.folder.parent}, found {deviation}"
+            f"{did_you_mean(deviation, described)}; move it elsewhere."
         )
-    effect: dict[str, Any] = {"row": described[switch][0], "switch": switch, "model": run.model, "seed": run.seed}
-    effect["name"] = f"{switch}, {run.model}"
+    effect: dict[str, Any] = {"row": described[deviation][0], "switch": deviation, "model": run.model}
+    effect |= {"seed": run.seed, "name": f"{deviation}, {run.model}"}
     off, on = _without_and_with(collection, run)
     for key in ("accuracy", "macro_auc", "loss", "epoch"):
         effect |= {f"{key}_off": off.get(key), f"{key}_on": on.get(key)}
@@ -115,27 +115,22 @@ def audit_tables(collection: Collection, described: Described) -> list[Table]:
     columns |= {"loss off": ".3f", "loss on": ".3f", "epoch off": "g", "epoch on": "g", "computed": None}
     runs = collection.of("audit")
     caption = AUDIT.format(corpus=collection.corpus, baselines=baselines(runs)) + explain_caveats(runs)
-    rows = [_effect_row(effect) for effect in effects]
+    rows = []
+    for effect in effects:
+        row = {key: effect[key] for key in ("row", "switch", "model", "seed", "computed")}
+        for key in ("accuracy", "macro_auc", "loss", "epoch"):
+            name = SCORE_NAMES.get(key, key)
+            row |= {f"{name} off": effect[f"{key}_off"], f"{name} on": effect[f"{key}_on"]}
+        points = None if effect["accuracy"] is None else 100 * effect["accuracy"]
+        bounds = {FROM: effect["low"], TO: effect["high"]}
+        rows.append({**row, **bounds, "effect (points)": points, "effect on AUC": effect["macro_auc"]})
     meanings = {"row": "d", "switch": None, "the paper's text": None, "its notebook": None}
     meaning_rows = []
     for name in dict.fromkeys(effect["switch"] for effect in effects):
-        row, text, notebook = described[name]
-        meaning_rows.append(dict(zip(meanings, (row, name, text, notebook), strict=True)))
-    title = "The switches of the audit, by the number of the deviation."
-    return [
-        make_table("audit", caption, columns, rows),
-        make_table("audit-switches", title, meanings, meaning_rows),
-    ]
-
-
-def _effect_row(effect: Mapping[str, Any]) -> Row:
-    row = {key: effect[key] for key in ("row", "switch", "model", "seed", "computed")}
-    for key in ("accuracy", "macro_auc", "loss", "epoch"):
-        name = SCORE_NAMES.get(key, key)
-        row |= {f"{name} off": effect[f"{key}_off"], f"{name} on": effect[f"{key}_on"]}
-    points = None if effect["accuracy"] is None else 100 * effect["accuracy"]
-    bounds = {FROM: effect["low"], TO: effect["high"]}
-    return {**row, **bounds, "effect (points)": points, "effect on AUC": effect["macro_auc"]}
+        number, text, notebook = described[name]
+        meaning_rows.append(dict(zip(meanings, (number, name, text, notebook), strict=True)))
+    title = "The deviations of the audit, by their number."
+    return [make_table("audit", caption, columns, rows), make_table("audit-switches", title, meanings, meaning_rows)]
 
 
 def patch_points(collection: Collection) -> list[dict[str, Any]]:
@@ -149,25 +144,25 @@ def patch_points(collection: Collection) -> list[dict[str, Any]]:
     Args:
         collection: with `patches` runs.
     """
-    return sorted(map(_patch_point, collection.of("patches")), key=lambda point: (point["tokens"], point["seed"]))
-
-
-def _patch_point(run: StudyRun) -> dict[str, Any]:
-    sizes, test, epochs = describe_folder(run.folder), run.results["test"], run.epochs()
-    bounds = interval(test["accuracy"], test["n"])
-    return {
-        **{key: sizes[key] for key in ("patch", "tokens", "parameters")},
-        "seed": run.seed,
-        "clips": test["n"],
-        "accuracy": test["accuracy"],
-        "low": bounds[FROM],
-        "high": bounds[TO],
-        "majority": test["majority"]["accuracy"],
-        "macro_auc": test["macro_auc"],
-        "clips_per_second": median(epoch.train["clips_per_second"] for epoch in epochs),
-        "peak_memory_mb": run.record["peak_memory_mb"],
-        "epochs": epochs[-1].epoch,
-    }
+    points = []
+    for run in collection.of("patches"):
+        sizes, test, epochs = describe_folder(run.folder), run.results["test"], run.epochs()
+        bounds = interval(test["accuracy"], test["n"])
+        point = {
+            **{key: sizes[key] for key in ("patch", "tokens", "parameters")},
+            "seed": run.seed,
+            "clips": test["n"],
+            "accuracy": test["accuracy"],
+            "low": bounds[FROM],
+            "high": bounds[TO],
+            "majority": test["majority"]["accuracy"],
+            "macro_auc": test["macro_auc"],
+            "clips_per_second": median(epoch.train["clips_per_second"] for epoch in epochs),
+            "peak_memory_mb": run.record["peak_memory_mb"],
+            "epochs": epochs[-1].epoch,
+        }
+        points.append(point)
+    return sorted(points, key=lambda point: (point["tokens"], point["seed"]))
 
 
 def patches_table(collection: Collection) -> Table:
@@ -271,7 +266,7 @@ def audit_figure(effects: Sequence[Mapping[str, Any]], title: str) -> "Figure":
         left=[-width for width in widths],
         height=1,
         color=LIGHT_GREY,
-        label="95 % interval of the accuracy without the switch",
+        label="95 % interval of the accuracy without the deviation",
     )
     _bars(left, [100 * effect["accuracy"] for effect in effects], "{:+.1f}", least=5)
     _bars(right, [effect["macro_auc"] for effect in effects], "{:+.3f}", least=0.05)

@@ -10,10 +10,10 @@ from ..files import read_yaml
 from ..models import MODELS
 from ..splits import SplitArguments
 from ..training.arguments import RunArguments, VivaeTrainingArguments
-from ..training.recipes import Deviation, parse_run, read_deviations
+from ..training.recipes import parse_run, read_deviations
 from ..validation import UserError, check_choice
+from .runs import OFF, VARIANTS
 
-VARIANTS = ("paper", "as_coded", "tuned")
 AUDITED = ("mlp", "vit-base", "wav2vec2")  # by default, each deviation is tried on the first that it concerns
 REPORTING = {"auc_split", "auc_scores", "loss_reduction"}  # settings that change no training
 NOISE_EPOCHS = 12  # after which the MLP classifies three quarters of the noise clips that train it correctly
@@ -23,31 +23,34 @@ NOISE_EPOCHS = 12  # after which the MLP classifies three quarters of the noise 
 class StudyArguments(CorpusArguments, SplitArguments):
     """Arguments of a reproduction: its runs and their clips."""
 
-    models: list[str] | None = field(default=None, metadata={"help": f"Some of {', '.join(MODELS)}; all by default."})
+    models: list[str] | None = field(
+        default=None, metadata={"help": f"Models to train, some of {', '.join(MODELS)}; all by default."}
+    )
     variants: list[str] = field(
         default_factory=lambda: list(VARIANTS[:2]),
         metadata={
-            "help": "paper (its text), as_coded (its notebook), tuned (selected on validation clips); the first "
-            "two by default."
+            "help": "Variants to train: paper (its text), as_coded (its notebook), tuned (selected on validation "
+            "clips); the first two by default."
         },
     )
-    seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "Of split and training."})
+    seeds: list[int] = field(default_factory=lambda: [42], metadata={"help": "Seeds of split and training."})
     quick: bool = field(
-        default=False, metadata={"help": "Minutes on two cores: few epochs and small networks (reproduce_quick.yaml)."}
+        default=False,
+        metadata={"help": "Train small networks for few epochs, minutes on two cores (reproduce_quick.yaml)."},
     )
     audit: bool = field(
         default=False,
         metadata={
-            "help": "Each deviation of recipes/as_coded alone, with every model of --models that it concerns (without "
-            f"--models, with the first of {', '.join(AUDITED)}); and the redrawn split on pure noise."
+            "help": "Train each deviation of recipes/as_coded alone, with every model of --models that it concerns "
+            f"(without --models, with the first of {', '.join(AUDITED)}); and the redrawn split on pure noise."
         },
     )
     patches: list[str] = field(
-        default_factory=list, metadata={"help": "Patch sizes of the ViT to compare, such as 32,30 16,69 8,23."}
+        default_factory=list,
+        metadata={"help": "Patch sizes of the ViT (mel bins,frames) to compare, such as 32,30 16,69 8,23."},
     )
     output_dir: str | None = field(
-        default=None,
-        metadata={"help": "Folder of the study; runs/<data>/study or study-quick if absent."},
+        default=None, metadata={"help": "Folder of the study; runs/<data>/study or study-quick by default."}
     )
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class PlannedRun:
         arguments: of the run.
         training: arguments of its training.
         shares: name of the run whose training it shares, since its settings change only what is reported.
-        apart: whether it needs a process of its own, since its memory is measured.
+        apart: true if it needs a process of its own, since its memory is measured.
     """
 
     name: str
@@ -107,14 +110,13 @@ def plan_runs(study: StudyArguments, recipes: Path) -> list[PlannedRun]:
         for seed in study.seeds
     ]
     runs += planner.audit() if study.audit else []
-    runs += [planner.patch(*_parse_patch(patch)) for patch in study.patches]
+    runs += [planner.patch(patch) for patch in study.patches]
     return list({run.name: run for run in runs}.values())
 
 
 class _Planner:
     def __init__(self, study: StudyArguments, recipes: Path) -> None:
         self.study, self.recipes, self.seed = study, recipes, study.seeds[0]
-        self.deviations = read_deviations(recipes)
         self.quick: dict[str, dict[str, Any]] = read_yaml(recipes / "reproduce_quick.yaml") if study.quick else {}
         corpus = (*fields(CorpusArguments), *fields(SplitArguments))
         self.corpus = {f.name: getattr(study, f.name) for f in corpus}
@@ -134,20 +136,25 @@ class _Planner:
 
     def audit(self) -> list[PlannedRun]:
         runs = []
-        for deviation in self.deviations.values():
+        for deviation in read_deviations(self.recipes).values():
             for model in self.study.audited(deviation.models):
                 base = self.run(f"paper/{model}/seed{self.seed}", model, "paper", self.seed)
-                runs += [base, self._deviating(base, model, deviation)]
+                name = f"audit/{model}/{deviation.name}"
+                if deviation.instead:
+                    run = self.run(f"{name}{OFF}", model, "paper", self.seed, **deviation.instead)
+                else:
+                    run = self.run(name, model, "paper", self.seed, as_coded=[deviation.name])
+                    run = replace(run, shares=base.name if deviation.settings.keys() <= REPORTING else None)
+                runs += [base, run]
         return [*runs, self.noise()]
 
-    def _deviating(self, base: PlannedRun, model: str, deviation: Deviation) -> PlannedRun:
-        name = f"audit/{model}/{deviation.name}"
-        if deviation.instead:
-            return self.run(f"{name}-off", model, "paper", self.seed, **deviation.instead)
-        run = self.run(name, model, "paper", self.seed, as_coded=[deviation.name])
-        return replace(run, shares=base.name if deviation.settings.keys() <= REPORTING else None)
-
-    def patch(self, bins: int, frames: int) -> PlannedRun:
+    def patch(self, text: str) -> PlannedRun:
+        sizes = text.split(",")
+        if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
+            raise UserError(
+                f"expected --patches such as 32,30 16,69 (mel bins, frames; above 0), found {text!r}; correct it."
+            )
+        bins, frames = map(int, sizes)
         # all by the recipe of one ViT, so that only the sequence differs
         config = {"patch_size": [bins, frames]}
         run = self.run(f"patches/{bins}-{frames}", "vit-32-30", "paper", self.seed, model_config=config)
@@ -158,12 +165,3 @@ class _Planner:
         settings = {"model": "mlp", "data": "noise", "as_coded": ["redrawn-split"], "load_best_model_at_end": False}
         settings |= {"num_train_epochs": NOISE_EPOCHS, "watch_test": True, "seed": self.seed}
         return self._parse("noise/runs/audit/mlp/redrawn-split", settings)
-
-
-def _parse_patch(text: str) -> Sequence[int]:
-    sizes = text.split(",")
-    if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
-        raise UserError(
-            f"expected --patches such as 32,30 16,69 (mel bins, frames; above 0), found {text!r}; correct it."
-        )
-    return [int(size) for size in sizes]

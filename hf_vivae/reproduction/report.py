@@ -9,7 +9,8 @@ from urllib.parse import quote
 from ..corpus.schema import Corpus
 from ..corpus.vivae import VIVAE_CLIPS
 from ..evaluation.figures import confusion_figure, roc_figure
-from ..evaluation.report import REPEAT, write_tables
+from ..evaluation.report import REPEAT_COMMAND, write_tables
+from ..evaluation.runs import read_part
 from ..exploration.describe import explore, format_exploration
 from ..exploration.figures import FIGURES
 from ..files import write_json
@@ -19,7 +20,7 @@ from ..reporting.tables import Table, make_table
 from ..validation import UserError
 from .architecture import architecture_tables
 from .audit import Described, audit_effects, audit_figure, audit_tables, patch_points, patches_figure, patches_table
-from .runs import Collection, StudyRun, collect
+from .runs import VARIANTS, Collection, StudyRun, collect
 from .tables import PAPER_RULE, baselines, reported_run, select_epochs, table5, table6
 
 if TYPE_CHECKING:
@@ -73,11 +74,12 @@ def report_study(
     ]
     if collection.left_out:
         about += ["Left out:", bullet_list(collection.left_out)]
-    write_report(folder, title(corpus, quick), _sections(folder, corpus, collection, tables, described, about))
+    sections = [Section("What was run", about), *_sections(folder, corpus, collection, tables, described)]
+    write_report(folder, study_title(corpus, quick), sections)
     return tables
 
 
-def title(corpus: Corpus, quick: bool) -> str:
+def study_title(corpus: Corpus, quick: bool) -> str:
     """Return the title of a study, which states if the clips are synthetic or a part of VIVAE, or the study quick."""
     count = len(corpus.dataset)
     clips = {
@@ -106,12 +108,7 @@ def noise_table(run: StudyRun) -> Table:
 
 
 def _sections(
-    folder: Path,
-    corpus: Corpus,
-    collection: Collection,
-    tables: Sequence[Table],
-    described: Described,
-    about: Sequence[str],
+    folder: Path, corpus: Corpus, collection: Collection, tables: Sequence[Table], described: Described
 ) -> list[Section]:
     def of(*starts: str) -> list[Table]:
         return [table for table in tables if table.name.startswith(starts)]
@@ -119,10 +116,9 @@ def _sections(
     numbers, pictures = explore(corpus, folder / "exploration")
     exploration = [Picture(path.relative_to(folder), FIGURES[key]) for key, path in pictures.items()]
     name = collection.corpus
-    runs = collection.of("paper", "as_coded", "tuned")
+    runs = collection.of(*VARIANTS)
     first_seed = [run for run in runs if run.seed == min(other.seed for other in runs)]
     sections = [
-        Section("What was run", about),
         Section("The clips", [Code(format_exploration(numbers)), *exploration]),
         Section("Models and training (Tables 1 to 4)", of("table1", "table2", "table3", "table4")),
         Section("Accuracy and loss (Table 5)", [RULES, *of("table5")]),
@@ -132,7 +128,7 @@ def _sections(
     ]
     if audit := of("audit"):
         effects = [effect for effect in audit_effects(collection, described) if effect["accuracy"] is not None]
-        figure = audit_figure(effects, f"each switch alone, {name} clips")
+        figure = audit_figure(effects, f"each deviation alone, {name} clips")
         picture = _save(folder, "audit", figure, f"Effect of each deviation of the notebook alone on {name} clips.")
         sections.append(Section("Audit: the paper's text against its notebook", [*audit, picture, *of("noise")]))
     if patches := of("patches"):
@@ -147,7 +143,7 @@ def _roc(folder: Path, corpus: str, runs: Sequence[StudyRun]) -> list[Picture]:
     if not runs:
         return []
     group, labels = runs[0].group, runs[0].results["labels"]
-    predictions = {run.model: run.predictions() for run in runs if run.group == group}
+    predictions = {run.model: read_part([run.folder], "test") for run in runs if run.group == group}
     pictures = []
     for label in labels:
         figure = roc_figure(label, labels, predictions, f"{label} against the rest, {group}, {corpus} clips")
@@ -213,7 +209,7 @@ def _how_to_repeat(collection: Collection) -> list[str | Code | Table]:
     caption = "All runs. A run that shares the training of another has the seconds of that run."
     return [
         "The commands of these runs (each continues where it was interrupted), and the one that repeats a run:",
-        Code("\n".join([*commands, REPEAT])),
+        Code("\n".join([*commands, REPEAT_COMMAND])),
         f"hf_vivae {first['hf_vivae']}, commit {', '.join(commits)}; Python {first['python']}; {'; '.join(versions)}; "
         f"{first['platform']}, {first['cpu_cores']} CPU cores, {first['threads']} threads, {first['device']}.",
         make_table("runs", caption, columns, rows),
@@ -256,11 +252,6 @@ def study_results(collection: Collection, tables: Sequence[Table]) -> dict[str, 
         "runs": runs,
         "left_out": list(collection.left_out),
         "tables": {
-            table.name: {
-                "caption": table.caption,
-                "columns": list(table.columns),
-                "rows": [list(row) for row in table.rows],
-            }
-            for table in tables
+            table.name: {"caption": table.caption, "columns": table.columns, "rows": table.rows} for table in tables
         },
     }

@@ -6,7 +6,7 @@ Source: D. Pak, "Emotion Classification using Various Transformer Architectures"
 from dataclasses import dataclass
 
 LABEL = "paper (VIVAE)"
-TRAIN_BATCHES, TEST_BATCHES = 29, 8  # of 30 clips; the last ones hold 28 and 7
+BATCHES = {"train": 29, "test": 8}  # of 30 clips; the last ones hold 28 and 7
 EMOTIONS = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 
 
@@ -32,18 +32,10 @@ class ReportedRun:
     auc: tuple[float, ...]
     summed: bool = True
 
-    @property
-    def mean_train_loss(self) -> float | None:
-        """Mean of the training batches' losses, in nats."""
-        return self._divide(self.train_loss, TRAIN_BATCHES)
-
-    @property
-    def mean_test_loss(self) -> float | None:
-        """Mean of the test batches' losses, in nats."""
-        return self._divide(self.test_loss, TEST_BATCHES)
-
-    def _divide(self, loss: float | None, batches: int) -> float | None:
-        return loss if loss is None or not self.summed else loss / batches
+    def mean_loss(self, part: str) -> float | None:
+        """Return the mean of the losses of the batches in `train` or `test`, in nats."""
+        loss = {"train": self.train_loss, "test": self.test_loss}[part]
+        return loss if loss is None or not self.summed else loss / BATCHES[part]
 
 
 RUNS = {
@@ -62,11 +54,7 @@ NO_RUN = ReportedRun(None, None, None, None, None, (), summed=False)
 
 # sizes in the paper; parameters are those of the networks that it describes, unless marked as printed
 ARCHITECTURES: dict[str, dict[str, int | str]] = {
-    "mlp": {
-        "parameters": 4_442_726,
-        "hidden layers": "100-200-60",
-        "last layer (printed)": "60-60",
-    },
+    "mlp": {"parameters": 4_442_726, "hidden layers": "100-200-60", "last layer (printed)": "60-60"},
     "vit-32-30": {"parameters": 4_906_906, "patches": 46},
     "vit-16-69": {"parameters": 4_934_506, "patches": 40},
     "vit-8-23": {"parameters": 4_790_506, "patches": 240},

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.runs import Predictions, read_part, read_run
+from ..evaluation.runs import read_run
 from ..models import MODELS
 from ..run_folder import RUN_FILES
 from ..validation import UserError
 from ..version import __version__
 
 VARIANTS = ("paper", "as_coded", "tuned")
+OFF = "-off"  # ends the name of a run without a deviation that the recipe `paper` has, too
 # folder below runs/ -> depth of its run folders
 DEPTHS = {**dict.fromkeys(VARIANTS, 2), "audit": 2, "patches": 1}
 
@@ -62,10 +63,6 @@ class StudyRun:
     def digest(self) -> str:
         """Digest of its corpus."""
         return self.record["corpus"]["digest"]
-
-    def predictions(self) -> Predictions:
-        """Read its predictions of test clips."""
-        return read_part([self.folder], "test")
 
     def epochs(self) -> list[Epoch]:
         """Return the scores of each epoch in order; an empty list for a model that is fitted by a solver."""

@@ -33,7 +33,7 @@ from .report import report_study
 DESCRIPTION = """Reproduce the study of the 2022 paper.
 
 python recipes/reproduce.py --data synthetic --quick --audit"""
-SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that end a study on the terminal
+SHOWN = ("table5-test-accuracy", "table6", "audit", "patches", "noise")  # tables that are printed at the end
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def reproduce(argv: list[str], recipes: Path) -> StudyReport:
     for run in planned:
         check_version(study.output / run.name)
     with claim(study.output) if _is_main_process() else nullcontext():
-        keep_kind(study.output, study.quick)
+        check_kind(study.output, study.quick)
         corpus = study.load()
         possible, notes = leave_out(planned, corpus)
         try:
@@ -201,11 +201,11 @@ def _train_settings(settings: dict[str, Any], recipes: Path) -> None:
         run_script(lambda _: train(*parse_run([], recipes, settings)))
 
 
-def keep_kind(output: Path, quick: bool) -> None:
-    """Record whether a study is quick, and check that the folder is of the same kind.
+def check_kind(output: Path, quick: bool) -> None:
+    """Check that a folder has no study of the other kind, quick or not, and record the kind in `study.json`.
 
     Raises:
-        UserError: where the folder is of the other kind.
+        UserError: where its study is of the other kind.
     """
     file, kinds = output / "study.json", {True: "a quick study", False: "a study with the paper's epochs"}
     before = read_json(file)["quick"] if file.is_file() else quick

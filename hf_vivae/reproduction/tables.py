@@ -21,6 +21,19 @@ LAST_EPOCHS = 50  # whose mean is less noisy than the best epoch
 RUN_KEY = ("model", "variant", "rule")
 IDENTITY = {**dict.fromkeys((*RUN_KEY, "seed")), "epoch": "g"}
 POINTS = "difference (points)"
+AUC_KEY = ("model", "variant", "AUC")
+MACRO = "macro"
+TABLE_6 = (
+    "Table 6: area under the ROC curve of each class against the rest, on test clips, and its mean over the classes "
+    "(of the paper, which prints no mean, that of its six figures). Weights are the saved ones, of the epoch in the "
+    'table. Rows "as coded" are computed as in the paper\'s notebook and are no test scores where the split is '
+    'redrawn; the "test clips" row below is of the same weights. Differences are to the paper. Chance, and always '
+    "predicting the same label, is 0.500. A class that the clips lack has no AUC. "
+)
+EMPTY = (
+    '"-": no such figure. The paper has no vit-32-69; logistic regression has neither epochs nor batches, nor losses '
+    "in the paper; seeds are averaged where a mean is meaningful, and their spread is given for our figures."
+)
 
 
 @dataclass(frozen=True)
@@ -51,36 +64,37 @@ def select_epochs(run: StudyRun) -> list[EpochScores]:
     if not epochs:
         return [EpochScores(run, SOLVER, None, results["train"], results["test"])]
     best = max((epoch for epoch in epochs if epoch.test), key=lambda epoch: epoch.test["accuracy"], default=None)
-    picked = [EpochScores(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
+    selected = [EpochScores(run, PAPER_RULE, *((best.epoch, best.train, best.test) if best else (None, {}, {})))]
     if run.record["run"]["select_on"] == "validation":
         kept = run.scored_epoch()
         test = {**results["test"], "loss_sum": kept.test.get("loss_sum")}
-        picked.append(EpochScores(run, OUR_RULE if results["selection"] else LAST_EPOCH, kept.epoch, kept.train, test))
-    return picked
+        rule = OUR_RULE if results["selection"] else LAST_EPOCH
+        selected.append(EpochScores(run, rule, kept.epoch, kept.train, test))
+    return selected
 
 
 def table5(collection: Collection) -> list[Table]:
     """Return Table 5 in three parts that fit on a page: test accuracy, training accuracy, losses."""
     runs, ours = collection.of(*VARIANTS), f"ours ({collection.corpus})"
-    picked = [selected for run in sorted(runs, key=order) for selected in select_epochs(run)]
+    epochs = [selected for run in sorted(runs, key=row_order) for selected in select_epochs(run)]
     rules = (PAPER_RULE, OUR_RULE, LAST_EPOCH, SOLVER)
-    picked.sort(key=lambda selected: (order(selected.run), rules.index(selected.rule)))
+    epochs.sort(key=lambda selected: (row_order(selected.run), rules.index(selected.rule)))
     notes = EMPTY + explain_caveats(runs)
     uniform = ""
     if runs:
         loss = math.log(len(runs[0].results["labels"]))
         uniform = f"Equal probabilities for all labels have a mean loss of {loss:.3f}. "
     return [
-        _test_accuracy(picked, ours, baselines(runs) + notes),
-        _train_accuracy(picked, ours, baselines(runs, "train") + notes),
-        _losses(picked, ours, uniform + notes),
+        _test_accuracy(epochs, ours, baselines(runs) + notes),
+        _train_accuracy(epochs, ours, baselines(runs, "train") + notes),
+        _losses(epochs, ours, uniform + notes),
     ]
 
 
-def _test_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
+def _test_accuracy(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
     last = {"mean of last epochs": ".1%", "sd of last epochs": ".1%", "last epochs": "d"}
     rows = []
-    for selected in picked:
+    for selected in epochs:
         accuracies = [epoch.test["accuracy"] for epoch in selected.run.epochs() if epoch.test][-LAST_EPOCHS:]
         figures = (*mean_and_sd(accuracies), len(accuracies) or None)
         row = {"paper's epoch": reported_run(selected.run).epoch, **_accuracy(selected, "test", ours)}
@@ -96,8 +110,8 @@ def _test_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Tabl
     return make_table("table5-test-accuracy", caption, columns, rows)
 
 
-def _train_accuracy(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
-    rows = [{**_identity(selected), **_accuracy(selected, "train", ours)} for selected in picked]
+def _train_accuracy(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
+    rows = [{**_identity(selected), **_accuracy(selected, "train", ours)} for selected in epochs]
     caption = (
         "Table 5, training accuracy: of the same epochs, counted during training with dropout on, as in the paper; of "
         f"logistic regression with its solution. Bounds are 95 % Wilson intervals. {notes}"
@@ -124,14 +138,14 @@ def _accuracy_columns(part: str, ours: str) -> dict[str, str]:
     return {**columns, f"{part}, {LABEL}": ".1%", POINTS: "+.1f"}
 
 
-def _losses(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
+def _losses(epochs: Sequence[EpochScores], ours: str, notes: str) -> Table:
     columns = {}
     for part in ("train", "test"):
         columns |= {f"{part} sum, {ours}": ".2f", f"{part} sum, {LABEL}": ".2f"}
         columns |= {f"{part} mean, {ours}": ".3f", f"{part} mean, {LABEL}": ".3f", f"{part} difference": "+.3f"}
     rows = [
         {**_identity(selected), **_loss(selected, "train", ours), **_loss(selected, "test", ours)}
-        for selected in picked
+        for selected in epochs
     ]
     caption = (
         "Table 5, losses of the same epochs: cross entropy in nats, as sum over batches of their means, and as mean: "
@@ -146,7 +160,7 @@ def _losses(picked: Sequence[EpochScores], ours: str, notes: str) -> Table:
 
 def _loss(selected: EpochScores, part: str, ours: str) -> Row:
     scores, reported = getattr(selected, part), reported_run(selected.run)
-    mean = getattr(reported, f"mean_{part}_loss")
+    mean = reported.mean_loss(part)
     return {
         f"{part} sum, {ours}": scores.get("loss_sum"),
         f"{part} sum, {LABEL}": getattr(reported, f"{part}_loss") if reported.summed else None,
@@ -156,20 +170,9 @@ def _loss(selected: EpochScores, part: str, ours: str) -> Row:
     }
 
 
-AUC_KEY = ("model", "variant", "AUC")
-MACRO = "macro"
-NOTE = (
-    "Table 6: area under the ROC curve of each class against the rest, on test clips, and its mean over the classes "
-    "(of the paper, which prints no mean, that of its six figures). Weights are the saved ones, of the epoch in the "
-    'table. Rows "as coded" are computed as in the paper\'s notebook and are no test scores where the split is '
-    'redrawn; the "test clips" row below is of the same weights. Differences are to the paper. Chance, and always '
-    "predicting the same label, is 0.500. A class that the clips lack has no AUC. "
-)
-
-
 def table6(collection: Collection) -> Table:
     """Return Table 6: for each model the paper's row, then ours of each variant and the difference."""
-    runs = sorted(collection.of(*VARIANTS), key=order)
+    runs = sorted(collection.of(*VARIANTS), key=row_order)
     labels = runs[0].results["labels"] if runs else list(EMOTIONS)
     rows: list[Row] = []
     for _, group in groupby(runs, key=lambda run: run.model):
@@ -186,7 +189,7 @@ def table6(collection: Collection) -> Table:
         "epoch": "g",
         **dict.fromkeys((*map(_column, labels), MACRO), ".3f"),
     }
-    return make_table("table6", NOTE + EMPTY + explain_caveats(runs), columns, rows)
+    return make_table("table6", TABLE_6 + EMPTY + explain_caveats(runs), columns, rows)
 
 
 def _column(label: str) -> str:
@@ -219,13 +222,7 @@ def _row(run: StudyRun, kind: str, scores: Mapping) -> Row:
     return {**identity, **areas, MACRO: scores["macro_auc"]}
 
 
-EMPTY = (
-    '"-": no such figure. The paper has no vit-32-69; logistic regression has neither epochs nor batches, nor losses '
-    "in the paper; seeds are averaged where a mean is meaningful, and their spread is given for our figures."
-)
-
-
-def order(run: StudyRun) -> tuple[int, int]:
+def row_order(run: StudyRun) -> tuple[int, int]:
     """Return a key that sorts runs like the rows of the paper: by model, then variant."""
     return list(MODELS).index(run.model), VARIANTS.index(run.group)
 
@@ -247,7 +244,7 @@ def interval(accuracy: float | None, clips: int) -> Row:
 
 
 def with_seeds(
-    rows: Sequence[Row], alike: Sequence[str], averaged: Sequence[str], carried: Sequence[str]
+    rows: Sequence[Row], alike: Sequence[str], averaged: Sequence[str], mean_only: Sequence[str]
 ) -> list[Row]:
     """Return the rows, with mean and standard deviation below those that only differ by their seed.
 
@@ -255,14 +252,14 @@ def with_seeds(
         rows: with a column "seed", and sorted so that rows of one kind are neighbours.
         alike: columns with equal values for one kind.
         averaged: columns with mean and standard deviation; empty where a seed has no figure.
-        carried: columns with a mean only.
+        mean_only: columns with a mean only.
     """
     with_means = []
     for kind, group in groupby(rows, key=lambda row: {column: row[column] for column in alike}):
         seeds = list(group)
         with_means += seeds
         if len(seeds) > 1:
-            values = {column: [row.get(column) for row in seeds] for column in (*averaged, *carried)}
+            values = {column: [row.get(column) for row in seeds] for column in (*averaged, *mean_only)}
             spread = {
                 column: (None, None) if None in of_seeds else mean_and_sd(of_seeds)
                 for column, of_seeds in values.items()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..reporting.plots import BLUE, GREY, VERMILION, blank_figure, literal, wrapped
+from ..reporting.plots import BLUE, GREY, VERMILION, blank_figure, escape_dollars, wrap_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def importance_figure(importance: Mapping[str, float], title: str) -> "Figure":
     ranked = sorted(importance.items(), key=lambda pair: pair[1])
     figure = blank_figure(7, 1.4 + 0.35 * len(ranked))
     axes = figure.add_subplot()
-    bars = axes.barh([literal(name) for name, _ in ranked], [share for _, share in ranked], color=BLUE)
+    bars = axes.barh([escape_dollars(name) for name, _ in ranked], [share for _, share in ranked], color=BLUE)
     axes.bar_label(bars, fmt="{:.2f}", padding=3, fontsize="small")
     axes.set(xlabel="share of the scores' variance (fANOVA)")
     axes.margins(x=0.12)
@@ -100,7 +100,7 @@ def values_figure(
         points = [(position(values[name]), score) for values, score in scored]
         axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.7, label="trial")
         axes.plot(position(best[0][name]), best[1], "*", color=VERMILION, markersize=13, label="best")
-        axes.set_xlabel(literal(name))
+        axes.set_xlabel(escape_dollars(name))
         axes.margins(y=0.1)  # for the star
         _ticks(axes, dimension)
     for axes in panels.flat[len(space) :]:
@@ -114,7 +114,7 @@ def values_figure(
 
 
 def _head(figure: "Figure", title: str) -> None:
-    figure.suptitle("\n".join(wrapped(line, LONGEST_LINE) for line in title.splitlines()), fontsize="medium")
+    figure.suptitle("\n".join(wrap_text(line, LONGEST_LINE) for line in title.splitlines()), fontsize="medium")
 
 
 def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
 
     if "choices" in dimension:
         choices = dimension["choices"]
-        labels = [wrapped(str(value), WIDTH_OF_LABELS // len(choices)) for value in choices]
+        labels = [wrap_text(str(value), WIDTH_OF_LABELS // len(choices)) for value in choices]
         axes.set(xlim=(-0.5, len(choices) - 0.5), xticks=range(len(choices)), xticklabels=labels)
     elif dimension["log"]:
         low, high = dimension["low"], dimension["high"]

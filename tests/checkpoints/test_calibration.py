@@ -145,12 +145,12 @@ def test_each_fold_is_scaled_by_its_own_validation_clips():
         tested = test.folds == fold
         assert found.scaled[tested] == pytest.approx(softmax(test.logits[tested] / found.temperatures[fold], axis=1))
     assert found.probabilities == pytest.approx(softmax(test.logits, axis=1))
-    assert found.loss == pytest.approx(log_loss(test.labels, found.probabilities))
-    assert found.loss_scaled == pytest.approx(log_loss(test.labels, found.scaled))
-    assert found.ece == reliability(found.probabilities, test.labels).error
-    assert found.ece_scaled == reliability(found.scaled, test.labels).error
-    assert found.loss_scaled < found.loss
-    assert found.ece_scaled < 0.5 * found.ece
+    assert found.scores["loss"] == pytest.approx(log_loss(test.labels, found.probabilities))
+    assert found.scores["loss_scaled"] == pytest.approx(log_loss(test.labels, found.scaled))
+    assert found.scores["ece"] == reliability(found.probabilities, test.labels).error
+    assert found.scores["ece_scaled"] == reliability(found.scaled, test.labels).error
+    assert found.scores["loss_scaled"] < found.scores["loss"]
+    assert found.scores["ece_scaled"] < 0.5 * found.scores["ece"]
     assert found.at_bound == ()
 
 
@@ -170,8 +170,9 @@ def test_nothing_is_scaled_where_a_fold_has_no_validation_clips():
     test, validation = two_folds(0), two_folds(10)
     for lacking in (None, chosen(validation, validation.folds == "1")):
         found = calibrate(test, lacking)
-        assert (found.ece_scaled, found.loss_scaled, found.scaled, found.temperatures) == (None, None, None, {})
-        assert found.ece == reliability(found.probabilities, test.labels).error
+        assert found.scores["ece_scaled"] is found.scores["loss_scaled"] is found.scaled is None
+        assert found.temperatures == {}
+        assert found.scores["ece"] == reliability(found.probabilities, test.labels).error
 
 
 def test_folds_whose_validation_clips_set_no_temperature_are_named():
@@ -180,7 +181,7 @@ def test_folds_whose_validation_clips_set_no_temperature_are_named():
     found = calibrate(test, right)
     assert found.temperatures == {"1": 0.01, "2": 0.01}
     assert found.at_bound == ("1", "2")
-    assert np.isfinite(found.loss_scaled)
+    assert np.isfinite(found.scores["loss_scaled"])
 
 
 def logits_rows(part: str, logits: np.ndarray, labels: np.ndarray) -> list[dict]:

@@ -101,7 +101,7 @@ def test_bounds_of_the_difference_are_those_of_paired_clips():
 
 
 def test_seeds_may_have_tested_different_clips_if_both_systems_did():
-    """A protocol that splits anew for each seed."""
+    """A protocol that draws another split for each seed."""
     parts = [np.arange(40), np.arange(20, 60)]
     systems = [[chosen(random_predictions(seed + place), parts[place]) for place in (0, 1)] for seed in (1, 5)]
     assert compare(*systems, SYSTEMS, NAMES, resamples=10).clips == 60

@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from hf_vivae.evaluation.comparison import score_group
 from hf_vivae.evaluation.runs import find_folders
-from hf_vivae.evaluation.systems import System, add_ensembles, average, join
+from hf_vivae.evaluation.systems import System, add_ensembles, average, join_folds
 from hf_vivae.evaluation.tables import explain_ensembles
 
 EVALUATE = ROOT / "recipes" / "evaluate.py"
@@ -32,7 +32,7 @@ def evaluate(output: Path, *argv: str | Path) -> dict:
 
 
 def ensemble(place: Path, *names: str) -> System:
-    (group,) = add_ensembles(join(find_folders([place])[0]), names)
+    (group,) = add_ensembles(join_folds(find_folders([place])[0]), names)
     (found,) = [system for system in group.systems if system.members]
     return found
 
@@ -136,7 +136,7 @@ def test_the_usage_has_the_folders_before_the_names_that_would_take_them(capsys)
         script(EVALUATE).main(["--ensemble", "mlp paper", "vit-32-30 paper", "runs"])
 
 
-def test_without_an_ensemble_nothing_is_said_of_one(pair, tmp_path):
+def test_a_report_without_an_ensemble_does_not_mention_one(pair, tmp_path):
     group = evaluate(tmp_path, pair, "--baseline", "mlp paper")
     assert [system["name"] for system in group["systems"]] == ["mlp paper", "vit-32-30 paper"]
     assert "nsemble" not in (tmp_path / "report.md").read_text()
@@ -145,7 +145,7 @@ def test_without_an_ensemble_nothing_is_said_of_one(pair, tmp_path):
 def test_a_temperature_is_fitted_on_the_ensembles_own_validation_clips(tmp_path):
     for model in ("mlp", "vit-32-30"):
         write_run(tmp_path / model, model, skill=3.0)
-    (group,) = add_ensembles(join(find_folders([tmp_path])[0]), ())
+    (group,) = add_ensembles(join_folds(find_folders([tmp_path])[0]), ())
     (run,) = next(system for system in group.systems if system.members).runs
     assert run.read("validation").files.tolist() == run.read("test").files.tolist(), "each clip, in another fold"
     assert not set(zip(run.read("validation").files, run.read("validation").folds, strict=True)) & set(
@@ -159,7 +159,7 @@ def test_several_systems_are_joined_seed_by_seed(tmp_path):
             write_run(tmp_path / model / str(seed), model, seed=seed)
     found = ensemble(tmp_path, "vit-32-30 paper", "mlp paper")
     assert (found.name, found.seeds) == ("ensemble of mlp paper + vit-32-30 paper", ["2", "10"])
-    alone = {system.name: system for system in join(find_folders([tmp_path])[0])[0].systems}
+    alone = {system.name: system for system in join_folds(find_folders([tmp_path])[0])[0].systems}
     for run in found.runs:
         tests = [next(one for one in alone[name].runs if one.seed == run.seed).read("test") for name in found.members]
         mean = np.mean([softmax(test.logits, axis=1) for test in tests], axis=0)
@@ -186,7 +186,7 @@ def test_one_system_is_joined_over_its_seeds(names, tmp_path):
 def test_an_ensemble_over_seeds_is_compared_with_the_mean_of_its_seeds(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path / str(seed), seed=seed, rows=half_right(first=seed == 1))
-    (group,) = add_ensembles(join(find_folders([tmp_path])[0]), ())
+    (group,) = add_ensembles(join_folds(find_folders([tmp_path])[0]), ())
     (found,) = score_group(group, None, lambda: None).pairs
     assert (found.first.name, found.second.name) == ("ensemble of 2 seeds of mlp paper", "mlp paper")
     assert (found.seeds, found.comparison.accuracy.value, found.adjusted) == (("1", "2"), 0.5, None)
@@ -203,7 +203,7 @@ def test_only_clips_that_all_members_tested_get_an_ensemble(tmp_path):
     for place, protocol, models in (("a", "speaker-k-fold", ("mlp", "vit-32-30")), ("b", "random-10-fold", ("mlp",))):
         for model in models:
             write_run(tmp_path / place / model, model, settings={"protocol": protocol})
-    groups = add_ensembles(join(find_folders([tmp_path])[0]), ["mlp paper", "vit-32-30 paper"])
+    groups = add_ensembles(join_folds(find_folders([tmp_path])[0]), ["mlp paper", "vit-32-30 paper"])
     found = {group.clips.protocol: [system.name for system in group.systems] for group in groups}
     assert found == {
         "random-10-fold": ["mlp paper"],

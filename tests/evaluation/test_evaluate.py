@@ -15,7 +15,7 @@ from runner import ROOT, flags, run, script
 from hf_vivae.evaluation import figures as evaluation_pictures
 from hf_vivae.evaluation import report as evaluation_report
 from hf_vivae.evaluation import systems as evaluated
-from hf_vivae.reporting.tables import plain
+from hf_vivae.reporting.tables import escape_markdown
 from hf_vivae.splits.protocols import PROTOCOLS
 
 EVALUATE = ROOT / "recipes" / "evaluate.py"
@@ -100,7 +100,7 @@ def test_the_overview_has_a_row_for_each_system_and_protocol(tmp_path):
     assert rows == [*(("mlp paper", name) for name in protocols), ("vit-32-30 paper *", "speaker-k-fold")]
     report = (tmp_path / "out" / "report.md").read_text()
     for name in protocols:
-        assert plain(PROTOCOLS[name].cannot) in report
+        assert escape_markdown(PROTOCOLS[name].cannot) in report
     assert f"* {SELECTED_ON_TEST}: vit-32-30 paper." in (tmp_path / "out/tables/overview.md").read_text()
 
 
@@ -168,7 +168,7 @@ def test_tables_and_pictures_of_an_earlier_evaluation_are_gone_and_no_file_of_th
     assert files - {str(file.relative_to(output)) for file in own} == set(listed)
 
 
-def test_two_corpora_of_like_name_are_told_apart(tmp_path):
+def test_two_corpora_of_the_same_name_are_distinguished(tmp_path):
     for digest in ("a" * 16, "b" * 16):
         write_run(tmp_path / "runs" / digest, count=12, corpus={"digest": digest})
     evaluate(tmp_path / "evaluation", tmp_path / "runs")

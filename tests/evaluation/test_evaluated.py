@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hf_vivae.evaluation import runs as evaluation_runs
 from hf_vivae.evaluation.runs import find_folders
-from hf_vivae.evaluation.systems import Group, System, join, name_settings
+from hf_vivae.evaluation.systems import Group, System, join_folds, name_settings
 from hf_vivae.run_folder import read_predictions, write_predictions
 from hf_vivae.version import __version__
 
@@ -22,7 +22,7 @@ def groups(*places: Path) -> list[Group]:
     """The groups of finished folders, of which none may be left out."""
     found, left_out = find_folders(places)
     assert not left_out
-    return join(found)
+    return join_folds(found)
 
 
 def only_system(*places: Path) -> System:
@@ -50,7 +50,7 @@ def test_folds_from_two_places_are_the_run_of_one(tmp_path):
             assert np.array_equal(getattr(first, name), getattr(second, name)), (part, name)
 
 
-def test_what_a_machine_or_a_watcher_changes_does_not_tell_runs_apart(tmp_path):
+def test_settings_of_machine_and_logging_do_not_separate_runs(tmp_path):
     write_run(tmp_path / "a", folds=[0, 1])
     elsewhere = {"data_dir": "/other/machine", "run_name": "tuesday", "folds": [2]}
     write_run(tmp_path / "b", folds=[2], settings=elsewhere)
@@ -140,7 +140,7 @@ def cut(file: Path) -> None:
 
 
 def scribble(file: Path) -> None:
-    """Damage what the columns hold, and leave whole what says where they are."""
+    """Damage the data of the columns, and leave the footer with their positions intact."""
     content = bytearray(file.read_bytes())
     content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     file.write_bytes(content)
@@ -260,7 +260,7 @@ def test_errors_name_the_place(tmp_path):
         find_folders([tmp_path])
 
 
-def test_names_say_what_differs(tmp_path):
+def test_names_contain_the_settings_that_differ(tmp_path):
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", settings={"learning_rate": 1e-4})
     write_run(tmp_path / "c", settings={"model_config": {"hidden_sizes": [16, 8]}})

@@ -25,7 +25,7 @@ def two_labels() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def of_first_label(tmp_path_factory: pytest.TempPathFactory) -> GroupScores:
-    """A system that says the first label of every clip."""
+    """A system that predicts the first label for every clip."""
     place = tmp_path_factory.mktemp("first")
     write_run(place, rows=answer(two_labels(), [0] * 12))
     return score(place)
@@ -84,7 +84,7 @@ def test_accuracy_with_bounds_and_spread(tmp_path):
         assert line[f"{drawn} from"] < line["accuracy"] < line[f"{drawn} to"]
 
 
-def test_scores_are_sorted_and_say_what_they_are_of(tmp_path):
+def test_scores_are_sorted_and_captions_name_their_clips(tmp_path):
     write_run(tmp_path / "bad", "mlp", skill=0.0)
     write_run(tmp_path / "good", "vit-32-30", skill=3.0)
     write_run(tmp_path / "part", "wav2vec2", skill=5.0, folds=[0])
@@ -160,7 +160,7 @@ def test_without_validation_clips_there_is_no_temperature(stained):
     assert [line[name] for name in ("ECE with temperature", "loss with temperature", "temperature from")] == [None] * 3
 
 
-def test_temperatures_mend_what_is_too_sure_of_itself(tmp_path):
+def test_temperatures_correct_overconfident_logits(tmp_path):
     chosen = clips(72)
     write_run(tmp_path, rows=answer(chosen, [(clip["label"] + place // 36) % 6 for place, clip in enumerate(chosen)]))
     line = row(tables(score(tmp_path))["calibration"], system="mlp paper")
@@ -189,7 +189,7 @@ def test_intensities_are_compared_with_the_rest(tmp_path):
     assert "Holz" in table.caption
 
 
-def test_what_clips_do_not_say_has_no_table(tmp_path):
+def test_unknown_properties_of_clips_have_no_table(tmp_path):
     unknown = [{**clip, "speaker": None, "intensity": None, "duration": None} for clip in clips(36)]
     write_run(tmp_path, rows=unknown)
     found = tables(score(tmp_path))
@@ -206,7 +206,7 @@ def test_confusion_has_counts_and_shares(of_first_label):
     assert lines["fear"]["share anger"] is None
 
 
-def test_published_figures_stand_beside_the_whole_of_vivae_only(tmp_path, monkeypatch):
+def test_published_figures_are_compared_with_the_whole_of_vivae_only(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "VIVAE_CLIPS", 36)
     whole = {"name": "vivae", "clips": 36}
     corpora = {

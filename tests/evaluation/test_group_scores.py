@@ -47,7 +47,7 @@ def test_a_baseline_is_compared_with_each_other_system(tmp_path):
     }
 
 
-def test_a_baseline_without_runs_on_the_clips_is_said(tmp_path):
+def test_a_baseline_without_runs_on_the_clips_is_named(tmp_path):
     three_systems(tmp_path)
     group = score(tmp_path, "logistic-regression paper")
     assert group.not_compared == ("The baseline logistic-regression paper has no runs on these clips.",)

@@ -1,4 +1,4 @@
-"""Published figures stand beside ours only where protocol and score are the same; every other has its reason."""
+"""Published figures are compared with ours only where protocol and score are the same; all others have a reason."""
 
 import csv
 import re
@@ -132,7 +132,7 @@ def test_a_faulty_entry_is_refused(tmp_path, changed, sentence):
         read_published(write(tmp_path / "published.yaml", **changed))
 
 
-def test_ours_stand_beside_the_same_protocol_and_score():
+def test_ours_are_in_one_table_with_the_same_protocol_and_score():
     pooled = replace(BY_SPEAKER, averaging=POOLED)
     table, apart, _ = published_tables([OURS, BY_SPEAKER, pooled, replace(OURS, metric="uar")], ALL)
     kinds = [(line["protocol"], line["score"], line["source"]) for line in rows(table)]
@@ -161,7 +161,7 @@ def test_ours_stand_beside_the_same_protocol_and_score():
     assert "Pak 2022" not in {line["source"] for line in rows(apart)}
 
 
-def test_a_figure_selected_on_test_says_so():
+def test_a_figure_selected_on_test_is_marked():
     assert row(published_tables([OURS], ALL)[0], value=0.4747)["selection"] == "best saved epoch on test clips"
 
 
@@ -190,7 +190,7 @@ def test_a_figure_selected_on_test_says_so():
         ([OURS, BY_SPEAKER], set()),
     ],
 )
-def test_what_cannot_stand_beside_ours_says_why(ours, expected):
+def test_figures_that_are_not_comparable_have_a_reason(ours, expected):
     assert reasons(ours) == expected
 
 

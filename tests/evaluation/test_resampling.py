@@ -1,4 +1,4 @@
-"""Bootstrap bounds: what is drawn, how scores are weighted, and how often the bounds hold the truth."""
+"""Bootstrap bounds: draws, weights of scores, and share of bounds that contain the true score."""
 
 from collections.abc import Callable
 
@@ -90,7 +90,7 @@ def test_speakers_are_drawn_whole_and_as_many_as_there_are(speakers, seed):
     assert len(np.unique(of_speakers, axis=1).T) > 1, "resamples differ"
 
 
-def test_a_resample_counts_a_clip_as_often_as_chance_says():
+def test_number_of_draws_of_a_clip_is_binomially_distributed():
     seen = []
     bootstrap_bounds(watched(seen), np.arange(50), resamples=4000)
     counts = np.bincount(np.concatenate(seen, axis=1).astype(int).ravel(), minlength=10)[:5]
@@ -182,7 +182,7 @@ def held(alike: float, over: str) -> float:
 
 
 @pytest.mark.parametrize(("alike", "over"), [(10, "speakers"), (1e9, "speakers"), (1e9, "clips")])
-def test_bounds_hold_the_truth_as_often_as_they_say(alike, over):
+def test_bounds_contain_the_true_score_at_their_level(alike, over):
     """Over speakers whether these differ (a standard deviation of 15 points) or not; over clips where they do not.
 
     The tolerance is 1.5 points for the bootstrap of so few, and two binomial standard deviations for 2000 tests.

@@ -52,7 +52,7 @@ def test_on_its_own_corpus_only_what_it_has_not_learnt_from_is_scored(fold, corp
     assert results["habits"] == []
 
 
-def test_logits_stand_in_the_order_of_the_corpus_and_what_it_lacks_behind(fold, tiny_vivae, tmp_path):
+def test_logits_are_in_the_order_of_the_corpus_then_other_labels(fold, tiny_vivae, tmp_path):
     for path in (tiny_vivae / "full_set").glob("S01_*"):
         emotion = path.name.split("_")[1]
         if emotion in ("surprise", "anger"):
@@ -126,7 +126,7 @@ def without_digests(folder: Path) -> None:
         (lambda folder: (folder / "run.json").write_text('{"run":'), "expected JSON in .*run.json, found a damaged"),
     ],
 )
-def test_a_run_that_does_not_say_what_trained_it_is_refused(spoil, sentence, fold, corpus, tmp_path):
+def test_a_run_without_its_training_clips_is_refused(spoil, sentence, fold, corpus, tmp_path):
     copy = shutil.copytree(fold, tmp_path / "copy")
     spoil(copy)
     with pytest.raises(ValueError, match=rf"^{sentence}.*score a copy without run.json, whose scores are marked\.$"):
@@ -209,7 +209,7 @@ def test_what_only_scoring_needs_is_refused_without_it(fold, tmp_path):
         )
 
 
-def test_what_cannot_be_scored_is_said(fold, corpus, tmp_path):
+def test_checkpoints_that_cannot_be_scored_are_refused(fold, corpus, tmp_path):
     with pytest.raises(ValueError, match=r"expected labels of .* \(achievement, .*\), found low, moderate"):
         score_checkpoint(str(fold), fold, corpus, "intensity", tmp_path)
     copy = shutil.copytree(fold, tmp_path / "copy")

@@ -10,7 +10,7 @@ import numpy as np
 from hf_vivae.corpus import EMOTIONS, INTENSITIES
 from hf_vivae.evaluation.comparison import GroupScores, score_group
 from hf_vivae.evaluation.runs import find_folders
-from hf_vivae.evaluation.systems import join
+from hf_vivae.evaluation.systems import join_folds
 from hf_vivae.evaluation.tables import detail_tables, score_tables
 from hf_vivae.files import write_json
 from hf_vivae.reporting.tables import Table
@@ -110,7 +110,7 @@ def _write_fold(root: Path, number: int, rows: Sequence[dict[str, Any]], record:
 
 def score(place: Path, baseline: str | None = None) -> GroupScores:
     """The only group below a folder."""
-    (group,) = join(find_folders([place])[0])
+    (group,) = join_folds(find_folders([place])[0])
     return score_group(group, baseline, lambda: None)
 
 

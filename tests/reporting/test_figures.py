@@ -70,10 +70,10 @@ def test_the_majority_has_a_line_among_accuracies():
 
 def test_both_rules_mark_their_epoch_and_the_paper_has_its_own_line():
     figure = curves_figure(
-        history(4, "", "eval_"), "mlp", 3, picked={"validation": 2, "test": 3}, reported_accuracy=0.47
+        history(4, "", "eval_"), "mlp", 3, best_epochs={"validation": 2, "test": 3}, reported_accuracy=0.47
     )
     loss, accuracy = (lines(axes) for axes in figure.axes)
-    ours, theirs = "epoch 2, picked on validation", "epoch 3, picked on test, the paper's rule"
+    ours, theirs = "epoch 2, selected on validation", "epoch 3, selected on test, the paper's rule"
     for drawn in (loss, accuracy):
         assert set(drawn[ours][:, 0]) == {2}
         assert set(drawn[theirs][:, 0]) == {3}
@@ -99,7 +99,7 @@ def test_a_solver_has_no_curves():
 
 
 def test_a_run_leaves_both_pictures(tmp_path):
-    save_curves(history(2, "", "eval_"), tmp_path, "mlp", 3)
+    save_curves(history(2, "", "eval_"), tmp_path, "mlp", 3, "validation", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.png", "loss.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in tmp_path.iterdir())
 

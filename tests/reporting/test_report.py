@@ -1,4 +1,4 @@
-"""`report.html` holds what `report.md` holds, and needs no other file."""
+"""`report.html` has the content of `report.md`, and needs no other file."""
 
 import base64
 import re

@@ -14,7 +14,7 @@ from hf_vivae.reproduction.runs import Collection, collect
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """All models, switches of each kind and two patch sizes."""
+    """All models, deviations of each kind and two patch sizes."""
     study = tmp_path_factory.mktemp("study")
     write_study(study)
     return collect(study)
@@ -52,7 +52,7 @@ def test_the_report_describes_what_is_counted():
                 assert all(given[model] in (None, counted[model]) for model in table.columns[2:])
 
 
-def test_small_networks_stand_beside_those_of_the_recipe(collection):
+def test_small_networks_are_next_to_those_of_the_recipe(collection):
     tables = architecture_tables(collection.runs)
     layers = {
         origin: row(tables[1], **{"": "layers", "from": origin})["vit-32-30"] for origin in ("recipe paper", "as run")
@@ -75,7 +75,7 @@ def test_small_networks_stand_beside_those_of_the_recipe(collection):
 
 def test_the_reports_losses_as_means():
     run = RUNS["vit-32-30"]
-    assert run.mean_train_loss == pytest.approx(1.228, abs=5e-4)
-    assert run.mean_test_loss == pytest.approx(1.454, abs=5e-4)
-    assert RUNS["wav2vec2"].mean_test_loss == 1.66
-    assert RUNS["logistic-regression"].mean_test_loss is None
+    assert run.mean_loss("train") == pytest.approx(1.228, abs=5e-4)
+    assert run.mean_loss("test") == pytest.approx(1.454, abs=5e-4)
+    assert RUNS["wav2vec2"].mean_loss("test") == 1.66
+    assert RUNS["logistic-regression"].mean_loss("test") is None

@@ -11,13 +11,13 @@ from hf_vivae.reproduction.runs import Collection, collect
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """All models, switches of each kind and two patch sizes."""
+    """All models, deviations of each kind and two patch sizes."""
     study = tmp_path_factory.mktemp("study")
     write_study(study)
     return collect(study)
 
 
-def test_audit_of_a_switch_that_changes_training(collection):
+def test_audit_of_a_deviation_that_changes_training(collection):
     table, _ = audit_tables(collection, DESCRIBED)
     low, high = wilson_interval(20, 40)
     line = row(table, switch="full-scale")
@@ -28,19 +28,19 @@ def test_audit_of_a_switch_that_changes_training(collection):
     assert (line["epoch off"], line["epoch on"], line["computed"]) == (3, 3, None)
 
 
-def test_audit_says_what_needs_no_learning(collection):
+def test_audit_has_the_scores_that_need_no_learning(collection):
     caption = audit_tables(collection, DESCRIBED)[0].caption
     assert "Chance is right for 16.7% of the clips; always predicting the most frequent label of the" in caption
     assert "for 20.0% of the test clips. The macro AUC of both is 0.500. " in caption
 
 
-def test_audit_of_a_switch_that_paper_has_on(collection):
+def test_audit_of_a_deviation_that_paper_has_too(collection):
     line = row(audit_tables(collection, DESCRIBED)[0], switch="one-split")
     assert (line["accuracy off"], line["accuracy on"]) == (0.25, 0.5)
     assert (line["95 % from"], line["95 % to"]) == wilson_interval(10, 40)
 
 
-def test_audit_of_switches_that_change_what_is_reported(collection):
+def test_audit_of_deviations_that_change_what_is_reported(collection):
     table, _ = audit_tables(collection, DESCRIBED)
     redrawn = row(table, switch="redrawn-split")
     assert (redrawn["macro AUC off"], redrawn["macro AUC on"]) == (0.75, 0.375)
@@ -49,7 +49,7 @@ def test_audit_of_switches_that_change_what_is_reported(collection):
     assert (summed["loss off"], summed["loss on"]) == pytest.approx((1.5, 3.0))
 
 
-def test_audit_says_what_switches_mean_in_the_order_of_rows(collection):
+def test_audit_describes_deviations_in_the_order_of_rows(collection):
     meanings = audit_tables(collection, DESCRIBED)[1]
     assert meanings.columns == ("row", "switch", "the paper's text", "its notebook")
     assert [line[0] for line in meanings.rows] == [7, 9, 11, 12]
@@ -69,7 +69,7 @@ def test_audit_without_the_run_to_compare_with(tmp_path):
     assert [cell for column, cell in line.items() if column not in ("row", "switch", "model", "seed")] == [None] * 13
 
 
-def test_audit_refuses_a_switch_without_a_description(tmp_path):
+def test_audit_refuses_a_deviation_without_a_description(tmp_path):
     folder = write_run(tmp_path, "audit/mlp/full-scales")
     with pytest.raises(ValueError, match=r"^expected runs of the deviations") as error:
         audit_tables(collect(tmp_path), DESCRIBED)

@@ -59,11 +59,6 @@ def test_a_study_without_runs_is_empty(tmp_path):
     assert (collection.runs, collection.left_out, collection.corpus) == ((), (), "no clips")
 
 
-def test_predictions_are_read_when_asked_for(study):
-    run = collect(study).runs[0]
-    assert run.predictions().files.tolist() == ["a.wav"]
-
-
 def test_a_run_without_files_is_named(study):
     folder = write_run(study, "paper/mlp/seed43", seed=43)
     (folder / "results.json").unlink()

@@ -199,7 +199,7 @@ def test_a_damaged_file_is_named(name, whole, of_whole, tiny_vivae, tmp_path):
         reproduce(argv(tiny_vivae, tmp_path / "study", "--models", "mlp", "--variants", "paper"), of_whole)
 
 
-def test_a_quick_study_and_one_with_the_reports_epochs_do_not_mix(whole, of_whole, tiny_vivae):
+def test_a_quick_study_and_one_with_the_papers_epochs_do_not_mix(whole, of_whole, tiny_vivae):
     full = [part for part in argv(tiny_vivae, whole, "--models", "mlp") if part != "--quick"]
     with pytest.raises(ValueError, match=r"expected a study with the paper's epochs in .*, found a quick"):
         reproduce(full, of_whole)
@@ -219,7 +219,7 @@ def folder_corpus(root: Path, labels: dict[str, int], rates: tuple[int, ...] = (
 
 
 def test_what_a_corpus_does_not_allow_is_left_out_by_name(small, tmp_path, monkeypatch, undrawn):
-    """Without speakers there is nobody unseen, and clips of several rates cannot go unresampled."""
+    """Without speakers none is unseen, and clips of several rates cannot go unresampled."""
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
     data = folder_corpus(tmp_path / "clips", {"cry": 20, "laugh": 20}, rates=(44100, 16000))
     models = ["--models", "mlp", "wav2vec2", "--audit", "--output_dir", str(tmp_path / "out")]
@@ -280,7 +280,7 @@ def test_a_model_that_fails_stops_the_study_and_leaves_what_is_finished(
     assert "vit-32-69" in reproduce(command, small).text
 
 
-def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp_path, monkeypatch, undrawn):
+def test_the_audit_trains_each_deviation_and_reports_its_effect(small, tiny_vivae, tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr(plan, "NOISE_EPOCHS", 1)
     report = reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp", "--variants", "paper", "--audit"), small)
     concerned = {name for name, switch in read_deviations(RECIPES).items() if "mlp" in switch.models}
@@ -315,7 +315,7 @@ def test_the_audit_tries_each_switch_and_tells_its_effect(small, tiny_vivae, tmp
         (["--seed", "1"], r"unknown argument '--seed' \(did you mean --seeds\?\)"),
     ],
 )
-def test_what_cannot_be_meant_is_said_before_anything_is_trained(flags, sentence, tiny_vivae, tmp_path):
+def test_unusable_flags_are_refused_before_anything_is_trained(flags, sentence, tiny_vivae, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         reproduce(argv(tiny_vivae, tmp_path, *flags), RECIPES)
     assert not list(tmp_path.glob("runs/*"))
@@ -341,7 +341,7 @@ def test_two_studies_cannot_share_a_folder(tiny_vivae, tmp_path):
         reproduce(argv(tiny_vivae, tmp_path, "--models", "mlp"), RECIPES)
 
 
-def test_the_plan_takes_every_model_variant_and_seed_and_each_switch_once(tmp_path):
+def test_the_plan_has_every_model_variant_and_seed_and_each_deviation_once(tmp_path):
     flags = ["--data", "synthetic", "--audit", "--seeds", "1", "2", "--variants", "paper", "as_coded", "tuned"]
     planned = plan_runs(parse_flags(StudyArguments, [*flags, "--output_dir", str(tmp_path)], ""), RECIPES)
     names = [run.name for run in planned]

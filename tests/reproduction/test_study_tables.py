@@ -24,7 +24,7 @@ OURS, PAPER = "ours (synthetic)", "paper (VIVAE)"
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
-    """All models, switches of each kind and two patch sizes."""
+    """All models, deviations of each kind and two patch sizes."""
     study = tmp_path_factory.mktemp("study")
     write_study(study)
     return collect(study)
@@ -111,7 +111,7 @@ def test_a_run_that_selects_on_test_has_the_papers_rule_only(collection):
     )
 
 
-def test_captions_say_what_needs_no_learning(collection):
+def test_captions_have_the_scores_that_need_no_learning(collection):
     test, train, losses = (table.caption for table in table5(collection))
     sentence = (
         "Chance is right for 16.7% of the clips; always predicting the most frequent label of the training clips for "
