@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 COLUMNS = 3
-WIDTH_OF_LABELS = 32  # letters in a line below a panel
-LONGEST_LINE = 80  # letters above a picture
+WIDTH_OF_LABELS = 32  # characters in a line below a panel
+LONGEST_LINE = 80  # characters in a line of the title
 MARGIN = 0.05  # part of a range outside its ends
 
 
 def history_figure(
     scores: Sequence[float | None], states: Sequence[str], title: str, score_name: str, greater_is_better: bool
 ) -> "Figure":
-    """Return the figure of the score of each trial in their order, and of the best so far.
+    """Return the figure of the score of each trial in the order of the trials, and of the best score so far.
 
     Args:
         scores: best score of each trial; None unless it was trained to its end.
-        states: of each: `complete`, `pruned`, `failed` or `running`.
+        states: state of each trial: `complete`, `pruned`, `failed` or `running`.
         title: of the figure.
         score_name: name of the scores.
         greater_is_better: whether the best score is the largest.
@@ -118,21 +118,20 @@ def _head(figure: "Figure", title: str) -> None:
 
 
 def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
-    """Show the whole range, not only where trials are: a best trial at an end needs a wider range."""
+    """Show the whole range, also where no trial is: where the best trial is at an end, a wider range is needed."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
+    low, high = dimension.get("low"), dimension.get("high")
     if "choices" in dimension:
         choices = dimension["choices"]
         labels = [wrapped(str(value), WIDTH_OF_LABELS // len(choices)) for value in choices]
         axes.set(xlim=(-0.5, len(choices) - 0.5), xticks=range(len(choices)), xticklabels=labels)
     elif dimension["log"]:
-        low, high = dimension["low"], dimension["high"]
         ends, margin = [low, math.sqrt(low * high), high], (high / low) ** MARGIN
         axes.set(xscale="log", xlim=(low / margin, high * margin))
         axes.set(xticks=ends, xticklabels=[f"{end:.2g}" for end in ends])
         axes.xaxis.set_minor_locator(NullLocator())  # below one power of ten, its labels would overlap
     else:
-        low, high = dimension["low"], dimension["high"]
         margin = MARGIN * (high - low)
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=isinstance(high, int)))

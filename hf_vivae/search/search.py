@@ -162,7 +162,7 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
 
 
 def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments) -> SearchReport:
-    usual = Path(default_output_dir(trials.candidates.run, trials.candidates.args.seed))
+    usual = Path(default_output_dir(trials.template.run, trials.template.args.seed))
     name = arguments.study or "/".join(usual.parts[1:])
     storage = arguments.storage or f"sqlite:///{trials.folder / 'study.db'}"
     study = Study(name, storage, arguments.trials, trials, study_settings(trials))
