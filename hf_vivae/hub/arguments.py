@@ -44,13 +44,15 @@ class PushArguments(CorpusArguments, SplitArguments):
     seed: int = field(default=42, metadata={"help": "Seed of the protocol."})
     license: str | None = field(
         default=None,
-        metadata={"help": "Licence by its identifier on the Hub, such as cc-by-nc-4.0; needed for --dataset --yes."},
+        metadata={
+            "help": "Identifier of the licence on the Hub, such as cc-by-nc-4.0; with --dataset, of the clips."
+        },
     )
     output_dir: str = field(
         default="runs/dataset",
         metadata={"help": "Folder for the dataset's files: new, empty, or of an earlier push."},
     )
-    yes: bool = field(default=False, metadata={"help": "Push the files; by default, they are only listed."})
+    yes: bool = field(default=False, metadata={"help": "Push the files; by default, they are only shown."})
     public: bool = field(default=False, metadata={"help": "Create public repositories; private by default."})
     all: bool = field(default=False, metadata={"help": "Push all models below the folder, and a collection of them."})
     dataset: bool = field(default=False, metadata={"help": "Push the corpus of --data as a dataset."})
@@ -65,7 +67,7 @@ def make_parser() -> FlagParser:
         PushArguments,
         HELP,
         conflict_handler="resolve",
-        description="Push runs, or the corpus, to the Hub. The files are listed first; --yes pushes them.",
+        description="Push runs, or the corpus, to the Hub. Without --yes, the files are only shown.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="Run folder; with --all, a folder with any number.")
     for entry in fields(PushArguments):
