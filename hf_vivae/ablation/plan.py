@@ -179,8 +179,8 @@ class Plan:
         argv: flags of `recipes/train.py` that all runs share.
         base: model and recipe.
         recipes: folder of the recipes.
-        ingredients: of the recipe.
-        seeds: of split and training.
+        ingredients: ingredients of the recipe.
+        seeds: seeds of split and training.
         output: folder of the ablation.
         variants: the runs to train, the whole recipe first.
         idle: rows that change nothing in the recipe, which are not trained.
@@ -248,7 +248,7 @@ def plan_variants(
         base: arguments that win over the flags.
         changes: settings by the name of the change, which win over flags and base; `model_config` is merged field by
             field, and None or an empty list stands for an argument's default.
-        seeds: of split and training.
+        seeds: seeds of split and training.
         output: folder of the ablation.
         recipes: folder of the recipes.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
 
 
 def _check_folder(variant: Variant, prepared: TrainingData) -> None:
-    """Check that a run folder is of this version, recipe and corpus."""
+    """Check that a run folder is of this version, and that its run has these settings and this corpus."""
     check_version(variant.folder)
     file = variant.folder / "run.json"
     # the clips of its fold follow from its other settings
@@ -105,7 +105,7 @@ def _check_folder(variant: Variant, prepared: TrainingData) -> None:
 
 
 def _report(plan: Plan, prepared: TrainingData) -> str:
-    """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
+    """Write the table of all finished rows, those of earlier commands too, in the order of `recipes/ablation/`."""
     run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
     places, kept = {}, "; ".join(f"{line} ({reason})" for line, reason in plan.ingredients.kept.items())
     notes = [f"No row removes: {kept}."] if kept else []
@@ -152,7 +152,7 @@ def report_ablation(
     """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; return the first.
 
     Args:
-        folder: of the ablation.
+        folder: folder of the ablation.
         recipe: model and recipe of the ablation.
         places: run folders of each row by its name, `WHOLE` first.
         settings: changes of each ingredient in the recipe, by the name of its row.
@@ -174,7 +174,15 @@ def report_ablation(
     for key, score in SCORES.items() if scores.pairs else ():
         covered = scores.systems[0].system.covered
         title = f"{recipe}: each change minus the whole recipe, {where(scores.group.clips)}: folds {covered}"
-        difference_figure([_point(pair, key) for pair in scores.pairs], score, title).savefig(folder / f"{key}.png")
+        points = [
+            {
+                "name": starred(pair.first),
+                **asdict(getattr(pair.comparison, key)),
+                "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
+            }
+            for pair in scores.pairs
+        ]
+        difference_figure(points, score, title).savefig(folder / f"{key}.png")
     return text
 
 
@@ -214,7 +222,7 @@ def ablation_table(scores: GroupScores, recipe: str) -> Table:
     """Return the table of scores, differences from the whole recipe, and seconds of each row.
 
     Args:
-        scores: of `score_ablation`.
+        scores: scores of `score_ablation`.
         recipe: model and recipe of the ablation, for the caption.
     """
     columns: dict[str, str | None] = {"variant": None, **dict.fromkeys(SCORES.values(), ".1%")}
@@ -250,14 +258,3 @@ def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
         if bounds := getattr(estimate, drawn):
             cells |= {f"{score} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
     return {**cells, "p adjusted": pair.adjusted}
-
-
-def _point(pair: Pair, key: str) -> dict[str, Any]:
-    estimate = getattr(pair.comparison, key)
-    return {
-        "name": starred(pair.first),
-        "value": estimate.value,
-        "clips": estimate.clips,
-        "speakers": estimate.speakers,
-        "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
-    }

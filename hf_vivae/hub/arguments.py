@@ -10,7 +10,7 @@ from ..validation import UserError, check_choice
 from .client import check_name
 
 FOR_ALL = {"runs", "repo", "license", "yes", "public", "all", "dataset", "space"}  # all others are for a dataset
-HELP = (
+GROUPS = (
     Group(
         "Models",
         "runs/vivae/tuned/vit-32-30-speaker-k-fold-emotion-seed42 --repo someone/vit-32-30-vivae",
@@ -44,9 +44,7 @@ class PushArguments(CorpusArguments, SplitArguments):
     seed: int = field(default=42, metadata={"help": "Seed of the protocol."})
     license: str | None = field(
         default=None,
-        metadata={
-            "help": "Identifier of the licence on the Hub, such as cc-by-nc-4.0; with --dataset, of the clips."
-        },
+        metadata={"help": "Identifier of the licence on the Hub, such as cc-by-nc-4.0; with --dataset, of the clips."},
     )
     output_dir: str = field(
         default="runs/dataset",
@@ -65,7 +63,7 @@ def make_parser() -> FlagParser:
     """Return the parser of all arguments."""
     parser = FlagParser(
         PushArguments,
-        HELP,
+        GROUPS,
         conflict_handler="resolve",
         description="Push runs, or the corpus, to the Hub. Without --yes, the files are only shown.",
     )

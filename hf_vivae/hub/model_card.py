@@ -75,7 +75,7 @@ def render_card(
     Args:
         cards: folder with `template.md` and a source for each model.
         repo: Hub id of the model.
-        publication: its checkpoint, settings and scores; without scores, the card states that it is in training.
+        publication: checkpoint, settings and scores; without scores, the card states that the model is in training.
         license: identifier of the Hub's list, where it is not that of the corpus.
         study: other models of the same study by Hub id, for a table of all.
 
@@ -158,7 +158,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     """Return input length, size and requirements of a checkpoint, for the template.
 
     Args:
-        folder: with `config.json`, `preprocessor_config.json` and weights.
+        folder: folder with `config.json`, `preprocessor_config.json` and weights.
     """
     config, extractor = (read_json(folder / f"{name}.json") for name in ("config", "preprocessor_config"))
     files, parameters = sorted(folder.glob("*.safetensors")), 0

@@ -126,8 +126,8 @@ class PushToHubCallback(TrainerCallback):
     a warning: training continues, and the push at its end has everything. Only the main process has this callback.
 
     Args:
-        args: of the run. The repository is named after its folder by default, and private unless `hub_private_repo`
-            is false.
+        args: arguments of the training. By default, the repository is named after the output folder; it is private
+            unless `hub_private_repo` is false.
         cards: folder `model_cards/`.
 
     Raises:

@@ -43,14 +43,30 @@ class Study:
         storage: URL of a database, or a file `NAME.journal`.
         total: number of trials.
         trials: settings and data of its trials.
-        settings: values that must be the same in all processes.
     """
 
     name: str
     storage: str
     total: int
     trials: Trials
-    settings: dict[str, Any]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that must be the same in all processes.
+
+        Not among them are the searched ones, those of the machine, and the place of the clips.
+        """
+        run, args, space = self.trials.template.run, self.trials.template.args, self.trials.space
+        places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
+        settings = {name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places}
+        for key in space:
+            name, _, field = key.partition(".")
+            own = settings.pop(name)
+            if field:
+                settings[name] = {other: value for other, value in (own or {}).items() if other != field}
+        settings |= {"data": run.data, "clips": self.trials.prepared.digest, "fold": self.trials.fold.name}
+        settings |= {f"space of {key}": str(dimension) for key, dimension in space.items()}
+        return json.loads(json.dumps(settings))  # as a storage returns them
 
     def open(self) -> "optuna.Study":
         """Return the study of Optuna, created where it does not exist.
@@ -295,21 +311,6 @@ def _is_free(file: Path) -> bool:
             return True
     except Timeout:
         return False
-
-
-def study_settings(trials: Trials) -> dict[str, Any]:
-    """Return the settings of a search, without the searched ones, those of the machine, and the place of the clips."""
-    run, args = trials.template.run, trials.template.args
-    places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
-    settings = {name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places}
-    for key in trials.space:
-        name, _, field = key.partition(".")
-        own = settings.pop(name)
-        if field:
-            settings[name] = {other: value for other, value in (own or {}).items() if other != field}
-    settings |= {"data": run.data, "clips": trials.prepared.digest, "fold": trials.fold.name}
-    settings |= {f"space of {key}": str(dimension) for key, dimension in trials.space.items()}
-    return json.loads(json.dumps(settings))  # as a storage returns them
 
 
 def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:

@@ -34,14 +34,14 @@ class RayTrainer(SearchTrainer):
 def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> SearchResult:
     """Train all trials of a new search; an earlier one cannot be continued.
 
-    The cluster is that of `ray start` or `RAY_ADDRESS`; without one, it is started on this machine. Each
-    node needs this package, and the output folder at the same path.
+    The cluster is that of `ray start` or `RAY_ADDRESS`; without one, Ray is started on this machine. Each node needs
+    this package, and the output folder at the same path.
 
     Args:
         trials: settings and data of its trials.
         source: file of the search space.
         total: number of trials.
-        resources: of a trial, such as `{"cpu": 4, "gpu": 1}`; one core, and a GPU where there is one, by default.
+        resources: resources of a trial, such as `{"cpu": 4, "gpu": 1}`; by default a core, and a GPU if there is one.
 
     Raises:
         UserError: for values that runs refuse, and where the folder already contains a search.

@@ -43,7 +43,7 @@ class TrialRow:
         name: number of the trial, or its name in Ray.
         state: one of `STATES`.
         score: score of the epoch that its run would keep; None unless the trial is complete.
-        values: by the keys of the search space.
+        values: values by the keys of the search space.
         scorings: number of evaluations, one for each epoch.
         seconds: duration; None where it is unknown.
         error: reason of a failure; None where there is none, or it is unknown.
@@ -101,8 +101,8 @@ class SearchReport:
     """Files of the results of a search.
 
     Args:
-        folder: of `results.json`, `trials.csv`, figures and the recipe.
-        best: the best trial.
+        folder: folder of `results.json`, `trials.csv`, figures and the recipe.
+        best: best trial.
         recipe: file of its settings.
         text: the results in lines for a terminal.
     """
@@ -186,7 +186,7 @@ class BestRun:
     """Run of the best trial.
 
     Args:
-        run: its arguments.
+        run: arguments of the run.
         args: arguments of its training.
         searched: range or choices of each key of the search space.
         fold: number of the searched fold, the only one whose test clips no trial has used; None where the protocol
@@ -217,11 +217,11 @@ class BestRun:
     def write_recipe(self, folder: Path, head: str) -> Path:
         """Write the recipe, and return its path.
 
-        It is named as a recipe of the model: after the model, or after its kind, such as `probe`.
+        The file has the name of a recipe of the model: the model's, or that of its kind, such as `probe`.
 
         Args:
-            folder: to write to.
-            head: first lines, without the "#" of comments.
+            folder: folder to write to.
+            head: first lines of the file, without the "#" of comments.
         """
         lines = [f"# {line}" for line in head.splitlines()]
         for key, value in self.recipe().items():

@@ -59,7 +59,7 @@ class RunTemplate:
         """Return the arguments of the run with these values instead of its own.
 
         Args:
-            values: by the keys of a search space: the name of an argument, or `<argument>.<field>` of a dictionary.
+            values: values by the keys of a search space: an argument's name, or `<argument>.<field>` of a dictionary.
 
         Raises:
             UserError: see `parse_run`.
@@ -177,7 +177,7 @@ class Trials:
 
         Args:
             name: name of the trial's folder, which contains its history.
-            values: by the keys of the search space.
+            values: values by the keys of the search space.
             report: called after each evaluation with that score, the number of evaluations, and the part of the
                 training that is done, from 0 to 1; may raise to end the trial.
 

@@ -285,9 +285,7 @@ def test_a_token_that_may_not_write_is_refused(hub, folders, tmp_path):
         "error: expected a token that may write to tester/refused, found one that may not; give it that right, or "
         "another name."
     )
-    assert unknown.startswith(
-        "error: expected a Hugging Face token that is valid, found one that the Hub does not know"
-    )
+    assert unknown.startswith("error: expected a valid Hugging Face token, found one that the Hub does not know")
     assert elsewhere.startswith("error: expected a token that may write to else/where, found one that may not")
     assert ("model", "tester/refused") not in hub.store.repos
 
