@@ -21,11 +21,7 @@ GROUPS = (
         "--dataset --data vivae --repo someone/vivae --license cc-by-nc-4.0",
         ("dataset", "data", "data_dir", "speaker_pattern", "protocol", "seed", "output_dir"),
     ),
-    Group(
-        "Web page for models that are on the Hub",
-        "--space someone/vit-32-30-vivae --repo someone/demo",
-        ("space",),
-    ),
+    Group("Web page for models on the Hub", "--space someone/vit-32-30-vivae --repo someone/demo", ("space",)),
 )
 
 
@@ -55,7 +51,7 @@ class PushArguments(CorpusArguments, SplitArguments):
     all: bool = field(default=False, metadata={"help": "Push all models below the folder, and a collection of them."})
     dataset: bool = field(default=False, metadata={"help": "Push the corpus of --data as a dataset."})
     space: bool = field(
-        default=False, metadata={"help": "Push a web page for models that are on the Hub; RUN is the id of a model."}
+        default=False, metadata={"help": "Push a web page for models on the Hub; RUN is the id of a model."}
     )
 
 

@@ -98,12 +98,12 @@ class Study:
                 return
             self.trials.check(source)
             remember(study, self.settings)
-            trainer = self.trials.trainer(OptunaTrainer)
+            trainer, space = self.trials.trainer(OptunaTrainer), self.trials.space.items()
             trainer.process, trainer.total = process.name, self.total
             logging.getLogger("optuna.study._optimize").addFilter(without_trace_of_ctrl_c)
             try:
                 trainer.hyperparameter_search(
-                    hp_space=trainer.suggest,
+                    hp_space=lambda trial: {key: dimension.suggest(trial, key) for key, dimension in space},
                     n_trials=missing,
                     backend="optuna",
                     gc_after_trial=True,  # Trainers are in cycles; the library clears complete trials only
@@ -135,10 +135,6 @@ class OptunaTrainer(SearchTrainer):
     process: str
     total: int
 
-    def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """Return the values of a trial by the keys of the search space."""
-        return {key: dimension.suggest(trial, key) for key, dimension in self.trials.space.items()}
-
     def train(self, *args, trial: "optuna.Trial", **kwargs) -> None:
         """Train one trial, and stop the study once it has all its trials."""
         import optuna
@@ -164,21 +160,13 @@ def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
 
     A search in one process can be repeated, and processes that share a study do not propose the same values.
     """
-    from optuna.samplers import BaseSampler, TPESampler
+    from optuna.samplers import TPESampler
 
-    class SeededByTrial(BaseSampler):
+    class SeededByTrial(TPESampler):
         def before_trial(self, study, trial) -> None:
             state = np.random.SeedSequence([seed, trial.number]).generate_state(1)
-            self._sampler = TPESampler(seed=int(state[0]))
-
-        def infer_relative_search_space(self, study, trial):
-            return self._sampler.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study, trial, search_space):
-            return self._sampler.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study, trial, param_name, param_distribution):
-            return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+            super().__init__(seed=int(state[0]))  # a new sampler, without a state of earlier trials
+            super().before_trial(study, trial)
 
     return SeededByTrial()
 
