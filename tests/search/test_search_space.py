@@ -81,7 +81,7 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("# nothing", "expected `key: value` lines in .*, found NoneType; correct it"),
     ],
 )
-def test_a_line_that_says_nothing_is_refused(tmp_path, line, sentence):
+def test_a_line_without_a_range_is_refused(tmp_path, line, sentence):
     with pytest.raises(ValueError, match=sentence):
         space(tmp_path, line)
 
@@ -218,7 +218,7 @@ def test_a_search_starts_from_what_is_tuned_where_no_recipe_is_chosen(argv, reci
 
 
 def test_a_reason_of_bearable_length_is_one_line():
-    said = reason(ValueError("invalid choice\n  " + "one, two " * 1000))
-    assert said.startswith("invalid choice one, two")
-    assert said.endswith(" ...")
-    assert len(said) <= 400
+    message = reason(ValueError("invalid choice\n  " + "one, two " * 1000))
+    assert message.startswith("invalid choice one, two")
+    assert message.endswith(" ...")
+    assert len(message) <= 400
