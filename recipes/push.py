@@ -1,4 +1,4 @@
-"""Push runs, or the corpus, to the Hub: first shown, then with --yes done.
+"""Push runs, or the corpus, to the Hub. Without --yes, the files are only shown.
 
 python recipes/push.py runs/vivae/tuned/vit-32-30-speaker-k-fold-emotion-seed42 --repo someone/vit-32-30-vivae
 python recipes/push.py --all runs/vivae --repo someone/vivae-study --yes

@@ -57,6 +57,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     """What each script makes of its flags before it does anything."""
     from hf_vivae.ablation.plan import plan_ablation
     from hf_vivae.cli_parser import parse_flags, refuse_unknown
+    from hf_vivae.evaluation.arguments import parse_evaluation
     from hf_vivae.hub.arguments import parse_push
     from hf_vivae.models.backbones import recipe_file
     from hf_vivae.reproduction.plan import StudyArguments
@@ -66,13 +67,10 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
 
     paths = {file.stem: file for file in SCRIPTS}
 
-    def with_make_parser(name: str) -> Callable[[list[str]], object]:
-        def parse(argv: list[str]) -> object:
-            given, unknown = script(paths[name]).make_parser().parse_known_args(argv)
-            refuse_unknown(unknown, vars(given))
-            return given
-
-        return parse
+    def export(argv: list[str]) -> object:
+        arguments, unknown = script(paths["export"]).make_parser().parse_known_args(argv)
+        refuse_unknown(unknown, vars(arguments))
+        return arguments
 
     def of_class(name: str, arguments: str) -> Callable[[list[str]], object]:
         return lambda argv: parse_flags(getattr(script(paths[name]), arguments), argv, "")
@@ -91,9 +89,9 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "ablate": lambda argv: plan_ablation(argv, RECIPES),
         "search": search,
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
-        "evaluate": with_make_parser("evaluate"),
+        "evaluate": parse_evaluation,
         "push": parse_push,
-        "export": with_make_parser("export"),
+        "export": export,
         "explore": of_class("explore", "ExploreArguments"),
         "training": of_class("training", "BenchmarkArguments"),
         "attention": of_class("attention", "AttentionArguments"),

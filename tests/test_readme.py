@@ -19,7 +19,6 @@ TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "CH
 PAGES = [*TOP, ROOT / "recipes" / "README.md", *(ROOT / "docs").glob("*.md")]
 FOLDERS = ("hf_vivae", "hf_vivae_cli", "recipes", "benchmarks", "model_cards", "tests", "docs", "demo")
 RECIPES = ROOT / "recipes"
-EVALUATE = RECIPES / "evaluate.py"
 SWITCHES = read_deviations(RECIPES)
 
 
@@ -125,14 +124,15 @@ def _known_flags() -> set[str]:
     from transformers import HfArgumentParser
 
     from hf_vivae.ablation.plan import AblationArguments
-    from hf_vivae.hub.arguments import make_parser
+    from hf_vivae.evaluation.arguments import make_parser as evaluate_parser
+    from hf_vivae.hub.arguments import make_parser as push_parser
     from hf_vivae.reproduction.plan import StudyArguments
     from hf_vivae.search.search import SearchArguments
     from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
     classes = (StudyArguments, AblationArguments, SearchArguments, attention)
-    scripts = [script(EVALUATE).make_parser(), make_parser(), *map(HfArgumentParser, classes)]
+    scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
     commands = get_command(app).commands.values()
     of_commands = {flag for command in commands for option in command.params for flag in option.opts}

@@ -19,8 +19,8 @@ from ..training.recipes import default_output_dir, parse_run, run_parser
 from ..validation import UserError, check_choice, did_you_mean
 
 WHOLE = "whole recipe"
-SECTIONS = ("without", "with")  # parts that are taken away from the recipe, and additions to it
-KEPT = "kept"  # lines of the recipe that no row takes away, each with the reason
+SECTIONS = ("without", "with")  # ingredients to remove from the recipe, and additions to it
+KEPT = "kept"  # settings of the recipe that no row removes, each with the reason
 SPECTROGRAM_VITS = [name for name, spec in MODELS.items() if spec.config_class is SpectrogramViTConfig]
 # arguments that all runs of an ablation share
 FIXED = {
@@ -28,8 +28,8 @@ FIXED = {
 }  # fmt: skip
 
 DESCRIPTION = (
-    "Train a model's recipe whole, once more without each of its ingredients, and with each that was tried on top of "
-    "it; write a table of their effects.\n\n"
+    "Train the whole recipe of a model, the recipe without each of its ingredients and with each addition, and write "
+    "a table of their effects.\n\n"
     "python recipes/ablate.py --model vit-32-30 --data synthetic --ingredients mixup"
 )
 EPILOG = "All arguments of recipes/train.py are taken too, and hold for every run."
@@ -41,7 +41,7 @@ class Ingredients:
 
     Args:
         changes: settings by the name of their row, `without <ingredient>` or `with <ingredient>`.
-        kept: reasons by lines of the recipe that no row takes away.
+        kept: reasons by settings of the recipe that no row removes.
     """
 
     changes: dict[str, dict[str, Any]]
@@ -85,20 +85,6 @@ def read_ingredients(recipes: Path, model: str) -> Ingredients:
         )
     pairs = zip(SECTIONS, parts, strict=True)
     rows = {f"{section} {name}": settings for section, part in pairs for name, settings in part.items()}
-    _check_rows(file, rows)
-    return Ingredients(rows, kept)
-
-
-def row_folder(row: str) -> str:
-    """Return the name of the folder with the runs of a row."""
-    return re.sub(r"[^\w.]+", "-", row)
-
-
-def _all(values: Iterable[Any], kind: type) -> bool:
-    return all(isinstance(value, kind) for value in values)
-
-
-def _check_rows(file: Path, rows: Mapping[str, dict[str, Any]]) -> None:
     folders: dict[str, str] = {}
     for row, settings in rows.items():
         if fixed := sorted(settings.keys() & FIXED):
@@ -117,6 +103,16 @@ def _check_rows(file: Path, rows: Mapping[str, dict[str, Any]]) -> None:
                 f"expected ingredients in {file} with different folders, found {row_folder(row)} for {other!r} and "
                 f"{row!r}; rename one of them."
             )
+    return Ingredients(rows, kept)
+
+
+def row_folder(row: str) -> str:
+    """Return the name of the folder with the runs of a row."""
+    return re.sub(r"[^\w.]+", "-", row)
+
+
+def _all(values: Iterable[Any], kind: type) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 @dataclass
@@ -126,23 +122,23 @@ class AblationArguments:
     model: str | None = field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(SPECTROGRAM_VITS)}; one of the encoders {', '.join(BACKBONES)}; "
+            "help": f"Model: {', '.join(SPECTROGRAM_VITS)}; one of the encoders {', '.join(BACKBONES)}; "
             "encoder:<id or folder> for another; or a model for which you write a recipes/ablation/<model>.yaml."
         },
     )
-    recipe: str = field(default="tuned", metadata={"help": "The recipe that is taken apart."})
+    recipe: str = field(default="tuned", metadata={"help": "Recipe to measure."})
     ingredients: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Names out of recipes/ablation/<model>.yaml to train; all by default. The table has all that "
-            "are finished."
+            "help": "Ingredients to train, by their names in recipes/ablation/<model>.yaml; all by default. The table "
+            "has all that are finished."
         },
     )
-    seeds: list[int] | None = field(default=None, metadata={"help": "Of split and training; --seed by default."})
+    seeds: list[int] | None = field(default=None, metadata={"help": "Seeds of split and training; --seed by default."})
     output_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of runs and table; runs/<data>/ablation/<recipe>-<model>-<protocol>-<task> if absent."
+            "help": "Folder of runs and table; runs/<data>/ablation/<recipe>-<model>-<protocol>-<task> by default."
         },
     )
 
@@ -154,8 +150,8 @@ class AblationArguments:
                 f"encoder:{split_name(self.model)[1]}."
             )
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
-            found = " ".join(map(str, self.seeds))
-            raise UserError(f"expected each of --seeds once, found {found}; a seed gives the same run each time.")
+            seeds = " ".join(map(str, self.seeds))
+            raise UserError(f"expected each of --seeds once, found {seeds}; a seed gives the same run each time.")
 
 
 @dataclass(frozen=True)
@@ -163,9 +159,9 @@ class Variant:
     """One run: the whole recipe or a change of it, with one seed.
 
     Args:
-        name: of the change, such as `without weight decay`.
-        folder: of the run.
-        arguments: of the run.
+        name: name of the change, such as `without weight decay`.
+        folder: folder of the run.
+        arguments: arguments of the run.
         training: arguments of its training.
     """
 
@@ -183,11 +179,11 @@ class Plan:
         argv: flags of `recipes/train.py` that all runs share.
         base: model and recipe.
         recipes: folder of the recipes.
-        ingredients: of the recipe.
-        seeds: of split and training.
+        ingredients: ingredients of the recipe.
+        seeds: seeds of split and training.
         output: folder of the ablation.
         variants: the runs to train, the whole recipe first.
-        idle: rows that would change nothing in the recipe, which are not trained.
+        idle: rows that change nothing in the recipe, which are not trained.
     """
 
     argv: list[str]
@@ -215,7 +211,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
     namespace, flags = parser.parse_known_args(argv)
     ablation = AblationArguments(**vars(namespace))
     if any(flag.partition("=")[0] == "--config" for flag in flags):
-        raise UserError("an ablation takes a recipe apart, found --config, which repeats a run; give its --recipe.")
+        raise UserError("an ablation changes a recipe, found --config, which repeats a run; give its --recipe.")
     base = {"model": ablation.model, "recipe": ablation.recipe}
     run, args = parse_run(flags, recipes, base)
     ingredients, seeds = read_ingredients(recipes, run.model), ablation.seeds or [args.seed]
@@ -245,14 +241,14 @@ def plan_variants(
     output: Path,
     recipes: Path,
 ) -> list[Variant]:
-    """Return the whole recipe, then each change that changes anything in it, with every seed.
+    """Return the runs of the whole recipe, then of each change that has an effect on it, with every seed.
 
     Args:
         argv: flags of `recipes/train.py`.
         base: arguments that win over the flags.
         changes: settings by the name of the change, which win over flags and base; `model_config` is merged field by
             field, and None or an empty list stands for an argument's default.
-        seeds: of split and training.
+        seeds: seeds of split and training.
         output: folder of the ablation.
         recipes: folder of the recipes.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from .. import run_folder
 from ..evaluation.bootstrap import Estimate
@@ -17,7 +19,7 @@ from ..evaluation.figures import difference_figure
 from ..evaluation.report import SYNTHETIC
 from ..evaluation.runs import find_folders
 from ..evaluation.scores import SystemScores
-from ..evaluation.systems import Group, System, join_folds
+from ..evaluation.systems import Group, join_folds
 from ..evaluation.tables import DEPENDENT, baselines, explain_stars
 from ..files import claim, read_json, write_json, write_text
 from ..models import short_name
@@ -27,6 +29,26 @@ from ..training.build import TrainingData, load_training_data, run_record
 from ..training.run import train
 from ..validation import UserError
 from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
+
+SCORES = {key: SCORE_NAMES[key] for key in ("accuracy", "uar")}
+ADDED = "with "  # prefix of rows that add to the recipe
+DRAWN = {"speakers": "speakers, which hold for unseen speakers", "clips": "clips"}
+INDEPENDENT = {
+    "speakers": DEPENDENT,
+    "clips": "Bounds and p take clips as independent, which those of one speaker are not.",
+}
+CAPTION = (
+    "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
+    "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
+    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. An ingredient helps "
+    "where both bounds of its row are below 0 without it, or above 0 with it; of many rows some do by chance. All "
+    "rows are compared with one training of the whole recipe for each seed: bounds and p hold for these seeds only. "
+    "p is McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} A recipe that is chosen "
+    "by this table is chosen on its test clips, and must be scored on other clips. Rows without an ingredient come "
+    "first, each part sorted by the difference in UAR. {baselines}Seconds are those of all folds of a seed, since "
+    "the last start of a run that was interrupted; the first row also computes features, which others may share. "
+    '"-": the row that others are compared with, or several seeds, for which McNemar\'s test is not defined.'
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +79,22 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
             prepared = load_training_data(whole.arguments, whole.training.seed, whole.arguments.load())
         for variant in plan.variants:
             _check_folder(variant, prepared)
-        _train_all(plan.variants, prepared, first)
+        progress = tqdm(plan.variants, desc="ablation", unit="run", disable=not first)
+        for variant in progress:
+            progress.set_postfix_str(f"{variant.name}, seed {variant.training.seed}")
+            try:
+                _, folders = train(variant.arguments, variant.training, prepared.corpus)
+            except UserError as error:
+                raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {REPEAT}).") from error
+            finally:
+                gc.collect()  # a model refers to its trainer in reference cycles
+            if first:
+                drop_checkpoints(folders)
         return Ablation(plan.output, _report(plan, prepared) if first else "")
 
 
 def _check_folder(variant: Variant, prepared: TrainingData) -> None:
-    """Check that a run folder is of this version, recipe and corpus."""
+    """Check that a run folder is of this version, and that its run has these settings and this corpus."""
     check_version(variant.folder)
     file = variant.folder / "run.json"
     # the clips of its fold follow from its other settings
@@ -72,27 +104,11 @@ def _check_folder(variant: Variant, prepared: TrainingData) -> None:
     )
 
 
-def _train_all(variants: Sequence[Variant], prepared: TrainingData, first: bool) -> None:
-    from tqdm import tqdm
-
-    progress = tqdm(variants, desc="ablation", unit="run", disable=not first)
-    for variant in progress:
-        progress.set_postfix_str(f"{variant.name}, seed {variant.training.seed}")
-        try:
-            _, folders = train(variant.arguments, variant.training, prepared.corpus)
-        except UserError as error:
-            raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {REPEAT}).") from error
-        finally:
-            gc.collect()  # a model refers to its trainer in reference cycles
-        if first:
-            drop_checkpoints(folders)
-
-
 def _report(plan: Plan, prepared: TrainingData) -> str:
-    """Write the table of all rows that are finished, those of earlier commands too, in the order of their file."""
+    """Write the table of all finished rows, those of earlier commands too, in the order of `recipes/ablation/`."""
     run, trained = plan.variants[0].arguments, {variant.name for variant in plan.variants}
     places, kept = {}, "; ".join(f"{line} ({reason})" for line, reason in plan.ingredients.kept.items())
-    notes = [f"No row takes away: {kept}."] if kept else []
+    notes = [f"No row removes: {kept}."] if kept else []
     for row in (WHOLE, *plan.ingredients.changes):
         try:
             variants = plan.variants if row in trained else _earlier(plan, row, prepared)
@@ -126,27 +142,6 @@ def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
     return variants
 
 
-SCORES = {key: SCORE_NAMES[key] for key in ("accuracy", "uar")}
-ADDED = "with "  # prefix of rows that add to the recipe
-DRAWN = {"speakers": "speakers, which hold for unseen speakers", "clips": "clips"}
-INDEPENDENT = {
-    "speakers": DEPENDENT,
-    "clips": "Bounds and p take clips as independent, which those of one speaker are not.",
-}
-CAPTION = (
-    "Ablation of {recipe} on {where}: folds {covered}, seeds {seeds}. Each row is a training of its own, scored on "
-    "the test clips of all folds together, means over seeds. Differences are the row minus the whole recipe on the "
-    "same clips and seeds, in points, with 95 % bounds of the paired bootstrap over {drawn}. An ingredient helps "
-    "where both bounds of its row are below 0 without it, or above 0 with it; of many rows some do by chance. All "
-    "rows are compared with one training of the whole recipe for each seed: bounds and p hold for these seeds only. "
-    "p is McNemar's of the accuracies, adjusted for the number of rows (Holm). {dependent} A recipe that is chosen "
-    "by this table is chosen on its test clips, and must be scored on other clips. Rows without an ingredient come "
-    "first, each part sorted by the difference in UAR. {baselines}Seconds are those of all folds of a seed, since "
-    "the last start of a run that was interrupted; the first row also computes features, which others may share. "
-    '"-": the row that others are compared with, or several seeds, for which McNemar\'s test is not defined.'
-)
-
-
 def report_ablation(
     folder: Path,
     recipe: str,
@@ -157,7 +152,7 @@ def report_ablation(
     """Write `ablation.md`, `.csv` and `.json`, and a figure of the differences in each score; return the first.
 
     Args:
-        folder: of the ablation.
+        folder: folder of the ablation.
         recipe: model and recipe of the ablation.
         places: run folders of each row by its name, `WHOLE` first.
         settings: changes of each ingredient in the recipe, by the name of its row.
@@ -179,7 +174,15 @@ def report_ablation(
     for key, score in SCORES.items() if scores.pairs else ():
         covered = scores.systems[0].system.covered
         title = f"{recipe}: each change minus the whole recipe, {scores.group.clips.title}: folds {covered}"
-        difference_figure([_point(pair, key) for pair in scores.pairs], score, title).savefig(folder / f"{key}.png")
+        points = [
+            {
+                "name": pair.first.name_with_star,
+                **asdict(getattr(pair.comparison, key)),
+                "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
+            }
+            for pair in scores.pairs
+        ]
+        difference_figure(points, score, title).savefig(folder / f"{key}.png")
     return text
 
 
@@ -194,13 +197,17 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
     Raises:
         UserError: as `report_ablation`.
     """
-    from tqdm import tqdm
-
     systems, left_out = [], []
     for name, folders in places.items():
         folds, problems = find_folders(folders)
         left_out += problems
-        systems.append(_system(name, [system for group in join_folds(folds) for system in group.systems]))
+        joined = [system for group in join_folds(folds) for system in group.systems]
+        if len(joined) > 1:
+            raise UserError(
+                f"expected the same folds of each seed of {name!r}, found {'; '.join(one.name for one in joined)}; "
+                "repeat the command that trained the most folds with all seeds, or give another --output_dir."
+            )
+        systems.append(replace(joined[0], name=name))
     group = Group(systems[0].folds[0].clips, systems[0].folds[0].labels, tuple(systems))
     with tqdm(total=len(systems), desc="scoring", unit="row", delay=1) as progress:
         scores = score_group(group, WHOLE, progress.update)
@@ -211,34 +218,20 @@ def score_ablation(places: Mapping[str, Sequence[Path]]) -> tuple[GroupScores, l
     return replace(scores, systems=tuple(rows), pairs=tuple(pairs)), [*left_out, *scores.not_compared]
 
 
-def _system(name: str, systems: Sequence[System]) -> System:
-    if len(systems) > 1:
-        raise UserError(
-            f"expected the same folds of each seed of {name!r}, found {'; '.join(system.name for system in systems)}; "
-            "repeat the command that trained the most folds with all seeds, or give another --output_dir."
-        )
-    return replace(systems[0], name=name)
-
-
 def ablation_table(scores: GroupScores, recipe: str) -> Table:
     """Return the table of scores, differences from the whole recipe, and seconds of each row.
 
     Args:
-        scores: of `score_ablation`.
+        scores: scores of `score_ablation`.
         recipe: model and recipe of the ablation, for the caption.
     """
     columns: dict[str, str | None] = {"variant": None, **dict.fromkeys(SCORES.values(), ".1%")}
     for score in SCORES.values():
         columns |= dict.fromkeys((f"{score} difference (points)", f"{score} from", f"{score} to"), "+.1f")
     columns |= {"p adjusted": ".2g", "seconds": ".0f"}
-    over_speakers = all(pair.comparison.uar.speakers for pair in scores.pairs)
-    drawn = "speakers" if over_speakers else "clips"
+    drawn = "speakers" if all(pair.comparison.uar.speakers for pair in scores.pairs) else "clips"
     pairs = {pair.first.name: pair for pair in scores.pairs}
     rows = [_row(row, pairs.get(row.system.name), drawn) for row in scores.systems]
-    return make_table("ablation", _caption(scores, recipe, drawn), columns, rows)
-
-
-def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
     systems, clips = [row.system for row in scores.systems], scores.group.clips
     caption = CAPTION.format(
         recipe=recipe,
@@ -250,7 +243,7 @@ def _caption(scores: GroupScores, recipe: str, drawn: str) -> str:
         baselines=baselines(scores),
     )
     synthetic = f" {SYNTHETIC}" if clips.corpus == "synthetic" else ""
-    return f"{caption}{synthetic}{explain_stars(systems)}"
+    return make_table("ablation", f"{caption}{synthetic}{explain_stars(systems)}", columns, rows)
 
 
 def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
@@ -266,14 +259,3 @@ def _row(row: SystemScores, pair: Pair | None, drawn: str) -> Row:
         if bounds := getattr(estimate, drawn):
             cells |= {f"{score} {end}": 100 * bound for end, bound in zip(("from", "to"), bounds, strict=True)}
     return {**cells, "p adjusted": pair.adjusted}
-
-
-def _point(pair: Pair, key: str) -> dict[str, Any]:
-    estimate = getattr(pair.comparison, key)
-    return {
-        "name": pair.first.name_with_star,
-        "value": estimate.value,
-        "clips": estimate.clips,
-        "speakers": estimate.speakers,
-        "p_value": pair.adjusted if key == "accuracy" else None,  # McNemar's test is of accuracy
-    }

@@ -9,23 +9,19 @@ from ..splits import SplitArguments
 from ..validation import UserError, check_choice
 from .client import check_name
 
-FOR_ALL = {"runs", "repo", "license", "yes", "public", "all", "dataset", "space"}  # the others describe a dataset
-HELP = (
+FOR_ALL = {"runs", "repo", "license", "yes", "public", "all", "dataset", "space"}  # all others are for a dataset
+GROUPS = (
     Group(
         "Models",
         "runs/vivae/tuned/vit-32-30-speaker-k-fold-emotion-seed42 --repo someone/vit-32-30-vivae",
         ("runs", "repo", "yes", "public", "all", "license"),
     ),
     Group(
-        "A corpus as a dataset",
+        "Corpus as a dataset",
         "--dataset --data vivae --repo someone/vivae --license cc-by-nc-4.0",
         ("dataset", "data", "data_dir", "speaker_pattern", "protocol", "seed", "output_dir"),
     ),
-    Group(
-        "A web page for models that are on the Hub",
-        "--space someone/vit-32-30-vivae --repo someone/demo",
-        ("space",),
-    ),
+    Group("Web page for models on the Hub", "--space someone/vit-32-30-vivae --repo someone/demo", ("space",)),
 )
 
 
@@ -35,7 +31,8 @@ class PushArguments(CorpusArguments, SplitArguments):
 
     runs: list[str] = field(default_factory=list, init=False)  # the positional arguments
     repo: str | None = field(
-        default=None, metadata={"help": "owner/name; with --all, what the models' names begin with."}
+        default=None,
+        metadata={"help": "Repository, owner/name; with --all, the prefix of the names of all repositories."},
     )
     protocol: str = field(
         default="speaker-k-fold", metadata={"help": "Protocol whose first fold gives the dataset's splits."}
@@ -43,23 +40,18 @@ class PushArguments(CorpusArguments, SplitArguments):
     seed: int = field(default=42, metadata={"help": "Seed of the protocol."})
     license: str | None = field(
         default=None,
-        metadata={
-            "help": "Licence of the clips as the Hub names it, such as cc-by-nc-4.0; a dataset's is confirmed so."
-        },
+        metadata={"help": "Identifier of the licence on the Hub, such as cc-by-nc-4.0; with --dataset, of the clips."},
     )
     output_dir: str = field(
         default="runs/dataset",
-        metadata={"help": "New or empty folder of the dataset's files, or that of an earlier push."},
+        metadata={"help": "Folder for the dataset's files: new, empty, or of an earlier push."},
     )
-    yes: bool = field(default=False, metadata={"help": "Send it; else it is only shown."})
-    public: bool = field(
-        default=False, metadata={"help": "Make repositories that everybody sees; private by default."}
-    )
-    all: bool = field(default=False, metadata={"help": "Push every model below the folder, and a collection of them."})
-    dataset: bool = field(default=False, metadata={"help": "Push the corpus of --data as a dataset, not a run."})
+    yes: bool = field(default=False, metadata={"help": "Push the files; by default, they are only shown."})
+    public: bool = field(default=False, metadata={"help": "Create public repositories; private by default."})
+    all: bool = field(default=False, metadata={"help": "Push all models below the folder, and a collection of them."})
+    dataset: bool = field(default=False, metadata={"help": "Push the corpus of --data as a dataset."})
     space: bool = field(
-        default=False,
-        metadata={"help": "Push a web page for models that are on the Hub, RUN being their ids."},
+        default=False, metadata={"help": "Push a web page for models on the Hub; RUN is the id of a model."}
     )
 
 
@@ -67,9 +59,9 @@ def make_parser() -> FlagParser:
     """Return the parser of all arguments."""
     parser = FlagParser(
         PushArguments,
-        HELP,
+        GROUPS,
         conflict_handler="resolve",
-        description="Push runs, or the corpus, to the Hub: first shown, then with --yes done.",
+        description="Push runs, or the corpus, to the Hub. Without --yes, the files are only shown.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN", help="Run folder; with --all, a folder with any number.")
     for entry in fields(PushArguments):
@@ -87,19 +79,14 @@ def parse_push(argv: list[str]) -> PushArguments:
     Raises:
         UserError: for unknown or misspelt arguments, and for arguments that exclude each other.
     """
-    values, unknown = make_parser().parse_known_args(argv)
-    refuse_unknown(unknown, vars(values))
-    runs = vars(values).pop("runs")
-    arguments = PushArguments(**vars(values))
+    namespace, unknown = make_parser().parse_known_args(argv)
+    values = vars(namespace)
+    refuse_unknown(unknown, values)
+    runs = values.pop("runs")
+    arguments = PushArguments(**values)
     arguments.runs = runs
-    _check(arguments)
-    return arguments
-
-
-def _check(arguments: PushArguments) -> None:
-    runs = arguments.runs
     if "/" not in (arguments.repo or ""):
-        raise UserError(f"expected --repo owner/name, found {arguments.repo or 'none'}; say where to push.")
+        raise UserError(f"expected --repo owner/name, found {arguments.repo or 'none'}; name a repository.")
     check_name(arguments.repo)
     if arguments.dataset:
         check_choice("--data", arguments.data, SOURCES)
@@ -124,3 +111,4 @@ def _check(arguments: PushArguments) -> None:
             f"expected --dataset with --{', --'.join(changed)}, found none; leave them out, since run folders record "
             "their clips."
         )
+    return arguments

@@ -92,8 +92,8 @@ def check_access(repo: str, token: str | None = None) -> str:
     """Return the full name of a repository, `owner/name`, after a check of the connection and the token.
 
     Args:
-        repo: its name, with or without the owner; by default the owner of the token.
-        token: by default that of `hf auth login` or `HF_TOKEN`.
+        repo: name with or without an owner; the default owner is that of the token.
+        token: token of the Hub; by default that of `hf auth login` or `HF_TOKEN`.
 
     Raises:
         UserError: for an invalid name, a missing or invalid token, and without a network; within seconds.
@@ -120,9 +120,9 @@ def make_repo(
 
     Args:
         repo: `owner/name`.
-        kind: of the repository.
-        private: hide it from others.
-        revision: branch that is made too.
+        kind: type of the repository.
+        private: make the repository private.
+        revision: branch to make as well.
         token: see `check_access`.
 
     Raises:
@@ -155,10 +155,10 @@ def push(
     """Send files in one commit to an existing repository, and return the commit's URL.
 
     Args:
-        files: by their path in the repository.
+        files: files by their path in the repository.
         repo: `owner/name`.
-        kind: of the repository.
-        message: of the commit.
+        kind: type of the repository.
+        message: message of the commit.
         revision: branch; `main` by default.
         token: see `check_access`.
 
@@ -175,12 +175,12 @@ def push(
 
 
 def show_or_push(repos: Mapping[str, Mapping[str, Path | bytes]], kind: Kind, private: bool, send: bool) -> None:
-    """Print the files of each repository with their sizes, and the card; then push them or print how.
+    """Print the files of each repository with their sizes, and the card; then push the files, or print how to.
 
     Args:
         repos: files by their path, for each `owner/name`.
-        kind: of the repositories.
-        private: visibility of a repository that is made.
+        kind: type of the repositories.
+        private: visibility of new repositories.
         send: push the files.
 
     Raises:
@@ -203,12 +203,12 @@ def show_or_push(repos: Mapping[str, Mapping[str, Path | bytes]], kind: Kind, pr
 
 
 def push_collection(name: str, repos: Sequence[str], private: bool = True) -> str:
-    """Add models to a collection, which is made if there is none, and return its URL.
+    """Add models to a collection, made if it does not exist, and return its URL.
 
     Args:
         name: `owner/title`.
-        repos: existing models; the collection keeps its others.
-        private: visibility of a collection that is made.
+        repos: models to add, which exist; other models of the collection stay.
+        private: visibility of a new collection.
 
     Raises:
         UserError: see `push`.
@@ -231,7 +231,7 @@ def _persist(call: Callable[[], Response], repo: str) -> Response:
             reason = f"HTTP {status}"
             if status == 401:
                 raise UserError(
-                    "expected a Hugging Face token that is valid, found one that the Hub does not know; log in with "
+                    "expected a valid Hugging Face token, found one that the Hub does not know; log in with "
                     "`hf auth login`, or correct HF_TOKEN."
                 ) from error
             if status in (403, 404):

@@ -67,7 +67,7 @@ class Division:
 
     Args:
         protocol: a key of `PROTOCOLS`.
-        seed: of the protocol.
+        seed: seed of the protocol.
         folds: all folds of the protocol.
         rows: row indices of each split: the parts of the first fold and, where it leaves clips out, `rest`.
     """
@@ -119,7 +119,7 @@ def write_dataset_repo(
     Args:
         corpus: clips, with their bytes or existing files.
         protocol: a key of `PROTOCOLS`.
-        seed: of the protocol.
+        seed: seed of the protocol.
         cards: folder with the card's template, `dataset.md`.
         repo: Hub id of the dataset.
         license: see `confirm_license`.
@@ -279,7 +279,7 @@ def render_dataset_card(
         repo: Hub id of the dataset.
         license: identifier of the Hub's list.
         corpus: the clips; its problems are listed, without the folders of the files.
-        division: its splits.
+        division: splits of the clips.
         info: features and sizes.
         files: paths in the repository for each split.
     """

@@ -3,8 +3,8 @@
 import json
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = "template.md"
-# texts of a source: description of the model, intended use, limits, ethical considerations, and what the weights were
-# trained on that it usually starts from; the last two may be null
+# texts of a source: description of the model, intended use, limits, ethical considerations, and the training data of
+# the weights that it usually starts from; the last two may be null
 SOURCE_KEYS = ("what", "intended_use", "limits", "ethics", "base_model")
 MAY_BE_NULL = ("ethics", "base_model")
 BY_GROUP, CONFUSION = "accuracy-by-group.png", "confusion.png"
@@ -63,30 +63,21 @@ ADDRESS = re.compile(r"(\w+://)(?:[^/@\s]*@)?([^?\s]*)(?:\?\S*)?")
 PATTERN = {"--speaker_pattern", "--speaker-pattern"}  # its value may look like a folder and is none
 
 
-@dataclass(frozen=True)
-class Sibling:
-    """Another model of the same study.
-
-    Args:
-        repo: its Hub id.
-        publication: its checkpoint and scores.
-    """
-
-    repo: str
-    publication: Publication
-
-
 def render_card(
-    cards: Path, repo: str, publication: Publication, license: str | None = None, study: Sequence[Sibling] = ()
+    cards: Path,
+    repo: str,
+    publication: Publication,
+    license: str | None = None,
+    study: Mapping[str, Publication] | None = None,
 ) -> str:
     """Return README.md of a model's repository on the Hub.
 
     Args:
         cards: folder with `template.md` and a source for each model.
         repo: Hub id of the model.
-        publication: its checkpoint, settings and scores; without scores, the card states that it is in training.
+        publication: checkpoint, settings and scores; without scores, the card states that the model is in training.
         license: identifier of the Hub's list, where it is not that of the corpus.
-        study: other models of the same study, for a table of all.
+        study: other models of the same study by Hub id, for a table of all.
 
     Raises:
         UserError: for damaged sources, and licences that do not fit.
@@ -105,7 +96,7 @@ def render_card(
         "license": license,
         "source": _read_source(cards, card_stem(record["run"]["model"]), facts),
         "scored": score_facts(publication, scores) if scores else None,
-        "study": study_rows(Sibling(repo, publication), study),
+        "study": study_rows(repo, {**(study or {}), repo: publication}),
     }
     body = open_templates(cards).get_template(TEMPLATE).render(context)
     text = f"---\n{make_metadata(publication, license).to_yaml()}\n---\n\n{body.strip()}\n"
@@ -167,7 +158,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     """Return input length, size and requirements of a checkpoint, for the template.
 
     Args:
-        folder: with `config.json`, `preprocessor_config.json` and weights.
+        folder: folder with `config.json`, `preprocessor_config.json` and weights.
     """
     config, extractor = (read_json(folder / f"{name}.json") for name in ("config", "preprocessor_config"))
     files, parameters = sorted(folder.glob("*.safetensors")), 0
@@ -206,7 +197,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
     run, corpus, training, environment = (record[key] for key in ("run", "corpus", "training", "environment"))
     base, on_hub = base_model(run), base_on_hub(record) is not None
     usual = MODELS.get(run["model"])
-    seconds = record.get("seconds")  # which a training that goes on does not have yet
+    seconds = record.get("seconds")  # absent during training
     commit, changes, _ = (environment["git_commit"] or "").partition("+")
     commit = f"at commit `{commit[:12]}`{' with uncommitted changes' if changes else ''}" if commit else None
     command = environment["command"]
@@ -258,7 +249,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in seconds, minutes or hours, whichever suits its length."""
+    """Return a duration as text, in seconds, minutes or hours by its length."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:,.1f} h"
@@ -342,7 +333,8 @@ def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
     """
     groups = {kind: scores.groups[kind] for kind in ("speaker", "intensity")}
     if _is_folder(scores):
-        groups["speaker"] = [replace(one, name=f"speaker {n}") for n, one in enumerate(groups["speaker"], start=1)]
+        speakers = enumerate(groups["speaker"], start=1)
+        groups["speaker"] = [replace(speaker, name=f"speaker {number}") for number, speaker in speakers]
     return {kind: members for kind, members in groups.items() if 0 < len(members) <= MOST_SHOWN}
 
 
@@ -414,19 +406,23 @@ def _name_epoch(checkpoint: Path, epoch: float) -> str:
     return next((f"Step {entry['step']}" for entry in entries if entry.get("epoch") == epoch), f"Epoch {epoch:.3g}")
 
 
-def study_rows(this: Sibling, others: Sequence[Sibling]) -> list[dict[str, Any]]:
-    """Return a row for each model of a study, best UAR of each corpus, task and protocol first; none for one model."""
-    models = {other.repo: other for other in others} | {this.repo: this}
+def study_rows(this: str, study: Mapping[str, Publication]) -> list[dict[str, Any]]:
+    """Return a row for each model of a study, best UAR of each corpus, task and protocol first; none for one model.
+
+    Args:
+        this: Hub id of the model of the card.
+        study: all models by Hub id.
+    """
     rows = {}
-    for model in models.values():
-        record, scores = model.publication.record, model.publication.scores
+    for repo, publication in study.items():
+        record, scores = publication.record, publication.scores
         corpus, run = record["corpus"], record["run"]
         uar, accuracy = (scores.estimates[key] if scores else None for key in ("uar", "accuracy"))
-        order = (corpus["name"], run["task"], run["protocol"], -uar.value if uar else 0.0, model.repo)
+        order = (corpus["name"], run["task"], run["protocol"], -uar.value if uar else 0.0, repo)
         rows[order] = {
-            "repo": model.repo,
+            "repo": repo,
             "name": short_name(run["model"]),
-            "this": model is this,
+            "this": repo == this,
             "clips": dataset_name(corpus),
             "task": run["task"],
             "protocol": run["protocol"],

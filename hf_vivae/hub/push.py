@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,12 +21,12 @@ from ..run_folder import is_finished
 from ..validation import UserError
 from .arguments import PushArguments
 from .client import check_access, check_name, checkpoint_files, make_repo, push, push_collection, show_or_push
-from .model_card import Sibling, card_pictures, render_card
+from .model_card import card_pictures, render_card
 from .publication import Publication, find_publication, find_publications
 
 LONGEST_REPO = 96  # characters, with the owner
 UNUSABLE = re.compile(r"(?:[^A-Za-z0-9._]|[.-](?=[.-]))+")  # in a name, which has single hyphens and dots only
-STAGE = ".push-"  # begins the folder that a checkpoint is pushed from
+STAGE = ".push-"  # prefix of the folder that a checkpoint is pushed from
 logger = logging.getLogger(__name__)
 
 
@@ -43,11 +43,11 @@ def push_models(arguments: PushArguments, cards: Path) -> None:
     folder = Path(arguments.runs[0])
     if arguments.all:
         publications = find_publications(folder)
-        study = list(map(Sibling, name_repos(arguments.repo, publications), publications))
+        study = dict(zip(name_repos(arguments.repo, publications), publications, strict=True))
     else:
-        study = [Sibling(arguments.repo, find_publication(folder))]
+        study = {arguments.repo: find_publication(folder)}
     repos = {
-        model.repo: model_files(cards, model.repo, model.publication, arguments.license, study) for model in study
+        repo: model_files(cards, repo, publication, arguments.license, study) for repo, publication in study.items()
     }
     show_or_push(repos, "model", not arguments.public, arguments.yes)
     if arguments.all and arguments.yes:
@@ -55,7 +55,11 @@ def push_models(arguments: PushArguments, cards: Path) -> None:
 
 
 def model_files(
-    cards: Path, repo: str, publication: Publication, license: str | None = None, study: Sequence[Sibling] = ()
+    cards: Path,
+    repo: str,
+    publication: Publication,
+    license: str | None = None,
+    study: Mapping[str, Publication] | None = None,
 ) -> dict[str, Path | bytes]:
     """Return the files of a model's repository by path: the checkpoint, README.md and its figures.
 
@@ -64,7 +68,7 @@ def model_files(
         repo: `owner/name`.
         publication: checkpoint and scores.
         license: licence of the training clips, where their owner has to name it.
-        study: models that the card links to.
+        study: models that the card links to, by Hub id.
 
     Raises:
         UserError: see `checkpoint_files` and `render_card`.
@@ -116,14 +120,14 @@ def name_repos(prefix: str, publications: Sequence[Publication]) -> list[str]:
 class PushToHubCallback(TrainerCallback):
     """Callback that pushes the checkpoints of a run's first fold to the Hub; `finish` pushes the run with its scores.
 
-    Each checkpoint is pushed in the background, unless the last one is still on its way. Strategy `end` waits for the
-    end; `all_checkpoints` keeps each in a folder of its own as well; with `hub_always_push`, training waits for the
-    last one instead of leaving one out. An error of such a push is a warning: training continues, and the push at its
-    end has everything. Only the main process has this callback.
+    Each checkpoint is pushed in the background, unless the push of the last one is not finished. With the strategy
+    `end`, none is pushed before the end; with `all_checkpoints`, each is also kept in a folder of its own; with
+    `hub_always_push`, training waits for the last push instead of leaving a checkpoint out. An error of such a push is
+    a warning: training continues, and the push at its end has everything. Only the main process has this callback.
 
     Args:
-        args: of the run. The repository is named after its folder by default, and private unless `hub_private_repo`
-            is false.
+        args: arguments of the training. By default, the repository is named after the output folder; it is private
+            unless `hub_private_repo` is false.
         cards: folder `model_cards/`.
 
     Raises:
@@ -136,8 +140,8 @@ class PushToHubCallback(TrainerCallback):
         self.cards, self.output = cards, Path(args.output_dir)
         self.target = {"revision": args.hub_revision, "token": args.hub_token}
         make_repo(self.repo, private=args.hub_private_repo is not False, **self.target)
-        # one lock for both: huggingface_hub gives its bars another, and one that an upload shows from its thread then
-        # breaks into what the training writes ("Set changed size during iteration")
+        # one lock for both: huggingface_hub gives its bars another lock, and a bar of the upload's thread then breaks
+        # the bars of training ("Set changed size during iteration")
         upload_bar.set_lock(tqdm.get_lock())
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="push")
         self._last_push: Future | None = None
@@ -178,7 +182,7 @@ class PushToHubCallback(TrainerCallback):
             if kept:
                 files |= {f"{kept}/{path}": content for path, content in files.items() if path != "README.md"}
             push(files, self.repo, message=message, **self.target)
-        except Exception as error:  # a thread's error would be lost
+        except Exception as error:  # an error of this thread would be lost
             logger.warning("A checkpoint was not pushed: %s", error)
         finally:
             shutil.rmtree(publication.checkpoint)

@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 COLUMNS = 3
-WIDTH_OF_LABELS = 32  # letters in a line below a panel
-LONGEST_LINE = 80  # letters above a picture
+WIDTH_OF_LABELS = 32  # characters in a line below a panel
+LONGEST_LINE = 80  # characters in a line of the title
 MARGIN = 0.05  # part of a range outside its ends
 
 
 def history_figure(
     scores: Sequence[float | None], states: Sequence[str], title: str, score_name: str, greater_is_better: bool
 ) -> "Figure":
-    """Return the figure of the score of each trial in their order, and of the best so far.
+    """Return the figure of the score of each trial in the order of the trials, and of the best score so far.
 
     Args:
         scores: best score of each trial; None unless it was trained to its end.
-        states: of each: `complete`, `pruned`, `failed` or `running`.
-        title: of the figure.
+        states: state of each trial: `complete`, `pruned`, `failed` or `running`.
+        title: title of the figure.
         score_name: name of the scores.
         greater_is_better: whether the best score is the largest.
     """
@@ -33,7 +33,7 @@ def history_figure(
 
     figure = blank_figure(7, 4)
     axes = figure.add_subplot()
-    points = [(number, score) for number, score in enumerate(scores) if _is_score(score)]
+    points = [(number, score) for number, score in enumerate(scores) if score is not None and math.isfinite(score)]
     axes.plot(*zip(*points, strict=True), "o", color=BLUE, markersize=5, label=f"complete ({len(points)})")
     best, better = [], max if greater_is_better else min
     for _, score in points:
@@ -59,7 +59,7 @@ def importance_figure(importance: Mapping[str, float], title: str) -> "Figure":
 
     Args:
         importance: share of the scores' variance by hyperparameter; the sum is 1.
-        title: of the figure.
+        title: title of the figure.
     """
     ranked = sorted(importance.items(), key=lambda pair: pair[1])
     figure = blank_figure(7, 1.4 + 0.35 * len(ranked))
@@ -83,21 +83,20 @@ def values_figure(
     """Return the figure of the score over the values of each hyperparameter, with the best trial marked.
 
     Args:
-        trials: values by hyperparameter and score of each trial that was trained to its end.
+        trials: values by hyperparameter, and finite score, of each trial that was trained to its end.
         space: by hyperparameter, in the order of the panels: `low`, `high` and `log` of a range, or `choices`.
-        title: of the figure.
+        title: title of the figure.
         score_name: name of the scores.
         greater_is_better: whether the best score is the largest.
     """
-    scored = [(values, score) for values, score in trials if _is_score(score)]
-    best = (max if greater_is_better else min)(scored, key=lambda pair: pair[1])
+    best = (max if greater_is_better else min)(trials, key=lambda pair: pair[1])
     columns = min(COLUMNS, len(space))
     rows = math.ceil(len(space) / columns)
     figure = blank_figure(max(7, 0.8 + 2.9 * columns), 1.3 + 2.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes, (name, dimension) in zip(panels.flat, space.items(), strict=False):
         position = dimension["choices"].index if "choices" in dimension else float
-        points = [(position(values[name]), score) for values, score in scored]
+        points = [(position(values[name]), score) for values, score in trials]
         axes.plot(*zip(*points, strict=True), "o", color=BLUE, alpha=0.7, label="trial")
         axes.plot(position(best[0][name]), best[1], "*", color=VERMILION, markersize=13, label="best")
         axes.set_xlabel(escape_dollars(name))
@@ -118,27 +117,22 @@ def _head(figure: "Figure", title: str) -> None:
 
 
 def _ticks(axes: "Axes", dimension: Mapping[str, Any]) -> None:
-    """Show the whole range, not only where trials are: a best trial at an end needs a wider range."""
+    """Show the whole range, also where no trial is: where the best trial is at an end, a wider range is needed."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
+    low, high = dimension.get("low"), dimension.get("high")
     if "choices" in dimension:
         choices = dimension["choices"]
         labels = [wrap_text(str(value), WIDTH_OF_LABELS // len(choices)) for value in choices]
         axes.set(xlim=(-0.5, len(choices) - 0.5), xticks=range(len(choices)), xticklabels=labels)
     elif dimension["log"]:
-        low, high = dimension["low"], dimension["high"]
         ends, margin = [low, math.sqrt(low * high), high], (high / low) ** MARGIN
         axes.set(xscale="log", xlim=(low / margin, high * margin))
         axes.set(xticks=ends, xticklabels=[f"{end:.2g}" for end in ends])
         axes.xaxis.set_minor_locator(NullLocator())  # below one power of ten, its labels would overlap
     else:
-        low, high = dimension["low"], dimension["high"]
         margin = MARGIN * (high - low)
         axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=isinstance(high, int)))
     axes.tick_params(labelsize="small")
     axes.grid(alpha=0.3)
-
-
-def _is_score(score: float | None) -> bool:
-    return score is not None and math.isfinite(score)

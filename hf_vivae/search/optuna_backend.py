@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 
 TRIALS_FOR_IMPORTANCE = 8  # complete ones; with fewer, a forest has little to split
-KEPT = 75.0  # percent; a median, which is that of complete trials only, would end most, and 100 clips are noisy
-UNPRUNED_TRIALS = 5  # Optuna's default: so many are trained to their end before any is compared with them
+KEPT = 75.0  # percent of the trials; a median of complete trials would end most, and scores of 100 clips are noisy
+BEAT, SILENCE = 20, 120  # seconds between two heartbeats of a trial, and until another machine takes it for dead
+SETTINGS = "settings "  # prefix of the attributes of a study that contain them
+MOST_NAMED = 5  # differences in an error
+FIRST = ("model", "recipe", "data", "protocol", "fold", "task")  # named first: other differences follow from them
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,34 @@ class Study:
     """An Optuna study of a search.
 
     Args:
-        name: of the study.
+        name: name of the study.
         storage: URL of a database, or a file `NAME.journal`.
         total: number of trials.
-        trials: the runs.
-        settings: values that must be the same in all processes.
+        trials: settings and data of its trials.
     """
 
     name: str
     storage: str
     total: int
     trials: Trials
-    settings: dict[str, Any]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that must be the same in all processes.
+
+        Not among them are the searched ones, those of the machine, and the place of the clips.
+        """
+        run, args, space = self.trials.template.run, self.trials.template.args, self.trials.space
+        places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
+        settings = {name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places}
+        for key in space:
+            name, _, field = key.partition(".")
+            own = settings.pop(name)
+            if field:
+                settings[name] = {other: value for other, value in (own or {}).items() if other != field}
+        settings |= {"data": run.data, "clips": self.trials.prepared.digest, "fold": self.trials.fold.name}
+        settings |= {f"space of {key}": str(dimension) for key, dimension in space.items()}
+        return json.loads(json.dumps(settings))  # as a storage returns them
 
     def open(self) -> "optuna.Study":
         """Return the study of Optuna, created where it does not exist.
@@ -65,7 +84,7 @@ class Study:
         """Train the missing trials of the study; a trial that cannot be trained counts as failed.
 
         Args:
-            study: of `open`.
+            study: the study, as returned by `open`.
             source: file of the search space.
 
         Raises:
@@ -74,40 +93,39 @@ class Study:
         """
         with heartbeat(self.trials.folder / ".processes") as process:
             fail_dead_trials(study, process.parent)
-            if missing := max(0, self.total - count(study)):
-                self.trials.check(source)
-                remember(study, self.settings)
-                trainer = self.trials.trainer(OptunaTrainer)
-                trainer.process, trainer.total = process.name, self.total
-                self._search(study, trainer, missing)
-
-    def _search(self, study: "optuna.Study", trainer: "OptunaTrainer", missing: int) -> None:
-        logging.getLogger("optuna.study._optimize").addFilter(without_trace_of_ctrl_c)
-        try:
-            trainer.hyperparameter_search(
-                hp_space=trainer.suggest,
-                n_trials=missing,
-                backend="optuna",
-                gc_after_trial=True,  # Trainers are in cycles; the library clears complete trials only
-                catch=REFUSALS,  # other values may go together, or need less memory
-                **self._options,
-            )
-        except ValueError:
-            if complete_trials(study):  # otherwise the library raises it, since there is no best trial
-                raise
+            missing = self.total - count(study)
+            if missing <= 0:
+                return
+            self.trials.check(source)
+            remember(study, self.settings)
+            trainer, space = self.trials.trainer(OptunaTrainer), self.trials.space.items()
+            trainer.process, trainer.total = process.name, self.total
+            logging.getLogger("optuna.study._optimize").addFilter(without_trace_of_ctrl_c)
+            try:
+                trainer.hyperparameter_search(
+                    hp_space=lambda trial: {key: dimension.suggest(trial, key) for key, dimension in space},
+                    n_trials=missing,
+                    backend="optuna",
+                    gc_after_trial=True,  # Trainers are in cycles; the library clears complete trials only
+                    catch=REFUSALS,  # other values may go together, or need less memory
+                    **self._options,
+                )
+            except ValueError:
+                if complete_trials(study):  # otherwise the library raises it, since there is no best trial
+                    raise
 
     @cached_property
     def _options(self) -> dict[str, Any]:
         import optuna
 
-        args = self.trials.candidates.args
+        args = self.trials.template.args
         return {
             "study_name": self.name,
             "storage": open_storage(self.storage),
             "load_if_exists": True,
             "direction": "maximize" if args.greater_is_better else "minimize",
             "sampler": seeded_sampler(args.seed),
-            "pruner": optuna.pruners.PercentilePruner(KEPT, UNPRUNED_TRIALS),
+            "pruner": optuna.pruners.PercentilePruner(KEPT),  # the first 5 trials are trained to their end
         }
 
 
@@ -116,10 +134,6 @@ class OptunaTrainer(SearchTrainer):
 
     process: str
     total: int
-
-    def suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        """Return the values of a trial by the keys of the search space."""
-        return {key: dimension.suggest(trial, key) for key, dimension in self.trials.space.items()}
 
     def train(self, *args, trial: "optuna.Trial", **kwargs) -> None:
         """Train one trial, and stop the study once it has all its trials."""
@@ -146,21 +160,13 @@ def seeded_sampler(seed: int) -> "optuna.samplers.BaseSampler":
 
     A search in one process can be repeated, and processes that share a study do not propose the same values.
     """
-    from optuna.samplers import BaseSampler, TPESampler
+    from optuna.samplers import TPESampler
 
-    class SeededByTrial(BaseSampler):
+    class SeededByTrial(TPESampler):
         def before_trial(self, study, trial) -> None:
             state = np.random.SeedSequence([seed, trial.number]).generate_state(1)
-            self._sampler = TPESampler(seed=int(state[0]))
-
-        def infer_relative_search_space(self, study, trial):
-            return self._sampler.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study, trial, search_space):
-            return self._sampler.sample_relative(study, trial, search_space)
-
-        def sample_independent(self, study, trial, param_name, param_distribution):
-            return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+            super().__init__(seed=int(state[0]))  # a new sampler, without a state of earlier trials
+            super().before_trial(study, trial)
 
     return SeededByTrial()
 
@@ -218,9 +224,6 @@ def importance(study: "optuna.Study") -> dict[str, float] | None:
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
 
 
-BEAT, SILENCE = 20, 120  # seconds between two heartbeats of a trial, and until another machine takes it for dead
-
-
 def open_storage(storage: str) -> "optuna.storages.BaseStorage":
     """Open a file `NAME.journal`, or a database.
 
@@ -239,9 +242,8 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
             file = Path(storage.removeprefix("sqlite:///"))
             check_place(file, "--storage")  # where no lock can be created, FileLock would wait forever
             with FileLock(file.with_name(f".{file.name}.lock")):  # two processes would both create its tables
-                timeout = {"connect_args": {"timeout": SILENCE}}  # for another writer; the default is 5 s
-                return _open_database(storage, engine_kwargs=timeout)
-        return _open_database(storage)
+                return _open_database(storage, {"timeout": SILENCE})  # for another writer; the default is 5 s
+        return _open_database(storage, {})
     # a journal is JSON
     except (SQLAlchemyError, ImportError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         kind = storage.split(":")[0]  # the whole may hold a password
@@ -251,12 +253,13 @@ def open_storage(storage: str) -> "optuna.storages.BaseStorage":
         ) from error
 
 
-def _open_database(url: str, **options) -> "optuna.storages.BaseStorage":
+def _open_database(url: str, connect_args: dict[str, Any]) -> "optuna.storages.BaseStorage":
     import optuna
 
+    options = {"connect_args": connect_args}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of the heartbeat
-        return optuna.storages.RDBStorage(url, heartbeat_interval=BEAT, grace_period=SILENCE, **options)
+        return optuna.storages.RDBStorage(url, options, heartbeat_interval=BEAT, grace_period=SILENCE)
 
 
 @contextmanager
@@ -298,26 +301,6 @@ def _is_free(file: Path) -> bool:
         return False
 
 
-SETTINGS = "settings "  # prefix of the attributes of a study that contain them
-MOST_NAMED = 5  # differences in an error, those first from which others follow
-FIRST = ("model", "recipe", "data", "protocol", "fold", "task")
-
-
-def study_settings(trials: Trials) -> dict[str, Any]:
-    """Return all settings of a search but those of the machine, the place of the clips, and the searched ones."""
-    run, args = trials.candidates.run, trials.candidates.args
-    places = {*VOLATILE, *(f.name for f in fields(CorpusArguments))}
-    settings = {name: value for name, value in {**asdict(run), **args.to_dict()}.items() if name not in places}
-    for key in trials.space:
-        name, _, field = key.partition(".")
-        own = settings.pop(name)
-        if field:
-            settings[name] = {other: value for other, value in (own or {}).items() if other != field}
-    settings |= {"data": run.data, "clips": trials.prepared.digest, "fold": trials.fold.name}
-    settings |= {f"space of {key}": str(dimension) for key, dimension in trials.space.items()}
-    return json.loads(json.dumps(settings))  # as a storage returns them
-
-
 def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:
     """Check that a study is of the same search.
 
@@ -327,22 +310,20 @@ def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:
     remembered = _remembered(study)
     if study.trials and not remembered:
         raise UserError(f"study {study.study_name!r} was not made by recipes/search.py; give another --study.")
-    for before in remembered:
-        if differing := _differences(BEFORE | before, BEFORE | settings):
+    for stored in remembered:
+        before, now = BEFORE | stored, BEFORE | settings
+        names = sorted(before.keys() | now.keys(), key=lambda name: (name not in FIRST, name))
+        differing = [
+            f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
+            for name in names
+            if before.get(name) != now.get(name)
+        ]
+        if differing:
             more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
             raise UserError(
                 f"study {study.study_name!r} is another search, which differs in {', '.join(differing[:MOST_NAMED])}"
                 f"{more}; repeat its settings to continue it, or give another --study."
             )
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    names = sorted(before.keys() | now.keys(), key=lambda name: (name not in FIRST, name))
-    return [
-        f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
 
 
 def remember(study: "optuna.Study", settings: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from .trials import UNPRUNED, SearchTrainer, Trials, named
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
-    from ray.tune.schedulers import ASHAScheduler
 
 
 class RayTrainer(SearchTrainer):
@@ -35,14 +34,14 @@ class RayTrainer(SearchTrainer):
 def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[str, Any] | None) -> SearchResult:
     """Train all trials of a new search; an earlier one cannot be continued.
 
-    The cluster is that of `ray start` or `RAY_ADDRESS`; without one, it is started on this machine. Each
-    node needs this package, and the output folder at the same path.
+    The cluster is that of `ray start` or `RAY_ADDRESS`; without one, Ray is started on this machine. Each node needs
+    this package, and the output folder at the same path.
 
     Args:
-        trials: the runs.
+        trials: settings and data of its trials.
         source: file of the search space.
         total: number of trials.
-        resources: of a trial, such as `{"cpu": 4, "gpu": 1}`; one core, and a GPU where there is one, by default.
+        resources: resources of a trial, such as `{"cpu": 4, "gpu": 1}`; by default a core, and a GPU if there is one.
 
     Raises:
         UserError: for values that runs refuse, and where the folder already contains a search.
@@ -50,7 +49,7 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
     folder = trials.folder.resolve()
     if (folder / "ray").exists():
         raise UserError(
-            f"{folder} holds a search with Ray, which cannot be continued; give another --output_dir, or use "
+            f"{folder} contains a search with Ray, which cannot be continued; give another --output_dir, or use "
             "--backend optuna."
         )
     trials.check(source)
@@ -66,9 +65,10 @@ def search_with_ray(trials: Trials, source: Path, total: int, resources: dict[st
 
 
 def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | None) -> list["Trial"]:
+    from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search import BasicVariantGenerator
 
-    args = trials.candidates.args
+    args = trials.template.args
     direction = "maximize" if args.greater_is_better else "minimize"
     try:
         best = trials.trainer(RayTrainer).hyperparameter_search(
@@ -76,7 +76,10 @@ def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | 
             n_trials=total,
             direction=direction,
             backend="ray",
-            scheduler=_asha(direction[:3]),
+            # in percent of the training, since trials may differ in their number of epochs
+            scheduler=ASHAScheduler(
+                "percent", metric="objective", mode=direction[:3], max_t=100, grace_period=100 * UNPRUNED
+            ),
             search_alg=BasicVariantGenerator(random_state=args.seed),
             storage_path=str(folder),
             name="ray",
@@ -93,14 +96,11 @@ def _tune(trials: Trials, folder: Path, total: int, resources: dict[str, Any] | 
     return best.run_summary.trials
 
 
-def _asha(mode: str) -> "ASHAScheduler":
-    from ray.tune.schedulers import ASHAScheduler
-
-    # in percent of the training, since trials may differ in their number of epochs
-    return ASHAScheduler("percent", metric="objective", mode=mode, max_t=100, grace_period=100 * UNPRUNED)
-
-
 def _row(trial: "Trial", trials: Trials) -> TrialRow:
+    from ray.exceptions import RayTaskError
+
+    error = trial.get_pickled_error()
+    error = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's own error is a page long
     last = trial.last_result
     ended = trial.status == "TERMINATED" and last.get("scorings")  # after Ctrl-C, all others have it too
     state = "complete" if last.get("complete") else "pruned" if ended else "failed"
@@ -111,13 +111,5 @@ def _row(trial: "Trial", trials: Trials) -> TrialRow:
         values={key: trials.space[key].decode(value) for key, value in trial.config.items()},
         scorings=last.get("scorings", 0),
         seconds=last.get("time_total_s"),
-        error=_error(trial),
+        error=error and named(error),
     )
-
-
-def _error(trial: "Trial") -> str | None:
-    from ray.exceptions import RayTaskError
-
-    error = trial.get_pickled_error()
-    error = error.cause if isinstance(error, RayTaskError) else error  # the text of Ray's own error is a page long
-    return error and named(error)

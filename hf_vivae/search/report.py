@@ -6,6 +6,7 @@ import os
 import shlex
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ from .figures import history_figure, importance_figure, values_figure
 from .trials import Trials
 
 STATES = ("complete", "pruned", "failed", "running")
+FOUND = "found"  # name of the recipe in the command
+# clips and split, which belong to the command line and not to a recipe
+ALWAYS_GIVEN = ("data", "protocol")
+GIVEN_IF_CHANGED = (
+    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
+)  # fmt: skip
+NOT_OF_A_RECIPE = {*ALWAYS_GIVEN, *GIVEN_IF_CHANGED, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
 
 
 @dataclass(frozen=True)
@@ -32,13 +40,13 @@ class TrialRow:
     """Result of a trial.
 
     Args:
-        name: its number, or its name in Ray.
+        name: number of the trial, or its name in Ray.
         state: one of `STATES`.
-        score: best over its epochs; None unless it is complete.
-        values: by the keys of the search space.
+        score: score of the epoch that its run would keep; None unless the trial is complete.
+        values: values by the keys of the search space.
         scorings: number of evaluations, one for each epoch.
         seconds: duration; None where it is unknown.
-        error: reason of its failure; None where there is none, or it is unknown.
+        error: reason of a failure; None where there is none, or it is unknown.
     """
 
     name: str
@@ -60,8 +68,8 @@ class SearchResult:
     @property
     def states(self) -> dict[str, int]:
         """Return the number of trials in each state."""
-        counted = Counter(trial.state for trial in self.trials)
-        return {state: counted[state] for state in STATES if counted[state]}
+        counts = Counter(trial.state for trial in self.trials)
+        return {state: counts[state] for state in STATES if counts[state]}
 
     @property
     def scored(self) -> list[TrialRow]:
@@ -70,7 +78,7 @@ class SearchResult:
 
     @property
     def errors(self) -> list[str]:
-        """Return the errors of failed trials, each with the number of the trial."""
+        """Return the errors of failed trials, each with the name of the trial."""
         return [f"trial {trial.name}: {trial.error}" for trial in self.trials if trial.error]
 
     def best(self, greater_is_better: bool) -> TrialRow:
@@ -93,8 +101,8 @@ class SearchReport:
     """Files of the results of a search.
 
     Args:
-        folder: of `results.json`, `trials.csv`, figures and the recipe.
-        best: the best trial.
+        folder: folder of `results.json`, `trials.csv`, figures and the recipe.
+        best: best trial.
         recipe: file of its settings.
         text: the results in lines for a terminal.
     """
@@ -113,20 +121,31 @@ def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchR
     """
     import pandas as pd
 
-    candidates, folder = trials.candidates, trials.folder
-    best = outcome.best(candidates.args.greater_is_better)
+    template, folder, folds = trials.template, trials.folder, trials.prepared.folds
+    run, args = template.run, template.args
+    best = outcome.best(args.greater_is_better)
+    metric = args.metric_for_best_model.removeprefix("eval_")
+    score = f"validation {SCORE_NAMES.get(metric, metric)}"
+    of_fold = f", fold {trials.fold.name}" if len(folds) > 1 else ""
+    clips = f"{trials.prepared.corpus.name} clips, task {run.task}, protocol {run.protocol}{of_fold}, seed {args.seed}"
+    states = ", ".join(f"{number} {state}" for state, number in outcome.states.items())
+    counts = f"{len(outcome.trials)} trials ({states})"
     rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]
     write_text(folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
-    _draw(trials, outcome)
+    _draw(trials, outcome, f"{short_name(run.model)}, recipe {run.recipe}\n{clips}", score)
     searched = {key: str(dimension) for key, dimension in trials.space.items()}
-    folds = trials.prepared.folds
     fold = folds.index(trials.fold) if len(folds) > 1 else None
-    winner = BestRun(*candidates.with_values(best.values), searched, fold)
-    recipe = winner.write_recipe(folder, _head(trials, outcome, best))
+    best_run = BestRun(*template.with_values(best.values), searched, fold)
+    recipe = best_run.write_recipe(
+        folder,
+        f"Found by recipes/search.py from recipe {run.recipe} in {counts} on\n"
+        f"{clips}: trial {best.name}, {score} {best.score:.4f}.\n"
+        "The best of many validation scores is higher than the score on other clips will be.",
+    )
     content = {
-        **identity(candidates.run, candidates.args, trials.prepared),
+        **identity(run, args, trials.prepared),
         "fold": trials.fold.name,
-        "score": _score_name(trials),
+        "score": score,
         "backend": backend,
         "space": {key: asdict(dimension) for key, dimension in trials.space.items()},
         "trials": outcome.states,
@@ -134,33 +153,25 @@ def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchR
         "importance": outcome.importance,
     }
     write_json(folder / "results.json", content)
-    text = _describe(trials, outcome, best, recipe, winner.command(recipe, candidates.recipes))
+    values = "\n            ".join(f"{key}: {value}" for key, value in best.values.items())
+    failed = "".join(f"failed      {error}\n" for error in outcome.errors)
+    text = f"""\
+searched    {counts} on {clips}
+{failed}best        trial {best.name}, {score} {best.score:.4f}
+            {values}
+results     {folder / "results.json"}
+recipe      {recipe}
+
+Use it:
+{best_run.command(recipe, template.recipes)}"""
     return SearchReport(folder, best, recipe, text)
 
 
-def _score_name(trials: Trials) -> str:
-    metric = trials.candidates.args.metric_for_best_model.removeprefix("eval_")
-    return f"validation {SCORE_NAMES.get(metric, metric)}"
-
-
-def _where(trials: Trials) -> str:
-    run = trials.candidates.run
-    fold = f", fold {trials.fold.name}" if len(trials.prepared.folds) > 1 else ""
-    split = f"protocol {run.protocol}{fold}, seed {trials.candidates.args.seed}"
-    return f"{trials.prepared.corpus.name} clips, task {run.task}, {split}"
-
-
-def _counted(outcome: SearchResult) -> str:
-    states = ", ".join(f"{number} {state}" for state, number in outcome.states.items())
-    return f"{len(outcome.trials)} trials ({states})"
-
-
-def _draw(trials: Trials, outcome: SearchResult) -> None:
-    run, greater, score = trials.candidates.run, trials.candidates.args.greater_is_better, _score_name(trials)
-    title = f"{short_name(run.model)}, recipe {run.recipe}\n{_where(trials)}"
-    rows = outcome.trials
-    scores, states = [row.score for row in rows], [row.state for row in rows]
-    figures = {"history": history_figure(scores, states, title, score, greater)}
+def _draw(trials: Trials, outcome: SearchResult, title: str, score: str) -> None:
+    rows, greater = outcome.trials, trials.template.args.greater_is_better
+    figures = {
+        "history": history_figure([row.score for row in rows], [row.state for row in rows], title, score, greater)
+    }
     points = [(row.values, row.score) for row in outcome.scored]
     space = {key: asdict(dimension) for key, dimension in trials.space.items()}
     figures["values"] = values_figure(points, space, title, score, greater)
@@ -170,47 +181,16 @@ def _draw(trials: Trials, outcome: SearchResult) -> None:
         figure.savefig(trials.folder / f"{name}.png")
 
 
-def _head(trials: Trials, outcome: SearchResult, best: TrialRow) -> str:
-    return (
-        f"Found by recipes/search.py from recipe {trials.candidates.run.recipe} in {_counted(outcome)} on\n"
-        f"{_where(trials)}: trial {best.name}, {_score_name(trials)} {best.score:.4f}.\n"
-        "The best of many validation scores is higher than the score on other clips will be."
-    )
-
-
-def _describe(trials: Trials, outcome: SearchResult, best: TrialRow, recipe: Path, command: str) -> str:
-    values = "\n            ".join(f"{key}: {value}" for key, value in best.values.items())
-    failed = "".join(f"failed      {error}\n" for error in outcome.errors)
-    return f"""\
-searched    {_counted(outcome)} on {_where(trials)}
-{failed}best        trial {best.name}, {_score_name(trials)} {best.score:.4f}
-            {values}
-results     {trials.folder / "results.json"}
-recipe      {recipe}
-
-Use it:
-{command}"""
-
-
-FOUND = "found"  # name of the recipe in the command
-# clips and split, which belong to the command line and not to a recipe
-ALWAYS_GIVEN = ("data", "protocol")
-GIVEN_IF_CHANGED = (
-    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
-)  # fmt: skip
-NOT_OF_A_RECIPE = {*ALWAYS_GIVEN, *GIVEN_IF_CHANGED, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
-
-
 @dataclass(frozen=True)
 class BestRun:
     """Run of the best trial.
 
     Args:
-        run: its arguments.
+        run: arguments of the run.
         args: arguments of its training.
         searched: range or choices of each key of the search space.
-        fold: number of the searched fold, the only one whose test clips were not used by any trial; None where the
-            protocol has no other.
+        fold: number of the searched fold, the only one whose test clips no trial has used; None where the protocol
+            has no other.
     """
 
     run: RunArguments
@@ -220,31 +200,36 @@ class BestRun:
 
     def recipe(self) -> dict[str, Any]:
         """Return the searched settings, and all others of a recipe that differ from the defaults."""
-        named = {key.split(".")[0] for key in self.searched}
+        searched = {key.split(".")[0] for key in self.searched}
         left_out = NOT_OF_A_RECIPE | (UNSELECTED.keys() if self.run.select_on == "none" else set())
-        changed = self._changed()
-        return {name: value for name, value in self._all().items() if name in named | (changed - left_out)}
+        return {name: self._settings[name] for name in self._settings if name in searched | (self._changed - left_out)}
 
-    def _all(self) -> dict[str, Any]:
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
         return {**asdict(self.run), **self.args.to_dict()}
 
+    @cached_property
     def _changed(self) -> set[str]:
-        plain = RunArguments(model=self.run.model), VivaeTrainingArguments(output_dir=self.args.output_dir)
-        default = {**asdict(plain[0]), **plain[1].to_dict()}
-        return {name for name, value in self._all().items() if value != default[name]}
+        run, args = RunArguments(model=self.run.model), VivaeTrainingArguments(output_dir=self.args.output_dir)
+        default = {**asdict(run), **args.to_dict()}
+        return {name for name, value in self._settings.items() if value != default[name]}
 
     def write_recipe(self, folder: Path, head: str) -> Path:
         """Write the recipe, and return its path.
 
-        It is named as a recipe of the model: after the model, or after its kind, such as `probe`.
+        The file has the name of a recipe of the model: the model's, or that of its kind, such as `probe`.
 
         Args:
-            folder: to write to.
-            head: first lines, without the "#" of comments.
+            folder: folder to write to.
+            head: first lines of the file, without the "#" of comments.
         """
         lines = [f"# {line}" for line in head.splitlines()]
         for key, value in self.recipe().items():
-            lines += _lines(key, value, self.searched)
+            if isinstance(value, dict) and any(name.startswith(f"{key}.") for name in self.searched):
+                lines.append(f"{key}:")
+                lines += [f"  {_line(name, own, self.searched.get(f'{key}.{name}'))}" for name, own in value.items()]
+            else:
+                lines.append(_line(key, value, self.searched.get(key)))
         path = folder / f"{recipe_stems(self.run.model)[0]}.yaml"
         write_text(path, "\n".join(lines) + "\n")
         return path
@@ -256,9 +241,8 @@ class BestRun:
             recipe: file of `write_recipe`; it is copied into a folder of `recipes`, where the model can have one.
             recipes: folder of the recipes.
         """
-        changed = self._changed()
-        names = {*ALWAYS_GIVEN, *(changed & {*GIVEN_IF_CHANGED})}
-        settings = {name: value for name, value in self._all().items() if name in names}
+        names = {*ALWAYS_GIVEN, *(self._changed & {*GIVEN_IF_CHANGED})}
+        settings = {name: value for name, value in self._settings.items() if name in names}
         settings |= {} if self.fold is None else {"folds": [self.fold]}
         settings |= {"data_url": bare_address(self.run.data_url)} if self.run.data_url else {}
         script = os.path.relpath(recipes / "train.py")
@@ -282,15 +266,7 @@ def _flags(values: dict[str, Any]) -> list[str]:
     return flags
 
 
-def _lines(key: str, value: Any, searched: dict[str, str]) -> list[str]:
-    if not (isinstance(value, dict) and any(name.startswith(f"{key}.") for name in searched)):
-        return [_line(key, value, searched.get(key))]
-    inner = [f"  {_line(name, field, searched.get(f'{key}.{name}'))}" for name, field in value.items()]
-    return [f"{key}:", *inner]
-
-
-def _line(key: str, value: Any, chosen_from: str | None) -> str:
-    text = (
-        yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False).removesuffix("...\n").strip()
-    )
-    return f"{key}: {text}" + (f" # searched: {chosen_from}" if chosen_from else "")
+def _line(key: str, value: Any, searched: str | None) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
+    text = text.removesuffix("...\n").strip()
+    return f"{key}: {text}" + (f" # searched: {searched}" if searched else "")

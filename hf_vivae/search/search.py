@@ -17,7 +17,7 @@ from ..training.arguments import RunArguments, VivaeTrainingArguments, usual_rec
 from ..training.build import load_training_data
 from ..training.recipes import default_output_dir, parse_run, run_parser
 from ..validation import UserError, json_object
-from .optuna_backend import Study, search_result, study_settings
+from .optuna_backend import Study, search_result
 from .ray_backend import search_with_ray
 from .report import SearchReport, write_report
 from .space import read_space
@@ -40,23 +40,23 @@ class SearchArguments:
     """Arguments of a search; all others are those of `recipes/train.py`."""
 
     space: str | None = field(
-        default=None, metadata={"help": "YAML of the search space; recipes/search/<model>.yaml if absent."}
+        default=None, metadata={"help": "YAML file of the search space; recipes/search/<model>.yaml by default."}
     )
     trials: int = field(
-        default=20, metadata={"help": "Trials of the whole study, with those of earlier and other processes."}
+        default=20, metadata={"help": "Number of trials of the study, those of earlier and other processes included."}
     )
     backend: Literal["optuna", "ray"] = field(
-        default="optuna", metadata={"help": "Engine: optuna, or ray for a cluster of Ray."}
+        default="optuna", metadata={"help": "Library of the search: optuna, or ray for a cluster of Ray."}
     )
     storage: str | None = field(
         default=None,
         metadata={
-            "help": "Storage of Optuna's study: a database's URL, or a file NAME.journal; study.db in --output_dir if "
-            "absent."
+            "help": "Storage of Optuna's study: URL of a database, or a file NAME.journal; by default study.db in "
+            "--output_dir."
         },
     )
     study: str | None = field(
-        default=None, metadata={"help": "Name of the study in its storage; data, recipe, model and seed if absent."}
+        default=None, metadata={"help": "Name of the study in its storage; data, recipe, model and seed by default."}
     )
     resources_per_trial: dict[str, Any] | str | None = field(
         default=None, metadata={"help": 'Resources of a trial of Ray as JSON, such as \'{"cpu": 4, "gpu": 1}\'.'}
@@ -86,8 +86,8 @@ class SearchArguments:
 def parse_search(argv: Sequence[str], recipes: Path) -> tuple[SearchArguments, RunTemplate]:
     """Return the arguments of a search and the run that it starts from.
 
-    Without --recipe, --config and --as_coded, that is the recipe `tuned` where the model has one, since the values of
-    the search spaces are around it.
+    Without --recipe, --config and --as_coded, the run has the recipe `tuned` where the model has one, since the search
+    spaces contain values around it.
 
     Raises:
         UserError: for unknown or misspelt flags, for values of another type, and for values that do not fit.
@@ -123,7 +123,7 @@ def check_searchable(run: RunArguments, args: VivaeTrainingArguments) -> None:
     if args.world_size > 1:
         raise UserError(
             f"expected a search in one process, found a launcher of {args.world_size}; start `python "
-            "recipes/search.py` several times, and they share the study."
+            "recipes/search.py` several times, since its processes share the study."
         )
 
 
@@ -141,7 +141,7 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
     run, args = template.run, template.args
     check_searchable(run, args)
     folder, usual = Path(args.output_dir), Path(default_output_dir(run, args.seed))
-    if folder == usual:  # that of recipes/train.py
+    if folder == usual:  # the default of recipes/train.py
         folder = Path(*usual.parts[:2], "search", *usual.parts[2:])
     run_folder.check_report_folder(folder, "trials")
     source = Path(arguments.space) if arguments.space else recipe_file(recipes / "search", run.model)
@@ -162,14 +162,14 @@ def search(argv: list[str], recipes: Path) -> SearchReport:
 
 
 def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments) -> SearchReport:
-    usual = Path(default_output_dir(trials.candidates.run, trials.candidates.args.seed))
+    usual = Path(default_output_dir(trials.template.run, trials.template.args.seed))
     name = arguments.study or "/".join(usual.parts[1:])
     storage = arguments.storage or f"sqlite:///{trials.folder / 'study.db'}"
-    study = Study(name, storage, arguments.trials, trials, study_settings(trials))
+    study = Study(name, storage, arguments.trials, trials)
     opened = study.open()
     try:
         study.train(opened, source)
-    except BaseException as error:  # of Ctrl-C, too
+    except BaseException as error:  # also of Ctrl-C
         if search_result(opened, trials).scored:
             error.add_note(f"Results until then:\n{_report(opened, trials).text}")
         raise
@@ -177,5 +177,6 @@ def _search_with_optuna(trials: Trials, source: Path, arguments: SearchArguments
 
 
 def _report(study: "optuna.Study", trials: Trials) -> SearchReport:
-    with FileLock(trials.folder / ".results.lock"):  # otherwise an earlier reader may write after a later one
+    # otherwise a process that has read the study earlier may write its results after one that has read it later
+    with FileLock(trials.folder / ".results.lock"):
         return write_report(trials, "optuna", search_result(study, trials))

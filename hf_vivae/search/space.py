@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import optuna
 
 
-LARGEST = 2**53  # up to which floats hold every whole number
+LARGEST = 2**53  # floats represent every whole number up to it
 EXAMPLE = "`learning_rate: {low: 1e-6, high: 1e-3, log: true}` or `weight_decay: {choices: [0, 0.01]}`"
 
 
@@ -28,7 +28,7 @@ class Range:
     Args:
         low: smallest.
         high: largest.
-        log: whether each power of ten is as likely as the next, rather than each number.
+        log: draw each power of ten with the same probability, rather than each number.
     """
 
     low: float
@@ -37,7 +37,7 @@ class Range:
 
     @property
     def edges(self) -> list[Any]:
-        """Values to check before a search: an argument that takes both ends takes all values between them."""
+        """Return the values to check before a search: an argument that takes both ends takes all between them."""
         return [self.low, self.high]
 
     @property
@@ -78,7 +78,7 @@ class Choices:
 
     @property
     def edges(self) -> list[Any]:
-        """All of them."""
+        """Return the values to check before a search: all."""
         return list(self.choices)
 
     def suggest(self, trial: "optuna.Trial", name: str) -> Any:
@@ -115,7 +115,7 @@ def read_space(file: Path) -> Space:
         raise UserError(f"expected a search space in {file}, found no file; write it, or give another --space.")
     lines = read_yaml(file, loader=_Loader)
     if not lines:
-        raise UserError(f"expected {file} to hold lines such as {EXAMPLE}, found none; add some.")
+        raise UserError(f"expected {file} to contain lines such as {EXAMPLE}, found none; add some.")
     return {str(key): _dimension(line, f"{key} in {file}") for key, line in lines.items()}
 
 
@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -141,16 +141,13 @@ def _dimension(line: Any, where: str) -> Range | Choices:
         if key not in ("low", "high", "log", "choices"):
             near = did_you_mean(str(key), ("low", "high", "log", "choices"))
             raise UserError(f"{where} has an unknown key {key!r}{near}; correct or remove it.")
-    if line.keys() == {"choices"}:
-        return _choices(line["choices"], where)
-    if not {"low", "high"} <= line.keys() or "choices" in line:
+    if {"low", "high"} <= line.keys() and "choices" not in line:
+        return _range(line["low"], line["high"], line.get("log", False), where)
+    if line.keys() != {"choices"}:
         raise UserError(
             f"expected {where} to have either low and high or choices, found {', '.join(map(str, line))}; correct it."
         )
-    return _range(line["low"], line["high"], line.get("log", False), where)
-
-
-def _choices(values: Any, where: str) -> Choices:
+    values = line["choices"]
     if not isinstance(values, list) or len(values) < 2:
         raise UserError(f"expected {where} to list two choices at least, found {values!r}; add some or remove it.")
     if None in values:

@@ -29,7 +29,12 @@ SHARED = (
     "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "eval_dropout", "eval_strategy",
     "eval_steps", "eval_delay", "model_name_or_path", "from_scratch", "trust_remote_code",
 )  # fmt: skip
-LONGEST_REASON = 400  # letters of an error of other libraries, some of which list all their names
+LONGEST_REASON = 400  # characters of an error of other libraries, some of which list all their names
+# errors of values that arguments take: of a configuration, of torch's layers, or of memory; of a name that the library
+# does not know, or of a missing package
+REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, LookupError, ImportError)
+UNPRUNED = 0.25  # part of the training before which no trial is pruned, since the learning rate may still warm up
+Report = Callable[[float, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class RunTemplate:
         """Return the arguments of the run with these values instead of its own.
 
         Args:
-            values: by the keys of a search space: the name of an argument, or `<argument>.<field>` of a dictionary.
+            values: values by the keys of a search space: an argument's name, or `<argument>.<field>` of a dictionary.
 
         Raises:
             UserError: see `parse_run`.
@@ -74,29 +79,27 @@ class RunTemplate:
         Raises:
             UserError: with the line and the error of the run.
         """
+        names = [f.name for owner in (self.run, self.args) for f in fields(owner) if f.init]
         for key, dimension in space.items():
-            self._check_key(key, space, source)
+            name, _, field = key.partition(".")
+            if name not in names:
+                near = did_you_mean(name, names)
+                raise UserError(f"{source} has an unknown key {key!r}{near}; correct or remove it.")
+            if name in SHARED or name in VOLATILE:
+                raise UserError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
+            if field and not isinstance(self._own(name) or {}, dict):
+                raise UserError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
+            if field and name in space:
+                raise UserError(f"{source} has both {name!r} and {key!r}, which is a part of it; remove one of them.")
             for value in dimension.edges:
                 try:
                     self.with_values({key: value})
                 except ValueError as error:
                     raise refusal(key, value, source, error) from error
 
-    def _check_key(self, key: str, space: Space, source: Path) -> None:
-        name, _, field = key.partition(".")
-        names = [f.name for owner in (self.run, self.args) for f in fields(owner) if f.init]
-        if name not in names:
-            raise UserError(f"{source} has an unknown key {key!r}{did_you_mean(name, names)}; correct or remove it.")
-        if name in SHARED or name in VOLATILE:
-            raise UserError(f"{source} has the key {key!r}, which all trials have in common; give it as a flag.")
-        if field and not isinstance(self._own(name) or {}, dict):
-            raise UserError(f"{source} has the key {key!r}, but {name} has no fields; remove the dot.")
-        if field and name in space:
-            raise UserError(f"{source} has both {name!r} and {key!r}, which is a part of it; remove one of them.")
-
 
 def refusal(key: str, value: Any, source: Path, error: Exception) -> UserError:
-    """Return the error of a value that a run refuses, with its line in the search space."""
+    """Return the error of a value that a run refuses, with its key in the search space."""
     message = reason(error) if isinstance(error, ValueError) else named(error)
     return UserError(f"{source} lets {key} be {value!r}, which is refused: {message}")
 
@@ -111,28 +114,20 @@ def reason(error: Exception) -> str:
     return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...")
 
 
-PARTS = ("train", "validation")  # no trainer of a search is given the test clips
-# errors of values that arguments take: of a configuration, of torch's layers, or of memory; of a name that the library
-# does not know, or of a missing package
-REFUSALS = (ValueError, TypeError, ArithmeticError, RuntimeError, LookupError, ImportError)
-UNPRUNED = 0.25  # part of the training before which no trial is pruned, since the learning rate may still warm up
-Report = Callable[[float, int, float], None]
-
-
 @dataclass(frozen=True)
 class Trials:
     """Settings and data that all trials of a search share.
 
     Args:
-        candidates: settings before the values of a trial.
-        space: of the values.
+        template: settings before the values of a trial.
+        space: range or choices of each hyperparameter.
         prepared: the corpus.
-        fold: its training clips train, its validation clips score.
+        fold: fold whose training clips train and whose validation clips score.
         checkpoint: initial weights of the model; None for random ones.
-        folder: of the search; each trial has one of its own in `trials/`.
+        folder: folder of the search; each trial has its own in `trials/`.
     """
 
-    candidates: RunTemplate
+    template: RunTemplate
     space: Space
     prepared: TrainingData
     fold: Fold
@@ -141,12 +136,12 @@ class Trials:
 
     @property
     def parts(self) -> dict[str, Sequence[int]]:
-        """Return the row indices of the clips that train and of those that score."""
-        return {part: getattr(self.fold, part) for part in PARTS}
+        """Return the row indices of the clips that train and of those that score; no trial has the test clips."""
+        return {"train": self.fold.train, "validation": self.fold.validation}
 
     def scored_run(self, values: dict[str, Any]) -> tuple[RunArguments, VivaeTrainingArguments]:
         """Return the arguments of a trial; validation clips score it, even where they train in the recipe."""
-        return self.candidates.with_values({**values, "select_on": "validation"})
+        return self.template.with_values({**values, "select_on": "validation"})
 
     def build_fold_inputs(self, run: RunArguments, args: VivaeTrainingArguments) -> FoldInputs:
         """Return model and features of a trial."""
@@ -181,8 +176,8 @@ class Trials:
         """Train a trial, and return the score of the epoch that its run would keep: the best, or the last.
 
         Args:
-            name: of its folder, which contains its history.
-            values: by the keys of the search space.
+            name: name of the trial's folder, which contains its history.
+            values: values by the keys of the search space.
             report: called after each evaluation with that score, the number of evaluations, and the part of the
                 training that is done, from 0 to 1; may raise to end the trial.
 
@@ -194,7 +189,7 @@ class Trials:
         make_folder(folder)
         args = for_trial(args, folder)
         trainer = build_trainer(run, args, self.prepared, self.parts, self.build_fold_inputs(run, args))
-        kept = KeptScore(args, self.candidates.args.load_best_model_at_end, report)
+        kept = KeptScore(args, self.template.args.load_best_model_at_end, report)
         trainer.add_callback(kept)
         fit_model(trainer, folder)
         if not kept.scorings:  # a solver has no epochs, and --eval_strategy no evaluates none
@@ -203,7 +198,7 @@ class Trials:
 
 
 def for_trial(args: VivaeTrainingArguments, folder: Path) -> VivaeTrainingArguments:
-    """Return the arguments, changed in place to a training that keeps no weights."""
+    """Change the arguments, in place, to a training that keeps no weights, and return them."""
     args.output_dir = str(folder)
     args.save_strategy, args.load_best_model_at_end = SaveStrategy.NO, False
     return args
@@ -213,8 +208,8 @@ class KeptScore(TrainerCallback):
     """Callback that keeps the score of a trial by its `metric_for_best_model`; NaN is worse than any number.
 
     Args:
-        args: of the trial.
-        best: whether the best epoch is kept, instead of the last.
+        args: training arguments of the trial.
+        best: keep the score of the best epoch, instead of the last.
         report: see `Trials.train`.
     """
 
@@ -241,9 +236,9 @@ class SearchTrainer(VivaeTrainer):
     from the old ones: configuration, features, collator, and arguments that depend on one another.
 
     Args:
-        args: of `VivaeTrainer`.
-        trials: of the search.
-        kwargs: of `VivaeTrainer`.
+        args: positional arguments of `VivaeTrainer`.
+        trials: settings and data of the trials.
+        kwargs: keyword arguments of `VivaeTrainer`.
     """
 
     def __init__(self, *args, trials: Trials, **kwargs) -> None:

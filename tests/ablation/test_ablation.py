@@ -95,7 +95,7 @@ def test_a_command_trains_what_is_missing_of_its_ingredients_and_shows_all_that_
         row.pop("seconds")
     assert shown == rows
     assert report.text.startswith("Ablation of mlp tuned on 48 vivae clips, emotion, leave-one-speaker-out (4 folds):")
-    assert "No row takes away: learning_rate (a value to search)." in report.text
+    assert "No row removes: learning_rate (a value to search)." in report.text
     assert re.search(r"ablation: .* 1/2 .*, without weight decay, seed 42", capsys.readouterr().err)
 
 

@@ -101,14 +101,12 @@ def test_recipes_but_tuned_can_be_taken_apart():
     assert "without normalization" not in plan.idle
 
 
-def test_help_says_what_the_script_does_and_for_which_models(capsys):
+def test_help_describes_the_script_and_lists_the_models(capsys):
     with pytest.raises(SystemExit):
         plan_ablation(["--help"], RECIPES)
-    said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "Train a model's recipe whole, once more without each of its ingredients, and with each that was tried" in said
-    )
-    assert all(model in said for model in MODELS)
+    page = " ".join(capsys.readouterr().out.split())
+    assert "the recipe without each of its ingredients and with each addition" in page
+    assert all(model in page for model in MODELS)
 
 
 def test_settings_win_over_flags_and_each_seed_has_a_run():
@@ -151,7 +149,7 @@ def test_an_encoder_has_the_ingredients_of_all_encoders_unless_it_has_its_own():
         (["--model", "vit-base"], r"expected the ingredients of vit-base in .*/vit-base\.yaml, found no such file; "
          r"write it, or give one of vit-32-30, vit-16-69, vit-8-23, vit-32-69 or an encoder as --model\.$"),
         (["--model", "mlp", "--seeds", "1", "2", "1"], r"expected each of --seeds once, found 1 2 1; a seed gives"),
-        (["--model", "mlp", "--config=run.json"], "takes a recipe apart, found --config, which repeats a run; give"),
+        (["--model", "mlp", "--config=run.json"], "changes a recipe, found --config, which repeats a run; give"),
     ],
 )  # fmt: skip
 def test_what_has_no_ingredients_is_refused(argv, sentence):

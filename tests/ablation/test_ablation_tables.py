@@ -75,12 +75,12 @@ def test_rows_are_sorted_by_what_they_change_and_unknown_speakers_have_bounds_ov
     assert float(table(tmp_path / "out")["with d"]["UAR from"]) < 12.5
 
 
-def test_the_title_of_a_figure_says_how_many_folds_were_tested(tmp_path, monkeypatch):
+def test_the_title_of_a_figure_has_the_number_of_tested_folds(tmp_path, monkeypatch):
     titles, drawn = [], ablation_tables.difference_figure
     monkeypatch.setattr(
         ablation_tables,
         "difference_figure",
-        lambda rows, said, title: titles.append(title) or drawn(rows, said, title),
+        lambda rows, metric, title: titles.append(title) or drawn(rows, metric, title),
     )
     places = {name: [tmp_path / name] for name in (WHOLE, "without a")}
     for number, name in enumerate(places):

@@ -84,7 +84,7 @@ def test_every_recipe_is_a_command_and_passes_its_flags_on():
     assert all((recipes_folder() / f"{name}.py").is_file() for name in RECIPES)
     done = hf_vivae("push", "--repo", "mine")
     assert done.exit_code == 1
-    assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"
+    assert done.stderr == "error: expected --repo owner/name, found mine; name a repository.\n"
 
 
 def test_clips_are_labelled_and_the_exit_code_is_3_where_one_was_not(checkpoint, clips, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from fake_publications import publish
 from fake_runs import SELECTED_ON_TEST, clips
 from huggingface_hub import ModelCard
 
-from hf_vivae.hub.model_card import Sibling, card_pictures, render_card
+from hf_vivae.hub.model_card import card_pictures, render_card
 from hf_vivae.hub.publication import Publication
 
 CARDS, REPO = Path(__file__).parents[2] / "model_cards", "someone/bursts"
@@ -70,13 +70,13 @@ def test_caveats_mark_the_scores(tmp_path):
 
 def test_the_models_of_a_study_are_one_table(publication, tmp_path):
     better = publish(tmp_path / "a", "mlp", "vivae", skill=9.0, settings={"select_on": "test"}, checkpoint=False)
-    others = [
-        Sibling("someone/other", publish(tmp_path / "b", "mlp", "synthetic", skill=9.0, checkpoint=False)),
-        Sibling("someone/better", better),
-        Sibling("someone/unfinished", Publication(better.checkpoint, better.record, better.labels)),
-        Sibling(REPO, publication),
-    ]
-    text = render_card(CARDS, REPO, publication, study=others)
+    study = {
+        "someone/other": publish(tmp_path / "b", "mlp", "synthetic", skill=9.0, checkpoint=False),
+        "someone/better": better,
+        "someone/unfinished": Publication(better.checkpoint, better.record, better.labels),
+        REPO: publication,
+    }
+    text = render_card(CARDS, REPO, publication, study=study)
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| [")]
     uar = ModelCard(text).data.eval_results[0].metric_value
     assert [row[0] for row in rows] == [
@@ -89,7 +89,7 @@ def test_the_models_of_a_study_are_one_table(publication, tmp_path):
     assert {row[2] for row in rows} == {"emotion"}
     assert [row[4] for row in rows][1:] == ["100.0% *", f"{uar:.1%}", "-"]
     assert f"\\* Marked, since {SELECTED_ON_TEST}." in text
-    assert "Models of the same study" not in render_card(CARDS, REPO, publication, study=[others[-1]])
+    assert "Models of the same study" not in render_card(CARDS, REPO, publication, study={REPO: publication})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_another_task_than_emotion_is_named(task, sentence, tag, tmp_path):
 
 def test_tasks_are_not_mixed_in_the_table_of_a_study(publication, tmp_path):
     intensity = publish(tmp_path, "mlp", "vivae", settings={"task": "intensity"}, skill=9.0, checkpoint=False)
-    text = render_card(CARDS, REPO, publication, study=[Sibling("someone/intensity", intensity)])
+    text = render_card(CARDS, REPO, publication, study={"someone/intensity": intensity})
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| [")]
     assert [row[2] for row in rows] == ["emotion", "intensity"], "the better UAR of another task is not first"
     assert "Only models of the same clips, task and protocol can be compared." in text

@@ -285,9 +285,7 @@ def test_a_token_that_may_not_write_is_refused(hub, folders, tmp_path):
         "error: expected a token that may write to tester/refused, found one that may not; give it that right, or "
         "another name."
     )
-    assert unknown.startswith(
-        "error: expected a Hugging Face token that is valid, found one that the Hub does not know"
-    )
+    assert unknown.startswith("error: expected a valid Hugging Face token, found one that the Hub does not know")
     assert elsewhere.startswith("error: expected a token that may write to else/where, found one that may not")
     assert ("model", "tester/refused") not in hub.store.repos
 
@@ -355,8 +353,8 @@ def test_what_an_evaluation_has_scored_is_not_pushed_with_its_study(folders, tmp
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ([], r"expected --repo owner/name, found none; say where to push."),
-        (["runs", "--repo", "mine"], r"expected --repo owner/name, found mine; say where to push."),
+        ([], r"expected --repo owner/name, found none; name a repository."),
+        (["runs", "--repo", "mine"], r"expected --repo owner/name, found mine; name a repository."),
         (["runs", "--repo", "a/gr\u00f6\u00dfe"], r"expected a repository as owner/name of letters, digits"),
         (["--dataset", "--data", "vivea", "--repo", "a/b"], r"found 'vivea' \(did you mean vivae\?\)"),
         (["--repo", "a/b"], r"expected a run folder or --dataset, found none; give one of the two."),
@@ -378,4 +376,4 @@ def test_what_cannot_be_meant_is_one_sentence(argv, sentence):
 def test_a_refusal_leaves_no_trace():
     done = run_forked([ROOT / "recipes" / "push.py", "--repo", "mine"])
     assert done.returncode == 1
-    assert done.stderr == "error: expected --repo owner/name, found mine; say where to push.\n"
+    assert done.stderr == "error: expected --repo owner/name, found mine; name a repository.\n"

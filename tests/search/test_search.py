@@ -230,11 +230,11 @@ def test_a_missing_engine_is_named_with_the_command_that_installs_it(argv, monke
 @pytest.mark.parametrize(("best", "kept"), [(True, [0.25, 0.25, 0.25]), (False, [0.25, 0.125, -math.inf])])
 def test_a_score_that_is_not_a_number_wins_nothing(argv, best, kept):
     _, args = parse_run(argv[: argv.index("--space")], RECIPES)
-    told = []
-    score = trials.KeptScore(args, best, lambda *reported: told.append(reported))
+    reports = []
+    score = trials.KeptScore(args, best, lambda *report: reports.append(report))
     for epoch, found in enumerate((math.nan, 0.25, 0.125, math.nan), start=1):
         score.on_evaluate(None, SimpleNamespace(global_step=5 * epoch, max_steps=20), None, {"eval_uar": found})
-    assert told == list(zip([-math.inf, *kept], [1, 2, 3, 4], [0.25, 0.5, 0.75, 1.0], strict=True))
+    assert reports == list(zip([-math.inf, *kept], [1, 2, 3, 4], [0.25, 0.5, 0.75, 1.0], strict=True))
 
 
 def test_where_no_epoch_is_selected_the_last_one_is_scored(argv, tmp_path):

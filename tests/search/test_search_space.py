@@ -28,7 +28,7 @@ def space(tmp_path, text):
     return read_space(file)
 
 
-def candidates(*argv):
+def template(*argv):
     argv = ["--data", "synthetic", "--recipe", "tuned", *argv]
     return RunTemplate(argv, RECIPES, {}, *parse_run(argv, RECIPES))
 
@@ -73,15 +73,15 @@ def test_a_line_is_a_range_or_choices(tmp_path):
         ("a: {low: 1, high: 2, log: 10}", "expected true or false as log of a in .*, found 10"),
         ("a: {choices: [1]}", r"expected a in .* to list two choices at least, found \[1\]"),
         ("a: {choices: [1, 0, 2, 0]}", "expected a in .* to list different choices, found 0 twice; remove one"),
-        ("a: {low: 1, high: 2}\na: {low: 1, high: 3}", "is not valid YAML .*'a' is there twice.*line 1"),
-        ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' is there twice"),
+        ("a: {low: 1, high: 2}\na: {low: 1, high: 3}", "is not valid YAML .*'a' occurs twice.*line 1"),
+        ("a: {low: 1, high: 2, low: 3}", "is not valid YAML .*'low' occurs twice"),
         ("a: {choices: [null, 1]}", "has the choice null, which stands for the default; write"),
         ("a: [", "is not valid YAML"),
-        ("{}", "to hold lines such as .*, found none; add some"),
+        ("{}", "to contain lines such as .*, found none; add some"),
         ("# nothing", "expected `key: value` lines in .*, found NoneType; correct it"),
     ],
 )
-def test_a_line_that_says_nothing_is_refused(tmp_path, line, sentence):
+def test_a_line_without_a_range_is_refused(tmp_path, line, sentence):
     with pytest.raises(ValueError, match=sentence):
         space(tmp_path, line)
 
@@ -115,7 +115,7 @@ def test_lists_come_back_as_lists_from_optuna_and_ray():
 
 
 def test_values_become_flags_over_recipe_and_command_line():
-    base = candidates("--model", "mlp", "--model_config", '{"hidden_dropout": 0.5}', "--weight_decay", "0.3")
+    base = template("--model", "mlp", "--model_config", '{"hidden_dropout": 0.5}', "--weight_decay", "0.3")
     run, args = base.with_values({"learning_rate": 0.25, "model_config.hidden_sizes": [7], "normalization": "none"})
     assert run.model_config == {"hidden_sizes": [7], "hidden_dropout": 0.5}
     assert (args.learning_rate, args.weight_decay, run.normalization) == (0.25, 0.3, "none")
@@ -124,7 +124,7 @@ def test_values_become_flags_over_recipe_and_command_line():
 
 def test_a_share_of_warm_up_stays_a_share():
     # the library would make a whole number of it where the recipe's value is whole
-    _, args = candidates("--model", "mlp", "--warmup_steps", "0").with_values({"warmup_steps": 0.25})
+    _, args = template("--model", "mlp", "--warmup_steps", "0").with_values({"warmup_steps": 0.25})
     assert args.warmup_steps == 0.25
 
 
@@ -157,7 +157,7 @@ def test_a_share_of_warm_up_stays_a_share():
 )
 def test_a_space_outside_a_flags_range_is_refused_in_the_flags_words(tmp_path, line, sentence):
     with pytest.raises(ValueError, match=sentence):
-        candidates("--model", "mlp").check(space(tmp_path, line), tmp_path / "space.yaml")
+        template("--model", "mlp").check(space(tmp_path, line), tmp_path / "space.yaml")
 
 
 @pytest.mark.parametrize("model", [*MODELS, "whisper-base", "encoder:some/where", "some/where", "probe:some/where"])
@@ -218,7 +218,7 @@ def test_a_search_starts_from_what_is_tuned_where_no_recipe_is_chosen(argv, reci
 
 
 def test_a_reason_of_bearable_length_is_one_line():
-    said = reason(ValueError("invalid choice\n  " + "one, two " * 1000))
-    assert said.startswith("invalid choice one, two")
-    assert said.endswith(" ...")
-    assert len(said) <= 400
+    message = reason(ValueError("invalid choice\n  " + "one, two " * 1000))
+    assert message.startswith("invalid choice one, two")
+    assert message.endswith(" ...")
+    assert len(message) <= 400

@@ -56,7 +56,7 @@ def test_a_trial_that_fails_is_named_with_its_reason_and_the_search_goes_on(argv
     assert search(argv, RECIPES).best.score == 0.75  # one of the two that are missing
 
 
-def test_a_search_whose_trials_all_fail_says_why(argv, tmp_path, train):
+def test_a_search_whose_trials_all_fail_names_an_error(argv, tmp_path, train):
     train(*[RuntimeError("shapes do not fit")] * 3)
     with pytest.raises(ValueError, match=r"found none of 3 \(trial 0: RuntimeError: shapes do not fit\); change the"):
         search(argv, RECIPES)
@@ -83,13 +83,13 @@ def ctrl_c(argv):
 
 
 @pytest.mark.parametrize(
-    ("main", "status", "said"),
+    ("main", "status", "message"),
     [
         (ctrl_c, 130, "interrupted\n"),
         (partial(parse_search, recipes=RECIPES), 1, "error: expected --trials of 1 or more, found 0; "),
     ],
 )
-def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, capsys, main, status, said):
+def test_a_script_ends_with_the_results_and_without_a_traceback(monkeypatch, capsys, main, status, message):
     def noted(argv):
         try:
             main(argv)
@@ -103,7 +103,7 @@ def test_a_script_ends_with_what_was_found_and_without_a_trace(monkeypatch, caps
         run_script(noted)
     assert end.value.code == status
     printed = capsys.readouterr().err
-    assert printed.startswith(said)
+    assert printed.startswith(message)
     assert printed.endswith("\nResults until then:\nnothing\n")
     assert "Traceback" not in printed
 

@@ -165,7 +165,7 @@ def test_ray_searches_on_one_machine(argv, tmp_path):
         assert int(row["scorings"]) == len(scores) == 2
     assert results(report.folder)["best"]["score"] == max(float(row["score"]) for row in found if row["score"])
     assert report.recipe.is_file()
-    with pytest.raises(ValueError, match="holds a search with Ray, which cannot be continued; give another --output"):
+    with pytest.raises(ValueError, match="contains a search with Ray, which cannot be continued; give another"):
         search([*argv, "--backend", "ray"], RECIPES)
 
 
