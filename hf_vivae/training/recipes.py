@@ -40,7 +40,12 @@ GROUPS = [
 @cache
 def run_parser() -> FlagParser:
     """Return the parser of `recipes/train.py`."""
-    parser = FlagParser([RunArguments, VivaeTrainingArguments], GROUPS, description="Train and score one model.")
+    parser = FlagParser(
+        [RunArguments, VivaeTrainingArguments],
+        GROUPS,
+        description="Train and score one model.",
+        epilog="The recipe of the model replaces defaults in brackets.",
+    )
     parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
     return parser
 
