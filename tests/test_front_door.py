@@ -66,8 +66,7 @@ def test_every_public_name_is_there_and_no_other_is():
         hf_vivae.VivaeTrainers  # noqa: B018
 
 
-@pytest.mark.slow
-def test_the_import_leaves_trainer_and_metrics_for_their_first_use():
-    late = {"transformers.trainer", "evaluate", "sklearn"}
+def test_the_import_leaves_trainer_datasets_and_metrics_for_their_first_use():
+    late = {"transformers.trainer", "datasets", "evaluate", "sklearn"}
     program = f"import sys, hf_vivae; sys.exit(bool({late} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

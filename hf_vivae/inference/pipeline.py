@@ -6,13 +6,11 @@ input is refused.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Audio
 from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 
 from .. import audio
@@ -175,6 +173,10 @@ class VocalisationPipeline(AudioClassificationPipeline):
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
     """Return an iterator over the rows of a dataset, with the clip as `audio`."""
+    from datasets import Audio  # a second of imports that files and arrays do not need
+
+    from .sources import StoredAudio
+
     features = dataset.features or {}
     columns = [name for name, feature in features.items() if isinstance(feature, Audio)]
     if not columns or ("audio" in features and "audio" not in columns):
@@ -228,13 +230,3 @@ def _rate(rate: Any, name: str) -> int:
         remedy = "give the rate at which the clip was recorded"
         raise audio.BadAudio(name, expected, "none" if value is None else repr(value), remedy)
     return int(value)
-
-
-@dataclass
-class StoredAudio(Audio):
-    """Feature of stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
-
-    decode: bool = False
-
-    def encode_example(self, value: str | dict[str, Any]) -> dict[str, Any]:
-        return {"bytes": None, "path": value} if isinstance(value, str) else value

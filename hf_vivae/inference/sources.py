@@ -22,7 +22,6 @@ from ..corpus.listing import real_folders
 from ..corpus.schema import walk_files
 from ..network import NetworkError, check_reachable
 from ..validation import UserError, printable, readable
-from .pipeline import StoredAudio
 
 
 @dataclass(frozen=True)
@@ -375,3 +374,13 @@ class StreamedDataset:
 def _reason(error: Exception) -> str:
     """Return type and message of a library's error as one line."""
     return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"
+
+
+@dataclass
+class StoredAudio(Audio):
+    """Feature of stored files without decoding; `Audio` needs torchcodec even where it only passes a path on."""
+
+    decode: bool = False
+
+    def encode_example(self, value: str | dict[str, Any]) -> dict[str, Any]:
+        return {"bytes": None, "path": value} if isinstance(value, str) else value
