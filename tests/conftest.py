@@ -1,4 +1,4 @@
-"""No test speaks to the network or writes outside a temporary folder; both must be settled before any import."""
+"""No test uses the network or writes outside a temporary folder; both must be settled before any import."""
 
 import atexit
 import gc

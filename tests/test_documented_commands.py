@@ -54,7 +54,7 @@ COMMANDS = commands()
 
 
 def parsers() -> dict[str, Callable[[list[str]], object]]:
-    """What each script makes of its flags before it does anything."""
+    """Return the parser of each script by its name."""
     from hf_vivae.ablation.plan import plan_ablation
     from hf_vivae.cli_parser import parse_flags, refuse_unknown
     from hf_vivae.evaluation.arguments import parse_evaluation

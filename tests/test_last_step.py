@@ -26,7 +26,7 @@ CASES += [
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """What one process gives, and what two do."""
+    """Return the gradients of one process, and those of two."""
     one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
     group = fork_group([SCRIPT, json.dumps(CASES), two], processes=2)
     ours = train_all(CASES, one)

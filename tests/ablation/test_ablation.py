@@ -27,7 +27,7 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def trained(folder: Path) -> dict[Path, int]:
-    """When the results of each fold were written."""
+    """Return the time at which the results of each fold were written."""
     return {file: file.stat().st_mtime_ns for file in folder.glob("runs/*/*/*/results.json")}
 
 

@@ -1,4 +1,4 @@
-"""What training costs: every figure is there and positive, for models that take no time; never how large it is."""
+"""Figures of the cost of training: all are there and positive, with models that take no time; their size is not tested."""
 
 import json
 import re

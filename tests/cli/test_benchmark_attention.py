@@ -1,4 +1,4 @@
-"""What attention costs: every figure is there, medians are medians; never how large a figure is."""
+"""Figures of the cost of attention: all are there, medians are medians; their size is not tested."""
 
 import json
 import re

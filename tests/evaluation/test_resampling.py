@@ -166,7 +166,7 @@ CLIPS = np.array([93, 101, 101, 108, 111, 111, 103, 108, 108, 87, 54]) // 4
 
 
 def held(alike: float, over: str) -> float:
-    """How often the bounds of accuracy hold the true one, 40 %, in simulated tests with 11 speakers.
+    """Return how often the bounds of accuracy contain the true one, 40 %, in simulated tests with 11 speakers.
 
     Each speaker has a chance of their own to be right, by a beta distribution; `alike` is the sum of its parameters.
     """

@@ -1,4 +1,4 @@
-"""What augmentation does to a clip, measured; that it is repeatable; and what it refuses."""
+"""Effect of augmentation on a clip, measured; repeatability; and refused settings."""
 
 import random
 

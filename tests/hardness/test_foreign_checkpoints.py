@@ -158,7 +158,7 @@ def test_a_cache_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
 
 class Acts:
-    """What makes a file when it is read with pickle."""
+    """An object that writes a file when pickle reads it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

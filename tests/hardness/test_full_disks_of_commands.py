@@ -1,4 +1,4 @@
-"""What `hf-vivae` writes on a disk that fills up: one sentence, no half file, and what was there stays."""
+"""Commands of `hf-vivae` on a disk that fills up: one sentence, no half file, and earlier files stay."""
 
 import re
 from collections.abc import Callable

@@ -36,7 +36,7 @@ print(json.dumps({"computed": sum(computed), "sums": sums}))
 
 
 def compute(corpus, folder, processes: int) -> list[dict]:
-    """What each of so many processes has computed and read, which share a cache in a folder."""
+    """Return the numbers of clips that each of some processes, which share a cache, has computed, and the sums that it read."""
     (folder / "ready").mkdir(parents=True)
     environment = os.environ | {"HF_VIVAE_CACHE": str(folder / "cache")}
     ready, numbers = folder / "ready", range(processes)

@@ -55,7 +55,7 @@ def _closure(packages: Sequence[str]) -> dict[str, Distribution]:
 
 
 def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
-    """What a package requires on this system, with some of its extras."""
+    """Return the requirements of a package on this system, with some of its extras."""
     for text in package.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
@@ -64,7 +64,7 @@ def _requirements(package: Distribution, extras: frozenset[str]) -> Iterator[Req
 
 
 def _links(wanted: Mapping[str, Distribution]) -> dict[PredictionShards, Path]:
-    """What to link, and where it is here.
+    """Return the names to link and their paths here.
 
     A folder is linked whole where no other package has files in it; of a shared one, such as `nvidia`, only what the
     wanted packages have inside.

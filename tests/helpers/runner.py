@@ -79,7 +79,7 @@ def script(path: Path) -> Any:
 
 
 def push(hub: HubServer, argvs: list, token: str | None = WRITE_TOKEN) -> list[str]:
-    """What the script says to each command line, in one new process; a dictionary sets variables of it."""
+    """Return the output of the script for each command line, in one new process; a dictionary sets its variables."""
     done = run_forked(
         [ROOT / "recipes" / "push.py"], code=PUSH, input=json.dumps(argvs), env=hub.environment(hub.home, token)
     )

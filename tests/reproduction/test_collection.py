@@ -1,4 +1,4 @@
-"""Which run folders a report speaks of."""
+"""Selection of the run folders of a report."""
 
 import json
 import re

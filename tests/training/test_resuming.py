@@ -29,7 +29,7 @@ ENDS = {
 
 
 def scores(folder: Path) -> list[dict[str, float]]:
-    """What was measured at each step; times and the summary at the end are of each start."""
+    """Return the scores of each step, without times and the summary at the end, which belong to each start."""
     entries = [json.loads(line) for line in (folder / "S01" / "history.jsonl").read_text().splitlines()]
     kept = ("step", "epoch", "loss", "eval_loss", "eval_uar")
     return [{name: entry[name] for name in kept if name in entry} for entry in entries if "train_runtime" not in entry]
