@@ -1,4 +1,4 @@
-"""Figures of the cost of training: all are there and positive, with models that take no time; their size is not tested."""
+"""Figures of the cost of training: all are there and positive, for models that take no time; no size is tested."""
 
 import json
 import re

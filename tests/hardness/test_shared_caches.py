@@ -36,7 +36,7 @@ print(json.dumps({"computed": sum(computed), "sums": sums}))
 
 
 def compute(corpus, folder, processes: int) -> list[dict]:
-    """Return the numbers of clips that each of some processes, which share a cache, has computed, and the sums that it read."""
+    """Return the number of clips that each process computed, and the sums that it read from the shared cache."""
     (folder / "ready").mkdir(parents=True)
     environment = os.environ | {"HF_VIVAE_CACHE": str(folder / "cache")}
     ready, numbers = folder / "ready", range(processes)
