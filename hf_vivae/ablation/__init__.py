@@ -1,1 +1,1 @@
-"""Ablation of a recipe, opened by `recipes/ablate.py`."""
+"""Ablation of a recipe, started by `recipes/ablate.py`."""

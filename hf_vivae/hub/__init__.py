@@ -1,1 +1,1 @@
-"""Models, cards, datasets and Spaces on the Hub, opened by `recipes/push.py`."""
+"""Models, cards, datasets and Spaces on the Hub, started by `recipes/push.py`."""

@@ -1,1 +1,1 @@
-"""Use of a checkpoint, opened by `hf-vivae predict`, `timeline`, `explain`, `export` and `demo`."""
+"""Use of a checkpoint, started by `hf-vivae predict`, `timeline`, `explain`, `export` and `demo`."""

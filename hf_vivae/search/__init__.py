@@ -1,1 +1,1 @@
-"""Hyperparameter search, opened by `recipes/search.py`."""
+"""Hyperparameter search, started by `recipes/search.py`."""

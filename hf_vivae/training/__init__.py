@@ -1,1 +1,1 @@
-"""Training of one run, opened by `recipes/train.py`."""
+"""Training of one run, started by `recipes/train.py`."""
