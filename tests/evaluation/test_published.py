@@ -50,7 +50,7 @@ def write(path: Path, **changed) -> Path:
 
 
 def reasons(ours: list[OurScore]) -> set[str]:
-    """Those of the list for the report's and ARCH's figures, which have none of their own."""
+    """Those of the list for the paper's and ARCH's figures, which have none of their own."""
     table = published_tables(ours, [score for score in ALL if score.not_comparable is None])[-2]
     assert table.name == "published-not-comparable"
     return {line["not comparable, because"] for line in rows(table)}

@@ -1,4 +1,4 @@
-"""The whole study on a tiny corpus: every cell of the report's tables from run folders, and nothing trained twice."""
+"""The whole study on a tiny corpus: every cell of the paper's tables from run folders, and nothing trained twice."""
 
 import csv
 import json

@@ -202,7 +202,7 @@ def test_the_redrawn_split_holds_training_clips_and_leaves_the_scores_alone(tiny
 
 
 def test_on_pure_noise_the_redrawn_split_looks_like_skill(tmp_path):
-    """As measured on the report's code: 0.39 to 0.60 on its own test clips, 0.90 to 0.98 on a redrawn split."""
+    """As measured on the paper's code: 0.39 to 0.60 on its own test clips, 0.90 to 0.98 on a redrawn split."""
     config = {"num_samples": 6000, "hidden_sizes": [100, 200, 60], "hidden_dropout": 0.25}
     settings = {"--learning_rate": "1e-3", "--num_train_epochs": "3", "--load_best_model_at_end": "false"}
     settings |= {"--model_config": json.dumps(config), "--output_dir": str(tmp_path)}
