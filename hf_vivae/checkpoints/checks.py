@@ -33,7 +33,7 @@ from .adapters import ADAPTER
 MAX_JSON_BYTES = 8 * 2**20  # names of 100,000 labels
 MAX_LABELS = 100_000  # the library makes names for all of them, which takes hours for more
 KINDS = {"model_type": str, "auto_map": dict}  # of fields that the library looks up without checking their type
-# raised by the library for values of the wrong type or size; NotImplementedError is a RuntimeError
+# raised by the library for values of the wrong type or size; its NotImplementedError is caught as a RuntimeError
 BUILD_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, StrictDataclassError, TypeError,
     ValueError,

@@ -26,7 +26,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
 from ..features.extraction import configure_length, fixed_length, matching_extractor
-from ..models import MODELS, build_config, refuse_unknown
+from ..models import MODELS, build_config, check_fields
 from ..models.encoder import EncoderConfig, EncoderForAudioClassification
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.hidden_states import bare_encoder
@@ -131,11 +131,11 @@ def load_checkpoint(
         )
     saved = read_config(folder, trust_remote_code)
     if config.keys() - fields.keys():
-        refuse_unknown(config, {*type(saved)().to_dict(), *fields}, f"configuration of {folder.name}")
+        check_fields(config, {*type(saved)().to_dict(), *fields}, f"configuration of {folder.name}")
     check_masks(config, saved)
     if "encoder" in config:  # of a model of this package
         check_encoder_fields(config["encoder"])
-        refuse_unknown(config["encoder"], {*saved.encoder.to_dict()}, f"encoder of {folder.name}")
+        check_fields(config["encoder"], {*saved.encoder.to_dict()}, f"encoder of {folder.name}")
         check_masks(config["encoder"], saved.encoder)
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     settings = read_config(folder, trust_remote_code, **config, **label_config)
@@ -175,7 +175,7 @@ def load_encoder(
         ValueError: see `EncoderConfig`; and for fields that it does not have.
         UserError: see `load_checkpoint`.
     """
-    refuse_unknown(config, _config_fields(EncoderConfig), "configuration of an encoder's head")
+    check_fields(config, _config_fields(EncoderConfig), "configuration of an encoder's head")
     head = dict(config)
     check_encoder_fields(encoder_config := head.pop("encoder", {}))
     if _encoder_type(folder) == "whisper":
@@ -196,7 +196,7 @@ def load_probe(
         ValueError: see `ProbeConfig`; and for fields that it does not have.
         UserError: see `load_checkpoint`; and for a mean over padding of an encoder without inputs of fixed length.
     """
-    refuse_unknown(config, _config_fields(ProbeConfig) - {"encoder"}, "configuration of a probe")
+    check_fields(config, _config_fields(ProbeConfig) - {"encoder"}, "configuration of a probe")
     _encoder_type(folder)  # refuses others
     classifier, extractor = load_checkpoint(folder, labels, {}, max_seconds, from_scratch)
     model = _wrap(ProbeForAudioClassification, classifier, config, extractor, folder)

@@ -128,7 +128,7 @@ def build_config(name: str, **config) -> PreTrainedConfig:
     spec = model_spec(name)
     names = {*signature(spec.config_class).parameters, *PreTrainedConfig().to_dict()}
     names |= {"num_labels", "attn_implementation"}
-    refuse_unknown(config, names - {"kwargs"}, f"configuration of {name}")
+    check_fields(config, names - {"kwargs"}, f"configuration of {name}")
     if not config.keys() & {"num_labels", "id2label"}:
         config["num_labels"] = 6
     return spec.config_class(**{**spec.config, **config})
@@ -151,11 +151,11 @@ def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
     """
     spec = model_spec(name)
     names = {*signature(spec.extractor_class).parameters, *signature(WaveformFeatureExtractor).parameters}
-    refuse_unknown(config, names - {"kwargs"}, f"feature extractor of {name}")
+    check_fields(config, names - {"kwargs"}, f"feature extractor of {name}")
     return spec.extractor_class(**{**spec.extractor, **config})
 
 
-def refuse_unknown(fields: dict, names: set[str], what: str) -> None:
+def check_fields(fields: dict, names: set[str], what: str) -> None:
     """Check that all fields are known.
 
     Args:

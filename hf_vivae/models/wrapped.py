@@ -75,7 +75,7 @@ class WrappedForAudioClassification(PreTrainedModel):
 
     def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
         """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        raise NotImplementedError
+        raise NotImplementedError  # each subclass has its own
 
     def _output(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> SequenceClassifierOutput:
         loss = None

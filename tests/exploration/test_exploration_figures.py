@@ -1,14 +1,11 @@
 """The figures of an exploration show the clips, the features of the extractors and the counts."""
 
 import math
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from exploring import CORPUS_FIGURES, clips_in
+from exploring import CORPUS_FIGURES
 
 from hf_vivae.corpus import INTENSITIES, load_corpus
 from hf_vivae.corpus.schema import Corpus
@@ -16,22 +13,6 @@ from hf_vivae.exploration import figures
 from hf_vivae.exploration.describe import describe, explore, read_clips
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from hf_vivae.models.features_mel import mel_filters
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_vivae: Path) -> Corpus:
-    return load_corpus("vivae", data_dir=tiny_vivae, allow_partial=True)
-
-
-@pytest.fixture(scope="module")
-def explored(tiny: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict[str, Path], Path]:
-    folder = tmp_path_factory.mktemp("explored")
-    return *explore(tiny, folder), folder
-
-
-@pytest.fixture
-def folder_corpus(tmp_path: Path) -> Callable[..., Corpus]:
-    return partial(clips_in, tmp_path / "clips")
 
 
 def example(samples: int, sampling_rate: int = 44100) -> figures.Example:

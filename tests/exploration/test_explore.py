@@ -2,14 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from exploring import clips_in
 from runner import ROOT, script
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES, load_corpus
@@ -19,22 +15,6 @@ from hf_vivae.exploration.describe import describe, explore, read_clips
 from hf_vivae.validation import UserError
 
 EXPLORE = ROOT / "recipes" / "explore.py"
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_vivae: Path) -> Corpus:
-    return load_corpus("vivae", data_dir=tiny_vivae, allow_partial=True)
-
-
-@pytest.fixture(scope="module")
-def explored(tiny: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, dict[str, Path], Path]:
-    folder = tmp_path_factory.mktemp("explored")
-    return *explore(tiny, folder), folder
-
-
-@pytest.fixture
-def folder_corpus(tmp_path: Path) -> Callable[..., Corpus]:
-    return partial(clips_in, tmp_path / "clips")
 
 
 class TestNumbers:

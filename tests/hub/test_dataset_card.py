@@ -23,21 +23,6 @@ from hf_vivae.hub.licenses import LICENSES
 from hf_vivae.splits.folds import PARTS
 
 
-@pytest.fixture(params=["vivae", "synthetic", "folder"])
-def repo(request, dataset_repos) -> tuple[Corpus, Path]:
-    return dataset_repos[request.param]
-
-
-@pytest.fixture
-def vivae(dataset_repos) -> Corpus:
-    return dataset_repos["vivae"][0]
-
-
-@pytest.fixture
-def synthetic(dataset_repos) -> Corpus:
-    return dataset_repos["synthetic"][0]
-
-
 def undecoded(dataset: Dataset) -> list[dict]:
     return list(dataset.cast_column("audio", Audio(decode=False)))
 

@@ -23,21 +23,6 @@ from hf_vivae.validation import UserError
 COLUMNS = ["audio", "file", "speaker", "emotion", "intensity", "item", "duration", "core", "fold"]
 
 
-@pytest.fixture(params=["vivae", "synthetic", "folder"])
-def repo(request, dataset_repos) -> tuple[Corpus, Path]:
-    return dataset_repos[request.param]
-
-
-@pytest.fixture
-def vivae(dataset_repos) -> Corpus:
-    return dataset_repos["vivae"][0]
-
-
-@pytest.fixture
-def synthetic(dataset_repos) -> Corpus:
-    return dataset_repos["synthetic"][0]
-
-
 def shards(folder: Path) -> dict[str, list[str]]:
     files = sorted((folder / "data").iterdir())
     return {
