@@ -126,7 +126,7 @@ def test_a_killed_run_resumes_to_the_weights_of_one_never_killed(tiny_vivae, tmp
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["--model", "mlp", "--data", "synthetik"], "error: expected --data to be one of vivae, synthetic, folder"),
+        (["--model", "mlp", "--data", "synthetik"], "error: expected --data to be one of vivae, emogator, hub"),
         (["--model", "mlp", "--num_epochs", "2"], "error: unknown argument '--num_epochs'"),
         (
             ["--model", "facebook/hubert-base-ls960", "--data", "synthetic"],

@@ -1,15 +1,20 @@
-"""Sources of clips: VIVAE, the synthetic substitute for it, a folder of labelled clips, or noise.
+"""Sources of clips: VIVAE, EmoGator, datasets of the Hub, folders of labelled clips, a synthetic corpus, or noise.
 
 All of them have the same columns, see `schema.features`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..validation import UserError, check_choice
+from .emogator import load_emogator, read_emogator
 from .folder import load_folder, read_folder
+from .hub_dataset import load_hub_dataset, read_hub_dataset
+from .label_map import apply_label_map, read_label_map
 from .schema import EMOTIONS, GENERATED, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
@@ -26,16 +31,37 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "load_corpus",
+    "load_emogator",
     "load_folder",
+    "load_hub_dataset",
     "load_synthetic",
     "load_vivae",
+    "read_emogator",
     "read_folder",
     "read_generated",
+    "read_hub_dataset",
     "read_vivae",
     "task_labels",
 ]
 
-SOURCES = ("vivae", "synthetic", "folder", "noise")
+SOURCES = ("vivae", "emogator", "hub", "folder", "synthetic", "noise")
+# options of a part of the sources; all others are for each of them
+OPTIONS = {
+    "data_dir": ("vivae", "emogator", "folder"),
+    "data_url": ("vivae",),
+    "subset": ("vivae",),
+    "allow_partial": ("vivae", "emogator"),
+    "categories": ("emogator",),
+    "speaker_pattern": ("folder",),
+    "dataset_name": ("hub",),
+    "dataset_config": ("hub",),
+    "dataset_split": ("hub",),
+    "dataset_revision": ("hub",),
+    "audio_column": ("hub",),
+    "label_column": ("hub",),
+    "speaker_column": ("hub",),
+    "synthetic_seed": GENERATED,
+}
 
 
 def load_corpus(
@@ -45,45 +71,71 @@ def load_corpus(
     subset: str = "full",
     allow_partial: bool = False,
     on_bad_audio: str = "error",
+    categories: Sequence[str] = ("vivae",),
     speaker_pattern: str | None = None,
+    dataset_name: str | None = None,
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    dataset_revision: str | None = None,
+    audio_column: str | None = None,
+    label_column: str | None = None,
+    speaker_column: str | None = None,
+    label_map: str | Path | None = None,
     synthetic_seed: int = 0,
 ) -> Corpus:
     """Return the corpus of a source, and the problems with its files.
 
     Args:
         data: one of `SOURCES`.
-        data_dir: folder or archive of `vivae`, or the folder of `folder`.
+        data_dir: folder or archive of `vivae` and `emogator`, or the folder of `folder`.
         data_url: another address of VIVAE's archive; `vivae` only.
         subset: "full" or "core"; `vivae` only.
-        allow_partial: use the good clips of a VIVAE with missing or extra files; `vivae` only.
+        allow_partial: use the good clips of a corpus with missing or extra files; `vivae` and `emogator` only.
         on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
+        categories: as for `read_emogator`; `emogator` only.
         speaker_pattern: as for `read_folder`; `folder` only.
+        dataset_name: as for `read_hub_dataset`; `hub` only, as the six arguments after it.
+        dataset_config: configuration of the dataset.
+        dataset_split: split of the dataset; all by default.
+        dataset_revision: branch, tag or commit.
+        audio_column: column of the clips.
+        label_column: column of the labels.
+        speaker_column: column of the speakers.
+        label_map: file of `read_label_map`, by which the labels are replaced.
         synthetic_seed: seed of the generated clips, at least 0; `synthetic` and `noise` only.
 
     Raises:
         UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
     """
+    options = {name: value for name, value in locals().items() if name in OPTIONS}
     check_choice("--data", data, SOURCES)
-    unused = {
-        "--data_dir": data in GENERATED and data_dir is not None,
-        "--data_url": (data != "vivae" or data_dir is not None) and data_url is not None,
-        "--subset": data != "vivae" and subset != "full",
-        "--allow_partial": data != "vivae" and allow_partial,
-        "--speaker_pattern": data != "folder" and speaker_pattern is not None,
-        "--synthetic_seed": data not in GENERATED and synthetic_seed != 0,
-    }
-    if options := [option for option, is_unused in unused.items() if is_unused]:
-        source = f"--data {data}" + (" with --data_dir" if options == ["--data_url"] and data_dir else "")
-        raise UserError(f"expected only options that {source} has, found {', '.join(options)}; leave them out.")
+    defaults = {name: parameter.default for name, parameter in signature(load_corpus).parameters.items()}
+    options["categories"] = tuple(categories)
+    changed = [name for name in OPTIONS if options[name] != defaults[name]]
+    unused = [f"--{name}" for name in changed if data not in OPTIONS[name]]
+    source = f"--data {data}"
+    if not unused and data_url is not None and data_dir is not None:
+        unused, source = ["--data_url"], f"{source} with --data_dir"
+    if unused:
+        raise UserError(f"expected only options that {source} has, found {', '.join(unused)}; leave them out.")
     if data == "folder":
         if data_dir is None:
             raise UserError(
                 "expected the folder of the clips with --data folder, found none; give it with --data_dir."
             )
-        return read_folder(data_dir, speaker_pattern, on_bad_audio)
-    if data in GENERATED:
-        return read_generated(data, synthetic_seed)
-    return read_vivae(data_dir, subset, allow_partial, on_bad_audio, data_url or ZENODO_URL)
+        corpus = read_folder(data_dir, speaker_pattern, on_bad_audio)
+    elif data in GENERATED:
+        corpus = read_generated(data, synthetic_seed)
+    elif data == "emogator":
+        corpus = read_emogator(data_dir, categories, allow_partial, on_bad_audio)
+    elif data == "hub":
+        corpus = read_hub_dataset(
+            dataset_name, dataset_config, dataset_split, dataset_revision, audio_column, label_column, speaker_column,
+            on_bad_audio,
+        )  # fmt: skip
+    else:
+        corpus = read_vivae(data_dir, subset, allow_partial, on_bad_audio, data_url or ZENODO_URL)
+    return corpus if label_map is None else apply_label_map(corpus, read_label_map(label_map))
 
 
 def load_synthetic(seed: int = 0, cache_dir: str | Path | None = None) -> Dataset:

@@ -15,15 +15,50 @@ from .schema import Corpus
 class CorpusArguments(Arguments):
     """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
-    data: str = field(default="vivae", metadata={"help": "Corpus: vivae, synthetic, folder, or noise (a control)."})
+    data: str = field(
+        default="vivae", metadata={"help": "Corpus: vivae, emogator, hub, folder, synthetic, or noise (a control)."}
+    )
     data_dir: str | None = field(
         default=None,
-        metadata={"help": "Folder of the clips (folder), or folder or VIVAE.zip in place of the download (vivae)."},
+        metadata={
+            "help": "Folder of the clips (folder), or folder or archive in place of the download (vivae, emogator)."
+        },
     )
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
     subset: Literal["full", "core"] = field(default="full", metadata={"help": "Part of VIVAE: full_set or core_set."})
     allow_partial: bool = field(
-        default=False, metadata={"help": "Use the good clips of a VIVAE with missing, extra or unusable clips."}
+        default=False,
+        metadata={"help": "Use the good clips of a VIVAE or EmoGator with missing, extra or unusable clips."},
+    )
+    categories: list[str] = field(
+        default_factory=lambda: ["vivae"],
+        metadata={
+            "help": "Categories of EmoGator: vivae (the six nearest to VIVAE's labels, under its names), all, or a "
+            "list of names."
+        },
+    )
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Hub id, folder or Parquet file of an audio dataset (hub)."}
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of the dataset (hub)."})
+    dataset_split: str | None = field(
+        default=None, metadata={"help": "Split of the dataset; by default all of them (hub)."}
+    )
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of the dataset (hub)."}
+    )
+    audio_column: str | None = field(
+        default=None, metadata={"help": "Column of the clips; by default the only one of audio (hub)."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column of the labels; by default the only candidate (hub)."}
+    )
+    speaker_column: str | None = field(
+        default=None, metadata={"help": "Column of the speakers; by default the only candidate, if any (hub)."}
+    )
+    label_map: str | None = field(
+        default=None,
+        metadata={"help": "YAML file of lines `label: new label`; null leaves the label's clips out."},
     )
     on_bad_audio: Literal["error", "skip"] = field(
         default="error",

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,19 @@ ON_BAD_AUDIO = ("error", "skip")
 
 
 @dataclass(frozen=True)
+class LabelMap:
+    """A map from the labels of one corpus to those of another.
+
+    Args:
+        name: name in tables and on cards.
+        targets: label of the corpus -> new label; None leaves the label's clips out.
+    """
+
+    name: str
+    targets: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
 class Corpus:
     """Labelled clips from one source.
 
@@ -39,11 +52,13 @@ class Corpus:
         name: name of the source in tables and run folders.
         dataset: one row per clip, with the columns of `features`.
         problems: one line per file that was missing, left out or not as expected; empty for a complete corpus.
+        label_map: map by which the labels of the clips replaced those of the source; None for the source's own labels.
     """
 
     name: str
     dataset: Dataset
     problems: tuple[str, ...] = ()
+    label_map: LabelMap | None = None
 
     def log_problems(self) -> None:
         """Log one warning that counts the problems and shows the first ones; nothing for a complete corpus."""

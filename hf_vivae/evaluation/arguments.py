@@ -23,9 +23,7 @@ class EvaluateArguments(CorpusArguments):
 
     data: str | None = field(
         default=None,
-        metadata={
-            "help": "Corpus to score checkpoints on: vivae, synthetic, folder or noise. Without it, runs are compared."
-        },
+        metadata={"help": "Corpus to score checkpoints on, as for training. Without it, runs are compared."},
     )
     runs: list[str] = field(default_factory=list, init=False)  # the positional arguments
     ensemble: list[str] | None = field(default=None, init=False)  # of `make_parser`, as it may have no names

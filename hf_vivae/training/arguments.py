@@ -14,6 +14,7 @@ from transformers.training_args import ParallelMode
 
 from ..checkpoints.adapters import AdapterArguments
 from ..corpus.arguments import CorpusArguments, TrimArguments
+from ..corpus.schema import GENERATED
 from ..corpus.tasks import TASKS
 from ..features.augmentation import parse_augmentation
 from ..models import ENCODER, MODELS, split_name
@@ -32,7 +33,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
         default=None,
         metadata={
             "help": f"Division into folds: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
-            "speaker-k-fold for a folder."
+            "speaker-k-fold for emogator, hub and folder."
         },
     )
     num_groups: int = field(
@@ -45,7 +46,8 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.protocol = self.protocol or ("speaker-k-fold" if self.data == "folder" else "random-80-20")
+        has_vivae_names = self.data in ("vivae", *GENERATED)
+        self.protocol = self.protocol or ("random-80-20" if has_vivae_names else "speaker-k-fold")
         check_choice("--protocol", self.protocol, PROTOCOLS)
         check_num_groups(self.protocol, self.num_groups)
         check_choice("--task", self.task, TASKS)
