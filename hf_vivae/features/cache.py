@@ -64,9 +64,9 @@ def build_embeddings(
     model: ProbeForAudioClassification,
     max_seconds: float,
 ) -> datasets.Dataset:
-    """Return the hidden states of each clip, averaged over its frames, in the rows' order; computed once and kept.
+    """Return the hidden states of each clip, pooled over its frames, in the rows' order; computed once and kept.
 
-    Rows have `embeddings` `(states, width)` of all layers, also those that the probe does not use.
+    Rows have `embeddings` `(states, values)` of all layers, also those that the probe does not use.
 
     Args:
         dataset: a corpus, whose clips were checked when it was loaded.
@@ -87,6 +87,8 @@ def build_embeddings(
         return {"embeddings": embeddings.cpu().numpy()}
 
     key = (weights.hexdigest(), model.config.encoder.to_dict(), model.config.masked_mean, settings, max_seconds)
+    if model.config.pooling != "mean":
+        key = (*key, model.config.pooling)
     return cached_map(
         dataset, embed, key=("embeddings behind the last norm", *key, corpus_key(dataset)), desc="Embeddings"
     )

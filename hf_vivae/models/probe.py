@@ -1,10 +1,10 @@
-"""Linear probe: a frozen encoder, its hidden states averaged over the clip's frames, and one linear layer.
+"""Linear probe: a frozen encoder, its hidden states pooled over the clip's frames, and one linear layer.
 
 Embeddings of all layers are computed once; scikit-learn fits the weights (`hf_vivae.training`), and this class holds
 them with the encoder.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -20,9 +20,11 @@ class ProbeConfig(WrappedConfig):
 
     Args:
         encoder: see `WrappedConfig`.
-        layer: index of the hidden state that is used, 0 for the input of the first layer, -1 for the last; None for
-            the mean over all.
-        masked_mean: average over the frames of the clip only, rather than over padding too.
+        layer: index of the hidden state that is used, 0 for the input of the first layer, -1 for the last; a list of
+            indices for several, side by side; None for the mean over all.
+        pooling: pooling of frames: `mean`; or `mean_std`, which appends their standard deviation (as x-vectors,
+            Snyder et al., ICASSP 2018).
+        masked_mean: pool the frames of the clip only, rather than padding too.
         inverse_regularization: scikit-learn's `C`; None until it is selected on validation clips.
         max_iterations: largest number of iterations of the solver.
         refit: fit the weights again on training and validation clips together, after the selection.
@@ -37,7 +39,8 @@ class ProbeConfig(WrappedConfig):
     def __init__(
         self,
         encoder: PreTrainedConfig | dict[str, Any] | None = None,
-        layer: int | None = None,
+        layer: int | list[int] | None = None,
+        pooling: Literal["mean", "mean_std"] = "mean",
         masked_mean: bool = True,
         inverse_regularization: float | None = None,
         max_iterations: int = 1000,
@@ -45,17 +48,21 @@ class ProbeConfig(WrappedConfig):
         **kwargs,
     ) -> None:
         self.layer = layer
+        self.pooling = pooling
         self.masked_mean = masked_mean
         self.inverse_regularization = inverse_regularization
         self.max_iterations = max_iterations
         self.refit = refit
         super().__init__(encoder, **kwargs)
         states, kind = self.encoder.num_hidden_layers + 1, self.encoder.model_type
-        if not (layer is None or (isinstance(layer, int) and -states <= layer < states)):
+        layers = layer if isinstance(layer, list) and layer else [] if layer is None else [layer]
+        if not all(isinstance(index, int) and -states <= index < states for index in layers):
             raise ValueError(
-                f"expected a layer from {-states} to {states - 1} of {kind}, found {layer!r}; give one of them, or "
-                "none for the mean over all."
+                f"expected a layer from {-states} to {states - 1} of {kind}, found {layer!r}; give one of them, a "
+                "list of several, or none for the mean over all."
             )
+        if pooling not in ("mean", "mean_std"):
+            raise ValueError(f"expected pooling mean or mean_std, found {pooling!r}; give one of them.")
         if not (inverse_regularization is None or inverse_regularization > 0):
             raise ValueError(
                 f"expected inverse_regularization above 0, found {inverse_regularization}; leave it out to have "
@@ -73,7 +80,7 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
 
     It measures the information in a representation that was trained for another task (Alain and Bengio,
     "Understanding intermediate layers using linear classifier probes", ICLR Workshops 2017). Takes the inputs of the
-    encoder, or embeddings `(batch, states, width)`, and returns logits `(batch, num_labels)`.
+    encoder, or embeddings `(batch, states, values)`, and returns logits `(batch, num_labels)`.
     """
 
     config_class = ProbeConfig
@@ -81,7 +88,8 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__(config)
         self.encoder.requires_grad_(False)
-        width = config.encoder.hidden_size
+        layers = len(config.layer) if isinstance(config.layer, list) else 1
+        width = layers * config.encoder.hidden_size * (2 if config.pooling == "mean_std" else 1)
         # statistics of the training clips' embeddings, so that one regularisation fits every dimension
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
@@ -95,7 +103,7 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
 
         Args:
             inputs: see `WrappedForAudioClassification`.
-            embeddings: embeddings of all hidden states, `(batch, states, width)`, as `embed` returns them.
+            embeddings: embeddings of all hidden states, `(batch, states, values)`, as `embed` returns them.
             labels: label index of each clip, `(batch,)`.
             kwargs: see `WrappedForAudioClassification`.
         """
@@ -108,16 +116,16 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         return self.classifier(self.standardize(self.embed(attention_mask, **inputs)))
 
     def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the selected layer of embeddings `(batch, states, width)`, standardised, `(batch, width)`."""
+        """Return the selected layers of embeddings `(batch, states, values)`, standardised, `(batch, inputs)`."""
         return (self.select_layer(embeddings).to(self.mean.dtype) - self.mean) / self.std
 
     def select_layer(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the selected layer of embeddings, or the mean over all, `(batch, width)`."""
-        return embeddings.mean(dim=1) if self.config.layer is None else embeddings[:, self.config.layer]
+        """Return the selected layers of embeddings side by side, or the mean over all, `(batch, inputs)`."""
+        return embeddings.mean(dim=1) if self.config.layer is None else embeddings[:, self.config.layer].flatten(1)
 
     @torch.no_grad()
     def embed(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return every hidden state averaged over frames, `(batch, states, width)`.
+        """Return every hidden state pooled over frames, `(batch, states, values)`; `mean_std` doubles the values.
 
         Args:
             attention_mask: as for `forward`; without it all frames belong to the clip.
@@ -130,6 +138,11 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         # (batch, states, frames, width); sums over frames are more than half precision holds
         stacked = torch.stack(states, dim=1).float()
         if mask is None:
-            return stacked.mean(dim=2)
-        weights = mask[:, None, :, None].to(stacked.dtype)
-        return (stacked * weights).sum(dim=2) / weights.sum(dim=2)
+            mean, weights = stacked.mean(dim=2), stacked.new_ones(1, 1, stacked.shape[2], 1)
+        else:
+            weights = mask[:, None, :, None].to(stacked.dtype)
+            mean = (stacked * weights).sum(dim=2) / weights.sum(dim=2)
+        if self.config.pooling == "mean":
+            return mean
+        variance = ((stacked - mean[:, :, None]).square() * weights).sum(dim=2) / weights.sum(dim=2)
+        return torch.cat((mean, variance.sqrt()), dim=2)

@@ -13,7 +13,9 @@ from ..models.probe import ProbeForAudioClassification
 from .trainer import VivaeTrainer
 
 ROWS = 1000  # of embeddings in memory at once, of all layers
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C for standardised embeddings
+# scikit-learn's C for standardised embeddings of one layer; divided by how many times as many values a probe takes,
+# since their inner products grow with their number
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 
 
 def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
@@ -31,7 +33,9 @@ def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
         `iterations` and whether it `converged`; of equal strengths, the strongest regularisation is kept.
     """
     config = trainer.model.config
-    strengths = STRENGTHS if config.inverse_regularization is None else (config.inverse_regularization,)
+    times = trainer.model.classifier.in_features / config.encoder.hidden_size
+    given = config.inverse_regularization
+    strengths = [strength / times for strength in STRENGTHS] if given is None else [given]
     entries, clips = [], _read(trainer.model, trainer.train_dataset)
     for config.inverse_regularization in strengths:
         solution = _solve(trainer.model, *clips)

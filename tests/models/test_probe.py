@@ -15,6 +15,7 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 import hf_vivae
 from hf_vivae.checkpoints.load import load_probe
 from hf_vivae.features.cache import build_embeddings
+from hf_vivae.models.hidden_states import hidden_states
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 from hf_vivae.run_folder import read_predictions
 
@@ -96,6 +97,23 @@ def test_layers():
     assert model.select_layer(embeddings).tolist() == [[0, 1, 2, 3]]
     config.layer = None
     assert model.select_layer(embeddings).tolist() == [[4, 5, 6, 7]]
+    config.layer = [2, 0]
+    assert model.select_layer(embeddings).tolist() == [[8, 9, 10, 11, 0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+def test_mean_and_deviation_are_those_of_the_frames_of_the_clip(encoders, masked):
+    settings = {"pooling": "mean_std", "masked_mean": masked, "layer": [0, 2]}
+    model, extractor = load_probe(encoders["layer norm"], {0: "a", 1: "b"}, settings, SECONDS)
+    inputs = model_inputs(extractor, clips(RATE)[:1], SECONDS)
+    states, mask = hidden_states(
+        model.encoder, inputs["attention_mask"] if masked else None, input_values=inputs["input_values"]
+    )
+    frames = torch.stack([state[0, : int(mask.sum()) if masked else None] for state in states])
+    expected = torch.cat((frames.mean(dim=1), frames.std(dim=1, correction=0)), dim=1)
+    embeddings = model.embed(**inputs)
+    torch.testing.assert_close(embeddings[0], expected, atol=1e-5, rtol=1e-4)
+    assert model.classifier.in_features == model.select_layer(embeddings).shape[1] == 2 * 2 * 16
 
 
 @pytest.mark.parametrize(
@@ -103,6 +121,9 @@ def test_layers():
     [
         ("whisper", {"layer": 3}, "expected a layer from -3 to 2 of whisper, found 3; give one of them"),
         ("whisper", {"layer": "last"}, "expected a layer from -3 to 2 of whisper, found 'last'; give one of them"),
+        ("whisper", {"layer": [1, 3]}, r"expected a layer from -3 to 2 of whisper, found \[1, 3\]; give one of them"),
+        ("whisper", {"layer": []}, r"expected a layer from -3 to 2 of whisper, found \[\]; give one of them"),
+        ("whisper", {"pooling": "max"}, "expected pooling mean or mean_std, found 'max'; give one of them"),
         ("whisper", {"inverse_regularization": -1}, "expected inverse_regularization above 0, found -1; leave it out"),
         ("ast", {}, "expected an encoder whose tokens are frames, found audio-spectrogram-transformer"),
         ("w2v-bert", {"masked_mean": False}, r"expected masked_mean of an encoder .* \(w2v-BERT\), found false"),
