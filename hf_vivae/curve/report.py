@@ -27,7 +27,7 @@ COLUMNS = {
     "highest draw": ".1%", "gain (points)": "+.1f", "gain from": "+.1f", "gain to": "+.1f",
 }  # fmt: skip
 CAPTION = (
-    "UAR of {model} on {where}: folds {folds}, seed {seed}. All rows are scored on the same {tested} clips of "
+    "UAR of {model} on {where}, {covered}, seed {seed}. All rows are scored on the same {tested} clips of "
     "{testers} speakers, who train none of the models. Speakers are those that a model learns from, training and "
     "validation together, and clips are theirs, means over draws and folds. They are drawn at random from the fold's "
     "speakers; of one draw, fewer speakers are a subset of more. UAR is the mean over draws, with 95 % bounds of a "
@@ -95,6 +95,7 @@ def report_curve(
     corpus, whole = data.corpus, points[-1].tests[0]
     clips = EvaluationSet(corpus.name, len(data.clips), run.task, run.protocol, len(data.folds), data.digest)
     folds, testers = sorted(set(whole.folds.tolist())), len(set(whole.speakers.tolist()))
+    covered = "all folds" if len(folds) == len(data.folds) else f"fold {', '.join(folds)}"
     scores, chance = score_curve([point.tests for point in points], len(data.label_names)), 1 / len(data.label_names)
     model = " ".join([short_name(run.model), *([run.recipe] if run.recipe != "none" else [])])
     model += " *" if caveats else ""
@@ -103,12 +104,12 @@ def report_curve(
         notes.append(f"No bounds, since {testers} speakers are tested and {FEWEST} are needed: test more --folds.")
     notes += [SYNTHETIC] if corpus.name == "synthetic" else []
     caption = CAPTION.format(
-        model=model, where=clips.title, folds=", ".join(folds), seed=args.seed, tested=len(whole), testers=testers,
+        model=model, where=clips.title, covered=covered, seed=args.seed, tested=len(whole), testers=testers,
         chance=chance, fewest=FEWEST,
     )  # fmt: skip
     table = curve_table(points, scores, caption)
     write_text(folder / "curve.csv", table.to_csv())
-    title = f"{model} on {clips.title}: fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"
+    title = f"{model} on {clips.title}, {covered}"
     picture = save_picture(folder, Path("curve.png"), curve_figure(points, scores, title, chance), _describe(title))
     write_report(
         folder, f"Score against the number of speakers on {corpus.name} clips",
@@ -173,7 +174,7 @@ def curve_figure(points: Sequence[Measurement], scores: Sequence[CurveScore], ti
         if len(score.draws) > 1:
             axes.plot(
                 [number] * len(score.draws), score.draws, "o", color=VERMILION, markersize=4, fillstyle="none",
-                label="single draws",
+                label="single draws", zorder=3,
             )  # fmt: skip
     if all(score.bounds for score in scores):
         low, high = zip(*(score.bounds for score in scores), strict=True)
@@ -183,7 +184,7 @@ def curve_figure(points: Sequence[Measurement], scores: Sequence[CurveScore], ti
     axes.xaxis.set_major_locator(FixedLocator(numbers))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(numbers, [point.name.replace(" ", "\n", 1) for point in points])
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel="speakers that train and validate", ylabel="UAR on unseen speakers")
     axes.grid(alpha=0.3)
     figure.suptitle(wrap_text(title, LONGEST_LINE), fontsize="medium")
