@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .. import run_folder
 from ..evaluation.runs import Predictions, read_part
 from ..files import claim
+from ..splits.speakers import check_speakers
 from ..training.build import check_run_folder, load_training_data
 from ..training.run import train
 from ..validation import UserError
@@ -38,7 +39,9 @@ def measure_curve(argv: Sequence[str], recipes: Path) -> CurveReport:
     first = whole.training.process_index == 0
     with claim(plan.output) if first else nullcontext():
         with whole.training.main_process_first(desc="reading corpus"):
-            data = load_training_data(whole.arguments, whole.training.seed, whole.arguments.load())
+            corpus = whole.arguments.load()
+            check_speakers((), corpus.dataset["speaker"][:])  # first: a protocol would recommend one without speakers
+            data = load_training_data(whole.arguments, whole.training.seed, corpus)
         runs, left_out = select_runs(plan, data.folds, data.corpus.dataset["speaker"][:])
         for run in runs:
             check_run_folder(run.arguments, run.training, data)
