@@ -21,7 +21,7 @@ from .scores import CurveScore, score_curve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LONGEST_LINE = 80  # characters in a line of the title
+LONGEST_LINE = 60  # characters in a line of the title
 COLUMNS = {
     "speakers": None, "clips": ".0f", "draws": "d", "UAR": ".1%", FROM: ".1%", TO: ".1%", "lowest draw": ".1%",
     "highest draw": ".1%", "gain (points)": "+.1f", "gain from": "+.1f", "gain to": "+.1f",
@@ -110,7 +110,12 @@ def report_curve(
     table = curve_table(points, scores, caption)
     write_text(folder / "curve.csv", table.to_csv())
     title = f"{model} on {clips.title}, {covered}"
-    picture = save_picture(folder, Path("curve.png"), curve_figure(points, scores, title, chance), _describe(title))
+    band = ", the band its 95 % bounds over test speakers and draws" if testers >= FEWEST else ""
+    about = (
+        f"UAR against the number of training and validation speakers, {title}. Each circle is a draw of speakers, the "
+        f"line the mean over draws{band}. The line ends with all speakers that are not tested."
+    )
+    picture = save_picture(folder, Path("curve.png"), curve_figure(points, scores, title, chance), about)
     write_report(
         folder, f"Score against the number of speakers on {corpus.name} clips",
         [Section(title, [picture, table, *([bullet_list(notes)] if notes else [])])],
@@ -145,14 +150,6 @@ def curve_table(points: Sequence[Measurement], scores: Sequence[CurveScore], cap
             row |= {f"gain {end}": 100 * bound for end, bound in zip(("from", "to"), score.gain_bounds, strict=True)}
         rows.append(row)
     return make_table("curve", caption, COLUMNS, rows)
-
-
-def _describe(title: str) -> str:
-    return (
-        f"UAR against the number of training and validation speakers, {title}. Each circle is a draw of speakers, the "
-        "line the mean over draws, the band its 95 % bounds over test speakers and draws, as in the table. The line "
-        "ends with all speakers of the corpus."
-    )
 
 
 def curve_figure(points: Sequence[Measurement], scores: Sequence[CurveScore], title: str, chance: float) -> Figure:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,19 +117,19 @@ def test_all_speakers_are_the_run_of_train_without_them(corpus, whole, tmp_path)
     assert results["test"] == read_json(whole / "runs" / "all" / "results.json")["test"]
 
 
-def test_the_same_command_trains_what_is_missing_and_more_draws_what_is_new(corpus, whole, capsys):
-    before, rows = trained(whole), table(whole)
-    lost = whole / "runs" / "4-speakers" / "draw1" / "1-of-2" / "results.json"
+def test_a_repeated_command_trains_what_is_missing_and_the_draws_that_are_new(corpus, whole, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(whole, folder)
+    before, rows = trained(folder), table(folder)
+    lost = folder / "runs" / "4-speakers" / "draw1" / "1-of-2" / "results.json"
     lost.unlink()
-    measure_curve(argv(corpus, whole), RECIPES)
-    now = trained(whole)
-    assert {file for file in now if now[file] != before[file]} == {lost}
-    assert table(whole) == rows
-    report = measure_curve(argv(corpus, whole, "--draws", "3"), RECIPES)
-    assert {file.parents[1].name for file in trained(whole).keys() - now.keys()} == {"draw2"}
-    assert [row["draws"] for row in table(whole)] == ["3", "3", "1"]
+    report = measure_curve(argv(corpus, folder, "--draws", "3"), RECIPES)
+    now = trained(folder)
+    assert {file for file in before if now[file] != before[file]} == {lost}
+    assert {file.parents[1].name for file in now.keys() - before.keys()} == {"draw2"}
+    assert [row["draws"] for row in table(folder)] == ["3", "3", "1"]
+    assert table(folder)[-1]["UAR"] == rows[-1]["UAR"]
     assert "| all (6) | 36 | 1 |" in report.text
-    measure_curve(argv(corpus, whole), RECIPES)  # as the other tests expect it
 
 
 def test_the_runs_of_a_curve_are_systems_of_an_evaluation(whole):
@@ -186,3 +187,15 @@ def test_training_clips_of_one_label_are_named(corpus, tmp_path):
             (label / f"P{speaker:02}_{take}.wav").hardlink_to(corpus / label.name / f"P{speaker:02}_{take}.wav")
     with pytest.raises(UserError, match=r"^expected training clips of at least 2 labels, found only \w+ in 2; train"):
         measure_curve(argv(tmp_path / "one", tmp_path / "out"), RECIPES)
+
+
+def test_a_report_states_selection_on_test_clips_and_the_lack_of_bounds(corpus, tmp_path):
+    more = ("--num_groups", "5", "--speakers", "3", "--draws", "1", "--select_on", "test", "--num_train_epochs", "1")
+    more = ("--model", "mlp", "--model_config", json.dumps(CONFIGS["mlp"]), *more)
+    report = measure_curve(argv(corpus, tmp_path / "out", *more), RECIPES)
+    assert "UAR of mlp paper * on 72 folder clips" in report.text
+    selected, bounds = read_json(tmp_path / "out" / "results.json")["notes"]
+    assert re.fullmatch(r"\* .* selected on the test clips\.", selected)
+    assert re.fullmatch(r"No bounds, since [23] speakers are tested and 5 are needed: test more --folds\.", bounds)
+    row = table(tmp_path / "out")[0]
+    assert (row["speakers"], row["clips"], row["95 % from"], row["lowest draw"]) == ("3", "18.0", "", "")
