@@ -21,7 +21,7 @@ from .scores import CurveScore, score_curve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LONGEST_LINE = 60  # characters in a line of the title
+LONGEST_LINE = 80  # characters in a line of the title
 COLUMNS = {
     "speakers": None, "clips": ".0f", "draws": "d", "UAR": ".1%", FROM: ".1%", TO: ".1%", "lowest draw": ".1%",
     "highest draw": ".1%", "gain (points)": "+.1f", "gain from": "+.1f", "gain to": "+.1f",
@@ -115,7 +115,8 @@ def report_curve(
         f"UAR against the number of training and validation speakers, {title}. Each circle is a draw of speakers, the "
         f"line the mean over draws{band}. The line ends with all speakers that are not tested."
     )
-    picture = save_picture(folder, Path("curve.png"), curve_figure(points, scores, title, chance), about)
+    figure = curve_figure(points, scores, f"{model}\n{clips.title}, {covered}", chance)
+    picture = save_picture(folder, Path("curve.png"), figure, about)
     write_report(
         folder, f"Score against the number of speakers on {corpus.name} clips",
         [Section(title, [picture, table, *([bullet_list(notes)] if notes else [])])],
@@ -158,7 +159,7 @@ def curve_figure(points: Sequence[Measurement], scores: Sequence[CurveScore], ti
     Args:
         points: measurements by number of speakers.
         scores: score of each.
-        title: model and clips, above the picture.
+        title: lines with model and clips, above the picture.
         chance: UAR of guessing.
     """
     from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
@@ -184,7 +185,8 @@ def curve_figure(points: Sequence[Measurement], scores: Sequence[CurveScore], ti
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set(xlabel="speakers that train and validate", ylabel="UAR on unseen speakers")
     axes.grid(alpha=0.3)
-    figure.suptitle(wrap_text(title, LONGEST_LINE), fontsize="medium")
+    lines = [wrap_text(line, LONGEST_LINE) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize="medium")
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize="small")
