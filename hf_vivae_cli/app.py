@@ -26,6 +26,7 @@ RECIPES = {
     "explore": "Describe a corpus in tables and figures.",
     "search": "Search hyperparameters with Optuna or Ray.",
     "ablate": "Measure the effect of each part of a recipe.",
+    "curve": "Measure the score against the number of speakers.",
     "push": "Push a run to the Hub, with its model card.",
 }
 

@@ -57,6 +57,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     """Return the parser of each script by its name."""
     from hf_vivae.ablation.plan import plan_ablation
     from hf_vivae.cli_parser import parse_flags, refuse_unknown
+    from hf_vivae.curve.plan import plan_curve
     from hf_vivae.evaluation.arguments import parse_evaluation
     from hf_vivae.hub.arguments import parse_push
     from hf_vivae.models.backbones import recipe_file
@@ -87,6 +88,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     return {
         "train": train,
         "ablate": lambda argv: plan_ablation(argv, RECIPES),
+        "curve": lambda argv: plan_curve(argv, RECIPES),
         "search": search,
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
         "evaluate": parse_evaluation,

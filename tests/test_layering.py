@@ -18,7 +18,7 @@ LAYERS = [
     {"features", "exploration"},
     {"checkpoints"},
     {"training", "evaluation", "inference"},
-    {"reproduction", "ablation", "search", "hub"},
+    {"reproduction", "ablation", "curve", "search", "hub"},
 ]
 LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"__init__": len(LAYERS)}
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}

@@ -124,6 +124,7 @@ def _known_flags() -> set[str]:
     from transformers import HfArgumentParser
 
     from hf_vivae.ablation.plan import AblationArguments
+    from hf_vivae.curve.plan import CurveArguments
     from hf_vivae.evaluation.arguments import make_parser as evaluate_parser
     from hf_vivae.hub.arguments import make_parser as push_parser
     from hf_vivae.reproduction.plan import StudyArguments
@@ -131,7 +132,7 @@ def _known_flags() -> set[str]:
     from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
-    classes = (StudyArguments, AblationArguments, SearchArguments, attention)
+    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
     commands = get_command(app).commands.values()

@@ -24,7 +24,8 @@ KEPT = "kept"  # settings of the recipe that no row removes, each with the reaso
 SPECTROGRAM_VITS = [name for name, spec in MODELS.items() if spec.config_class is SpectrogramViTConfig]
 # arguments that all runs of an ablation share
 FIXED = {
-    *GROUPING, *SEEDS, "model", "recipe", "duplicates", "num_groups", "folds", "output_dir", "trust_remote_code",
+    *GROUPING, *SEEDS, "model", "recipe", "duplicates", "num_groups", "train_speakers", "speaker_draw", "folds",
+    "output_dir", "trust_remote_code",
 }  # fmt: skip
 
 DESCRIPTION = (

@@ -21,11 +21,11 @@ from ..evaluation.runs import find_folders
 from ..evaluation.scores import SystemScores
 from ..evaluation.systems import Group, join_folds
 from ..evaluation.tables import DEPENDENT, baselines, explain_stars
-from ..files import claim, read_json, write_json, write_text
+from ..files import claim, write_json, write_text
 from ..models import short_name
 from ..reporting.tables import SCORE_NAMES, Row, Table, make_table
-from ..run_folder import REPEAT, check_version, drop_checkpoints
-from ..training.build import TrainingData, load_training_data, run_record
+from ..run_folder import REPEAT, drop_checkpoints
+from ..training.build import TrainingData, check_run_folder, load_training_data
 from ..training.run import train
 from ..validation import UserError
 from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
@@ -78,7 +78,7 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
         with whole.training.main_process_first(desc="reading corpus"):
             prepared = load_training_data(whole.arguments, whole.training.seed, whole.arguments.load())
         for variant in plan.variants:
-            _check_folder(variant, prepared)
+            check_run_folder(variant.arguments, variant.training, prepared)
         progress = tqdm(plan.variants, desc="ablation", unit="run", disable=not first)
         for variant in progress:
             progress.set_postfix_str(f"{variant.name}, seed {variant.training.seed}")
@@ -91,17 +91,6 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
             if first:
                 drop_checkpoints(folders)
         return Ablation(plan.output, _report(plan, prepared) if first else "")
-
-
-def _check_folder(variant: Variant, prepared: TrainingData) -> None:
-    """Check that a run folder is of this version, and that its run has these settings and this corpus."""
-    check_version(variant.folder)
-    file = variant.folder / "run.json"
-    # the clips of its fold follow from its other settings
-    fold = read_json(file).get("fold") if file.is_file() else None
-    run_folder.check_same_run(
-        variant.folder, run_record(variant.arguments, variant.training, prepared) | {"fold": fold}
-    )
 
 
 def _report(plan: Plan, prepared: TrainingData) -> str:
@@ -138,7 +127,7 @@ def _earlier(plan: Plan, row: str, prepared: TrainingData) -> list[Variant]:
     for variant in variants:
         if not (variant.folder / "results.json").is_file():
             raise UserError(f"expected a finished run in {variant.folder}, found none; name it with --ingredients.")
-        _check_folder(variant, prepared)
+        check_run_folder(variant.arguments, variant.training, prepared)
     return variants
 
 

@@ -53,7 +53,7 @@ MOST_NAMED = 12  # speakers in a sentence
 FEWEST_CLIPS = 10  # of the median speaker, below which the accuracy of single speakers is too uncertain
 AUC = "macro_auc"  # the only score that is not a share of clips
 
-IN_RECIPES = ("train.py", "reproduce.py", "ablate.py")  # the scripts that train
+IN_RECIPES = ("train.py", "reproduce.py", "ablate.py", "curve.py")  # the scripts that train
 OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
 SOLVED = ("logistic-regression", "probe")  # without epochs
 # a folder at the start of an argument, of its value, of a word, or of a text within JSON

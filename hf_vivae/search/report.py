@@ -30,7 +30,8 @@ FOUND = "found"  # name of the recipe in the command
 # clips and split, which belong to the command line and not to a recipe
 ALWAYS_GIVEN = ("data", "protocol")
 GIVEN_IF_CHANGED = (
-    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "seed", "trust_remote_code",
+    *(f.name for f in fields(CorpusArguments)), "task", "duplicates", "num_groups", "train_speakers",
+    "speaker_draw", "seed", "trust_remote_code",
 )  # fmt: skip
 NOT_OF_A_RECIPE = {*ALWAYS_GIVEN, *GIVEN_IF_CHANGED, *VOLATILE, "model", "recipe", "as_coded", "greater_is_better"}
 

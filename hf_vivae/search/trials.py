@@ -25,9 +25,9 @@ from .space import Space
 # settings that make scores comparable, and from which all trials start
 SHARED = (
     *(f.name for f in fields(CorpusArguments)), *(f.name for f in fields(ReproductionArguments)),
-    "model", "recipe", "task", "protocol", "duplicates", "num_groups", "folds", "seed", "data_seed",
-    "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "eval_dropout", "eval_strategy",
-    "eval_steps", "eval_delay", "model_name_or_path", "from_scratch", "trust_remote_code",
+    "model", "recipe", "task", "protocol", "duplicates", "num_groups", "train_speakers", "speaker_draw", "folds",
+    "seed", "data_seed", "metric_for_best_model", "greater_is_better", "load_best_model_at_end", "eval_dropout",
+    "eval_strategy", "eval_steps", "eval_delay", "model_name_or_path", "from_scratch", "trust_remote_code",
 )  # fmt: skip
 LONGEST_REASON = 400  # characters of an error of other libraries, some of which list all their names
 # errors of values that arguments take: of a configuration, of torch's layers, or of memory; of a name that the library

@@ -43,6 +43,14 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
     folds: list[int] | None = field(
         default=None, metadata={"help": "Numbers of the folds to run, counted from 0; all by default."}
     )
+    train_speakers: int | None = field(
+        default=None,
+        metadata={"help": "Number of speakers that train and validate, drawn at random; all by default."},
+    )
+    speaker_draw: int = field(
+        default=0,
+        metadata={"help": "Seed of the draw of train_speakers; of one seed, fewer speakers are a subset of more."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +59,16 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
         check_choice("--protocol", self.protocol, PROTOCOLS)
         check_num_groups(self.protocol, self.num_groups)
         check_choice("--task", self.task, TASKS)
+        if self.train_speakers is not None and self.train_speakers < 2:
+            raise UserError(
+                "expected --train_speakers of 2 or more, one each to train and validate, found "
+                f"{self.train_speakers}; give more."
+            )
+        if self.speaker_draw and (self.speaker_draw < 0 or self.train_speakers is None):
+            raise UserError(
+                f"expected --speaker_draw of 0 or more together with --train_speakers, found {self.speaker_draw} with "
+                f"{self.train_speakers or 'all'} speakers; correct it, or leave it out."
+            )
 
 
 @dataclass

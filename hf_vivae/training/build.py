@@ -33,6 +33,7 @@ from ..corpus.tasks import task_labels
 from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
 from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor
 from ..features.extraction import max_input_seconds, needs_scale, set_max_length, trims
+from ..files import read_json
 from ..metrics import make_compute_metrics, most_frequent
 from ..models import MODELS, PROBE, WaveformFeatureExtractor, short_name
 from ..models.backbones import is_encoder
@@ -42,6 +43,7 @@ from ..models.wrapped import WrappedForAudioClassification
 from ..network import bare_address
 from ..splits import make_folds
 from ..splits.folds import PARTS, Fold
+from ..splits.speakers import check_speakers, draw_speakers
 from ..validation import UserError
 from .arguments import DataArguments, ModelArguments, RunArguments, VivaeTrainingArguments
 from .trainer import EpochProgressCallback, HistoryCallback, VivaeTrainer
@@ -62,7 +64,7 @@ class TrainingData:
         labels: label index of each clip, `(clips,)`.
         label_names: name of each label.
         clips: file, digest, speaker, intensity, duration and `label` of each clip.
-        folds: of the protocol.
+        folds: of the protocol, with the speakers of `train_speakers`.
         duplicates: number of clips that are copies of another.
     """
 
@@ -76,10 +78,14 @@ class TrainingData:
 
 
 def load_training_data(run: DataArguments, seed: int, corpus: Corpus) -> TrainingData:
-    """Label the clips of a corpus for the task, and divide them into folds."""
+    """Label the clips of a corpus for the task, and divide them into folds, with all or some of the speakers."""
     labels, label_names = task_labels(corpus.dataset, run.task)
     digests = clip_digests(corpus.dataset)
     folds = make_folds(corpus.dataset, run.protocol, labels, seed, run.num_groups, digests, run.duplicates)
+    if run.train_speakers is not None:
+        speakers = corpus.dataset["speaker"][:]
+        check_speakers(folds, speakers)
+        folds = [draw_speakers(fold, speakers, run.train_speakers, run.speaker_draw) for fold in folds]
     clips = [clip | {"label": label} for clip, label in zip(describe_clips(corpus.dataset), labels, strict=True)]
     copies = len(digests) - len(set(digests))
     return TrainingData(corpus, corpus_digest(corpus, labels), labels, label_names, clips, folds, copies)
@@ -143,6 +149,20 @@ def fold_record(record: dict[str, Any], data: TrainingData, fold: Fold) -> dict[
     """Return the record of a run with the file names of each part of one fold."""
     parts = fold_parts(fold, record["run"]["select_on"])
     return {**record, "fold": {part: [data.clips[row]["file"] for row in parts.get(part, ())] for part in PARTS}}
+
+
+def check_run_folder(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData) -> None:
+    """Check that the folder of a run is of this version, and that its run has these settings and this corpus.
+
+    Raises:
+        UserError: with the version, or the settings that differ.
+    """
+    folder = Path(args.output_dir)
+    run_folder.check_version(folder)
+    file = folder / "run.json"
+    # the clips of its fold follow from its other settings
+    fold = read_json(file).get("fold") if file.is_file() else None
+    run_folder.check_same_run(folder, run_record(run, args, data) | {"fold": fold})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from ..models import LogisticRegressionForAudioClassification
 from ..models.probe import ProbeForAudioClassification
+from ..validation import UserError
 from .trainer import VivaeTrainer
 
 ROWS = 1000  # of embeddings in memory at once, of all layers
@@ -85,7 +86,15 @@ def fit_logistic_regression(
 
     Returns:
         The solver's `iterations`, and whether it `converged`.
+
+    Raises:
+        UserError: where all clips have one label, as those of a few speakers may.
     """
+    if len(present := np.unique(labels)) < 2:
+        raise UserError(
+            f"expected training clips of at least 2 labels, found only {model.config.id2label[int(present[0])]} in "
+            f"{len(labels)}; train on more clips or speakers."
+        )
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

@@ -24,7 +24,7 @@ def test_help_has_each_argument_once_on_one_page(file, capsys):
         script(file).main(["--help_all"])
     complete = capsys.readouterr().out
     assert [name for name in names if name not in complete] == []
-    if file.stem in ("ablate", "search"):
+    if file.stem in ("ablate", "curve", "search"):
         assert "--gradient_accumulation_steps" in complete
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "reproduce": CLIPS,
     "search": ["--model", "mlp", *CLIPS],
     "ablate": ["--model", "vit-32-30", *CLIPS],
+    "curve": ["--model", "mlp", *CLIPS],
 }
 OF_RUN = {"fold": "1-of-5", "test": {}}
 OF_REPORTS = {
@@ -24,6 +25,7 @@ OF_REPORTS = {
     "evaluate checkpoints": {"groups": [], "left_out": []},
     "reproduce": {"corpus": None, "runs": [], "left_out": [], "tables": {}},
     "search": {"model": "mlp", "trials": {}, "best": {}},
+    "curve": {"model": "mlp", "points": []},
 }
 
 
