@@ -14,7 +14,7 @@ from ..files import make_folder, read_json, write_json
 from ..reporting.tables import SCORE_NAMES, Table, make_table
 from ..validation import check_choice
 from .comparison import GroupScores, score_group
-from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
+from .published import CORPORA, OVER_FOLDS, POOLED, OurScore, published_tables, read_published
 from .report import report_evaluation, write_tables
 from .runs import find_folders
 from .scores import SystemScores
@@ -67,7 +67,7 @@ def evaluate(
         groups = tuple(score_group(group, baseline, progress.update) for group in joined)
     tables = [overview(groups)]
     tables += [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
-    if any(group.group.clips.corpus != "folder" for group in groups):  # of which there are no published figures
+    if any(group.group.clips.corpus in ("vivae", *CORPORA) for group in groups):  # else there are no published figures
         tables += published_tables(our_scores(groups), read_published())
     tables.append(_runs(groups))
     written = write_tables(output, tables)
