@@ -28,6 +28,7 @@ GROUPING = (
     "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
     "synthetic_seed",
 )  # fmt: skip
+FOREIGN = "predictions"  # the setting of predictions of other programs that names their file
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
 
@@ -80,7 +81,7 @@ class FoldFolder:
         selection: the score and the clips that selected the epoch or the settings, or "none".
         caveats: sentences on practices of publications that affect the scores.
         problems: number of files that the corpus lacked or left out.
-        seconds: duration of the run.
+        seconds: duration of the run; None for predictions of another program.
     """
 
     path: Path
@@ -92,15 +93,20 @@ class FoldFolder:
     selection: str
     caveats: tuple[str, ...]
     problems: int
-    seconds: float
+    seconds: float | None
+
+    @property
+    def is_foreign(self) -> bool:
+        """True for predictions of another program."""
+        return FOREIGN in dict(self.settings)
 
 
 def find_folders(paths: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     """Return the finished folds below some folders, and a sentence for each run folder that is left out.
 
     A folder is left out if it is no finished fold, has the same fold as another folder, or belongs to a run that tests
-    a clip twice. Scored checkpoints of an evaluation (`run_folder.SCORED`) are ignored, unless they or their parent
-    folder are given.
+    a clip twice. Scored checkpoints and predictions of other programs of an evaluation (`run_folder.SCORED`) are
+    ignored, unless they or their parent folder are given.
 
     Args:
         paths: run folders, or folders that contain some at any depth.
@@ -115,7 +121,7 @@ def find_folders(paths: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     for path, only_scored in tqdm(_run_folders(paths).items(), desc="finding runs", unit="folder", delay=1):
         try:
             folder = _read_fold(path)
-            if folder is None or (only_scored and folder.clips.protocol == OTHER_CLIPS):
+            if folder is None or (only_scored and (folder.clips.protocol == OTHER_CLIPS or folder.is_foreign)):
                 continue
             first = folders.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
             if first is not folder:
@@ -202,7 +208,7 @@ def _read_fold(path: Path) -> FoldFolder | None:
     ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
     settings = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
     settings["hf_vivae"] = record["environment"]["hf_vivae"]
-    selected_by = "none"
+    selected_by = "not known" if FOREIGN in run else "none"
     if selection is not None:
         selected_by = f"{selection['metric']} on {selection['on']}"
         if selection.get("refit") and selection["on"] == "validation":  # a probe is then fitted on these clips too
