@@ -15,7 +15,7 @@ from runner import ROOT, script
 from scipy.special import softmax
 
 from hf_vivae.corpus import EMOTIONS
-from hf_vivae.evaluation.evaluate import evaluate
+from hf_vivae.evaluation.evaluate import evaluate, our_scores
 from hf_vivae.evaluation.foreign import CAVEAT, read_foreign, write_foreign
 from hf_vivae.evaluation.runs import find_folders, read_part
 from hf_vivae.evaluation.systems import join_folds
@@ -78,6 +78,13 @@ def test_the_predictions_of_a_run_have_its_scores(runs, tmp_path, undrawn):
     assert (pair.comparison.clips, pair.comparison.accuracy.value, pair.comparison.p_value) == (72, 0, 1)
     assert (theirs.system.selection, theirs.system.caveats, theirs.system.covered) == ("not known", [CAVEAT], "3 of 3")
     assert group.majority == ours.majority, "which it takes from training clips, of which the file has none"
+
+
+def test_predictions_of_another_program_are_not_ours_among_published_figures(tmp_path, undrawn):
+    folders = write_run(tmp_path / "runs", corpus={"name": "vivae"})
+    file = write(tmp_path / "theirs.csv", table(folders), "fold", "split")
+    groups = evaluate([tmp_path / "runs", file], tmp_path / "out").groups
+    assert {score.system for score in our_scores(groups)} == {"mlp paper"}
 
 
 def test_digests_of_the_clips_are_those_of_the_runs(tmp_path):
