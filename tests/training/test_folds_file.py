@@ -2,10 +2,11 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
-from runner import ROOT, script
+from runner import ROOT, flags, run, script
 
 from hf_vivae.corpus import read_vivae
 from hf_vivae.splits import PARTS, Fold, make_folds
@@ -79,6 +80,22 @@ def test_predictions_of_another_program_for_these_folds_are_evaluated(tiny_vivae
     assert (system["name"], system["folds"], system["clips"]) == ("first", "4 of 4", 48)
     assert system["scores"]["accuracy"]["value"] == 1 / 6
     assert [speaker["name"] for speaker in system["by_speaker"]] == ["S01", "S02", "S03", "S04"]
+
+
+def test_the_example_of_the_page_is_evaluated_next_to_a_run(tiny_vivae, tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_clips").symlink_to(tiny_vivae)
+    protocol = ["--protocol", "leave-one-speaker-out", "--folds", "0"]
+    TRAIN.main(["--write_folds", "folds.jsonl", *corpus_flags(tiny_vivae), *protocol])
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "toolkits.md").read_text(), re.DOTALL)
+    exec(program, {})
+    run(flags(tiny_vivae, tmp_path / "runs", "mlp"))
+    script(ROOT / "recipes" / "evaluate.py").main(["runs", "bands.csv", "--output_dir", "out"])
+    (group,) = json.loads(Path("out/results.json").read_text())["groups"]
+    assert {system["name"] for system in group["systems"]} == {
+        f"{name} (1 of 4 folds, seed 42)" for name in ("mlp paper", "bands")
+    }
+    assert group["comparisons"][0]["clips"] == 12
 
 
 @pytest.mark.parametrize(
