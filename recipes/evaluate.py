@@ -1,10 +1,10 @@
 """Compare runs, or checkpoints on other clips: scores with intervals, differences on the same clips, and a report.
 
 python recipes/evaluate.py runs
+python recipes/evaluate.py runs their_predictions.csv
 python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
 python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
-python recipes/evaluate.py runs their_predictions.csv
 """
 
 from pathlib import Path

@@ -135,8 +135,8 @@ def _runs(groups: Sequence[GroupScores]) -> Table:
 
 def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
     """Return scores to compare with published ones: pooled with bounds, over speakers where known, and over folds."""
-    all_scores = [(group.group.clips, scores) for group in groups for scores in group.systems]
-    all_scores = [(clips, scores) for clips, scores in all_scores if not scores.system.is_foreign]
+    own = [(group, scores) for group in groups for scores in group.systems if not scores.system.is_foreign]
+    all_scores = [(group.group.clips, scores) for group, scores in own]
     ours = []
     for (clips, scores), metric in itertools.product(all_scores, SCORE_NAMES):
         system, estimate = scores.system, scores.estimates[metric]

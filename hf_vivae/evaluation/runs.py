@@ -28,9 +28,9 @@ GROUPING = (
     "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
     "synthetic_seed",
 )  # fmt: skip
-FOREIGN = "predictions"  # the setting of predictions of other programs that names their file
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
+FOREIGN = "predictions"  # the setting of predictions of other programs that names their file
 
 Settings = tuple[tuple[str, str], ...]
 
@@ -208,7 +208,7 @@ def _read_fold(path: Path) -> FoldFolder | None:
     ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
     settings = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
     settings["hf_vivae"] = record["environment"]["hf_vivae"]
-    selected_by = "not known" if FOREIGN in run else "none"
+    selected_by = "none"
     if selection is not None:
         selected_by = f"{selection['metric']} on {selection['on']}"
         if selection.get("refit") and selection["on"] == "validation":  # a probe is then fitted on these clips too
@@ -222,7 +222,7 @@ def _read_fold(path: Path) -> FoldFolder | None:
         settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())),
         seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),
         labels=tuple(results["labels"]),
-        selection=selected_by,
+        selection="not known" if FOREIGN in run else selected_by,
         caveats=tuple(results["habits"]),
         problems=len(corpus["problems"]),
         seconds=record["seconds"],
