@@ -1,7 +1,8 @@
-"""Files and folders: atomic writes, JSON and YAML, locks, the cache folder, and errors of disks as `DiskError`."""
+"""Files: atomic writes, JSON, YAML and tables, locks, the cache folder, and errors of disks as `DiskError`."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import math
@@ -222,6 +223,63 @@ def read_yaml(file: Path, kind: type = dict, loader: type[yaml.SafeLoader] = yam
         expected = "`key: value` lines" if kind is dict else "a list"
         raise UserError(f"expected {expected} in {file}, found {type(content).__name__}; correct it.")
     return content
+
+
+def read_table(file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table that a user has named, by column; those of CSV are text.
+
+    Args:
+        file: an existing `.csv`, `.jsonl` or `.parquet` file.
+
+    Raises:
+        UserError: for a file that cannot be read or contains no such table; rows are counted from 1.
+    """
+    read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[file.suffix]
+    try:
+        return read(file)
+    except UnicodeDecodeError as error:
+        raise UserError(f"expected text in UTF-8 in {file}, found {error.reason}; save it in UTF-8.") from error
+    except OSError as error:  # from the disk, or from pyarrow for damaged pages
+        raise UserError(
+            f"expected a table that can be read at {file}, found {error.strerror or error}; write it again."
+        ) from error
+
+
+def _read_csv(file: Path) -> list[dict[str, Any]]:
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        try:
+            rows = list(csv.DictReader(lines))
+        except csv.Error as error:
+            raise UserError(f"expected a CSV table at {file}, found another file ({error}); fix it.") from error
+    for number, row in enumerate(rows, 1):
+        if None in row:  # the key under which DictReader keeps fields without a column
+            raise UserError(f"expected as many fields as columns in {file}, found more in row {number}; fix it.")
+    return rows
+
+
+def _read_jsonl(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(file.read_text("utf-8-sig").split("\n"), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except (ValueError, RecursionError):  # not JSON, or a number or nesting too large for Python
+            row = line
+        if isinstance(row, dict):
+            rows.append(row)
+        elif line.strip():
+            raise UserError(
+                f"expected one JSON object per line in {file}, found {line[:40]!r} in line {number}; fix it."
+            )
+    return rows
+
+
+def _read_parquet(file: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(file).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise UserError(f"expected a parquet table at {file}, found another file; write it again.") from error
 
 
 class FolderInUse(UserError):

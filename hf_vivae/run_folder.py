@@ -42,9 +42,10 @@ RUN_FILES = (
 )  # fmt: skip
 WEIGHTS = ("model.safetensors", "adapter/adapter_model.safetensors")  # one of them
 CORPUS_FIELD = "training_corpus"  # of a checkpoint's configuration: the name of the corpus that trained it
+OTHER_FOLDS = "other-folds"  # the protocol of predictions of other programs on clips that no run has
 # keys of a fold's results.json that are printed and pooled
 SCORE_KEYS = ("model", "recipe", "as_coded", "data", "protocol", "task", "labels", "fold", "habits", "test")
-SCORED = "scored"  # folder of an evaluation with a checkpoint's predictions of clips of another corpus
+SCORED = "scored"  # folder of an evaluation with predictions of other clips, or of other programs
 OTHER_CLIPS = "other-clips"  # their protocol: every clip of a corpus that the checkpoint was not trained on
 REPEAT = "finished runs are kept, and the same command continues with the others"  # after a run that failed
 UNRESAMPLED = "the model is given unresampled sound"

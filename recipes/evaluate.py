@@ -1,6 +1,7 @@
 """Compare runs, or checkpoints on other clips: scores with intervals, differences on the same clips, and a report.
 
 python recipes/evaluate.py runs
+python recipes/evaluate.py runs their_predictions.csv
 python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
 python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
@@ -14,6 +15,7 @@ from hf_vivae.cli_parser import run_script
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.arguments import parse_evaluation
     from hf_vivae.evaluation.evaluate import evaluate, format_evaluation
+    from hf_vivae.evaluation.foreign import is_foreign
     from hf_vivae.evaluation.rescore import score_checkpoints
     from hf_vivae.run_folder import check_report_folder
 
@@ -21,7 +23,10 @@ def main(argv: list[str]) -> None:
     runs, output = list(map(Path, arguments.runs)), Path(arguments.output_dir)
     check_report_folder(output, "groups")
     if arguments.data:
-        runs = score_checkpoints(arguments.runs, arguments, arguments.task, output, arguments.trust_remote_code)
+        files = [run for run in runs if is_foreign(run)]
+        checkpoints = [run for run in arguments.runs if Path(run) not in files]
+        scored = score_checkpoints(checkpoints, arguments, arguments.task, output, arguments.trust_remote_code)
+        runs = [*scored, *files]
     evaluation = evaluate(runs, output, arguments.baseline, arguments.ensemble)
     print(f"{format_evaluation(evaluation)}\n\nreport   {output / 'report.html'}\ntables   {output / 'tables'}")
     print(f"numbers  {output / 'results.json'}")

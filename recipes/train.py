@@ -3,6 +3,7 @@
 accelerate launch recipes/train.py --model wav2vec2
 accelerate launch recipes/train.py --model vit-32-30 --data synthetic --recipe quick
 torchrun --nproc_per_node 2 recipes/train.py --model mlp --data folder --data_dir my_clips
+python recipes/train.py --write_folds folds.jsonl --data folder --data_dir my_clips
 """
 
 from pathlib import Path
@@ -12,10 +13,14 @@ from hf_vivae.cli_parser import run_script
 
 def main(argv: list[str]) -> None:
     from hf_vivae.hub.push import PushToHubCallback
-    from hf_vivae.training.recipes import parse_run
+    from hf_vivae.training.folds_file import write_folds
+    from hf_vivae.training.recipes import parse_folds, parse_run
     from hf_vivae.training.run import train
     from hf_vivae.training.scoring import format_results
 
+    if folds := parse_folds(argv, recipes=Path(__file__).parent):
+        print(write_folds(*folds))
+        return
     run, args = parse_run(argv, recipes=Path(__file__).parent)
     cards = Path(__file__).parents[1] / "model_cards"
     pushes = [PushToHubCallback(args, cards)] if args.push_to_hub and args.process_index == 0 else []

@@ -64,7 +64,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
     from hf_vivae.reproduction.plan import StudyArguments
     from hf_vivae.search.search import check_searchable, parse_search
     from hf_vivae.search.space import read_space
-    from hf_vivae.training.recipes import parse_run
+    from hf_vivae.training.recipes import parse_folds, parse_run
 
     paths = {file.stem: file for file in SCRIPTS}
 
@@ -83,7 +83,9 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
 
     def train(argv: list[str]) -> object:
         # `found` is a recipe that docs/search.md shows how to make
-        return parse_run([word if word != "found" else "tuned" for word in argv], RECIPES)
+        return parse_folds(argv, RECIPES) or parse_run(
+            [word if word != "found" else "tuned" for word in argv], RECIPES
+        )
 
     return {
         "train": train,

@@ -129,12 +129,12 @@ def _known_flags() -> set[str]:
     from hf_vivae.hub.arguments import make_parser as push_parser
     from hf_vivae.reproduction.plan import StudyArguments
     from hf_vivae.search.search import SearchArguments
-    from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
+    from hf_vivae.training.recipes import run_parser
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
     classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
-    parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
+    parsers = [run_parser(), *scripts]
     commands = get_command(app).commands.values()
     of_commands = {flag for command in commands for option in command.params for flag in option.opts}
     return of_commands | {flag for parser in parsers for action in parser._actions for flag in action.option_strings}

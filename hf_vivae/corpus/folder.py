@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import os
 import re
 import time
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect
+from ..files import read_table
 from ..validation import UserError, check_choice, readable
 from .decoded import load_clip
 from .listing import Listing, normalize
@@ -176,7 +175,7 @@ def _link_outside(listing: Listing, path: Path) -> str:
 
 def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list[LabelledFile]:
     """Return the clips of the rows that name a file of the folder; add all other rows and files to the problems."""
-    rows = [_text(row) for row in _read_rows(metadata)]
+    rows = [_text(row) for row in read_table(metadata)]
     file = _column(metadata, rows, "file", "file_name")
     label = _column(metadata, rows, "label", "emotion")
     problems.note("without a file", [f"row {number}" for number, row in enumerate(rows, 1) if not row.get(file)])
@@ -211,55 +210,6 @@ def _read_metadata(metadata: Path, listing: Listing, problems: Problems) -> list
     files = sorted((name, path) for name, paths in listing.paths.items() for path in paths)
     problems.note(NOT_LISTED, [name for name, path in files if os.path.realpath(path) not in names])
     return present
-
-
-def _read_rows(metadata: Path) -> list[dict[str, Any]]:
-    read = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}[metadata.suffix]
-    try:
-        return read(metadata)
-    except UnicodeDecodeError as error:
-        raise UserError(f"expected text in UTF-8 in {metadata}, found {error.reason}; save it in UTF-8.") from error
-    except OSError as error:  # from the disk, or from pyarrow for damaged pages
-        raise UserError(
-            f"expected a table that can be read at {metadata}, found {error.strerror or error}; write it again."
-        ) from error
-
-
-def _read_csv(metadata: Path) -> list[dict[str, Any]]:
-    with metadata.open(newline="", encoding="utf-8-sig") as lines:
-        try:
-            rows = list(csv.DictReader(lines))
-        except csv.Error as error:
-            raise UserError(f"expected a CSV table at {metadata}, found another file ({error}); fix it.") from error
-    for number, row in enumerate(rows, 1):
-        if None in row:  # the key under which DictReader keeps fields without a column
-            raise UserError(f"expected as many fields as columns in {metadata}, found more in row {number}; fix it.")
-    return rows
-
-
-def _read_jsonl(metadata: Path) -> list[dict[str, Any]]:
-    rows = []
-    for number, line in enumerate(metadata.read_text("utf-8-sig").split("\n"), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError):  # not JSON, or a number or nesting too large for Python
-            row = line
-        if isinstance(row, dict):
-            rows.append(row)
-        elif line.strip():
-            raise UserError(
-                f"expected one JSON object per line in {metadata}, found {line[:40]!r} in line {number}; fix it."
-            )
-    return rows
-
-
-def _read_parquet(metadata: Path) -> list[dict[str, Any]]:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(metadata).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise UserError(f"expected a parquet table at {metadata}, found another file; write it again.") from error
 
 
 def _text(row: dict[str, Any]) -> dict[str, str | None]:

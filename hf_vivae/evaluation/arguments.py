@@ -1,6 +1,6 @@
 """Arguments of `recipes/evaluate.py`."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 
 from ..cli_parser import FlagParser, Group, refuse_unknown
 from ..corpus.arguments import CorpusArguments
@@ -38,7 +38,8 @@ class EvaluateArguments(CorpusArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         entries = [entry for entry in fields(self) if entry.name not in FOR_RUNS]
-        changed = [entry.name for entry in entries if getattr(self, entry.name) != entry.default]
+        defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in entries}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
         if changed and self.data is None:
             raise UserError(
                 f"expected --data together with --{', --'.join(changed)}, found none; run folders contain their clips."
@@ -55,7 +56,11 @@ def make_parser() -> FlagParser:
         "clips, and a report.",
     )
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="Run folder, or a folder with any number; a checkpoint with --data."
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="Run folder, or a folder with any number; a checkpoint with --data; or a CSV or Parquet file with "
+        "predictions of another program.",
     )
     parser.add_argument(
         "--ensemble",

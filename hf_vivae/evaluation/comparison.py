@@ -188,7 +188,8 @@ class GroupScores:
     @property
     def majority(self) -> Mapping[str, float]:
         """Scores of predicting the most frequent label of the training clips, means over the systems' splits."""
-        return mean_over_seeds([scores.majority for scores in self.systems])
+        with_training_clips = [scores.majority for scores in self.systems if not scores.system.is_foreign]
+        return mean_over_seeds(with_training_clips or [scores.majority for scores in self.systems])
 
 
 def score_group(group: Group, baseline: str | None, done: Callable[[], Any]) -> GroupScores:

@@ -12,9 +12,11 @@ from typing import Any
 from ..corpus.vivae import VIVAE_CLIPS
 from ..files import make_folder, read_json, write_json
 from ..reporting.tables import SCORE_NAMES, Table, make_table
+from ..run_folder import SCORED
 from ..validation import check_choice
 from .comparison import GroupScores, score_group
-from .published import OVER_FOLDS, POOLED, OurScore, published_tables, read_published
+from .foreign import is_foreign, write_foreign
+from .published import CORPORA, OVER_FOLDS, POOLED, OurScore, published_tables, read_published
 from .report import report_evaluation, write_tables
 from .runs import find_folders
 from .scores import SystemScores
@@ -44,18 +46,24 @@ def evaluate(
     """Score and compare all finished runs below some folders, and write tables, figures and a report.
 
     Args:
-        paths: run folders, or folders that contain some at any depth.
+        paths: run folders, folders that contain some at any depth, and files of predictions of other programs.
         output: folder of the evaluation; tables and pictures of an earlier one are replaced.
         baseline: name of the system that all others are compared with; all pairs of up to 10 systems by default.
         ensemble: names of systems to join to an ensemble, as for `add_ensembles`; no ensemble by default.
 
     Raises:
-        UserError: a path is no folder, no finished run is found, no system has one of the names, or systems cannot
-            be joined.
+        UserError: a path is no folder, no finished run is found, a file of predictions cannot be used (see
+            `write_foreign`), no system has one of the names, or systems cannot be joined.
     """
     from tqdm import tqdm
 
-    folders, left_out = find_folders(paths)
+    files = [path for path in paths if is_foreign(path)]
+    runs = [path for path in paths if path not in files]
+    folders, left_out = find_folders(runs) if runs else ([], [])
+    if files:
+        make_folder(output)
+        foreign, problems = find_folders(write_foreign(files, folders, output / SCORED))
+        folders, left_out = [*folders, *foreign], [*left_out, *problems]
     joined = join_folds(folders)
     if ensemble is not None:
         _check_names(joined, ensemble, "--ensemble")
@@ -67,8 +75,9 @@ def evaluate(
         groups = tuple(score_group(group, baseline, progress.update) for group in joined)
     tables = [overview(groups)]
     tables += [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
-    if any(group.group.clips.corpus != "folder" for group in groups):  # of which there are no published figures
-        tables += published_tables(our_scores(groups), read_published())
+    ours = our_scores(groups)
+    if any(score.corpus in ("vivae", *CORPORA) for score in ours):  # there are no published figures on other corpora
+        tables += published_tables(ours, read_published())
     tables.append(_runs(groups))
     written = write_tables(output, tables)
     pictures = report_evaluation(output, groups, {table.name: table for table in tables}, left_out)
@@ -126,7 +135,8 @@ def _runs(groups: Sequence[GroupScores]) -> Table:
 
 def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
     """Return scores to compare with published ones: pooled with bounds, over speakers where known, and over folds."""
-    all_scores = [(group.group.clips, scores) for group in groups for scores in group.systems]
+    own = [(group, scores) for group in groups for scores in group.systems if not scores.system.is_foreign]
+    all_scores = [(group.group.clips, scores) for group, scores in own]
     ours = []
     for (clips, scores), metric in itertools.product(all_scores, SCORE_NAMES):
         system, estimate = scores.system, scores.estimates[metric]

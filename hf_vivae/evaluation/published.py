@@ -10,13 +10,11 @@ from ..reporting.tables import FROM, SCORE_NAMES, TO, Row, Table, make_table
 from ..validation import UserError
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-METRICS = {**SCORE_NAMES, "f1": "F1"}
 POOLED, OVER_FOLDS = "pooled over clips", "mean over folds"
 AVERAGINGS = (POOLED, OVER_FOLDS, "mean over six data sets")
-CORPORA = {
+CORPORA = {  # with VIVAE's file names; all others are "another corpus"
     "synthetic": "synthetic clips",
     "noise": "pure noise",
-    "folder": "another corpus",
     "vivae-core": "VIVAE's core set",
 }
 BASELINES = (  # 202 of its 1085 clips are of pleasure
@@ -31,7 +29,7 @@ class Score:
 
     Args:
         system: its name; of a publication the model's name in this package, if it has one.
-        metric: key of `METRICS`.
+        metric: key of `SCORE_NAMES`.
         value: share from 0 to 1; None where it is undefined or no figure was found.
         protocol: name of the protocol of this package, or of that with the same splits.
         averaging: one of `AVERAGINGS`.
@@ -53,8 +51,8 @@ class Score:
     def score(self) -> str | None:
         """Names of metric and averaging; None where the metric is unknown."""
         if self.metric is None or self.averaging is None:
-            return METRICS.get(self.metric)
-        return f"{METRICS[self.metric]}, {self.averaging}"
+            return SCORE_NAMES.get(self.metric)
+        return f"{SCORE_NAMES[self.metric]}, {self.averaging}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _read(entry: dict[str, Any], source: str) -> PublishedScore:
                 f"{source}: expected the keys {', '.join(sorted(names))}, found {which} {', '.join(sorted(keys))}; "
                 "correct the entry."
             )
-    for key, choices in (("metric", METRICS), ("averaging", AVERAGINGS)):
+    for key, choices in (("metric", SCORE_NAMES), ("averaging", AVERAGINGS)):
         if entry[key] is not None and entry[key] not in choices:
             raise UserError(
                 f"{source}: expected as {key} null or one of {', '.join(choices)}, found {entry[key]!r}; correct it."
@@ -168,7 +166,7 @@ def _on_vivae(ours: Sequence[OurScore]) -> list[OurScore]:
 def _reason_of_ours(our: OurScore) -> str | None:
     """Return the reason for which a score of ours is comparable with no published one; None where it is."""
     if our.corpus != "vivae":
-        return f"ours are of {CORPORA[our.corpus]}"
+        return f"ours are of {CORPORA.get(our.corpus, 'another corpus')}"
     if not our.whole_vivae:
         return "ours are of a part of VIVAE"
     return None if our.task == "emotion" else f"ours are of the task {our.task}, not emotion"

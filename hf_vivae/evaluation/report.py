@@ -8,6 +8,7 @@ from typing import Any
 from ..files import write_text
 from ..reporting.report import SYNTHETIC, Code, Picture, Section, bullet_list, write_report
 from ..reporting.tables import Table, escape_markdown
+from ..run_folder import OTHER_FOLDS
 from ..splits.protocols import PROTOCOLS
 from .comparison import GroupScores
 from .figures import MOST_DRAWN, MOST_PAIRS, draw_pictures
@@ -97,7 +98,9 @@ def _group_blocks(folder: Path, group: GroupScores, tables: Mapping[str, Table])
     name = group.group.clips.slug
     pictures = draw_pictures(folder, Path("figures", name), group)
     protocol = PROTOCOLS.get(group.group.clips.protocol)
-    if protocol is None:  # of scored checkpoints
+    if group.group.clips.protocol == OTHER_FOLDS:
+        about = "Predictions of other programs, in the folds that their files state."
+    elif protocol is None:  # of scored checkpoints
         about = "Checkpoints that were trained elsewhere, on all clips of the corpus that did not train them."
     else:
         about = escape_markdown(

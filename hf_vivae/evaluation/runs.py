@@ -30,6 +30,7 @@ GROUPING = (
 )  # fmt: skip
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
+FOREIGN = "predictions"  # the setting of predictions of other programs that names their file
 
 Settings = tuple[tuple[str, str], ...]
 
@@ -80,7 +81,7 @@ class FoldFolder:
         selection: the score and the clips that selected the epoch or the settings, or "none".
         caveats: sentences on practices of publications that affect the scores.
         problems: number of files that the corpus lacked or left out.
-        seconds: duration of the run.
+        seconds: duration of the run; None for predictions of another program.
     """
 
     path: Path
@@ -92,15 +93,20 @@ class FoldFolder:
     selection: str
     caveats: tuple[str, ...]
     problems: int
-    seconds: float
+    seconds: float | None
+
+    @property
+    def is_foreign(self) -> bool:
+        """True for predictions of another program."""
+        return FOREIGN in dict(self.settings)
 
 
 def find_folders(paths: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     """Return the finished folds below some folders, and a sentence for each run folder that is left out.
 
     A folder is left out if it is no finished fold, has the same fold as another folder, or belongs to a run that tests
-    a clip twice. Scored checkpoints of an evaluation (`run_folder.SCORED`) are ignored, unless they or their parent
-    folder are given.
+    a clip twice. Scored checkpoints and predictions of other programs of an evaluation (`run_folder.SCORED`) are
+    ignored, unless they or their parent folder are given.
 
     Args:
         paths: run folders, or folders that contain some at any depth.
@@ -115,7 +121,7 @@ def find_folders(paths: Sequence[Path]) -> tuple[list[FoldFolder], list[str]]:
     for path, only_scored in tqdm(_run_folders(paths).items(), desc="finding runs", unit="folder", delay=1):
         try:
             folder = _read_fold(path)
-            if folder is None or (only_scored and folder.clips.protocol == OTHER_CLIPS):
+            if folder is None or (only_scored and (folder.clips.protocol == OTHER_CLIPS or folder.is_foreign)):
                 continue
             first = folders.setdefault((folder.clips, folder.settings, folder.seed, folder.fold), folder)
             if first is not folder:
@@ -216,7 +222,7 @@ def _read_fold(path: Path) -> FoldFolder | None:
         settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())),
         seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),
         labels=tuple(results["labels"]),
-        selection=selected_by,
+        selection="not known" if FOREIGN in run else selected_by,
         caveats=tuple(results["habits"]),
         problems=len(corpus["problems"]),
         seconds=record["seconds"],

@@ -86,6 +86,11 @@ class System:
         return len(self.runs[0].fold_names) == self.folds[0].clips.of_folds
 
     @property
+    def is_foreign(self) -> bool:
+        """True if another program made its predictions, or those of a member of an ensemble."""
+        return any(fold.is_foreign for fold in self.folds)
+
+    @property
     def caveats(self) -> list[str]:
         """Sentences on practices of publications that affect its scores, each once."""
         return list(dict.fromkeys(caveat for fold in self.folds for caveat in fold.caveats))

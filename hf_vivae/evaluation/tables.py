@@ -30,7 +30,7 @@ SCORES = (
     "Scores of the test clips of all folds together, means over seeds, best UAR first. UAR is the mean recall over "
     "the labels. Epochs or settings are selected by the score and on the clips of the column. Chance guesses each "
     "label with equal probability; majority always predicts the most frequent label of a fold's training clips (of "
-    'the test clips themselves, where a checkpoint was scored on other clips). "-": no such figure.'
+    'the test clips themselves, where no training clips are known). "-": no such figure.'
 )
 OVERVIEW = (
     "Every system under every protocol. UAR, with its bounds, accuracy and macro AUC are pooled over the test clips "

@@ -7,7 +7,7 @@ folds of positions among these clips.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,18 +41,14 @@ def leave_one_speaker_out(clips: Dataset, labels: np.ndarray, seed: int, num_gro
         yield Fold(name, *map(np.flatnonzero, (~test & ~validation, validation, test)))
 
 
-def speakers_05_06(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> Iterator[Fold]:
-    """Yield one fold that tests S05 and S06."""
-    protocol = "speakers-05-06"
-    names, speakers = _speakers(clips, protocol)
-    if not {"S05", "S06"} <= set(names) or len(names) < 4:
-        raise UserError(
-            f"{protocol}: expected the speakers S05 and S06, and at least 2 others to train and select, found "
-            f"{', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol speaker-k-fold."
-        )
-    tested = np.isin(speakers, [names.index("S05"), names.index("S06")])
-    train, validation = _train_and_select(protocol, np.flatnonzero(~tested), speakers, labels, 1, seed)
-    yield Fold(protocol, train, validation, np.flatnonzero(tested))
+def speakers_05_06(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
+    """Return one fold that tests S05 and S06."""
+    return [_test_speakers("speakers-05-06", ("S05", "S06"), clips, labels, seed)]
+
+
+def speakers_07_11(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
+    """Return one fold that tests S07 to S11."""
+    return [_test_speakers("speakers-07-11", ("S07", "S08", "S09", "S10", "S11"), clips, labels, seed)]
 
 
 def random_10_fold(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
@@ -152,6 +148,20 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
                 )
             if test:
                 yield Fold(f"{names[intensity]}-{fold.name}", train, validation, test)
+
+
+def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels: np.ndarray, seed: int) -> Fold:
+    """Return the fold that tests the named speakers; of the others, whole speakers validate."""
+    names, speakers = _speakers(clips, protocol)
+    if not {*tested} <= {*names} or len(names) < len(tested) + 2:
+        raise UserError(
+            f"{protocol}: expected the speakers {', '.join(tested[:-1])} and {tested[-1]}, and at least 2 others to "
+            f"train and select, found {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol "
+            "speaker-k-fold."
+        )
+    test = np.isin(speakers, [names.index(name) for name in tested])
+    train, validation = _train_and_select(protocol, np.flatnonzero(~test), speakers, labels, 1, seed)
+    return Fold(protocol, train, validation, np.flatnonzero(test))
 
 
 def _train_and_select(
@@ -284,6 +294,22 @@ PROTOCOLS: dict[str, Protocol] = {
         "settings contained four of the six emotions in the past, and all of them today",
         measures="Performance on two unseen speakers, with a single training.",
         cannot="Measure performance on other speakers: two of eleven are tested, both with more clips than any other.",
+    ),
+    "speakers-07-11": Protocol(
+        make_folds=speakers_07_11,
+        speaker_disjoint=True,
+        tests_every_clip=False,
+        uses_every_clip=True,
+        grouped=False,
+        idea="Speakers S07 to S11 are the test (460 clips of VIVAE, whose other 625 are by S01 to S06); whole "
+        "speakers with about an eighth of the other clips validate, an addition of hf_vivae.",
+        source="the vocalisation task (VOC-C) of ComParE 2022: B. Schuller et al., The ACM Multimedia 2022 "
+        "Computational Paralinguistics Challenge, whose development part is the test here; the speakers are derived "
+        "from the label counts of its confusion matrices, which no other set of VIVAE's speakers has; its own 276 "
+        "test clips are not part of VIVAE",
+        measures="Performance on five unseen speakers, with a single training.",
+        cannot="Measure performance on other speakers: five of eleven are tested, and five train; nor be compared "
+        "with leave-one-speaker-out, which trains on nearly twice as many clips.",
     ),
     "random-10-fold": Protocol(
         make_folds=random_10_fold,

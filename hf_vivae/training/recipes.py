@@ -18,7 +18,7 @@ from ..run_folder import UNSELECTED, VOLATILE
 from ..splits import NUM_GROUPS
 from ..validation import UserError, did_you_mean, json_object
 from .argument_checks import check_together, try_out
-from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
+from .arguments import DataArguments, RunArguments, VivaeTrainingArguments, usual_recipe
 
 NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
 GROUPS = [
@@ -29,7 +29,7 @@ GROUPS = [
         ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
          "num_train_epochs max_steps early_stopping_patience select_on"),
         ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",
-         "output_dir metric_for_best_model config push_to_hub hub_model_id"),
+         "output_dir metric_for_best_model config push_to_hub hub_model_id write_folds"),
         ("The most common of TrainingArguments", "--model hubert-base --per_device_train_batch_size 8 --bf16",
          "learning_rate head_learning_rate per_device_train_batch_size gradient_accumulation_steps warmup_steps "
          "weight_decay label_smoothing_factor lr_scheduler_type bf16 seed"),
@@ -47,6 +47,11 @@ def run_parser() -> FlagParser:
         epilog="The recipe of the model replaces defaults in brackets.",
     )
     parser.add_argument("--config", help="run.json of a run to repeat; other flags win over it.")
+    parser.add_argument(
+        "--write_folds",
+        metavar="FILE.jsonl",
+        help="Write the clips of each fold to this file, and train nothing; needs no --model.",
+    )
     return parser
 
 
@@ -70,6 +75,8 @@ def parse_run(
     namespace = argparse.Namespace(**dict.fromkeys([*types, "config"]))
     flags, unknown = run_parser().parse_known_args(argv, namespace)
     refuse_unknown(unknown, types)
+    if flags.write_folds is not None:
+        raise UserError("--write_folds is for train.py, which then trains nothing; leave it out.")
     on_command_line = {name: value for name, value in vars(flags).items() if value is not None}
     explicit = on_command_line | _check_types(overrides or {})
     source, defaults = _read_defaults(explicit, recipes)
@@ -105,6 +112,43 @@ def parse_run(
         ) from error
     check_together(run, args, explicit)
     return run, args
+
+
+def parse_folds(argv: Sequence[str], recipes: Path) -> tuple[Path, DataArguments, int, str] | None:
+    """Return the path of `--write_folds`, and clips, seed and `select_on` of the folds; None without that flag.
+
+    With `--model` or `--config`, the folds are those of that run.
+
+    Args:
+        argv: as for `parse_run`.
+        recipes: as for `parse_run`.
+
+    Raises:
+        UserError: for a path that does not end in .jsonl, for arguments of a training without a model, and as
+            `parse_run`.
+    """
+    types = _argument_types()
+    flags, unknown = run_parser().parse_known_args(argv, argparse.Namespace(**dict.fromkeys(types)))
+    if flags.write_folds is None:
+        return None
+    path = Path(flags.write_folds)
+    if path.suffix != ".jsonl":
+        raise UserError(f"expected a name that ends in .jsonl with --write_folds, found {path}; correct it.")
+    if flags.model or flags.config:
+        other = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        other.add_argument("--write_folds")
+        run, args = parse_run(other.parse_known_args(argv)[1], recipes)
+        return path, run, args.seed, run.select_on
+    refuse_unknown(unknown, types)
+    values = {name: value for name in types if (value := getattr(flags, name)) is not None}
+    seed = values.pop("seed", VivaeTrainingArguments.seed)
+    names = {f.name for f in fields(DataArguments)}
+    if others := [name for name in values if name not in names]:
+        raise UserError(
+            f"expected only arguments of clips and folds with --write_folds, found --{', --'.join(others)}; leave "
+            "them out, or add --model."
+        )
+    return path, DataArguments(**values), seed, "validation"
 
 
 @cache

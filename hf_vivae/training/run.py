@@ -78,7 +78,7 @@ def train(
             # first, since it fails at once where there is no network, and the corpus may take a minute
             checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
             data = load_training_data(run, args.seed, corpus or run.load())
-        folds = _choose_folds(data.folds, run.folds)
+        folds = choose_folds(data.folds, run.folds)
         if args.process_index == 0 and (untrained := untrained_labels(data, folds, run.select_on)):
             listed = "; ".join(f"{label} in fold {', '.join(names)}" for label, names in untrained.items())
             logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
@@ -141,7 +141,12 @@ def _pool(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData) -
     return content
 
 
-def _choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:
+def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None) -> list[Fold]:
+    """Return the folds of these numbers, counted from 0, in their order; all folds for None.
+
+    Raises:
+        UserError: for a number that there is not.
+    """
     if numbers is None:
         return list(folds)
     wrong = [number for number in numbers if not 0 <= number < len(folds)]

@@ -38,6 +38,7 @@ OURS = OurScore(
     seeds=3,
     clips=217,
 )
+FIVE_SPEAKERS = replace(OURS, protocol="speakers-07-11", clips=460)
 BY_SPEAKER = replace(OURS, protocol="leave-one-speaker-out", averaging=OVER_FOLDS, clips=1085)
 
 
@@ -67,7 +68,17 @@ def test_the_reports_figures_are_those_of_its_own_table():
 
 @pytest.mark.parametrize(
     ("source", "figures"),
-    [("Pak 2022", 18), ("ARCH 2024", 15), ("MATA 2025", 2), ("voc2vec 2025", 12), ("LINKS 2025", 0), ("RENO 2025", 0)],
+    [
+        ("Pak 2022", 18),
+        ("ARCH 2024", 15),
+        ("WavJEPA 2025", 4),
+        ("ComParE 2022", 10),
+        ("Aalto 2022", 6),
+        ("MATA 2025", 10),
+        ("RENO 2025", 22),
+        ("voc2vec 2025", 12),
+        ("LINKS 2025", 0),
+    ],
 )
 def test_every_figure_that_was_found_is_there(source, figures):
     assert sum(score.value is not None for score in ALL if score.source == source) == figures
@@ -78,7 +89,12 @@ def test_every_figure_that_was_found_is_there(source, figures):
     [
         ("ARCH 2024", "hubert-xlarge-ll60k", "accuracy", 0.4272),
         ("ARCH 2024", "ALM/wav2vec2-base-audioset (older revision of the page)", "accuracy", 0.3490),
-        ("MATA 2025", "LanguageBind and ImageBind", "f1", 0.7463),
+        ("WavJEPA 2025", "WavJEPA base", "accuracy", 0.4406),
+        ("WavJEPA 2025", "ALM/hubert-large-audioset", "accuracy", 0.443),
+        ("ComParE 2022", "openSMILE ComParE_2016 and linear SVM", "uar", 0.398),
+        ("Aalto 2022", "wav2vec2, fine-tuned on emotion in speech first", "accuracy", 0.417),
+        ("MATA 2025", "LanguageBind and ImageBind (MATA)", "macro_f1", 0.7463),
+        ("RENO 2025", "Audio-Mamba small and WavLM (RENO)", "macro_f1", 0.7249),
         ("voc2vec 2025", "wav2vec2-ls", "macro_f1", 0.569),
     ],
 )
@@ -87,11 +103,16 @@ def test_single_figures(source, system, metric, value):
     assert found.value == value
 
 
-def test_only_accuracies_with_a_protocol_of_ours_can_be_compared():
+def test_only_scores_with_a_protocol_of_ours_can_be_compared():
     comparable = [score for score in ALL if score.not_comparable is None]
     assert {(score.source, score.protocol, score.score, score.clips) for score in comparable} == {
         ("Pak 2022", "random-80-20", "accuracy, pooled over clips", 217),
         ("ARCH 2024", "leave-one-speaker-out", "accuracy, mean over folds", 1085),
+        ("WavJEPA 2025", "leave-one-speaker-out", "accuracy, mean over folds", 1085),
+        ("ComParE 2022", "speakers-07-11", "UAR, pooled over clips", 460),
+        ("ComParE 2022", "speakers-07-11", "accuracy, pooled over clips", 460),
+        ("Aalto 2022", "speakers-07-11", "UAR, pooled over clips", 460),
+        ("Aalto 2022", "speakers-07-11", "accuracy, pooled over clips", 460),
     }
     assert {score.protocol for score in ALL} - {None} <= PROTOCOLS.keys()
 
@@ -116,7 +137,7 @@ def test_baselines_are_those_of_the_corpus():
         ({"seeds": ...}, "expected the keys averaging, .*, value, found no seeds; correct the entry."),
         (
             {"metric": "wer"},
-            "expected as metric null or one of accuracy, uar, macro_f1, macro_auc, f1, found 'wer'; correct it.",
+            "expected as metric null or one of accuracy, uar, macro_f1, macro_auc, found 'wer'; correct it.",
         ),
         (
             {"averaging": "pooled"},
@@ -141,8 +162,9 @@ def test_ours_are_in_one_table_with_the_same_protocol_and_score():
         ("random-80-20", "accuracy, pooled over clips", "Pak 2022"),
         ("leave-one-speaker-out", "accuracy, mean over folds", "ours (VIVAE)"),
         ("leave-one-speaker-out", "accuracy, mean over folds", "ARCH 2024"),
+        ("leave-one-speaker-out", "accuracy, mean over folds", "WavJEPA 2025"),
     ]
-    assert len(kinds) == 1 + 18 + 1 + 15
+    assert len(kinds) == 1 + 18 + 1 + 15 + 4
     assert rows(table)[0] == {
         "protocol": "random-80-20",
         "score": "accuracy, pooled over clips",
@@ -171,6 +193,7 @@ def test_a_figure_selected_on_test_is_marked():
         ([replace(OURS, corpus="synthetic", whole_vivae=False)], {"ours are of synthetic clips"}),
         ([replace(OURS, corpus="noise", whole_vivae=False)], {"ours are of pure noise"}),
         ([replace(OURS, corpus="folder", whole_vivae=False)], {"ours are of another corpus"}),
+        ([replace(OURS, corpus="emogator", whole_vivae=False)], {"ours are of another corpus"}),
         ([replace(OURS, corpus="vivae-core", whole_vivae=False)], {"ours are of VIVAE's core set"}),
         ([replace(OURS, whole_vivae=False)], {"ours are of a part of VIVAE"}),
         ([replace(OURS, task="valence")], {"ours are of the task valence, not emotion"}),
@@ -184,14 +207,26 @@ def test_a_figure_selected_on_test_is_marked():
         ),
         ([OURS], {"its protocol is not that of ours, random-80-20"}),
         (
-            [replace(BY_SPEAKER, averaging=POOLED), OURS],
+            [replace(BY_SPEAKER, averaging=POOLED), OURS, FIVE_SPEAKERS, replace(FIVE_SPEAKERS, metric="uar")],
             {"its score is not that of ours, accuracy, pooled over clips"},
         ),
-        ([OURS, BY_SPEAKER], set()),
+        ([OURS, BY_SPEAKER, FIVE_SPEAKERS, replace(FIVE_SPEAKERS, metric="uar")], set()),
     ],
 )
 def test_figures_that_are_not_comparable_have_a_reason(ours, expected):
     assert reasons(ours) == expected
+
+
+def test_the_figures_of_compare_are_next_to_ours_and_marked_as_selected_on_the_scored_clips():
+    (table, *_) = published_tables([FIVE_SPEAKERS, replace(FIVE_SPEAKERS, metric="uar", value=0.4)], ALL)
+    shown = [(line["score"], line["source"], line["value"], line["selection"]) for line in rows(table)]
+    assert [line[:3] for line in shown if line[1] == "ours (VIVAE)"] == [
+        ("UAR, pooled over clips", "ours (VIVAE)", 0.4),
+        ("accuracy, pooled over clips", "ours (VIVAE)", 0.25),
+    ]
+    theirs = [line for line in shown if line[1] != "ours (VIVAE)"]
+    assert len(theirs) == 16
+    assert {line[3] for line in theirs} == {"C by UAR on the scored clips", "best epoch on the scored clips"}
 
 
 def test_ours_of_other_clips_stay_out_of_the_table():
@@ -210,8 +245,9 @@ def test_every_figure_is_in_one_of_the_tables():
     assert len(listed) + len(rows(beside)) - 1 == len(ALL)
     assert "voc2vec-ls-pt: 66.10% (sd 20.6%)" in listed
     assert "human listeners: none" in listed
-    mata = row(apart, source="MATA 2025", score="accuracy")
-    assert (mata["figures"], mata["protocol"]) == ("LanguageBind and ImageBind: 75.12%", None)
+    mata = row(apart, source="MATA 2025", score="accuracy, mean over folds")
+    assert mata["figures"].startswith("LanguageBind and ImageBind (MATA): 75.12%; ")
+    assert mata["protocol"] is None
 
 
 def test_each_source_is_cited_once():

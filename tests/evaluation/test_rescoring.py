@@ -164,6 +164,21 @@ def test_evaluate_compares_checkpoints_on_other_clips(fold, tiny_vivae, tmp_path
     assert system["scores"]["accuracy"]["value"] == pytest.approx(original["accuracy"])
 
 
+def test_evaluate_compares_a_checkpoint_with_predictions_of_another_program(fold, tiny_vivae, tmp_path, undrawn):
+    rows = [row for row in read_predictions(fold) if row["split"] == "test"]
+    names = read_json(fold / "results.json")["labels"]
+    columns = ["file", "label", *(f"p_{name}" for name in names)]
+    right = [[row["file"], names[row["label"]], *(int(row["label"] == label) for label in range(6))] for row in rows]
+    file = tmp_path / "theirs.csv"
+    file.write_text("".join(",".join(map(str, line)) + "\n" for line in (columns, *right)))
+    corpus = ["--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial"]
+    output = tmp_path / "out"
+    script(ROOT / "recipes" / "evaluate.py").main([str(fold), str(file), *corpus, "--output_dir", str(output)])
+    (group,) = json.loads((output / "results.json").read_text())["groups"]
+    assert (group["protocol"], len(group["systems"]), len(group["comparisons"])) == ("other-clips", 2, 1)
+    assert group["systems"][0]["scores"]["accuracy"]["value"] == 1
+
+
 def test_evaluate_takes_a_checkpoint_without_its_run(fold, tiny_vivae, tmp_path, capsys):
     bare = tmp_path / "bare"
     bare.mkdir()

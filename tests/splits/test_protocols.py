@@ -98,6 +98,16 @@ def test_nkululekos_two_speakers_have_222_clips(vivae):
     assert 863 / 8 * 0.8 < len(fold.validation) < 863 / 8 * 1.2
 
 
+def test_compares_five_speakers_have_460_clips_with_the_labels_of_its_confusion_matrices(vivae):
+    (fold,) = make_folds(vivae, "speakers-07-11", LABELS)
+    assert fold.name == "speakers-07-11"
+    assert set(SPEAKERS[list(fold.test)]) == {"S07", "S08", "S09", "S10", "S11"}
+    assert np.bincount(LABELS[list(fold.test)]).tolist() == [72, 73, 73, 71, 93, 78]
+    assert len(fold.test) == 460
+    assert len(fold.train + fold.validation) == 625
+    assert 625 / 8 * 0.8 < len(fold.validation) < 625 / 4
+
+
 def test_voc2vecs_ten_slices(vivae):
     """Drawn as in its script: the global state seeded with 42, one shuffle, ten slices, the last of them larger."""
     random.seed(42)

@@ -26,9 +26,9 @@ REMEDY = (
 
 def test_a_misspelt_protocol_names_the_nearest():
     with refuses(
-        "expected the protocol to be one of random-80-20, leave-one-speaker-out, speakers-05-06, random-10-fold, "
-        "random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found 'leave-one-out' "
-        "(did you mean leave-one-speaker-out?)."
+        "expected the protocol to be one of random-80-20, leave-one-speaker-out, speakers-05-06, speakers-07-11, "
+        "random-10-fold, random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found "
+        "'leave-one-out' (did you mean leave-one-speaker-out?)."
     ):
         make_folds(corpus_of(["a"] * 20), "leave-one-out", [0] * 20)
 
@@ -81,6 +81,15 @@ def test_speakers_05_06_needs_them_and_two_others(speakers):
         f"{', '.join(speakers)}; use --protocol speaker-k-fold."
     ):
         make_folds(corpus_of(speakers * 4), "speakers-05-06", [0] * (4 * len(speakers)))
+
+
+def test_speakers_07_11_needs_them_and_two_others():
+    speakers = ["S06", "S07", "S08", "S09", "S10", "S11"]
+    with refuses(
+        "speakers-07-11: expected the speakers S07, S08, S09, S10 and S11, and at least 2 others to train and select, "
+        f"found {', '.join(speakers)}; use --protocol speaker-k-fold."
+    ):
+        make_folds(corpus_of(speakers * 4), "speakers-07-11", [0] * 24)
 
 
 def test_speakers_05_06_names_ten_speakers_at_most():
