@@ -165,12 +165,12 @@ def _cast(value: Any, hint: Any) -> Any:
 def default_output_dir(run: RunArguments, seed: int) -> str:
     """Return the run folder: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
 
-    A number of groups other than the default is added to the protocol.
+    A number of groups other than the default is added to the protocol; <data> is `CorpusArguments.folder_name`.
     """
     model = short_name(run.model).replace(":", "-")
     recipe = "+".join([run.recipe, *run.as_coded]) if run.recipe == "paper" else run.recipe
     groups = f"-of-{run.num_groups}" if run.num_groups != NUM_GROUPS else ""
-    return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
+    return str(Path("runs", run.folder_name, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
 
 
 def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dict[str, Any]]:
