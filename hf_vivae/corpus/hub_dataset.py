@@ -422,12 +422,13 @@ def _corpus_name(
 
     lengths = [round(clip.duration * SAMPLING_RATE) for clip in clips]
     deviations, steps = [clip.deviation for clip in clips], [clip.step for clip in clips]
-    if generated := recognize_generated(lengths, deviations, steps):
+    published = {row["file_name"] for row in read_manifest()}
+    generated = recognize_generated(lengths, deviations, steps)
+    if generated == "synthetic" or (generated and {*files} <= published):  # somebody else's noise has other names
         return generated
     tags = set(card.tags or ()) if card else set()
     if OF_OUR_CARDS in tags and (marked := [corpus for corpus in GENERATED if corpus in tags]):
         return marked[-1]  # too few clips to be recognized; the cards of noise have both tags
-    published = {row["file_name"] for row in read_manifest()}
     if {*files} == published and compare_lengths(lengths) is None:
         return "vivae"
     if len(files) == CORE_CLIPS and in_core and {*files} < published:

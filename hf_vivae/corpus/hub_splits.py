@@ -153,6 +153,7 @@ def _no_dataset(name: str) -> UserError:
 
 def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[str, Dataset]:
     """Return the splits of a dataset by `load_dataset`; errors name the dataset as the user did."""
+    import pyarrow
     from datasets import config as settings
     from datasets import load_dataset
     from datasets.data_files import EmptyDatasetError
@@ -172,14 +173,6 @@ def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[s
                 f"expected files of a dataset in {name}, found none that `datasets` loads; give the folder or the Hub "
                 "id of a dataset of audio."
             ) from error
-        except DatasetsError as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, OSError) and cause.errno is not None:
-                raise cause from error
-            raise UserError(
-                f"expected files in {name} that `datasets` can load, found others ({type(cause).__name__}: "
-                f"{_first_line(cause)}); correct them, or take another --dataset_revision."
-            ) from error
         except ConnectionError as error:
             if not settings.HF_HUB_OFFLINE:
                 raise _cut(name, error) from error
@@ -189,12 +182,22 @@ def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[s
             ) from error
         except HTTPError as error:
             raise _cut(name, error) from error
-        except ValueError as error:
-            if not str(error).startswith("Couldn't find cache"):
+        except RuntimeError as error:
+            if "scripts are no longer supported" not in str(error):
                 raise
             raise UserError(
-                f"expected the configuration {config or 'default'} of {name} in the cache, since HF_HUB_OFFLINE is "
-                f"set, found another ({_first_line(error)}); unset it, or give another --dataset_config."
+                f"expected data files in {name}, found a Python script, which `datasets` no longer executes; take the "
+                "Hub's own conversion, if there is one, with --dataset_revision refs/convert/parquet."
+            ) from error
+        except UserError:
+            raise
+        except (DatasetsError, ValueError, pyarrow.ArrowException) as error:  # of the files, by any of their readers
+            cause = error.__cause__ or error
+            if isinstance(cause, OSError) and cause.errno is not None:
+                raise cause from error
+            raise UserError(
+                f"expected files in {name} that `datasets` can load, found others ({type(cause).__name__}: "
+                f"{_first_line(cause)}); correct them, or give another dataset."
             ) from error
 
 

@@ -148,8 +148,8 @@ def choose_license(corpus: str, base: str | None, license: str | None, of_card: 
         )
     if non_commercial and "-nc" not in license:
         raise UserError(
-            f"expected a non-commercial licence for a model that was trained on {clips}, found {license}; leave it out, "
-            f"or give one with the terms of {of_clips}."
+            f"expected a non-commercial licence for a model that was trained on {clips}, found {license}; leave it "
+            f"out, or give one with the terms of {of_clips}."
         )
     if share_alike and not license.startswith("cc-by-sa-"):
         raise UserError(
