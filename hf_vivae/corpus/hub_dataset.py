@@ -355,10 +355,11 @@ def _embed_members(
         folders += real_folders(Path(name) if os.path.isdir(name) else Path(os.path.realpath(name)).parent)
     problems = Problems()
     for (path, is_path), file in zip(paths, files, strict=True):
-        place = path.rpartition("::")[2] if is_path and path else None  # of a member, the archive
-        if place and not (
-            os.path.isabs(place) and any(Path(os.path.realpath(place)).is_relative_to(folder) for folder in folders)
-        ):
+        if not (is_path and path):
+            continue
+        member, _, place = path.rpartition("::")
+        below = os.path.isabs(place) and any(Path(os.path.realpath(place)).is_relative_to(each) for each in folders)
+        if not below or (member and (not member.startswith("zip://") or "::" in member)):  # others may lead anywhere
             problems.note(OUTSIDE, [f"{file}, with the path {printable(path)}"])
     if problems:
         raise CorpusError(
