@@ -90,7 +90,7 @@ def _make_results(publication: Publication, scores: SystemScores) -> list[EvalRe
             EvalResult(
                 task_type=PIPELINE,
                 task_name="Audio Classification",
-                dataset_type="vivae" if corpus["name"] in OF_VIVAE else corpus["name"],
+                dataset_type=_dataset_type(corpus["name"]),
                 dataset_name=dataset_name(corpus),
                 dataset_config=run["task"],
                 dataset_split="test",
@@ -102,6 +102,13 @@ def _make_results(publication: Publication, scores: SystemScores) -> list[EvalRe
             )
         )
     return results
+
+
+def _dataset_type(corpus: str) -> str:
+    """Return the Hub id of a corpus, or else the source of its clips."""
+    if corpus in OF_VIVAE:
+        return "vivae"
+    return corpus if corpus in CLIPS or is_hub_id(corpus) else "folder"
 
 
 def card_title(record: dict[str, Any], star: str = "") -> str:

@@ -204,7 +204,7 @@ def _origin(scorer: Scorer) -> str:
     """Return the checkpoint's training corpus as HTML, with a warning for generated clips."""
     corpus = str(scorer.training_corpus)
     unknown = "This checkpoint does not state what it was trained on."
-    if scorer.training_corpus is not None:
+    if isinstance(scorer.training_corpus, str):  # of a checkpoint from elsewhere, it may be anything
         unknown = f"Trained on the dataset {escape(corpus)}, without further information."
     text = ORIGINS.get(corpus, unknown)
     return _message(text) if corpus in GENERATED else f"<p>{text}</p>"

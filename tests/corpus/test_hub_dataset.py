@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from dataset_repos import folds_of
+from dataset_repos import CARDS, folds_of
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import constants
 from runner import ROOT
@@ -20,6 +20,8 @@ from vivae_copies import CLIP, wave
 from hf_vivae.corpus import CorpusError, load_corpus, load_hub_dataset, read_hub_dataset, read_vivae
 from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.corpus.schema import Corpus, corpus_digest
+from hf_vivae.files import read_json
+from hf_vivae.hub.dataset import write_dataset_repo
 from hf_vivae.splits.protocols import PROTOCOLS
 from hf_vivae.validation import UserError
 
@@ -127,6 +129,19 @@ class TestOurOwn:
         first, second = (pq.read_table(folders[0] / "predictions.parquet") for _, folders in results)
         assert first == second
         assert results[1][0]["data"] == "synthetic"
+        record = results[1][1][0] / "run.json"
+        assert read_json(record)["corpus"]["license"] == "apache-2.0"
+        again, _ = parse_run(["--config", str(record)], ROOT / "recipes")
+        assert (again.data, again.dataset_name) == ("hub", str(folder))
+
+    def test_a_dataset_is_pushed_again_with_other_splits_and_its_licence(self, back, tmp_path):
+        with pytest.raises(UserError, match="because the card of the dataset folder-dataset states it"):
+            write_dataset_repo(back["folder"], "given", 0, CARDS, "someone/again", "mit", tmp_path)
+        write_dataset_repo(back["folder"], "random-80-20", 1, CARDS, "someone/again", "cc-by-sa-4.0", tmp_path)
+        again = read_hub_dataset(str(tmp_path))
+        labels = back["folder"].dataset["emotion"][:]
+        assert corpus_digest(again, labels) == corpus_digest(back["folder"], labels)
+        assert again.dataset["split"][:] != back["folder"].dataset["split"][:]
 
 
 class TestColumns:
