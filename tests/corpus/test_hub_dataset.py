@@ -20,6 +20,7 @@ from vivae_copies import CLIP, wave
 from hf_vivae.corpus import CorpusError, load_corpus, load_hub_dataset, read_hub_dataset, read_vivae
 from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.corpus.schema import Corpus, corpus_digest
+from hf_vivae.evaluation.runs import EvaluationSet
 from hf_vivae.files import read_json
 from hf_vivae.hub.dataset import write_dataset_repo
 from hf_vivae.splits.protocols import PROTOCOLS
@@ -340,6 +341,8 @@ class TestPlaces:
         remote = CorpusArguments(data="hub", dataset_name="owner/my.clips")
         assert (remote.dataset_name, remote.folder_name) == ("owner/my.clips", "owner--my.clips")
         assert CorpusArguments(data="synthetic").folder_name == "synthetic"
+        clips = EvaluationSet("owner/my.clips", 4, "emotion", "given", 1, "0123456789abcdef")
+        assert clips.slug == "owner--my.clips-emotion-given-1-01234567", "a name of one folder"
 
     @pytest.mark.parametrize(
         ("name", "arguments", "sentence"),
