@@ -30,7 +30,7 @@ def main(argv: list[str]) -> None:
     from hf_vivae.run_folder import check_report_folder
 
     arguments = parse_flags(ExploreArguments, argv, __doc__)
-    folder = Path(arguments.output_dir or Path("runs", arguments.data, "exploration"))
+    folder = Path(arguments.output_dir or Path("runs", arguments.folder_name, "exploration"))
     check_report_folder(folder)
     numbers, figures = explore(arguments.load(), folder, arguments.clip, arguments.trim)
     print(f"{format_exploration(numbers)}\n\nnumbers   {folder / 'exploration.json'}")

@@ -231,7 +231,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
 def default_folder(run: RunArguments) -> Path:
     """Return the default folder of an ablation: runs/<data>/ablation/<recipe>-<model>-<protocol>-<task>."""
     folder = Path(default_output_dir(run, 0))
-    return Path("runs", run.data, "ablation", f"{folder.parent.name}-{folder.name.removesuffix('-seed0')}")
+    return Path("runs", run.folder_name, "ablation", f"{folder.parent.name}-{folder.name.removesuffix('-seed0')}")
 
 
 def plan_variants(

@@ -8,6 +8,7 @@ from typing import Literal
 from ..audio import SHORTEST_SECONDS
 from ..validation import Arguments, UserError
 from . import load_corpus
+from .hub_dataset import dataset_title
 from .schema import Corpus
 
 
@@ -74,6 +75,14 @@ class CorpusArguments(Arguments):
         super().__post_init__()
         if self.data_dir:
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
+        if self.dataset_name and os.path.exists(self.dataset_name):  # else a Hub id
+            self.dataset_name = os.path.realpath(self.dataset_name)
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the folder of results in `runs/`: the source, or the dataset of `hub` with -- for the slash."""
+        is_named = self.data == "hub" and self.dataset_name
+        return dataset_title(self.dataset_name).replace("/", "--") if is_named else self.data
 
     def load(self) -> Corpus:
         """Return the corpus, with one warning for files that are missing, left out or not as expected.

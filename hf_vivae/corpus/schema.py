@@ -53,12 +53,14 @@ class Corpus:
         dataset: one row per clip, with the columns of `features`.
         problems: one line per file that was missing, left out or not as expected; empty for a complete corpus.
         label_map: map by which the labels of the clips replaced those of the source; None for the source's own labels.
+        license: identifier of the Hub's list that the card of a dataset states; None where none does.
     """
 
     name: str
     dataset: Dataset
     problems: tuple[str, ...] = ()
     label_map: LabelMap | None = None
+    license: str | None = None
 
     def log_problems(self) -> None:
         """Log one warning that counts the problems and shows the first ones; nothing for a complete corpus."""
@@ -101,7 +103,8 @@ class Problems(dict[str, list[str]]):
 def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 44100) -> Features:
     """Return the columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds), core.
 
-    `core` is true for clips that VIVAE's core set contains as well, and None where this is not known.
+    `core` is true for clips that VIVAE's core set contains as well, and None where this is not known. Datasets with
+    splits of their own have the column `split` as well, the name of each clip's split.
     """
     from datasets import Audio, ClassLabel, Features, Value
 

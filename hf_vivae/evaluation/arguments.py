@@ -12,7 +12,7 @@ GROUPS = (
     Group(
         "Checkpoints to score on other clips",
         "someone/a-model --data folder --data_dir my_clips",
-        ("data", "data_dir", "speaker_pattern", "task", "trust_remote_code"),
+        ("data", "data_dir", "dataset_name", "speaker_pattern", "task", "trust_remote_code"),
     ),
 )
 

@@ -64,7 +64,8 @@ class EvaluationSet:
     @property
     def slug(self) -> str:
         """Name of the folders with the tables and pictures of a group of systems on these clips."""
-        return f"{self.corpus}-{self.task}-{self.protocol}-{self.of_folds}-{self.digest[:8]}"
+        corpus = self.corpus.replace("/", "--")  # of a Hub id
+        return f"{corpus}-{self.task}-{self.protocol}-{self.of_folds}-{self.digest[:8]}"
 
 
 @dataclass(frozen=True)

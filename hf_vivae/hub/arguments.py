@@ -19,7 +19,7 @@ GROUPS = (
     Group(
         "Corpus as a dataset",
         "--dataset --data vivae --repo someone/vivae --license cc-by-nc-4.0",
-        ("dataset", "data", "data_dir", "speaker_pattern", "protocol", "seed", "output_dir"),
+        ("dataset", "data", "data_dir", "dataset_name", "speaker_pattern", "protocol", "seed", "output_dir"),
     ),
     Group("Web page for models on the Hub", "--space someone/vit-32-30-vivae --repo someone/demo", ("space",)),
 )

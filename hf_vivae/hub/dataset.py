@@ -88,12 +88,15 @@ def push_dataset(arguments: PushArguments, cards: Path) -> None:
     Raises:
         UserError: for a licence that is not confirmed, and see `write_dataset_repo` and `push`.
     """
-    shown = None if arguments.yes else known_license(arguments.data)  # only a push requires confirmation
     ask = input if sys.stdin.isatty() else None
-    license = confirm_license(arguments.data, arguments.license or shown, ask)
+    # before the clips are read, unless they decide it: only a push requires confirmation
+    corpus = arguments.load() if arguments.data == "hub" else None
+    of_clips = (arguments.data, None) if corpus is None else (corpus.name, corpus.license)
+    shown = None if arguments.yes else known_license(*of_clips)
+    license = confirm_license(of_clips[0], arguments.license or shown, ask, of_clips[1])
     output = Path(arguments.output_dir)
     written = write_dataset_repo(
-        arguments.load(), arguments.protocol, arguments.seed, cards, arguments.repo, license, output,
+        corpus or arguments.load(), arguments.protocol, arguments.seed, cards, arguments.repo, license, output,
         arguments.duplicates,
     )  # fmt: skip
     files = {str(file.relative_to(output)): file for file in written}
@@ -135,8 +138,10 @@ def write_dataset_repo(
     """
     from datasets import Audio, DatasetInfo, Features, SplitDict, SplitInfo, Value
 
-    license = confirm_license(corpus.name, license)
+    license = confirm_license(corpus.name, license, of_card=corpus.license)
     dataset = corpus.dataset
+    if "split" in dataset.column_names:  # of the dataset that the clips are from, which is divided again
+        dataset = dataset.remove_columns("split")
     outside = [file for file in dataset["file"][:] if file.startswith("/") or ".." in PurePosixPath(file).parts]
     if outside:
         raise UserError(
@@ -326,7 +331,7 @@ def _make_metadata(
     from huggingface_hub import DatasetCardData
 
     data = DatasetCardData(
-        language=None if corpus.name == "folder" else ["zxx"],  # ISO 639-3: no linguistic content
+        language=["zxx"] if corpus.name in TITLES else None,  # ISO 639-3: no linguistic content
         license=license,
         pretty_name=title,
         task_categories=["audio-classification"],

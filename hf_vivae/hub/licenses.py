@@ -48,24 +48,39 @@ OF_WEIGHTS = {
 }
 
 
-def known_license(corpus_name: str) -> str | None:
-    """Return the licence of a corpus; None for clips whose licence only their owner knows."""
-    return KNOWN[corpus_name][0] if corpus_name in KNOWN else None
+# licences of clips whose terms permit any licence of a model of them
+PERMISSIVE = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-3.0", "cdla-permissive-2.0")
 
 
-def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], str] | None = None) -> str:
+def known_license(corpus_name: str, of_card: str | None = None) -> str | None:
+    """Return the licence of a corpus; None for clips whose licence only their owner knows.
+
+    Args:
+        corpus_name: `Corpus.name`.
+        of_card: `Corpus.license`; one without a text of the Hub's list, such as `other`, is not known.
+    """
+    if corpus_name in KNOWN:
+        return KNOWN[corpus_name][0]
+    return of_card if of_card in LICENSES - {"other", "unknown"} else None
+
+
+def confirm_license(
+    corpus_name: str, given: str | None, ask: Callable[[str], str] | None = None, of_card: str | None = None
+) -> str:
     """Return the licence that a corpus is published under, as confirmed by the person who publishes it.
 
     Args:
         corpus_name: `Corpus.name`.
         given: identifier that the person has given; case does not matter.
         ask: shows a question and returns the answer; None without a terminal.
+        of_card: `Corpus.license`.
 
     Raises:
         UserError: for no licence, another one than the corpus has, one that the Hub does not know, or `other`, which
             is no licence without a text.
     """
-    required, why = KNOWN.get(corpus_name, (None, None))
+    required = known_license(corpus_name, of_card)
+    why = KNOWN[corpus_name][1] if corpus_name in KNOWN else f"the card of the dataset {corpus_name} states it"
     if required:
         question = (
             f"These clips can be published under {required} only, because {why}. Type {required} to confirm it: "
@@ -101,7 +116,7 @@ def confirm_license(corpus_name: str, given: str | None, ask: Callable[[str], st
     return license
 
 
-def choose_license(corpus: str, base: str | None, license: str | None) -> str:
+def choose_license(corpus: str, base: str | None, license: str | None, of_card: str | None = None) -> str:
     """Return the licence of a model: as given, or as its clips and initial weights require.
 
     Args:
@@ -109,11 +124,12 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
         base: Hub id or folder of the weights that training started from; None for random ones.
         license: an identifier of the Hub's list. None for that of VIVAE; for that of the weights where the clips are
             generated; and for `unknown` where a licence is not known or the two exclude each other.
+        of_card: licence that the card of a dataset of the Hub states.
 
     Raises:
         UserError: for an identifier that the Hub does not know, and for one whose terms the clips or weights forbid.
     """
-    of_clips = known_license(corpus) or "unknown"
+    of_clips, clips = known_license(corpus, of_card) or "unknown", "VIVAE" if corpus in KNOWN else corpus
     of_weights = OF_WEIGHTS.get(base, "unknown")
     non_commercial = "-nc" in of_clips
     share_alike = of_weights.startswith("cc-by-sa-")  # derived works must have the same terms, and no others
@@ -122,18 +138,18 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
     elif non_commercial:
         usual = "unknown" if of_weights == "unknown" or share_alike else of_clips
     else:
-        usual = of_weights  # generated clips require nothing
+        usual = of_weights if of_clips in PERMISSIVE else "unknown"  # generated clips require nothing
     if license is None or (license := check_license(license)) == usual:
         return usual
     if non_commercial and share_alike:
         raise UserError(
-            f"expected no licence for a model that was trained on VIVAE ({of_clips}) and started from {base} "
+            f"expected no licence for a model that was trained on {clips} ({of_clips}) and started from {base} "
             f"({of_weights}), whose terms exclude each other, found {license}; leave it out."
         )
     if non_commercial and "-nc" not in license:
         raise UserError(
-            f"expected a non-commercial licence for a model that was trained on VIVAE, found {license}; leave it out, "
-            f"or give one with the terms of {of_clips}."
+            f"expected a non-commercial licence for a model that was trained on {clips}, found {license}; leave it "
+            f"out, or give one with the terms of {of_clips}."
         )
     if share_alike and not license.startswith("cc-by-sa-"):
         raise UserError(

@@ -64,7 +64,7 @@ def make_metadata(publication: Publication, license: str) -> ModelCardData:
         library_name="transformers",
         pipeline_tag=PIPELINE,
         tags=tags,
-        datasets=["vivae"] if corpus in OF_VIVAE else None,
+        datasets=["vivae"] if corpus in OF_VIVAE else [corpus] if is_hub_id(corpus) else None,
         base_model=base_on_hub(publication.record),
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         model_name=name if results else None,
@@ -90,7 +90,7 @@ def _make_results(publication: Publication, scores: SystemScores) -> list[EvalRe
             EvalResult(
                 task_type=PIPELINE,
                 task_name="Audio Classification",
-                dataset_type="vivae" if corpus["name"] in OF_VIVAE else corpus["name"],
+                dataset_type=_dataset_type(corpus["name"]),
                 dataset_name=dataset_name(corpus),
                 dataset_config=run["task"],
                 dataset_split="test",
@@ -104,6 +104,13 @@ def _make_results(publication: Publication, scores: SystemScores) -> list[EvalRe
     return results
 
 
+def _dataset_type(corpus: str) -> str:
+    """Return the Hub id of a corpus, or else the source of its clips."""
+    if corpus in OF_VIVAE:
+        return "vivae"
+    return corpus if corpus in CLIPS or is_hub_id(corpus) else "folder"
+
+
 def card_title(record: dict[str, Any], star: str = "") -> str:
     """Return the title of a card: the model, the clips and, unless it is emotion, the task.
 
@@ -111,9 +118,9 @@ def card_title(record: dict[str, Any], star: str = "") -> str:
         record: the run's `run.json`.
         star: follows the model where its scores are marked.
     """
-    run = record["run"]
+    run, corpus = record["run"], record["corpus"]["name"]
     task = "" if run["task"] == "emotion" else f": {run['task']}"
-    return f"{short_name(run['model'])}{star} on {CLIPS[record['corpus']['name']]}{task}"
+    return f"{short_name(run['model'])}{star} on {CLIPS.get(corpus, corpus)}{task}"
 
 
 def card_stem(model: str) -> str:
@@ -157,7 +164,7 @@ def dataset_name(corpus: dict[str, Any]) -> str:
     Args:
         corpus: entry `corpus` of `run.json`.
     """
-    name = CLIPS[corpus["name"]]
+    name = CLIPS.get(corpus["name"], corpus["name"])  # of a dataset, its own
     return f"{name}, {corpus['clips']} clips of it" if corpus["name"] in OF_VIVAE and corpus["problems"] else name
 
 

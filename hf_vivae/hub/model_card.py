@@ -26,6 +26,7 @@ from ..splits.protocols import PROTOCOLS
 from ..validation import UserError
 from .licenses import choose_license
 from .metadata import (
+    CLIPS,
     GENERATED,
     METRICS,
     OF_VIVAE,
@@ -83,7 +84,8 @@ def render_card(
         UserError: for damaged sources, and licences that do not fit.
     """
     record, scores = publication.record, publication.scores
-    license = choose_license(record["corpus"]["name"], base_model(record["run"]), license)
+    corpus = record["corpus"]
+    license = choose_license(corpus["name"], base_model(record["run"]), license, corpus.get("license"))
     facts = {
         **checkpoint_facts(publication.checkpoint),
         **training_facts(record),
@@ -215,6 +217,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
         "corpus": corpus["name"],
         "of_vivae": corpus["name"] in OF_VIVAE,
         "generated": corpus["name"] in GENERATED,
+        "dataset": None if corpus["name"] in CLIPS else corpus["name"],
         "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
         "clips": corpus["clips"],
         "partial": bool(corpus["problems"]),
@@ -329,7 +332,7 @@ def score_facts(publication: Publication, scores: SystemScores) -> dict[str, Any
 def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
     """Return the speakers and intensities of a table and a figure, if they are known and at most `MOST_SHOWN`.
 
-    Speakers of a folder have numbers in place of their names, since these may be names of people.
+    Speakers of a folder or dataset have numbers in place of their names, since these may be names of people.
     """
     groups = {kind: scores.groups[kind] for kind in ("speaker", "intensity")}
     if _is_folder(scores):
@@ -339,7 +342,8 @@ def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
 
 
 def _is_folder(scores: SystemScores) -> bool:
-    return scores.system.folds[0].clips.corpus == "folder"
+    corpus = scores.system.folds[0].clips.corpus
+    return corpus == "folder" or corpus not in CLIPS
 
 
 def _star(scores: SystemScores | None) -> str:

@@ -203,7 +203,10 @@ def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
 def _origin(scorer: Scorer) -> str:
     """Return the checkpoint's training corpus as HTML, with a warning for generated clips."""
     corpus = str(scorer.training_corpus)
-    text = ORIGINS.get(corpus, "This checkpoint does not state what it was trained on.")
+    unknown = "This checkpoint does not state what it was trained on."
+    if isinstance(scorer.training_corpus, str):  # of a checkpoint from elsewhere, it may be anything
+        unknown = f"Trained on the dataset {escape(corpus)}, without further information."
+    text = ORIGINS.get(corpus, unknown)
     return _message(text) if corpus in GENERATED else f"<p>{text}</p>"
 
 

@@ -61,7 +61,8 @@ class StudyArguments(CorpusArguments, SplitArguments):
             raise UserError(f"expected --seeds of at least 0, found {min(self.seeds)}; give others.")
         for variant in self.variants:
             check_choice("--variants", variant, VARIANTS)
-        self.output_dir = self.output_dir or str(Path("runs", self.data, "study-quick" if self.quick else "study"))
+        study = "study-quick" if self.quick else "study"
+        self.output_dir = self.output_dir or str(Path("runs", self.folder_name, study))
 
     @property
     def output(self) -> Path:

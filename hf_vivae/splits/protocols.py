@@ -6,6 +6,7 @@ folds of positions among these clips.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 
 PUBLISHED_SEED = 42  # of the splits of voc2vec and LINKS, with any seed of the run
+# names of splits in lower case, by the part of a fold that they become; those of `datasets` (SPLIT_KEYWORDS)
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "dev", "val"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+logger = logging.getLogger(__name__)
 
 
 def random_80_20(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
@@ -164,6 +172,50 @@ def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels:
     return Fold(protocol, train, validation, np.flatnonzero(test))
 
 
+def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
+    """Return one fold, whose parts are the splits of the dataset; without one to validate, an eighth of `train`."""
+    remedy = "use --protocol speaker-k-fold, or random-80-20 without speakers"
+    splits = _column(clips, "split", "given: expected a dataset with splits (--data hub), so one", remedy)
+    names = np.unique(splits).tolist()
+    of_part = {part: [name for name in names if name.lower() in usual] for part, usual in SPLIT_NAMES.items()}
+    for part, found in of_part.items():
+        if len(found) > 1 or (not found and part != "validation"):
+            raise UserError(
+                f"given: expected one split called {' or '.join(SPLIT_NAMES[part])}, found "
+                f"{' and '.join(found) or 'only ' + ', '.join(names)}; {remedy}."
+            )
+    rows = {part: np.flatnonzero(np.isin(splits, found)) for part, found in of_part.items()}
+    if others := [name for name in names if not any(name in found for found in of_part.values())]:
+        count = int(np.isin(splits, others).sum())
+        logger.warning("given: %d clips of the splits %s are in no part.", count, ", ".join(others))
+    if not of_part["validation"]:
+        rows["train"], rows["validation"] = _validate_on_an_eighth(clips, rows["train"], labels, seed)
+    speakers = {part: set(clips.select(rows[part])["speaker"]) - {None} for part in ("train", "test")}
+    if shared := speakers["train"] & speakers["test"]:
+        logger.warning(
+            "given: %d of the %d test speakers are in the training part too.", len(shared), len(speakers["test"])
+        )
+    return [Fold("given", rows["train"], rows["validation"], rows["test"])]
+
+
+def _validate_on_an_eighth(
+    clips: Dataset, train: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide the positions `train`: about an eighth validates, whole speakers where at least two are known."""
+    _, speakers = np.unique([speaker or "" for speaker in clips["speaker"]], return_inverse=True)
+    known = None not in clips.select(train)["speaker"][:] and len(np.unique(speakers[train])) > 1
+    logger.warning(
+        "given: there is no split to validate; about an eighth of the %d training clips does, %s.",
+        len(train),
+        "by whole speakers" if known else "taken at random",
+    )
+    if known:
+        return _train_and_select("given", train, speakers, labels, 1, seed)
+    shuffled = np.random.default_rng(seed).permutation(train)
+    size = max(1, len(train) // 8)
+    return shuffled[size:], shuffled[:size]
+
+
 def _train_and_select(
     protocol: str, others: np.ndarray, speakers: np.ndarray, labels: np.ndarray, number: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +239,7 @@ def _speakers(clips: Dataset, protocol: str) -> tuple[list[str], np.ndarray]:
     """Return the sorted names of the speakers, and the index of each clip's speaker, `(clips,)`."""
     remedy = (
         "take it from the file names with --speaker_pattern, add a speaker column to the metadata file, "
-        "or use --protocol random-80-20"
+        "name that of a dataset with --speaker_column, or use --protocol random-80-20"
     )
     names, speakers = np.unique(
         _column(clips, "speaker", f"{protocol}: expected a speaker", remedy), return_inverse=True
@@ -393,5 +445,19 @@ PROTOCOLS: dict[str, Protocol] = {
         "group of speakers as with speaker-k-fold, so that the two can be compared clip by clip.",
         cannot="Distinguish the effect of the missing intensity from that of the smaller training part, about three "
         "quarters of that of speaker-k-fold.",
+    ),
+    "given": Protocol(
+        make_folds=given,
+        speaker_disjoint=False,
+        tests_every_clip=False,
+        uses_every_clip=False,
+        grouped=False,
+        idea="The splits of a dataset of the Hub: train trains, validation validates and test is the test, also under "
+        "other names that `datasets` knows (such as dev and eval); splits of other names are in no part. Without a "
+        "split to validate, about an eighth of train does, whole speakers where they are known.",
+        source="the dataset itself; the names are those of SPLIT_KEYWORDS of `datasets`",
+        measures="The score that other users of the dataset report, on the clips that its authors chose to test.",
+        cannot="Measure performance on unseen speakers, unless the dataset keeps them apart: a warning counts those "
+        "in training and test.",
     ),
 }

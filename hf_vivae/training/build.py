@@ -137,6 +137,7 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingDa
             "clips": len(corpus.dataset),
             "digest": data.digest,
             "problems": list(corpus.problems),
+            **({"license": corpus.license} if corpus.license else {}),
         },
         "duplicates": data.duplicates,
         "processes": args.world_size,

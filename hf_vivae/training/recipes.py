@@ -25,7 +25,7 @@ GROUPS = [
     Group(title, example, tuple(names.split()))
     for title, example, names in (
         ("What to train on what", "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
-         "model recipe data data_dir task protocol folds augment normalization freeze"),
+         "model recipe data data_dir dataset_name task protocol folds augment normalization freeze"),
         ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
          "num_train_epochs max_steps early_stopping_patience select_on"),
         ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",
@@ -209,12 +209,12 @@ def _cast(value: Any, hint: Any) -> Any:
 def default_output_dir(run: RunArguments, seed: int) -> str:
     """Return the run folder: runs/<data>/<recipe>/<model>-<protocol>-<task>-seed<seed>.
 
-    A number of groups other than the default is added to the protocol.
+    A number of groups other than the default is added to the protocol; <data> is `CorpusArguments.folder_name`.
     """
     model = short_name(run.model).replace(":", "-")
     recipe = "+".join([run.recipe, *run.as_coded]) if run.recipe == "paper" else run.recipe
     groups = f"-of-{run.num_groups}" if run.num_groups != NUM_GROUPS else ""
-    return str(Path("runs", run.data, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
+    return str(Path("runs", run.folder_name, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
 
 
 def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dict[str, Any]]:

@@ -14,14 +14,16 @@ FEATURES = Features(
         "speaker": Value("string"),
         "intensity": ClassLabel(names=list(INTENSITIES)),
         "core": Value("bool"),
+        "split": Value("string"),
     }
 )
 
 
 def corpus_of(speakers: list[str | None], names: list[str] | None = None, **columns: list) -> Dataset:
-    """Return a corpus of these speakers, whose clips alternate in intensity (of the first two) and in the core set."""
+    """Return a corpus of these speakers, whose clips alternate in intensity (of the first two), core set and split."""
     count = len(speakers)
-    known = {"intensity": [row % 2 for row in range(count)], "core": [row % 4 > 1 for row in range(count)]} | columns
+    known = {"intensity": [row % 2 for row in range(count)], "core": [row % 4 > 1 for row in range(count)]}
+    known |= {"split": [("train", "validation", "test")[row % 3] for row in range(count)]} | columns
     names = names or [f"clip_{row:04}.wav" for row in range(count)]
     return Dataset.from_dict({"file": names, "speaker": speakers, **known}, features=FEATURES)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import yaml
+from dataset_repos import CARDS
 from fake_publications import publish
 from fake_runs import SELECTED_ON_TEST
 from huggingface_hub import ModelCard
@@ -11,6 +12,7 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, recall_score, roc_auc_score
 
 from hf_vivae.hub.metadata import base_model, base_on_hub, check_metadata, is_hub_id, make_metadata
+from hf_vivae.hub.model_card import render_card
 from hf_vivae.hub.publication import Publication
 from hf_vivae.models import MODELS
 from hf_vivae.run_folder import read_predictions
@@ -105,6 +107,23 @@ def test_a_part_of_vivae_is_not_called_vivae(tmp_path):
     publication = publish(tmp_path, corpus="vivae", problems=["missing: S01_anger_low_01.wav"], checkpoint=False)
     data = ModelCard(card(publication)).data
     assert {result.dataset_name for result in data.eval_results} == {"VIVAE, 72 clips of it"}
+
+
+@pytest.mark.parametrize(
+    ("name", "datasets", "kind"), [("someone/clips", ["someone/clips"], "someone/clips"), ("my clips", None, "folder")]
+)
+def test_a_model_of_a_dataset_names_it_and_has_a_licence_of_its_terms(tmp_path, name, datasets, kind):
+    publication = publish(tmp_path, corpus=name)
+    publication.record["corpus"]["license"] = "cc-by-nc-sa-4.0"
+    with pytest.raises(ValueError, match=f"expected a non-commercial licence for a model that was trained on {name}"):
+        render_card(CARDS, "someone/vit", publication, "mit")
+    text = render_card(CARDS, "someone/vit", publication)
+    data = ModelCard(text).data
+    assert (data.license, data.datasets) == ("cc-by-nc-sa-4.0", datasets)
+    assert {(result.dataset_type, result.dataset_name) for result in data.eval_results} == {(kind, name)}
+    assert f"was trained and tested on 72 clips of {name}." in text
+    assert "speaker 1" in text, "their names may be those of people"
+    assert check_card(text, "model") == ([], [])
 
 
 @pytest.mark.parametrize("corpus", ["vivae", "vivae-core", "synthetic", "noise", "folder"])

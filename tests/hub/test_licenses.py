@@ -68,6 +68,30 @@ def test_other_names_no_license():
         confirm_license("folder", "other")
 
 
+def test_the_licence_of_a_dataset_is_that_of_its_card_where_it_is_known():
+    assert confirm_license("some/clips", "CC-BY-4.0", of_card="cc-by-4.0") == "cc-by-4.0"
+    with pytest.raises(ValueError, match=r"because the card of the dataset some/clips states it, found 'mit'"):
+        confirm_license("some/clips", "mit", of_card="cc-by-4.0")
+    for unknown in ("other", "unknown", "our terms", None):
+        assert known_license("some/clips", unknown) is None
+        assert confirm_license("some/clips", "mit", of_card=unknown) == "mit"
+    assert known_license("vivae", "mit") == "cc-by-nc-4.0"
+
+
+@pytest.mark.parametrize(
+    ("of_card", "base", "expected"),
+    [
+        ("cc-by-4.0", None, "cc-by-4.0"),
+        ("cc-by-4.0", "openai/whisper-base", "apache-2.0"),
+        ("gpl-3.0", "openai/whisper-base", "unknown"),
+        ("cc-by-nc-4.0", "openai/whisper-base", "cc-by-nc-4.0"),
+        ("other", None, "unknown"),
+    ],
+)
+def test_the_licence_of_a_model_follows_from_the_card_of_its_dataset(of_card, base, expected):
+    assert choose_license("some/clips", base, None, of_card) == expected
+
+
 # --- models
 
 WAVLM, WHISPER = "microsoft/wavlm-large", "openai/whisper-base"  # share-alike, and free

@@ -201,6 +201,11 @@ def test_the_page_states_the_training_corpus_and_warns_of_generated_clips(name):
     assert ('class="message"' in html) == (name in ("synthetic", "noise"))
 
 
+def test_the_page_names_a_dataset_that_trained_the_model():
+    html = _origin(SimpleNamespace(training_corpus="someone/<clips>"))
+    assert html == "<p>Trained on the dataset someone/&lt;clips&gt;, without further information.</p>"
+
+
 def test_an_answer_states_the_training_corpus(tmp_path):
     checkpoint = with_corpus(write_checkpoint(tmp_path / "checkpoint"), "vivae")
     for clip in (None, str(write_examples(tmp_path)[0])):

@@ -35,7 +35,8 @@ FEATURES = RANDOM.standard_normal((SESSIONS.max() + 1, 16))[SESSIONS] + 0.01 * R
 @pytest.fixture(scope="module")
 def clips() -> Dataset:
     columns = {name: [row[name] for row in ROWS] for name in ("speaker", "intensity")}
-    dataset = Dataset.from_dict(columns | {"file": FILES, "core": stand_in_core(FILES)})
+    splits = np.random.default_rng(1).choice(["train", "validation", "test"], len(FILES), p=[0.8, 0.1, 0.1]).tolist()
+    dataset = Dataset.from_dict(columns | {"file": FILES, "core": stand_in_core(FILES), "split": splits})
     return dataset.cast_column("intensity", ClassLabel(names=list(INTENSITIES)))
 
 

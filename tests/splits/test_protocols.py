@@ -9,6 +9,7 @@ import pandas
 import pytest
 from datasets import ClassLabel, Dataset
 from sklearn.model_selection import train_test_split
+from split_corpora import corpus_of, parts
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES
 from hf_vivae.corpus.generated import stand_in_core
@@ -21,6 +22,7 @@ ROWS = read_manifest()
 FILES = [row["file_name"] for row in ROWS]
 SPEAKERS = np.array([row["speaker"] for row in ROWS])
 LABELS = np.array([EMOTIONS.index(row["emotion"]) for row in ROWS])
+ON_VIVAE = [name for name in PROTOCOLS if name != "given"]  # VIVAE has no splits of its own
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text()
 
 
@@ -46,7 +48,7 @@ def siblings_across(fold: Fold) -> list[str]:
     return [FILES[row] for row in fold.test if take(FILES[row]) in seen]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", ON_VIVAE)
 def test_the_process_global_random_states_are_neither_read_nor_moved(protocol, vivae):
     np.random.seed(1)
     random.seed(1)
@@ -68,7 +70,7 @@ def test_the_seed_of_a_run_does_not_change_published_splits(protocol, vivae):
     assert len({tuple(make_folds(vivae, protocol, LABELS, seed)) for seed in range(5)}) == 1
 
 
-@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name != "random-80-20"])
+@pytest.mark.parametrize("protocol", [name for name in ON_VIVAE if name != "random-80-20"])
 def test_runs_with_other_seeds_test_the_same_clips_in_the_same_folds(protocol, vivae):
     tested = {tuple(fold.test for fold in make_folds(vivae, protocol, LABELS, seed)) for seed in range(5)}
     assert len(tested) == 1
@@ -171,6 +173,43 @@ def test_cross_intensity_has_a_fold_for_each_intensity_and_group(vivae):
     assert tested == [262, 269, 282, 272]
 
 
+class TestGiven:
+    def test_the_parts_are_the_splits_of_the_dataset_under_any_of_their_names(self, caplog):
+        splits = ["Train", "dev", "eval", "unsupervised"] * 5
+        (fold,) = make_folds(corpus_of([None] * 20, split=splits), "given", [0] * 20)
+        assert [{splits[row] for row in part} for part in parts(fold)] == [{"Train"}, {"dev"}, {"eval"}]
+        assert fold.name == "given"
+        assert [record.message for record in caplog.records] == [
+            "given: 5 clips of the splits unsupervised are in no part."
+        ]
+
+    def test_whole_speakers_of_the_training_clips_validate_where_no_split_does(self, caplog):
+        speakers = [f"S{row % 10}" for row in range(80)]
+        splits = ["test" if speaker > "S7" else "train" for speaker in speakers]
+        (fold,) = make_folds(corpus_of(speakers, split=splits), "given", [0, 1] * 40)
+        train, validation, test = ({speakers[row] for row in part} for part in parts(fold))
+        assert train | validation == {f"S{number}" for number in range(8)}
+        assert len(validation) == 1
+        assert test == {"S8", "S9"}
+        assert [record.message for record in caplog.records] == [
+            "given: there is no split to validate; about an eighth of the 64 training clips does, by whole speakers."
+        ]
+
+    @pytest.mark.parametrize("speaker", [None, "S01"])
+    def test_random_training_clips_validate_without_two_speakers(self, speaker, caplog):
+        clips = corpus_of([speaker] * 64 + [None] * 10, split=["train"] * 64 + ["test"] * 10)
+        folds = [make_folds(clips, "given", [0, 1] * 37, seed)[0] for seed in (0, 0, 1)]
+        assert folds[0] == folds[1] != folds[2]
+        assert [len(part) for part in parts(folds[0])] == [56, 8, 10]
+        assert caplog.records[0].message.endswith("of the 64 training clips does, taken at random.")
+
+    def test_speakers_in_training_and_test_are_counted(self, caplog):
+        make_folds(corpus_of(list("abaabb"), split=["train", "validation", "test"] * 2), "given", [0] * 6)
+        assert [record.message for record in caplog.records] == [
+            "given: 1 of the 2 test speakers are in the training part too."
+        ]
+
+
 def test_22_clips_of_vivae_have_a_sibling():
     takes = [take(file) for file in FILES]
     related = [name for name in takes if takes.count(name) > 1]
@@ -197,7 +236,7 @@ def test_the_program_of_the_document_prints_its_table(capsys):
     printed = capsys.readouterr().out.splitlines()
     numbers = DOCUMENT.split("## Effect on a score")[0]
     written = [line for line in numbers.splitlines() if re.match(r"\| `[a-z0-9-]+` \| \d", line)]
-    assert [line.split("`")[1] for line in printed] == list(PROTOCOLS)
+    assert [line.split("`")[1] for line in printed] == ON_VIVAE
     assert written == printed
 
 

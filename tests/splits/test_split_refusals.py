@@ -20,15 +20,15 @@ def refuses(sentence: str):
 
 REMEDY = (
     "take it from the file names with --speaker_pattern, add a speaker column to the metadata file, "
-    "or use --protocol random-80-20"
+    "name that of a dataset with --speaker_column, or use --protocol random-80-20"
 )
 
 
 def test_a_misspelt_protocol_names_the_nearest():
     with refuses(
         "expected the protocol to be one of random-80-20, leave-one-speaker-out, speakers-05-06, speakers-07-11, "
-        "random-10-fold, random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, found "
-        "'leave-one-out' (did you mean leave-one-speaker-out?)."
+        "random-10-fold, random-70-15-15, speaker-k-fold, group-k-fold, core-to-full, cross-intensity, given, "
+        "found 'leave-one-out' (did you mean leave-one-speaker-out?)."
     ):
         make_folds(corpus_of(["a"] * 20), "leave-one-out", [0] * 20)
 
@@ -95,6 +95,31 @@ def test_speakers_07_11_needs_them_and_two_others():
 def test_speakers_05_06_names_ten_speakers_at_most():
     with pytest.raises(ValueError, match="found A, B, C, D, E, F, G, H, I, J and more; use"):
         make_folds(corpus_of(list("ABCDEFGHIJK")), "speakers-05-06", [0] * 11)
+
+
+GIVEN_REMEDY = "use --protocol speaker-k-fold, or random-80-20 without speakers"
+
+
+def test_given_needs_the_split_of_each_clip():
+    clips = corpus_of(["a"] * 4).remove_columns("split")
+    with refuses(
+        "given: expected a dataset with splits (--data hub), so one for every clip, found none for 4 of 4 (first: "
+        f"clip_0000.wav); {GIVEN_REMEDY}."
+    ):
+        make_folds(clips, "given", [0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        (["train", "train"], "called test or testing or eval or evaluation, found only train"),
+        (["test", "extra"], "called train or training, found only extra, test"),
+        (["train", "test", "eval"], "called test or testing or eval or evaluation, found eval and test"),
+    ],
+)
+def test_given_needs_one_split_to_train_and_one_to_test(splits, sentence):
+    with refuses(f"given: expected one split {sentence}; {GIVEN_REMEDY}."):
+        make_folds(corpus_of(["a"] * len(splits), split=splits), "given", [0] * len(splits))
 
 
 @pytest.mark.parametrize("groups", [1, 0, -5])

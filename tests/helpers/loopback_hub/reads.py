@@ -59,7 +59,7 @@ def _describe(store: Store, repo: Repo, commit: Commit) -> dict[str, Any]:
         "author": repo.name.split("/")[0],
         "sha": commit.oid,
         "private": repo.private,
-        "gated": False,
+        "gated": "manual" if repo.gated else False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -165,6 +165,8 @@ def commits(call: Call) -> Answer:
 def resolve(call: Call) -> Answer:
     """A file, or the part of it that the header `Range` asks for."""
     commit, path = call.commit, call.name("path")
+    if call.repo.gated:
+        raise RefusedError(403 if call.role else 401, "GatedRepo", "Access to this repository is restricted.")
     headers = {"X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     if path not in commit.files:
         raise RefusedError(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit.oid})

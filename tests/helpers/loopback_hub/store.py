@@ -72,11 +72,12 @@ class PullRequest:
 
 @dataclass
 class Repo:
-    """A repository of the Hub; `kind` is model, dataset or space."""
+    """A repository of the Hub; `kind` is model, dataset or space. No account may read the files of a gated one."""
 
     kind: str
     name: str
     private: bool
+    gated: bool = field(default=False, kw_only=True)
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
