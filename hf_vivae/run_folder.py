@@ -35,7 +35,7 @@ VOLATILE = (
 )  # fmt: skip
 
 # values of arguments in runs that are older than the argument
-BEFORE = {"duplicates": "error"}
+BEFORE = {"duplicates": "error", "categories": ["vivae"]}
 
 RUN_FILES = (
     "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",

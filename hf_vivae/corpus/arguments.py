@@ -74,6 +74,8 @@ class CorpusArguments(Arguments):
         super().__post_init__()
         if self.data_dir:
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
+        if self.label_map:
+            self.label_map = os.path.realpath(self.label_map)
 
     def load(self) -> Corpus:
         """Return the corpus, with one warning for files that are missing, left out or not as expected.

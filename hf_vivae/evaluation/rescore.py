@@ -19,7 +19,7 @@ from .. import run_folder
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
 from ..corpus.arguments import CorpusArguments
-from ..corpus.schema import Corpus, corpus_digest, describe_clips
+from ..corpus.schema import Corpus, corpus_digest, corpus_record, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.cache import build_features, by_length
 from ..features.extraction import AudioDataCollator
@@ -108,7 +108,6 @@ def score_checkpoint(
     make_folder(folder)
     (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring, else an interrupted one seems finished
     run_folder.write_predictions(folder, predictions)
-    clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
     spent = {"environment": run_folder.environment(), "seconds": time.perf_counter() - started, "finished": True}
     kept = record or {
         "run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}},
@@ -119,7 +118,7 @@ def score_checkpoint(
         "training": {**kept["training"], "seed": None, "data_seed": None},  # each checkpoint is a system of its own
     }
     held_out = {"train": [], "validation": [], "test": [row["file"] for row in predictions]}
-    write_json(folder / "run.json", {**settings, "corpus": clips, **spent, "fold": held_out})
+    write_json(folder / "run.json", {**settings, "corpus": corpus_record(corpus, digest), **spent, "fold": held_out})
     # no epoch was selected on these clips, and dropout is off, so other caveats of the training do not apply
     caveats = [UNKNOWN] if record is None else [] if record["run"]["resample"] else [UNRESAMPLED]
     results = {"fold": "all", "of_folds": 1, "labels": names, "selection": None, "habits": caveats}
