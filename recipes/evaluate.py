@@ -4,6 +4,7 @@ python recipes/evaluate.py runs
 python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
 python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
+python recipes/evaluate.py --cross runs/a runs/b --data synthetic --data folder --data_dir my_clips
 """
 
 from pathlib import Path
@@ -13,13 +14,20 @@ from hf_vivae.cli_parser import run_script
 
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.arguments import parse_evaluation
+    from hf_vivae.evaluation.cross import cross_evaluate
+    from hf_vivae.evaluation.cross_report import format_cross, write_cross_report
     from hf_vivae.evaluation.evaluate import evaluate, format_evaluation
     from hf_vivae.evaluation.rescore import score_checkpoints
     from hf_vivae.run_folder import check_report_folder
 
     arguments = parse_evaluation(argv)
     runs, output = list(map(Path, arguments.runs)), Path(arguments.output_dir)
-    check_report_folder(output, "groups")
+    check_report_folder(output, "cross" if arguments.cross else "groups")
+    if arguments.cross:
+        cross = cross_evaluate(arguments.runs, arguments.corpora, arguments.task, arguments.trust_remote_code)
+        write_cross_report(output, cross)
+        print(f"{format_cross(cross)}\n\nreport   {output / 'report.html'}\nnumbers  {output / 'results.json'}")
+        return
     if arguments.data:
         runs = score_checkpoints(arguments.runs, arguments, arguments.task, output, arguments.trust_remote_code)
     evaluation = evaluate(runs, output, arguments.baseline, arguments.ensemble)

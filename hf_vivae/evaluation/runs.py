@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..corpus.arguments import CorpusArguments
 from ..files import read_json
 from ..run_folder import BEFORE, OTHER_CLIPS, SCORED, VOLATILE
 from ..splits.protocols import PROTOCOLS
@@ -26,7 +25,11 @@ RECORD_KEYS = (
 RESULT_KEYS = ("fold", "of_folds", "labels", "selection", "habits")
 SEEDS = ("seed", "data_seed")
 # settings that make groups of runs; the corpus's digest stands for all that selects clips, such as a local path
-GROUPING = ("task", "protocol", *(entry.name for entry in fields(CorpusArguments)))
+GROUPING = (
+    "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "categories", "dataset_name",
+    "dataset_config", "dataset_split", "dataset_revision", "audio_column", "label_column", "speaker_column",
+    "label_map", "on_bad_audio", "speaker_pattern", "synthetic_seed",
+)  # fmt: skip
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
 

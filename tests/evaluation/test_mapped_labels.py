@@ -1,12 +1,14 @@
 """Runs whose labels are by a label map: groups of their own, and the map in titles and tables."""
 
 import json
+from dataclasses import fields
 
 import pytest
 from fake_runs import write_run
 
+from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.evaluation.evaluate import evaluate
-from hf_vivae.evaluation.runs import find_folders
+from hf_vivae.evaluation.runs import GROUPING, find_folders
 from hf_vivae.evaluation.systems import join_folds
 
 FIRST = {"name": "to-vivae", "targets": {"Fear": "fear", "Awe": None}}
@@ -28,6 +30,7 @@ def test_flags_that_choose_clips_are_no_settings_of_a_system(tmp_path):
     new = write_run(tmp_path / "new", seed=2, settings={"label_map": "/a/map.yaml", "categories": ["vivae"]})
     (group,) = join_folds(find_folders([old[0].parent, new[0].parent])[0])
     assert [system.seeds for system in group.systems] == [["1", "2"]]
+    assert {"task", "protocol", *(entry.name for entry in fields(CorpusArguments))} == set(GROUPING)
 
 
 @pytest.mark.parametrize("label_map", [FIRST, None])
