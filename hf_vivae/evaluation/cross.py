@@ -14,7 +14,7 @@ from ..checkpoints.checks import read_config
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
 from ..corpus.arguments import CorpusArguments
-from ..corpus.schema import Corpus, corpus_digest, describe_clips
+from ..corpus.schema import Corpus, corpus_digest, describe_clips, first_names
 from ..corpus.tasks import task_labels
 from ..run_folder import CORPUS_FIELD, UNRESAMPLED, read_predictions
 from ..validation import UserError
@@ -136,7 +136,7 @@ def cross_evaluate(
     if all(map(all, reasons)):
         raise UserError(
             f"expected a corpus with labels of a checkpoint, found that {columns[0].title} "
-            f"({', '.join(columns[0].label_names)}) and {rows[0].name} ({', '.join(rows[0].labels)}) do not share "
+            f"({first_names(columns[0].label_names)}) and {rows[0].name} ({first_names(rows[0].labels)}) do not share "
             "theirs; give another --data, or a --label_map to the labels of the checkpoint."
         )
     cells = []
@@ -250,7 +250,7 @@ def _compare_labels(row: Row, column: Column) -> str:
     missing = [name for name in column.label_names if name not in row.labels]
     if len(missing) == len(column.label_names):
         return "no common label"
-    return f"no label {', '.join(missing)}" if missing else ""
+    return f"no label {first_names(missing, 5)}" if missing else ""
 
 
 def _predict(

@@ -114,7 +114,10 @@ def cross_figure(cross: CrossEvaluation) -> "Figure":
     columns = [wrap_text(column.title, COLUMN_WIDTH) for column in cross.columns]
     height = max(CELL_HEIGHT, *(LINE_HEIGHT * (2 + label.count("\n")) for label in rows))
     head = LINE_HEIGHT * (1 + max(label.count("\n") for label in columns))
-    figure = blank_figure(4.4 + CELL_WIDTH * len(columns), 0.9 + head + height * len(rows))
+    width = 4.4 + CELL_WIDTH * len(columns)
+    figure = blank_figure(width, 1.3 + head + height * len(rows))
+    title = "UAR with its 95 % interval over speakers; a frame marks a system's own test clips"
+    figure.suptitle(wrap_text(title, int(11 * width)), fontsize="medium")
     axes = figure.add_subplot()
     values = [[cell.estimates["uar"].value if cell.estimates else np.nan for cell in of_row] for of_row in cross.cells]
     axes.set_facecolor(LIGHT_GREY)  # of the cells without a score
@@ -125,7 +128,7 @@ def cross_figure(cross: CrossEvaluation) -> "Figure":
                 text, colour = wrap_text(cell.reason, REASON_WIDTH), BLACK
                 axes.text(place, number, text, ha="center", va="center", color=colour, fontsize=7)
                 continue
-            text, colour = _cell_text(cell), "white" if cell.estimates["uar"].value > 0.55 else BLACK
+            text, colour = _cell_text(cell), "white" if cell.estimates["uar"].value > 0.6 else BLACK
             axes.text(place, number, text, ha="center", va="center", color=colour, fontsize=8)
             if cell.tested:
                 frame = {"fill": False, "edgecolor": BLACK, "linewidth": 2}
