@@ -4,10 +4,10 @@ import json
 from dataclasses import fields
 
 import pytest
-from fake_runs import write_run
+from fake_runs import score, write_run
 
 from hf_vivae.corpus.arguments import CorpusArguments
-from hf_vivae.evaluation.evaluate import evaluate
+from hf_vivae.evaluation.evaluate import evaluate, our_scores
 from hf_vivae.evaluation.runs import GROUPING, find_folders
 from hf_vivae.evaluation.systems import join_folds
 
@@ -31,6 +31,13 @@ def test_flags_that_choose_clips_are_no_settings_of_a_system(tmp_path):
     (group,) = join_folds(find_folders([old[0].parent, new[0].parent])[0])
     assert [system.seeds for system in group.systems] == [["1", "2"]]
     assert {"task", "protocol", *(entry.name for entry in fields(CorpusArguments))} == set(GROUPING)
+
+
+@pytest.mark.parametrize("label_map", [FIRST, None])
+def test_only_vivaes_own_labels_are_compared_with_published_figures(label_map, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_vivae.evaluation.evaluate.VIVAE_CLIPS", 72)
+    write_run(tmp_path, corpus={"name": "vivae", **({"label_map": label_map} if label_map else {})})
+    assert {ours.whole_vivae for ours in our_scores([score(tmp_path)])} == {label_map is None}
 
 
 @pytest.mark.parametrize("label_map", [FIRST, None])
