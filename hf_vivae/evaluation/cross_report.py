@@ -130,7 +130,7 @@ def cross_figure(cross: CrossEvaluation) -> "Figure":
                 continue
             text, colour = _cell_text(cell), "white" if cell.estimates["uar"].value > 0.6 else BLACK
             axes.text(place, number, text, ha="center", va="center", color=colour, fontsize=8)
-            if cell.tested:
+            if cell.tested == cell.clips:
                 frame = {"fill": False, "edgecolor": BLACK, "linewidth": 2}
                 axes.add_patch(Rectangle((place - 0.48, number - 0.47), 0.96, 0.94, **frame))
     axes.set_xticks(range(len(columns)), columns, fontsize="small")

@@ -263,4 +263,4 @@ def test_a_heat_map_shows_each_score_each_reason_and_own_corpora(trained, mixed,
     texts = [text.get_text().split("\n")[0] for text in axes.texts]
     assert texts == [*(f"{cell.estimates['uar'].value:.1%}" for cell in found.cells[0][:2]), "no common label"]
     frames = [patch for patch in axes.patches if not patch.get_fill()]
-    assert [round(frame.get_x() + 0.48) for frame in frames] == [0, 1]
+    assert [round(frame.get_x() + 0.48) for frame in frames] == [0]  # a part of the other was tested
