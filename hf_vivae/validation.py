@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -26,6 +27,14 @@ class Arguments:
 
     def __post_init__(self) -> None:
         """End the chain."""
+
+    def changed(self) -> list[str]:
+        """Return the names of the fields whose values are not their defaults."""
+        defaults = {
+            entry.name: entry.default if entry.default_factory is MISSING else entry.default_factory()
+            for entry in fields(self)
+        }
+        return [name for name, default in defaults.items() if getattr(self, name) != default]
 
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # in place of a byte of a file's name that is not UTF-8

@@ -5,6 +5,7 @@ python recipes/evaluate.py runs their_predictions.csv
 python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp paper" --output_dir comparison
 python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
+python recipes/evaluate.py --cross runs/a runs/b --data synthetic --data folder --data_dir my_clips
 """
 
 from pathlib import Path
@@ -14,6 +15,8 @@ from hf_vivae.cli_parser import run_script
 
 def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.arguments import parse_evaluation
+    from hf_vivae.evaluation.cross import cross_evaluate
+    from hf_vivae.evaluation.cross_report import format_cross, write_cross_report
     from hf_vivae.evaluation.evaluate import evaluate, format_evaluation
     from hf_vivae.evaluation.foreign import is_foreign
     from hf_vivae.evaluation.rescore import score_checkpoints
@@ -21,7 +24,12 @@ def main(argv: list[str]) -> None:
 
     arguments = parse_evaluation(argv)
     runs, output = list(map(Path, arguments.runs)), Path(arguments.output_dir)
-    check_report_folder(output, "groups")
+    check_report_folder(output, "cross" if arguments.cross else "groups")
+    if arguments.cross:
+        cross = cross_evaluate(arguments.runs, arguments.corpora, arguments.task, arguments.trust_remote_code)
+        write_cross_report(output, cross)
+        print(f"{format_cross(cross)}\n\nreport   {output / 'report.html'}\nnumbers  {output / 'results.json'}")
+        return
     if arguments.data:
         files = [run for run in runs if is_foreign(run)]
         checkpoints = [run for run in arguments.runs if Path(run) not in files]

@@ -101,7 +101,8 @@ def load_corpus(
         audio_column: column of the clips.
         label_column: column of the labels.
         speaker_column: column of the speakers.
-        label_map: file of `read_label_map`, by which the labels are replaced.
+        label_map: file of `read_label_map`, by which the labels of the source are replaced; it takes the place of the
+            map that the categories "vivae" are read by.
         synthetic_seed: seed of the generated clips, at least 0; `synthetic` and `noise` only.
 
     Raises:
@@ -127,7 +128,8 @@ def load_corpus(
     elif data in GENERATED:
         corpus = read_generated(data, synthetic_seed)
     elif data == "emogator":
-        corpus = read_emogator(data_dir, categories, allow_partial, on_bad_audio)
+        own_labels = label_map is not None and options["categories"] == ("vivae",)
+        corpus = read_emogator(data_dir, "all" if own_labels else categories, allow_partial, on_bad_audio)
     elif data == "hub":
         corpus = read_hub_dataset(
             dataset_name, dataset_config, dataset_split, dataset_revision, audio_column, label_column, speaker_column,

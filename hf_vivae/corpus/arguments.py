@@ -77,6 +77,8 @@ class CorpusArguments(Arguments):
             self.data_dir = os.path.realpath(self.data_dir)  # the run may be repeated from elsewhere
         if self.dataset_name and os.path.exists(self.dataset_name):  # else a Hub id
             self.dataset_name = os.path.realpath(self.dataset_name)
+        if self.label_map:
+            self.label_map = os.path.realpath(self.label_map)
 
     @property
     def folder_name(self) -> str:

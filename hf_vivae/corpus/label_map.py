@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from ..files import read_yaml
 from ..validation import UserError, did_you_mean
-from .schema import Corpus, LabelMap
+from .schema import Corpus, LabelMap, first_names
+
+logger = logging.getLogger(__name__)
 
 
 def read_label_map(path: str | Path) -> LabelMap:
@@ -26,13 +30,22 @@ def read_label_map(path: str | Path) -> LabelMap:
 
 
 def apply_label_map(corpus: Corpus, label_map: LabelMap) -> Corpus:
-    """Return the clips of a corpus whose labels the map keeps, with their new labels.
+    """Return the clips of a corpus whose labels the map keeps, with their new labels, and log their numbers.
+
+    The map may name labels that the corpus does not have, such as those that a part of it lacks.
 
     Raises:
         UserError: for labels that the map does not name, and for a map that leaves fewer than two labels.
     """
     names = corpus.dataset.features["emotion"].names
-    if unnamed := [name for name in names if name not in label_map.targets]:
+    unnamed = [name for name in names if name not in label_map.targets]
+    if len(unnamed) == len(names):
+        raise UserError(
+            f"expected a label map for the {corpus.name} clips, whose labels are {first_names(names)}, found none of "
+            f"them in {label_map.name}, which names {first_names(list(label_map.targets)) or 'no label'}; give the "
+            "--label_map of these clips."
+        )
+    if unnamed:
         raise UserError(
             f"expected every label of the {corpus.name} clips in the label map {label_map.name}, found none for "
             f"{', '.join(unnamed)}{did_you_mean(unnamed[0], label_map.targets)}; add them, with null to leave "
@@ -49,10 +62,16 @@ def apply_label_map(corpus: Corpus, label_map: LabelMap) -> Corpus:
 
     dataset = corpus.dataset
     emotions = dataset["emotion"][:]
-    rows = [row for row, emotion in enumerate(emotions) if targets[emotion] is not None]
-    new = [labels.index(targets[emotions[row]]) for row in rows]
-    position = dataset.column_names.index("emotion")
-    kept = dataset.select(rows).remove_columns("emotion").add_column("emotion", new, feature=ClassLabel(names=labels))
-    order = [name for name in kept.column_names if name != "emotion"]
-    order.insert(position, "emotion")
-    return replace(corpus, dataset=kept.select_columns(order), label_map=label_map)
+    counts = Counter(emotions)
+    kept = [f"{names[i]} -> {targets[i]} {counts[i]}" for i in range(len(names)) if targets[i] is not None]
+    left_out = [f"{names[i]} {counts[i]}" for i in range(len(names)) if targets[i] is None]
+    logger.warning(
+        "%s clips by the label map %s: %s; left out: %s.",
+        corpus.name, label_map.name, ", ".join(kept), ", ".join(left_out) or "none",
+    )  # fmt: skip
+    new = [None if targets[emotion] is None else labels.index(targets[emotion]) for emotion in emotions]
+    columns = dataset.column_names
+    dataset = dataset.remove_columns("emotion").add_column("emotion", new, feature=ClassLabel(names=labels))
+    # selected last: a column is added to all rows, and `add_column` would copy the sound of selected ones
+    rows = [row for row, label in enumerate(new) if label is not None]
+    return replace(corpus, dataset=dataset.select_columns(columns).select(rows), label_map=label_map)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,13 @@ class LabelMap:
     name: str
     targets: Mapping[str, str | None]
 
+    @property
+    def text(self) -> str:
+        """Name and lines of the map, to follow the word "labels"."""
+        kept = [f"{label} -> {target}" for label, target in self.targets.items() if target is not None]
+        left_out = [label for label, target in self.targets.items() if target is None]
+        return f"by the map {self.name}: {', '.join(kept)}; left out: {', '.join(left_out) or 'none'}"
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -61,6 +68,11 @@ class Corpus:
     problems: tuple[str, ...] = ()
     label_map: LabelMap | None = None
     license: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its clips, for titles; with the label map, if there is one."""
+        return f"{self.name} clips{f' (labels by {self.label_map.name})' if self.label_map else ''}"
 
     def log_problems(self) -> None:
         """Log one warning that counts the problems and shows the first ones; nothing for a complete corpus."""
@@ -147,6 +159,14 @@ def corpus_digest(corpus: Corpus, labels: Sequence[int]) -> str:
     """Return a digest of the content and name of all clips, their speakers and labels; it differs between corpora."""
     content = [corpus_key(corpus.dataset), corpus.dataset["speaker"][:], list(labels)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def corpus_record(corpus: Corpus, digest: str) -> dict[str, Any]:
+    """Return the entry `corpus` of `run.json`, with `label_map` and `license` where they are known."""
+    record = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
+    if corpus.label_map is not None:
+        record["label_map"] = asdict(corpus.label_map)
+    return record | {"license": corpus.license} if corpus.license else record
 
 
 def corpus_key(dataset: Dataset) -> str:

@@ -1,25 +1,37 @@
 """Arguments of `recipes/evaluate.py`."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ..cli_parser import FlagParser, Group, refuse_unknown
 from ..corpus.arguments import CorpusArguments
 from ..validation import UserError
 
-FOR_RUNS = {"runs", "ensemble", "baseline", "output_dir", "data"}  # all others are for checkpoints, with --data
+# all others are for checkpoints, with --data
+FOR_RUNS = {"runs", "ensemble", "baseline", "output_dir", "data", "cross", "corpora"}
 GROUPS = (
     Group("Runs to compare", 'runs --baseline "mlp paper"', ("runs", "baseline", "ensemble", "output_dir")),
     Group(
         "Checkpoints to score on other clips",
         "someone/a-model --data folder --data_dir my_clips",
-        ("data", "data_dir", "dataset_name", "speaker_pattern", "task", "trust_remote_code"),
+        ("data", "data_dir", "dataset_name", "speaker_pattern", "label_map", "task", "trust_remote_code"),
+    ),
+    Group(
+        "Every run on every corpus",
+        "--cross runs/a runs/b --data synthetic --data folder --data_dir my_clips",
+        ("cross",),
     ),
 )
 
 
 @dataclass
 class EvaluateArguments(CorpusArguments):
-    """Configuration of an evaluation: runs to compare, or checkpoints and the clips to score them on."""
+    """Configuration of an evaluation: runs to compare, or checkpoints and the clips to score them on.
+
+    Args:
+        corpora: with `cross`, the arguments of each corpus: a `--data` with the options that follow it.
+    """
 
     data: str | None = field(
         default=None,
@@ -27,19 +39,24 @@ class EvaluateArguments(CorpusArguments):
     )
     runs: list[str] = field(default_factory=list, init=False)  # the positional arguments
     ensemble: list[str] | None = field(default=None, init=False)  # of `make_parser`, as it may have no names
+    cross: bool = field(default=False, init=False)  # of `make_parser`, since RUN may follow
+    corpora: list[CorpusArguments] = field(default_factory=list, init=False)
     task: str = field(default="emotion", metadata={"help": "Task of the checkpoints, with --data."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that is part of a checkpoint."})
     baseline: str | None = field(
         default=None,
         metadata={"help": "System that all others are compared with; by default all pairs of up to 10 systems."},
     )
-    output_dir: str = field(default="runs/evaluation", metadata={"help": "Folder of tables, figures and report."})
+    output_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of tables, figures and report; by default runs/evaluation, or runs/cross with --cross."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        entries = [entry for entry in fields(self) if entry.name not in FOR_RUNS]
-        defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in entries}
-        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        changed = [name for name in self.changed() if name not in FOR_RUNS]
         if changed and self.data is None:
             raise UserError(
                 f"expected --data together with --{', --'.join(changed)}, found none; run folders contain their clips."
@@ -69,6 +86,12 @@ def make_parser() -> FlagParser:
         help="Systems to join, seed by seed, by the mean of their probabilities. Without names, all systems on the "
         "same clips are joined; a single system is joined over its seeds.",
     )
+    parser.add_argument(
+        "--cross",
+        action="store_true",
+        help="Score every run on every corpus whose labels it has: several --data, each followed by its own options. "
+        "Its own corpus is scored by its own test clips.",
+    )
     return parser
 
 
@@ -79,12 +102,40 @@ def parse_evaluation(argv: list[str]) -> EvaluateArguments:
         argv: the command line without the program's name.
 
     Raises:
-        UserError: for unknown or misspelt arguments, and for arguments of a corpus without --data.
+        UserError: for unknown or misspelt arguments, for arguments of a corpus without --data, and for several
+            --data without --cross.
     """
     namespace, unknown = make_parser().parse_known_args(argv)
     values = vars(namespace)
     refuse_unknown(unknown, values)
-    runs, ensemble = values.pop("runs"), values.pop("ensemble")
+    runs, ensemble, cross = values.pop("runs"), values.pop("ensemble"), values.pop("cross")
     arguments = EvaluateArguments(**values)
-    arguments.runs, arguments.ensemble = runs, ensemble
+    arguments.runs, arguments.ensemble, arguments.cross = runs, ensemble, cross
+    arguments.output_dir = arguments.output_dir or ("runs/cross" if cross else "runs/evaluation")
+    starts = [place for place, word in enumerate(argv) if word == "--data" or word.startswith("--data=")]
+    if cross:
+        arguments.corpora = _parse_corpora(argv, starts)
+        if arguments.baseline is not None or ensemble is not None:
+            raise UserError("--cross compares no systems; leave out --baseline and --ensemble.")
+    elif len(starts) > 1:
+        raise UserError(f"expected one --data, found {len(starts)}; add --cross to score on several corpora.")
     return arguments
+
+
+def _parse_corpora(argv: Sequence[str], starts: Sequence[int]) -> list[CorpusArguments]:
+    """Return the corpora of a command line: each is a `--data`, at one of `starts`, with the options up to the next.
+
+    Raises:
+        UserError: for no --data, and for options of a corpus before the first one.
+    """
+    if not starts:
+        raise UserError("expected --data for each corpus with --cross, found none; add the corpora to score on.")
+    parser = FlagParser(CorpusArguments)
+    parts = [argv[: starts[0]], *(argv[start:end] for start, end in pairwise([*starts, len(argv)]))]
+    # the words that are no options of a corpus are those of the whole command line, which is parsed already
+    first, *corpora = (CorpusArguments(**vars(parser.parse_known_args(part)[0])) for part in parts)
+    if early := first.changed():
+        raise UserError(
+            f"expected the options of a corpus after its --data, found --{early[0]} before the first one; move it."
+        )
+    return corpora

@@ -140,7 +140,7 @@ def our_scores(groups: Sequence[GroupScores]) -> list[OurScore]:
     ours = []
     for (clips, scores), metric in itertools.product(all_scores, SCORE_NAMES):
         system, estimate = scores.system, scores.estimates[metric]
-        is_vivae = clips.corpus == "vivae" and clips.clips == VIVAE_CLIPS
+        is_vivae = clips.corpus == "vivae" and clips.clips == VIVAE_CLIPS and not clips.label_map
         whole = is_vivae and system.whole and not any(fold.problems for fold in system.folds)
         values = [(POOLED, estimate.value, estimate.speakers or estimate.clips or (None, None))]
         of_folds = [fold[metric] for folds in scores.by_fold.values() for fold in folds.values()]

@@ -19,13 +19,14 @@ from .. import run_folder
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
 from ..corpus.arguments import CorpusArguments
-from ..corpus.schema import Corpus, corpus_digest, describe_clips
+from ..corpus.schema import Corpus, corpus_digest, corpus_record, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.cache import build_features, by_length
 from ..features.extraction import AudioDataCollator
 from ..files import make_folder, read_json, write_json
 from ..models import short_name
 from ..run_folder import UNRESAMPLED
+from ..splits.folds import PARTS
 from ..validation import UserError
 from .runs import read_digests
 
@@ -81,11 +82,14 @@ def score_checkpoint(
     """
     started = time.perf_counter()
     model, extractor = load_for_inference(source, trust_remote_code)
-    record = _read_record(source)
+    record = read_record(source)
     labels, label_names = task_labels(corpus.dataset, task)
     order = _order_labels(model, label_names, checkpoint)
     described = describe_clips(corpus.dataset)
-    seen = _seen_digests(source, record) if record else set()
+    used = read_used_digests(source) if record else {}
+    if record and record["run"]["select_on"] != "test":
+        used.pop("test")
+    seen = set().union(*used.values())
     rows = [row for row, clip in enumerate(described) if clip["digest"] not in seen]
     if not rows:
         raise UserError(
@@ -94,7 +98,7 @@ def score_checkpoint(
         )
     if left_out := len(described) - len(rows):
         logger.warning("%d clips that trained or selected %s are left out.", left_out, checkpoint)
-    logits = _predict(model, extractor, corpus.dataset.select(rows))[:, order]
+    logits = predict_clips(model, extractor, corpus.dataset.select(rows))[:, order]
     predictions = [
         {**described[row], "label": labels[row], "logits": of_clip.tolist(), "fold": "all", "split": "test"}
         for row, of_clip in zip(rows, logits, strict=True)
@@ -108,7 +112,6 @@ def score_checkpoint(
     make_folder(folder)
     (folder / "results.json").unlink(missing_ok=True)  # of an earlier scoring, else an interrupted one seems finished
     run_folder.write_predictions(folder, predictions)
-    clips = {"name": corpus.name, "clips": len(corpus.dataset), "digest": digest, "problems": list(corpus.problems)}
     spent = {"environment": run_folder.environment(), "seconds": time.perf_counter() - started, "finished": True}
     kept = record or {
         "run": {"model": checkpoint, "recipe": "none", "as_coded": [], "model_config": {}},
@@ -119,7 +122,7 @@ def score_checkpoint(
         "training": {**kept["training"], "seed": None, "data_seed": None},  # each checkpoint is a system of its own
     }
     held_out = {"train": [], "validation": [], "test": [row["file"] for row in predictions]}
-    write_json(folder / "run.json", {**settings, "corpus": clips, **spent, "fold": held_out})
+    write_json(folder / "run.json", {**settings, "corpus": corpus_record(corpus, digest), **spent, "fold": held_out})
     # no epoch was selected on these clips, and dropout is off, so other caveats of the training do not apply
     caveats = [UNKNOWN] if record is None else [] if record["run"]["resample"] else [UNRESAMPLED]
     results = {"fold": "all", "of_folds": 1, "labels": names, "selection": None, "habits": caveats}
@@ -127,8 +130,12 @@ def score_checkpoint(
     return folder
 
 
-def _read_record(source: Path) -> dict[str, Any] | None:
-    """Return the content of a checkpoint's `run.json`; None for a checkpoint without it."""
+def read_record(source: Path) -> dict[str, Any] | None:
+    """Return the content of a checkpoint's `run.json`; None for a checkpoint without it.
+
+    Raises:
+        UserError: for a file that is not of a training.
+    """
     file = source / "run.json"
     if not file.is_file():
         return None
@@ -150,20 +157,24 @@ def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: st
     return [indices[name] for name in [*label_names, *(name for name in indices if name not in label_names)]]
 
 
-def _seen_digests(source: Path, record: dict[str, Any]) -> set[str]:
-    """Return the digests of the clips that trained or selected the checkpoint; a copy of a clip has the same one."""
-    parts = {"train", "validation", *(["test"] if record["run"]["select_on"] == "test" else [])}
+def read_used_digests(source: Path) -> dict[str, set[str]]:
+    """Return the digests of the clips of each part of a run folder; a copy of a clip has the same one.
+
+    Raises:
+        UserError: for a run folder without predictions, and for clips without a digest.
+    """
     file = source / "predictions.parquet"
     if not file.is_file():
         raise UserError(f"expected {file.name} next to run.json in {source}, found none; {REMEDY}.")
-    digests = {digest for part in parts for _, digest in read_digests(source, part)}
-    if None in digests:
+    digests = {part: {digest for _, digest in read_digests(source, part)} for part in PARTS}
+    if None in set().union(*digests.values()):
         raise UserError(f"expected a digest of each clip in {file}, found clips without one; {REMEDY}.")
     return digests
 
 
 @torch.inference_mode()
-def _predict(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
+def predict_clips(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
+    """Return the logits of clips, `(clips, labels)`."""
     # clips are cut as in training only, at the length that the extractor keeps
     features = build_features(clips, extractor, max(clips["duration"])).with_format("torch")
     ordered = by_length(features, range(len(features)))

@@ -1,5 +1,6 @@
 """Run folders: finished folds, checked, and their predictions as arrays."""
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,8 +26,9 @@ RESULT_KEYS = ("fold", "of_folds", "labels", "selection", "habits")
 SEEDS = ("seed", "data_seed")
 # settings that make groups of runs; the corpus's digest stands for all that selects clips, such as a local path
 GROUPING = (
-    "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "on_bad_audio", "speaker_pattern",
-    "synthetic_seed",
+    "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "categories", "dataset_name",
+    "dataset_config", "dataset_split", "dataset_revision", "audio_column", "label_column", "speaker_column",
+    "label_map", "on_bad_audio", "speaker_pattern", "synthetic_seed",
 )  # fmt: skip
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")
@@ -45,7 +47,8 @@ class EvaluationSet:
         task: name of the task, which decides the labels.
         protocol: name of the protocol, which splits the clips.
         of_folds: number of folds of the protocol.
-        digest: of the clips of the corpus, with their speakers and labels.
+        digest: of the clips of the corpus, with their speakers and labels, and of the lines of the label map.
+        label_map: name of the map that the labels are by; empty for the labels of the source.
     """
 
     corpus: str
@@ -54,12 +57,14 @@ class EvaluationSet:
     protocol: str
     of_folds: int
     digest: str
+    label_map: str = ""
 
     @property
     def title(self) -> str:
         """Clips, task and protocol, for titles and captions."""
         folds = "one fold" if self.of_folds == 1 else f"{self.of_folds} folds"
-        return f"{self.clips} {self.corpus} clips, {self.task}, {self.protocol} ({folds})"
+        by_map = f" (labels by {self.label_map})" if self.label_map else ""
+        return f"{self.clips} {self.corpus} clips{by_map}, {self.task}, {self.protocol} ({folds})"
 
     @property
     def slug(self) -> str:
@@ -209,6 +214,10 @@ def _read_fold(path: Path) -> FoldFolder | None:
     ignored = {*VOLATILE, *GROUPING, *SEEDS, *WATCHING}
     settings = {name: value for name, value in {**BEFORE, **run, **training}.items() if name not in ignored}
     settings["hf_vivae"] = record["environment"]["hf_vivae"]
+    digest, label_map = corpus["digest"], ""
+    if "label_map" in corpus:  # the digest has the positions of labels only, and two maps may name them differently
+        label_map, lines = corpus["label_map"]["name"], json.dumps(corpus["label_map"]["targets"], sort_keys=True)
+        digest = hashlib.sha256(f"{digest} {lines}".encode()).hexdigest()[:16]
     selected_by = "none"
     if selection is not None:
         selected_by = f"{selection['metric']} on {selection['on']}"
@@ -218,7 +227,7 @@ def _read_fold(path: Path) -> FoldFolder | None:
         path=path,
         fold=results["fold"],
         clips=EvaluationSet(
-            corpus["name"], corpus["clips"], run["task"], run["protocol"], results["of_folds"], corpus["digest"]
+            corpus["name"], corpus["clips"], run["task"], run["protocol"], results["of_folds"], digest, label_map
         ),
         settings=tuple(sorted((name, json.dumps(value, sort_keys=True)) for name, value in settings.items())),
         seed="/".join(str(training[name]) for name in SEEDS if training[name] is not None),

@@ -26,6 +26,7 @@ GROUP_FIELDS = {
     "task": "task",
     "protocol": "protocol",
     "of_folds": "folds",
+    "label_map": "label map",
 }
 
 

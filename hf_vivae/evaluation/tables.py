@@ -97,11 +97,14 @@ def overview(groups: Sequence[GroupScores]) -> Table:
             **{SCORE_NAMES[key]: scores.estimates[key].value for key in ("accuracy", "uar", "macro_auc")},
             **bounds(scores.estimates["uar"]),
             "selected by": scores.system.selection,
+            "labels by": group.group.clips.label_map or None,
         }
         for group in groups
         for scores in group.systems
     ]
     rows.sort(key=lambda row: (row["system"], row["corpus"], row["task"], row["protocol"]))
+    if any(group.group.clips.label_map for group in groups):
+        columns["labels by"] = None
     counts = sorted({len(group.group.labels) for group in groups})
     chance = " or ".join(f"{1 / count:.1%} ({count} labels)" for count in counts)
     majority = share_range([group.majority["accuracy"] for group in groups])

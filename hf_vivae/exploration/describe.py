@@ -90,6 +90,8 @@ def explore(
         },
         "problems": list(corpus.problems),
     }
+    if corpus.label_map:
+        numbers["notes"].append(f"labels {corpus.label_map.text}")
     for key in (*FIGURES, *TRIMMING_FIGURES):
         (folder / f"{key}.png").unlink(missing_ok=True)
     seconds = {

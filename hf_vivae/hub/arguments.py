@@ -101,11 +101,7 @@ def parse_push(argv: list[str]) -> PushArguments:
         raise UserError(f"expected a run folder or --dataset, found {found}; give one of the two.")
     if len(runs) > 1 and not arguments.space:
         raise UserError(f"expected one run folder, found {len(runs)}; push them one by one, or all with --all.")
-    changed = [
-        entry.name
-        for entry in fields(arguments)
-        if entry.name not in FOR_ALL and getattr(arguments, entry.name) != entry.default
-    ]
+    changed = [name for name in arguments.changed() if name not in FOR_ALL]
     if changed and not arguments.dataset:
         raise UserError(
             f"expected --dataset with --{', --'.join(changed)}, found none; leave them out, since run folders record "

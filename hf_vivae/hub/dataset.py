@@ -303,6 +303,7 @@ def render_dataset_card(
         version=__version__,
         kind=corpus.name,
         clips=len(dataset),
+        label_map=corpus.label_map and escape_markdown(corpus.label_map.text),
         minutes=f"{sum(dataset['duration'][:]) / 60:.1f}",
         rate=dataset.features["audio"].sampling_rate,
         emotions=[escape_markdown(emotion) for emotion in emotions],

@@ -159,12 +159,14 @@ def is_hub_id(id_or_folder: str | None) -> bool:
 
 
 def dataset_name(corpus: dict[str, Any]) -> str:
-    """Return the name of a corpus in cards, with the number of clips where some of VIVAE's are missing.
+    """Return the name of a corpus in cards, with the number of clips where some of VIVAE's are missing, and label map.
 
     Args:
         corpus: entry `corpus` of `run.json`.
     """
     name = CLIPS.get(corpus["name"], corpus["name"])  # of a dataset, its own
+    if "label_map" in corpus:
+        name += f" (labels by {corpus['label_map']['name']})"
     return f"{name}, {corpus['clips']} clips of it" if corpus["name"] in OF_VIVAE and corpus["problems"] else name
 
 

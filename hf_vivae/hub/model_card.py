@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from safetensors import safe_open
 
 from ..corpus import EMOTIONS
+from ..corpus.schema import LabelMap
 from ..evaluation.bootstrap import Bounds
 from ..evaluation.runs import read_part
 from ..evaluation.scores import GroupScore, SystemScores
@@ -220,6 +221,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
         "dataset": None if corpus["name"] in CLIPS else corpus["name"],
         "mark": f" ({corpus['name']})" if corpus["name"] in GENERATED else "",
         "clips": corpus["clips"],
+        "label_map": LabelMap(**corpus["label_map"]).text if "label_map" in corpus else None,
         "partial": bool(corpus["problems"]),
         "task": run["task"],
         "protocol_name": run["protocol"],

@@ -128,7 +128,7 @@ def write_report(trials: Trials, backend: str, outcome: SearchResult) -> SearchR
     metric = args.metric_for_best_model.removeprefix("eval_")
     score = f"validation {SCORE_NAMES.get(metric, metric)}"
     of_fold = f", fold {trials.fold.name}" if len(folds) > 1 else ""
-    clips = f"{trials.prepared.corpus.name} clips, task {run.task}, protocol {run.protocol}{of_fold}, seed {args.seed}"
+    clips = f"{trials.prepared.corpus.title}, task {run.task}, protocol {run.protocol}{of_fold}, seed {args.seed}"
     states = ", ".join(f"{number} {state}" for state, number in outcome.states.items())
     counts = f"{len(outcome.trials)} trials ({states})"
     rows = [{**{k: v for k, v in asdict(trial).items() if k != "values"}, **trial.values} for trial in outcome.trials]

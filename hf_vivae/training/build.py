@@ -28,7 +28,7 @@ from ..checkpoints.load import (
     load_registered,
 )
 from ..checkpoints.resolve import starting_point
-from ..corpus.schema import Corpus, clip_digests, corpus_digest, describe_clips
+from ..corpus.schema import Corpus, clip_digests, corpus_digest, corpus_record, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
 from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor
@@ -116,6 +116,7 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData
         "recipe": run.recipe,
         "as_coded": run.as_coded,
         "data": data.corpus.name,
+        **({"label_map": data.corpus.label_map.name} if data.corpus.label_map else {}),
         "protocol": run.protocol,
         "of_folds": len(data.folds),
         "task": run.task,
@@ -126,19 +127,12 @@ def identity(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData
 
 def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingData) -> dict[str, Any]:
     """Return the content of `run.json` before the run."""
-    corpus = data.corpus
     source = starting_point(run.model, run.model_name_or_path)
     return {
         "run": asdict(run) | {"data_url": run.data_url and bare_address(run.data_url)},
         "from_folder": source is not None and Path(source).is_dir(),  # elsewhere, it may look like a Hub id
         "training": args.to_dict(),
-        "corpus": {
-            "name": corpus.name,
-            "clips": len(corpus.dataset),
-            "digest": data.digest,
-            "problems": list(corpus.problems),
-            **({"license": corpus.license} if corpus.license else {}),
-        },
+        "corpus": corpus_record(data.corpus, data.digest),
         "duplicates": data.duplicates,
         "processes": args.world_size,
         "environment": run_folder.environment(),
@@ -328,7 +322,7 @@ def build_trainer(
         files=[clip["file"] for clip in data.clips],
         class_weights=_class_weights(args, labels[train], len(data.label_names)),
     )
-    title = f"{short_name(run.model)} on {data.corpus.name} clips"
+    title = f"{short_name(run.model)} on {data.corpus.title}"
     majority = selecting and float((labels[list(selecting)] == most_frequent(labels[train])).mean())
     for callback in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(callback)

@@ -125,8 +125,9 @@ def format_results(results: dict[str, Any]) -> str:
         results: content of a run's `results.json`.
     """
     data = results["data"]
+    by_map = f" (labels by {results['label_map']})" if "label_map" in results else ""
     title = (
-        f"{short_name(results['model'])} on {data} clips, {results['protocol']}, {results['task']}, "
+        f"{short_name(results['model'])} on {data} clips{by_map}, {results['protocol']}, {results['task']}, "
         f"recipe {' with '.join([results['recipe'], *results['as_coded']])}"
     )
     if "folds" in results:

@@ -15,7 +15,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hf_vivae.corpus import read_folder, read_vivae
-from hf_vivae.evaluation.rescore import UNKNOWN, _predict, score_checkpoint
+from hf_vivae.evaluation.rescore import UNKNOWN, predict_clips, score_checkpoint
 from hf_vivae.files import read_json
 from hf_vivae.run_folder import read_predictions, write_predictions
 
@@ -203,7 +203,7 @@ def test_a_clip_of_more_than_thirty_seconds_is_taken_whole_where_its_training_cu
         soundfile.write(tmp_path / label / "a.wav", np.full(length * rate, 0.1), rate)
     clips = read_folder(tmp_path).dataset
     extractor = Wav2Vec2FeatureExtractor(sampling_rate=rate, return_attention_mask=True)
-    assert _predict(LengthModel(), extractor, clips).max() == seconds * rate
+    assert predict_clips(LengthModel(), extractor, clips).max() == seconds * rate
 
 
 class LengthModel(torch.nn.Module):

@@ -271,3 +271,14 @@ def test_a_duration_in_words(seconds, words):
 )
 def test_one_is_singular(number, words):
     assert counted(number, "epoch") == words
+
+
+def test_the_label_map_is_stated(tmp_path):
+    publication = publish(tmp_path, corpus="folder")
+    label_map = {"name": "to-vivae", "targets": {"Sob": "fear", "Glee_": "pleasure", "Awe": None}}
+    assert "by the map" not in render_card(CARDS, REPO, publication)
+    corpus = {**publication.record["corpus"], "label_map": label_map}
+    text = render_card(CARDS, REPO, replace(publication, record={**publication.record, "corpus": corpus}))
+    lines = r"- **Labels**: by the map to-vivae: Sob -\> fear, Glee\_ -\> pleasure; left out: Awe."
+    assert f"\n{lines}\n- **Licence**" in text
+    assert "name: other clips (labels by to-vivae)\n" in text

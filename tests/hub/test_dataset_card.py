@@ -17,6 +17,8 @@ from huggingface_hub import DatasetCard
 from loopback_hub.card_rules import check_card
 
 from hf_vivae.corpus import EMOTIONS, INTENSITIES, Corpus
+from hf_vivae.corpus.label_map import apply_label_map
+from hf_vivae.corpus.schema import LabelMap
 from hf_vivae.hub import dataset as dataset_repo
 from hf_vivae.hub.dataset import write_dataset_repo
 from hf_vivae.hub.licenses import LICENSES
@@ -157,3 +159,11 @@ def test_emotions_and_intensities_are_those_of_the_schema(dataset_repos):
     features = load_dataset(str(dataset_repos["vivae"][1]), split="train").features
     assert features["emotion"].names == list(EMOTIONS)
     assert features["intensity"].names == list(INTENSITIES)
+
+
+def test_card_of_mapped_labels_states_the_map(dataset_repos, tmp_path):
+    corpus = dataset_repos["folder"][0]
+    mapped = apply_label_map(corpus, LabelMap("to-moods", {"a|b": "grief", "laugh": "joy", "sigh": None}))
+    text = body(mapped, write(mapped, tmp_path / "mapped", "random-80-20"))
+    assert "\n\nLabels by the map to-moods: a\\|b -\\> grief, laugh -\\> joy; left out: sigh.\n\n" in text
+    assert "Labels by the map" not in body(*dataset_repos["folder"])
