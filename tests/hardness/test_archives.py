@@ -114,7 +114,7 @@ def test_an_archive_that_was_cut_is_refused_as_a_whole(kept, tmp_path):
     data = zip_of({f"full_set/{number}.wav": bytes(100) for number in range(50)})
     path = tmp_path / "VIVAE.zip"
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ValueError, match=r"^expected a folder or a whole zip archive at .*; correct --data_dir, or"):
+    with pytest.raises(ValueError, match=r"^expected a folder or a whole archive \(.*\) at .*; correct --data_dir"):
         load_vivae(path)
 
 
