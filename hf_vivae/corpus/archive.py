@@ -20,7 +20,8 @@ from .schema import first_names, is_clutter
 # The largest corpus, EmoGator, takes 0.5 GiB with clips of up to 30 kB, and VIVAE's longest clip 176 kB; archives far
 # above that are refused.
 MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 64 * 2**20, 2 * 2**30
-MAX_TAR_MEMBERS = 200_000  # a tar has no directory: its headers are collected in memory, and zeros compress well
+# A tar has no directory: its headers are collected in memory, 0.5 kB for most files, and zeros compress well.
+MAX_TAR_MEMBERS, MAX_HEADER_BYTES = 200_000, 256 * 2**20
 # Exceptions of zipfile for archives with damaged bytes (48,000 were tried): a wrong checksum, a stream that does not
 # decode or ends early, impossible sizes and offsets, undecodable names, an unknown version or method, a password.
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, RuntimeError)
@@ -119,14 +120,20 @@ def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
 
 
 class _BoundedReads:
-    """A file for tarfile, which reads a header of any size that the archive states at once."""
+    """A file for tarfile, which keeps headers of any size and number in memory.
+
+    Attributes:
+        left: bytes that may still be read; skipped ones do not count.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.seek, self.tell = file, file.seek, file.tell
+        self.left = MAX_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
-        if size > MAX_MEMBER_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"more than {MAX_HEADER_BYTES // 2**20} MiB of headers")
         return self._file.read(size)
 
 
@@ -178,6 +185,7 @@ def _tar_files(archive: tarfile.TarFile, source: Path) -> list[tarfile.TarInfo]:
                 )
             if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and info.sparse is None:
                 files.append(info)
+        archive.fileobj.left = MAX_TOTAL_BYTES + MAX_MEMBER_BYTES  # of members, which `_check_entries` limits
         archive.fileobj.read(MAX_MEMBER_BYTES)  # to the end, where gzip compares its checksum
     except UserError:
         raise

@@ -31,7 +31,7 @@ ZENODO_HOST = "zenodo.org"
 FILE_OF_RECORD = re.compile(r"/(?:api/)?records?/(\d+)/files/([^/]+)(?:/content)?")
 # reasons for which an archive may be damaged by its transfer
 MIXED = "parts of different files"
-CUT = "an archive that arrived cut or damaged, so that the download starts from zero"
+CUT = "an archive that arrived cut or damaged"
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,8 @@ def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: i
             if failures >= attempts or not answered:
                 raise NetworkError(url, f"{error} (attempt {failures})") from error
             wait = BACKOFF_SECONDS * 2 ** (failures - 1)
-            logger.warning("Download of %s: %s; again in %.0f s.", bare_address(url), error, wait)
+            start = "" if _size(part) else " from zero"
+            logger.warning("Download of %s: %s; again%s in %.0f s.", bare_address(url), error, start, wait)
             time.sleep(wait)
 
 

@@ -17,6 +17,7 @@ CORPORA = {
     "synthetic": "synthetic clips",
     "noise": "pure noise",
     "folder": "another corpus",
+    "emogator": "EmoGator",
     "vivae-core": "VIVAE's core set",
 }
 BASELINES = (  # 202 of its 1085 clips are of pleasure

@@ -40,7 +40,13 @@ def check_license(identifier: str) -> str:
 
 VIVAE_LICENSE = "cc-by-nc-4.0", "VIVAE's authors publish it under CC BY-NC 4.0"
 OUR_LICENSE = "apache-2.0", "hf_vivae, whose program makes these clips, is Apache-2.0"
-KNOWN = {"vivae": VIVAE_LICENSE, "vivae-core": VIVAE_LICENSE, "synthetic": OUR_LICENSE, "noise": OUR_LICENSE}
+KNOWN = {
+    "vivae": VIVAE_LICENSE,
+    "vivae-core": VIVAE_LICENSE,
+    "emogator": ("apache-2.0", "EmoGator's authors publish it under Apache-2.0"),
+    "synthetic": OUR_LICENSE,
+    "noise": OUR_LICENSE,
+}
 OF_WEIGHTS = {
     **{backbone.hub_id: backbone.license for backbone in BACKBONES.values()},
     "facebook/wav2vec2-base-960h": "apache-2.0",
@@ -108,7 +114,8 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
         corpus: name of its corpus.
         base: Hub id or folder of the weights that training started from; None for random ones.
         license: an identifier of the Hub's list. None for that of VIVAE; for that of the weights where the clips are
-            generated; and for `unknown` where a licence is not known or the two exclude each other.
+            Apache-2.0 (EmoGator and generated ones); and for `unknown` where a licence is not known or the two exclude
+            each other.
 
     Raises:
         UserError: for an identifier that the Hub does not know, and for one whose terms the clips or weights forbid.
@@ -122,7 +129,7 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
     elif non_commercial:
         usual = "unknown" if of_weights == "unknown" or share_alike else of_clips
     else:
-        usual = of_weights  # generated clips require nothing
+        usual = of_weights  # Apache-2.0 puts no terms on a model of the clips, which are not part of it
     if license is None or (license := check_license(license)) == usual:
         return usual
     if non_commercial and share_alike:
