@@ -131,7 +131,8 @@ def _known_flags() -> set[str]:
     from hf_vivae.training.arguments import RunArguments, VivaeTrainingArguments
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
-    classes = (StudyArguments, AblationArguments, SearchArguments, attention)
+    emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
+    classes = (StudyArguments, AblationArguments, SearchArguments, attention, emogator)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [HfArgumentParser([RunArguments, VivaeTrainingArguments]), *scripts]
     commands = get_command(app).commands.values()
