@@ -20,7 +20,7 @@ from ..validation import UserError, did_you_mean, json_object
 from .argument_checks import check_together, try_out
 from .arguments import RunArguments, VivaeTrainingArguments, usual_recipe
 
-NO_RECIPES = ("ablation", "accelerate", "search")  # folders of other YAML files in recipes/
+NO_RECIPES = ("ablation", "accelerate", "label_maps", "search")  # folders of other YAML files in recipes/
 GROUPS = [
     Group(title, example, tuple(names.split()))
     for title, example, names in (
