@@ -1,6 +1,7 @@
 """EmoGator from folders, archives and its download: columns, labels, and one error that names all problems."""
 
 import io
+import json
 import logging
 import os
 import re
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from archive_server import Server
 from emogator_copies import CLIP, FEW, mp3, names_of, tagged, tar_of, write_folder, zip_of
-from runner import ROOT
+from runner import ROOT, TRAIN, flags, script
 
 import hf_vivae
 from hf_vivae import audio
@@ -113,6 +114,19 @@ class TestLabels:
     def test_rates_that_differ_are_no_problem(self, whole):
         spoil(whole, NAMES[0], mp3(np.zeros(4410), 44100))
         assert read_emogator(whole).dataset.features["audio"].sampling_rate is None
+
+
+def test_a_run_records_the_corpus_and_its_categories(whole, tmp_path):
+    argv = flags(whole, tmp_path / "run", "mlp", "--num_train_epochs", "1")
+    argv[argv.index("--data") + 1] = "emogator"
+    script(TRAIN).main(argv)
+    record, results = (
+        json.loads((tmp_path / "run" / "000001" / f"{name}.json").read_text()) for name in ("run", "results")
+    )
+    assert (record["corpus"]["name"], record["corpus"]["clips"], record["corpus"]["problems"]) == ("emogator", 72, [])
+    assert record["run"]["categories"] == ["vivae"]
+    assert (results["data"], results["labels"]) == ("emogator", list(hf_vivae.EMOTIONS))
+    assert results["test"]["n"] == 18
 
 
 class TestSound:
