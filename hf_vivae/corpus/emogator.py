@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,7 @@ VIVAE_LABELS = LabelMap(
 )
 CATEGORIES = tuple(VIVAE_LABELS.targets)  # in the order of their numbers in file names, from 01 on
 REMEDY = "correct --data_dir, or leave it out to download EmoGator"
+ALTERNATIVES = "get this archive elsewhere, and give it or the folder of its clips with --data_dir"  # of the download
 
 
 def load_emogator(
@@ -126,12 +127,15 @@ def read_emogator(
     names = (categories,) if isinstance(categories, str) else tuple(categories)
     chosen = _choose_categories(names)
     cache = Path(cache_dir or cache_folder())
-    source = Path(path) if path is not None else _download(cache)
-    problems = Problems()
+    source = Path(path) if path is not None else download(URL, archive_path(cache), alternatives=ALTERNATIVES)
+    problems, rows = Problems(), []
     paths = _find_clips(source, chosen, cache, problems)
-    # 2 ms for each clip of the whole corpus
-    clips = tqdm(_labelled(paths), total=len(paths), desc="Checking clips of EmoGator", unit="clip", delay=2)
-    rows = [row for clip in clips if (row := read_clip(clip, problems))]
+    # the whole corpus takes more than a minute
+    for name, file in tqdm(paths.items(), desc="Checking clips of EmoGator", unit="clip", delay=2):
+        speaker, number, take = FILE_NAME.fullmatch(name).groups()
+        clip = LabelledFile(name, file, CATEGORIES[int(number) - 1], speaker=speaker, item=take)
+        if row := read_clip(clip, problems):
+            rows.append(row)
     accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
     if not rows or problems.keys() - accepted:
         count = len(chosen) * SPEAKERS * TAKES
@@ -155,11 +159,6 @@ def read_emogator(
 def archive_path(cache_dir: Path) -> Path:
     """Return the path in the cache of the downloaded archive."""
     return cache_dir / f"emogator-{COMMIT[:8]}.zip"
-
-
-def _download(cache: Path) -> Path:
-    alternatives = "get this archive elsewhere, and give it or the folder of its clips with --data_dir"
-    return download(URL, archive_path(cache), alternatives=alternatives)
 
 
 def _choose_categories(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -234,9 +233,3 @@ def _unpack(source: Path, members: dict[str, PurePosixPath], cache: Path, proble
                 with atomic_file(file, CACHE_REMEDY) as part:
                     part.write_bytes(member.content)
     return files
-
-
-def _labelled(paths: dict[str, Path]) -> Iterator[LabelledFile]:
-    for name, path in paths.items():
-        speaker, number, take = FILE_NAME.fullmatch(name).groups()
-        yield LabelledFile(name, path, CATEGORIES[int(number) - 1], speaker=speaker, item=take)
