@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from ..corpus.schema import GENERATED
 from ..corpus.vivae import VIVAE_CLIPS
 from ..files import make_folder, read_json, write_json
 from ..reporting.tables import SCORE_NAMES, Table, make_table
@@ -68,7 +67,7 @@ def evaluate(
         groups = tuple(score_group(group, baseline, progress.update) for group in joined)
     tables = [overview(groups)]
     tables += [table for group in groups for table in (*score_tables(group), *detail_tables(group))]
-    if any(group.group.clips.corpus in ("vivae", "vivae-core", *GENERATED) for group in groups):  # figures of VIVAE
+    if any(group.group.clips.corpus != "folder" for group in groups):  # of which there are no published figures
         tables += published_tables(our_scores(groups), read_published())
     tables.append(_runs(groups))
     written = write_tables(output, tables)

@@ -17,7 +17,6 @@ CORPORA = {
     "synthetic": "synthetic clips",
     "noise": "pure noise",
     "folder": "another corpus",
-    "emogator": "EmoGator",
     "vivae-core": "VIVAE's core set",
 }
 BASELINES = (  # 202 of its 1085 clips are of pleasure

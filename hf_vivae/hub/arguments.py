@@ -1,6 +1,6 @@
 """Arguments of `recipes/push.py`."""
 
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 from ..cli_parser import FlagParser, Group, refuse_unknown
 from ..corpus import SOURCES
@@ -101,9 +101,11 @@ def parse_push(argv: list[str]) -> PushArguments:
         raise UserError(f"expected a run folder or --dataset, found {found}; give one of the two.")
     if len(runs) > 1 and not arguments.space:
         raise UserError(f"expected one run folder, found {len(runs)}; push them one by one, or all with --all.")
-    entries = [entry for entry in fields(arguments) if entry.name not in FOR_ALL]
-    defaults = {e.name: e.default if e.default_factory is MISSING else e.default_factory() for e in entries}
-    changed = [name for name, default in defaults.items() if getattr(arguments, name) != default]
+    changed = [
+        entry.name
+        for entry in fields(arguments)
+        if entry.name not in FOR_ALL and getattr(arguments, entry.name) != entry.default
+    ]
     if changed and not arguments.dataset:
         raise UserError(
             f"expected --dataset with --{', --'.join(changed)}, found none; leave them out, since run folders record "

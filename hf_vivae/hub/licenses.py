@@ -114,8 +114,7 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
         corpus: name of its corpus.
         base: Hub id or folder of the weights that training started from; None for random ones.
         license: an identifier of the Hub's list. None for that of VIVAE; for that of the weights where the clips are
-            Apache-2.0 (EmoGator and generated ones); and for `unknown` where a licence is not known or the two exclude
-            each other.
+            generated; and for `unknown` where a licence is not known or the two exclude each other.
 
     Raises:
         UserError: for an identifier that the Hub does not know, and for one whose terms the clips or weights forbid.
@@ -129,7 +128,7 @@ def choose_license(corpus: str, base: str | None, license: str | None) -> str:
     elif non_commercial:
         usual = "unknown" if of_weights == "unknown" or share_alike else of_clips
     else:
-        usual = of_weights  # Apache-2.0 puts no terms on a model of the clips, which are not part of it
+        usual = of_weights  # generated clips require nothing
     if license is None or (license := check_license(license)) == usual:
         return usual
     if non_commercial and share_alike:

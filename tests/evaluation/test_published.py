@@ -171,7 +171,6 @@ def test_a_figure_selected_on_test_is_marked():
         ([replace(OURS, corpus="synthetic", whole_vivae=False)], {"ours are of synthetic clips"}),
         ([replace(OURS, corpus="noise", whole_vivae=False)], {"ours are of pure noise"}),
         ([replace(OURS, corpus="folder", whole_vivae=False)], {"ours are of another corpus"}),
-        ([replace(OURS, corpus="emogator", whole_vivae=False)], {"ours are of EmoGator"}),
         ([replace(OURS, corpus="vivae-core", whole_vivae=False)], {"ours are of VIVAE's core set"}),
         ([replace(OURS, whole_vivae=False)], {"ours are of a part of VIVAE"}),
         ([replace(OURS, task="valence")], {"ours are of the task valence, not emotion"}),
