@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__, explained_imports
 
 with explained_imports():
-    from .corpus import EMOTIONS, INTENSITIES, load_folder, load_hub_dataset, load_synthetic, load_vivae
+    from .corpus import EMOTIONS, INTENSITIES, load_emogator, load_folder, load_hub_dataset, load_synthetic, load_vivae
     from .inference.pipeline import load_classifier
     from .models import MODELS, build_feature_extractor, build_model
     from .splits import make_folds
@@ -39,6 +39,7 @@ __all__ = [
     "build_features",
     "build_model",
     "load_classifier",
+    "load_emogator",
     "load_folder",
     "load_hub_dataset",
     "load_synthetic",

@@ -99,6 +99,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "explore": of_class("explore", "ExploreArguments"),
         "training": of_class("training", "BenchmarkArguments"),
         "attention": of_class("attention", "AttentionArguments"),
+        "emogator": of_class("emogator", "EmogatorBenchmarkArguments"),
     }
 
 

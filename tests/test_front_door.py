@@ -57,7 +57,7 @@ def test_a_checkpoint_of_it_is_loaded_with_its_extractor_and_labels(notebook, ti
 
 
 def test_every_public_name_is_there_and_no_other_is():
-    assert len(hf_vivae.__all__) == len(set(hf_vivae.__all__)) == 20
+    assert len(hf_vivae.__all__) == len(set(hf_vivae.__all__)) == 21
     for name in hf_vivae.__all__:
         assert getattr(hf_vivae, name) is not None
         assert name in dir(hf_vivae)

@@ -132,7 +132,8 @@ def _known_flags() -> set[str]:
     from hf_vivae.training.recipes import run_parser
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
-    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention)
+    emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
+    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention, emogator)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [run_parser(), *scripts]
     commands = get_command(app).commands.values()

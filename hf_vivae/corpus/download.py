@@ -29,6 +29,9 @@ CHUNK_BYTES = 1 << 14  # an interruption loses the current chunk
 MAX_UNPACKED_BYTES = 4 * 2**30  # VIVAE has 0.1 GiB; a larger archive may be a bomb, whose check takes hours
 ZENODO_HOST = "zenodo.org"
 FILE_OF_RECORD = re.compile(r"/(?:api/)?records?/(\d+)/files/([^/]+)(?:/content)?")
+# reasons for which an archive may be damaged by its transfer
+MIXED = "parts of different files"
+CUT = "an archive that arrived cut or damaged"
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +44,22 @@ class _Interrupted(Exception):
         self.answered = answered
 
 
-def download(url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6) -> Path:
+def download(
+    url: str, destination: str | Path, timeout: float = 30.0, attempts: int = 6, alternatives: str = ALTERNATIVES
+) -> Path:
     """Download a zip archive, unless the file exists.
 
-    The bytes are collected in `<destination>.part`, which later calls continue; a lock lets one process download at a
-    time. A host that does not answer is an error within 5 s. A file from Zenodo must have the MD5 of its record, which
-    is saved in `<destination>.md5`.
+    The bytes are collected in `<destination>.part`, which later calls continue where the server can; a lock lets one
+    process download at a time. Where the server does not announce the length, the archive's directory, which is at its
+    end, shows that all bytes have arrived. A host that does not answer is an error within 5 s. A file from Zenodo must
+    have the MD5 of its record, which is saved in `<destination>.md5`.
 
     Args:
         url: an http or https address.
         destination: of the file.
         timeout: seconds without a byte after which a transfer is interrupted.
         attempts: number of transfers in a row that may fail without progress.
+        alternatives: what to do without the network.
 
     Raises:
         NetworkError: with the address, the reason and what to do without the network.
@@ -67,7 +74,7 @@ def download(url: str, destination: str | Path, timeout: float = 30.0, attempts:
         with disk_errors(destination.parent, CACHE_REMEDY):
             return _download_once(url, destination, timeout, attempts)
     except NetworkError as error:
-        error.remedy = ALTERNATIVES
+        error.remedy = alternatives
         raise
 
 
@@ -149,10 +156,9 @@ def _refuse_offline(url: str) -> None:
 def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: int) -> None:
     failures, largest, answered = 0, _size(part), False
     while True:
-        resumed = _size(part) > 0
         try:
-            _fetch(url, part, timeout)
-            _check_archive(part, md5, resumed, url)
+            doubt = _fetch(url, part, timeout)
+            _check_archive(part, md5, doubt, url)
             return
         except _Interrupted as error:
             failures = 1 if _size(part) > largest else failures + 1
@@ -161,7 +167,8 @@ def _transfer(url: str, part: Path, md5: str | None, timeout: float, attempts: i
             if failures >= attempts or not answered:
                 raise NetworkError(url, f"{error} (attempt {failures})") from error
             wait = BACKOFF_SECONDS * 2 ** (failures - 1)
-            logger.warning("Download of %s: %s; again in %.0f s.", bare_address(url), error, wait)
+            start = "" if _size(part) else " from zero"
+            logger.warning("Download of %s: %s; again%s in %.0f s.", bare_address(url), error, start, wait)
             time.sleep(wait)
 
 
@@ -169,8 +176,12 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _fetch(url: str, part: Path, timeout: float) -> None:
-    """Make one request from the end of `part` on; return when all bytes that the server announced are written."""
+def _fetch(url: str, part: Path, timeout: float) -> str | None:
+    """Make one request from the end of `part` on, and write the bytes of the answer.
+
+    Returns:
+        `MIXED` where the file was continued, `CUT` where its length was not announced; None for a whole file.
+    """
     import requests
 
     start = _size(part)
@@ -183,7 +194,7 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
                 if response.headers.get("Content-Range") != f"bytes */{start}":
                     part.unlink()
                     raise _Interrupted("another file than at the start of the download")
-                return
+                return MIXED
             if url.startswith("https:") and not response.url.startswith("https:"):
                 raise NetworkError(url, "a redirect from https to http, where anybody may change what arrives")
             status = f"HTTP {response.status_code} {response.reason}"
@@ -191,7 +202,11 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
                 raise _Interrupted(status)
             if response.status_code not in (200, 206):
                 raise NetworkError(url, status)
-            _write(response, part, start if response.status_code == 206 else 0)  # 200: Range is ignored
+            continued = response.status_code == 206
+            if start and not continued:  # 200: Range is ignored
+                logger.warning("%s cannot continue a download, which starts from zero.", bare_address(url))
+            _write(response, part, start if continued else 0)
+            return MIXED if continued else None if "Content-Length" in response.headers else CUT
     except requests.TooManyRedirects as error:
         raise NetworkError(url, "redirects without an end") from error
     except requests.exceptions.InvalidSchema as error:
@@ -236,16 +251,23 @@ def _find_damage(part: Path) -> str | None:
     return None
 
 
-def _check_archive(part: Path, md5: str | None, resumed: bool, url: str) -> None:
-    """Refuse a damaged archive, and one without the published MD5; repeat a transfer that mixed two versions."""
+def _check_archive(part: Path, md5: str | None, doubt: str | None, url: str) -> None:
+    """Refuse a damaged archive, and one without the published MD5; repeat a transfer that may have damaged it.
+
+    Args:
+        part: the file.
+        md5: of its record; None where none is known.
+        doubt: as `_fetch` returns it.
+        url: its address.
+    """
     damaged = _find_damage(part)
     if damaged is None and md5 in (None, _md5(part)):
         return
     with part.open("rb") as file:
         start = file.read(16)
     part.unlink()
-    if resumed:
-        raise _Interrupted("parts of different files")
+    if doubt == MIXED or (doubt == CUT and b"PK".startswith(start[:2])):
+        raise _Interrupted(doubt)
     if damaged is None:
         raise NetworkError(url, "an archive with another MD5 than its record on Zenodo gives")
     if start.startswith(b"PK"):

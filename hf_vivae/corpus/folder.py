@@ -102,7 +102,7 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     if speaker_pattern is not None:
         clips = _add_speakers(clips, speaker_pattern, problems)
     clips = sorted(clips, key=lambda clip: clip.file)
-    rows = [row for clip in clips if (row := _row(clip, problems))]
+    rows = [row for clip in clips if (row := read_clip(clip, problems))]
     if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
         raise _error(root, problems)
     labels = sorted({row["emotion"] for row in rows})
@@ -122,7 +122,13 @@ def may_be_clip(file: Path) -> bool:
     return (file.suffix or file.name).lower() not in NOT_CLIPS
 
 
-def _row(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
+def read_clip(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
+    """Return the row of a clip for `build_dataset`, with its `sampling_rate` (Hz); None where its sound is unusable.
+
+    Args:
+        clip: with its path.
+        problems: where unusable sound is added, by the name of the file.
+    """
     path = clip.path.absolute()
     try:
         info = inspect(path, clip.file)

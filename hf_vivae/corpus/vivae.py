@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..audio import BadAudio, inspect
 from ..files import cache_folder
 from ..validation import UserError, check_choice
-from .archive import list_members, read_members
+from .archive import is_folder, list_members, read_members
 from .decoded import load_clip
 from .download import download, is_verified, zenodo_file
 from .manifest import SAMPLING_RATE, compare_lengths, read_manifest
@@ -224,18 +223,9 @@ def _row(file: File, core: set[str] | None, problems: Problems) -> dict[str, Any
 
 def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
     """Return the sound files of a subset's folder, and their source: the given one, or the `VIVAE.zip` in it."""
-    try:
-        if is_folder := source.is_dir():
-            os.scandir(source).close()
-        elif not stat.S_ISREG(source.stat().st_mode):  # reading a pipe or a device may never end
-            raise FileNotFoundError
-    except OSError as error:
-        absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-        raise UserError(
-            f"expected a folder that holds {folder}/ or a VIVAE.zip at {source}, found "
-            f"{'nothing' if absent else error.strerror}; correct --data_dir, or leave it out to download VIVAE."
-        ) from error
-    if is_folder:
+    remedy = "correct --data_dir, or leave it out to download VIVAE"
+    in_folder = is_folder(source, f"a folder that holds {folder}/ or a VIVAE.zip", remedy)
+    if in_folder:
         candidates = [(path, {"bytes": None, "path": str(file)}, "") for file, path in _folder_paths(source).items()]
     else:
         members = read_members(source, lambda path: _is_wave(path) and folder in path.parts[:-1])
@@ -246,12 +236,12 @@ def _find_files(source: Path, folder: str) -> tuple[Path, list[File]]:
         for path, audio, fault in candidates
         if path in locations
     ]
-    if is_folder and not files and (source / "VIVAE.zip").is_file():
+    if in_folder and not files and (source / "VIVAE.zip").is_file():
         return _find_files(source / "VIVAE.zip", folder)
     if not files:
         raise UserError(
             f"expected {folder}/ with .wav files at any depth of {source}, or VIVAE.zip in it, "
-            "found neither; correct --data_dir, or leave it out to download VIVAE."
+            f"found neither; {remedy}."
         )
     return source, files
 

@@ -41,12 +41,14 @@ MOST_SPEAKERS, MOST_PROBLEMS = 40, 50  # listed in a card
 TITLES = {
     "vivae": "VIVAE, repackaged as Parquet",
     "vivae-core": "Core set of VIVAE, repackaged as Parquet",
+    "emogator": "EmoGator, repackaged as Parquet",
     "synthetic": "Synthetic clips under VIVAE's file names",
     "noise": "White noise under VIVAE's file names",
 }
 TAGS = {
     "vivae": ["emotion-recognition", "vivae"],
     "vivae-core": ["emotion-recognition", "vivae"],
+    "emogator": ["emotion-recognition", "emogator"],
     "synthetic": ["emotion-recognition", "synthetic"],
     "noise": ["emotion-recognition", "synthetic", "noise"],
 }

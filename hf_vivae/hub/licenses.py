@@ -40,7 +40,13 @@ def check_license(identifier: str) -> str:
 
 VIVAE_LICENSE = "cc-by-nc-4.0", "VIVAE's authors publish it under CC BY-NC 4.0"
 OUR_LICENSE = "apache-2.0", "hf_vivae, whose program makes these clips, is Apache-2.0"
-KNOWN = {"vivae": VIVAE_LICENSE, "vivae-core": VIVAE_LICENSE, "synthetic": OUR_LICENSE, "noise": OUR_LICENSE}
+KNOWN = {
+    "vivae": VIVAE_LICENSE,
+    "vivae-core": VIVAE_LICENSE,
+    "emogator": ("apache-2.0", "EmoGator's authors publish it under Apache-2.0"),
+    "synthetic": OUR_LICENSE,
+    "noise": OUR_LICENSE,
+}
 OF_WEIGHTS = {
     **{backbone.hub_id: backbone.license for backbone in BACKBONES.values()},
     "facebook/wav2vec2-base-960h": "apache-2.0",

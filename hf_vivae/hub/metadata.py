@@ -29,6 +29,7 @@ OF_VIVAE = ("vivae", "vivae-core")
 CLIPS = {  # names of the corpora in cards
     "vivae": "VIVAE",
     "vivae-core": "VIVAE's core set",
+    "emogator": "EmoGator",
     "synthetic": "synthetic clips",
     "noise": "white noise",
     "folder": "other clips",
@@ -56,7 +57,7 @@ def make_metadata(publication: Publication, license: str) -> ModelCardData:
     if corpus in OF_VIVAE:
         tags += ["vivae", "hf_vivae"]
     else:  # a search for VIVAE must not find models of other clips, not even by the package's or the encoder's name
-        tags += [corpus] if corpus in GENERATED else []
+        tags += [corpus] if corpus in (*GENERATED, "emogator") else []
         name = card_stem(run["model"]) if "vivae" in name.lower() else name
     results = [] if publication.scores is None else _make_results(publication, publication.scores)
     return ModelCardData(
@@ -159,7 +160,7 @@ def is_hub_id(id_or_folder: str | None) -> bool:
 
 
 def dataset_name(corpus: dict[str, Any]) -> str:
-    """Return the name of a corpus in cards, with the number of clips where some of VIVAE's are missing, and label map.
+    """Return the name of a corpus in cards, with its label map, and the number of clips of an incomplete published one.
 
     Args:
         corpus: entry `corpus` of `run.json`.
@@ -167,7 +168,8 @@ def dataset_name(corpus: dict[str, Any]) -> str:
     name = CLIPS.get(corpus["name"], corpus["name"])  # of a dataset, its own
     if "label_map" in corpus:
         name += f" (labels by {corpus['label_map']['name']})"
-    return f"{name}, {corpus['clips']} clips of it" if corpus["name"] in OF_VIVAE and corpus["problems"] else name
+    published = corpus["name"] in (*OF_VIVAE, "emogator")
+    return f"{name}, {corpus['clips']} clips of it" if published and corpus["problems"] else name
 
 
 def check_metadata(text: str) -> None:

@@ -49,6 +49,7 @@ ORIGINS = {
     "noise": "Trained on white noise, as a control. Its labels mean nothing.",
     "vivae": "Trained on VIVAE, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
+    "emogator": "Trained on EmoGator, in which speakers express emotions on request (Apache-2.0).",
     "folder": "Trained on clips of this checkpoint's author, without further information.",
 }
 DELETED = (

@@ -86,6 +86,7 @@ def study_title(corpus: Corpus, quick: bool) -> str:
         "synthetic": "synthetic clips, not VIVAE",
         "vivae": "VIVAE" if count == VIVAE_CLIPS else f"{count} of {VIVAE_CLIPS} clips of VIVAE",
         "noise": "pure noise",
+        "emogator": f"{count} clips of EmoGator, not VIVAE",
         "folder": f"{count} clips of another corpus than VIVAE",
     }.get(corpus.name, f"{count} clips of {corpus.name}, not VIVAE")
     return f"Emotion classifiers of Pak (2022), reproduced on {clips}{' (quick study)' if quick else ''}"

@@ -138,8 +138,8 @@ class TestRefusals:
             path=tmp_path,
         )
         refused(
-            f"expected a folder or a whole zip archive at {text}, found a file that is neither "
-            f"(File is not a zip file); {remedy}",
+            f"expected a folder or a whole archive (zip, tar or tar.gz) at {text}, found a file that is neither "
+            "(File is not a zip file); correct --data_dir, or leave it out to download the corpus.",
             path=text,
         )
 
@@ -184,14 +184,14 @@ class TestRefusals:
         path = zip_of(tmp_path / "VIVAE.zip", {name: bytes(archive.MAX_MEMBER_BYTES + 1)})
         refused(
             f"expected clips of at most 64 MiB and 2 GiB in all in {path}, found more in {name}; "
-            "get VIVAE.zip again from its source.",
+            "get the archive again from its source.",
             path=path,
         )
 
     def test_an_archive_that_is_too_large_is_refused(self, tmp_path, monkeypatch):
         monkeypatch.setattr(archive, "MAX_TOTAL_BYTES", 2**12)
         path = zip_of(tmp_path / "VIVAE.zip", {f"full_set/{name}": CLIP for name in NAMES[:2]})
-        with pytest.raises(ValueError, match=r"in all in .*VIVAE\.zip, found 0\.0 GiB; get VIVAE\.zip again"):
+        with pytest.raises(ValueError, match=r"in all in .*VIVAE\.zip, found 0\.0 GiB; get the archive again"):
             load_vivae(path)
 
     def test_a_damaged_member_is_bad_audio(self, tmp_path):

@@ -134,8 +134,9 @@ def test_the_terminal_shows_the_headline(runs, tmp_path, capsys):
     assert str(tmp_path / "report.html") in printed
 
 
-def test_an_evaluation_below_its_runs_is_no_run(tmp_path):
-    write_run(tmp_path, corpus={"name": "folder"})
+@pytest.mark.parametrize("corpus", ["folder", "emogator"])
+def test_an_evaluation_below_its_runs_is_no_run(tmp_path, corpus):
+    write_run(tmp_path, corpus={"name": corpus})
     for _ in range(2):
         evaluate(tmp_path / "evaluation", tmp_path)
     results = json.loads((tmp_path / "evaluation" / "results.json").read_text())

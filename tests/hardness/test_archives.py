@@ -1,17 +1,21 @@
 """Archives of strangers: names that lead elsewhere, links, bombs, lies and locks. More in test_vivae."""
 
+import gzip
 import io
 import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hf_vivae.corpus import archive as module
 from hf_vivae.corpus import load_vivae
-from hf_vivae.corpus.archive import read_members
+from hf_vivae.corpus.archive import iterate_members, list_members, read_members
 from hf_vivae.corpus.download import download
 from hf_vivae.network import NetworkError
 from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
@@ -20,7 +24,8 @@ NAME = "full_set/S01_anger_low_01.wav"
 DIRECTORY, LOCAL = b"PK\1\2", b"PK\3\4"
 READ = """
 import sys
-from hf_vivae.corpus.archive import read_members
+from hf_vivae.corpus import archive as module
+from hf_vivae.corpus.archive import iterate_members, list_members, read_members
 from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
 reset_peak_memory()
 before = peak_memory_mb()
@@ -109,12 +114,87 @@ def test_what_unpacks_without_a_limit_is_not_unpacked(method, serve, tmp_path):
     assert peak_memory_mb() - before < 30
 
 
+def tar_of(path: Path, members: dict[str | tarfile.TarInfo, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name) if isinstance(name, str) else name
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_links_pipes_and_devices_of_a_tar_are_no_files(mode, tmp_path):
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(b"RIFF secret")
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE)
+    others = {special(f"full_set/{number}.wav", kind, str(secret)): b"" for number, kind in enumerate(kinds)}
+    path = tar_of(tmp_path / "a.tar", {**others, f"../{NAME}": b"sound", "__MACOSX/x.wav": b"no"}, mode)
+    assert [str(member) for member in list_members(path)] == [f"../{NAME}"]
+    assert [member.content for member in read_members(path, lambda path: True)] == [b"sound"]
+
+
+@pytest.mark.parametrize("header", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_gigabytes_is_not_unpacked(header, tmp_path):
+    """A small gzip, whose first header states that a name of 1 GiB follows."""
+    info = special("x", header)
+    info.size = 2**30
+    path = tmp_path / "a.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.USTAR_FORMAT))
+        for _ in range(100):
+            file.write(bytes(2**20))
+    reset_peak_memory()
+    before = peak_memory_mb()
+    with pytest.raises(ValueError, match=r"found a file that is neither \(more than 256 MiB of headers\); correct"):
+        list_members(path)
+    assert peak_memory_mb() - before < 50
+
+
+def test_a_tar_of_too_many_or_too_large_members_is_refused(tmp_path, monkeypatch):
+    path = tar_of(tmp_path / "a.tar", {f"{number}.wav": bytes(1000) for number in range(5)})
+    for name, limit in (("MAX_TAR_MEMBERS", 4), ("MAX_TOTAL_BYTES", 4000)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, limit)
+            with pytest.raises(ValueError, match=r"^expected at most \d+ members and \d GiB in .*, found more; get"):
+                list_members(path)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_damaged_bytes_of_a_compressed_tar_are_found_by_its_checksum(place, tmp_path):
+    noise = np.random.default_rng(0)
+    path = tar_of(tmp_path / "a.tar.gz", {f"{number}.wav": noise.bytes(5000) for number in range(9)}, "w:gz")
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^expected a folder or a whole archive .* found a file that is neither \("):
+        list_members(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_one_member_at_a_time_is_in_memory(kind, tmp_path):
+    members = {f"{number}.wav": bytes([number]) * 2**20 for number in range(64)}
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(zip_of(members, zipfile.ZIP_STORED)) if kind == "zip" else tar_of(path, members)
+    del members
+    reset_peak_memory()
+    before = peak_memory_mb()
+    assert sum(len(member.content) for member in iterate_members(path, lambda path: True)) == 2**26
+    assert peak_memory_mb() - before < 20
+
+
 @pytest.mark.parametrize("kept", [0.999, 0.5, 0.1, 0.01])
 def test_an_archive_that_was_cut_is_refused_as_a_whole(kept, tmp_path):
     data = zip_of({f"full_set/{number}.wav": bytes(100) for number in range(50)})
     path = tmp_path / "VIVAE.zip"
     path.write_bytes(data[: int(len(data) * kept)])
-    with pytest.raises(ValueError, match=r"^expected a folder or a whole zip archive at .*; correct --data_dir, or"):
+    with pytest.raises(ValueError, match=r"^expected a folder or a whole archive \(.*\) at .*; correct --data_dir"):
         load_vivae(path)
 
 

@@ -29,7 +29,7 @@ class Server(ThreadingHTTPServer):
 
     An entry is a status, or "ok", or "cut" (half of what was asked for, then nothing), or "elsewhere" (not the bytes
     that were asked for). `requests` keeps the Range of each request. `record` is what Zenodo says of its record 1, as
-    JSON or a status; `url_of_record` is the address of its file.
+    JSON or a status; `url_of_record` is the address of its file. Without `declares`, no answer has its length.
     """
 
     daemon_threads = True
@@ -38,6 +38,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.body, self.ranges, self.requests = script, body, ranges, []
         self.declared: int | None = None
+        self.declares = True
         self.delay = 0.0
         self.record: bytes | int = 404
 
@@ -78,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
+        if self.server.declares:
+            self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = True

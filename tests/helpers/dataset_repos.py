@@ -16,7 +16,13 @@ from hf_vivae.splits import make_folds
 CARDS = Path(__file__).parents[2] / "model_cards"
 REPO = "someone/clips"
 PROTOCOL = {"vivae": "speaker-k-fold", "synthetic": "speaker-k-fold", "folder": "random-80-20"}
-LICENSE = {"vivae": "cc-by-nc-4.0", "synthetic": "apache-2.0", "noise": "apache-2.0", "folder": "cc-by-sa-4.0"}
+LICENSE = {
+    "vivae": "cc-by-nc-4.0",
+    "emogator": "apache-2.0",
+    "synthetic": "apache-2.0",
+    "noise": "apache-2.0",
+    "folder": "cc-by-sa-4.0",
+}
 
 
 def write(corpus: Corpus, output: Path, protocol: str = "speaker-k-fold", seed: int = 42) -> Path:

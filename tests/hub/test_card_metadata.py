@@ -87,7 +87,7 @@ def test_a_score_that_is_undefined_is_left_out(tmp_path):
     assert all("over_speakers" not in result.metric_args for result in results)
 
 
-@pytest.mark.parametrize("corpus", ["synthetic", "noise", "folder"])
+@pytest.mark.parametrize("corpus", ["synthetic", "noise", "emogator", "folder"])
 @pytest.mark.parametrize("model", ["vit-32-30", "someone/hubert-VIVAE", "probe:someone/hubert-vivae"])
 def test_only_models_of_vivae_bear_its_name(tmp_path, corpus, model):
     text = card(publish(tmp_path, model, corpus, checkpoint=False), "unknown")
@@ -126,7 +126,14 @@ def test_a_model_of_a_dataset_names_it_and_has_a_licence_of_its_terms(tmp_path, 
     assert check_card(text, "model") == ([], [])
 
 
-@pytest.mark.parametrize("corpus", ["vivae", "vivae-core", "synthetic", "noise", "folder"])
+def test_a_part_of_emogator_is_not_called_emogator(tmp_path):
+    publication = publish(tmp_path, corpus="emogator", problems=["missing: 000002-03-1.mp3"], checkpoint=False)
+    data = ModelCard(card(publication, "apache-2.0")).data
+    assert {result.dataset_name for result in data.eval_results} == {"EmoGator, 72 clips of it"}
+    assert "emogator" in data.tags
+
+
+@pytest.mark.parametrize("corpus", ["vivae", "vivae-core", "emogator", "synthetic", "noise", "folder"])
 def test_the_hub_accepts_it(tmp_path, corpus):
     publication = publish(tmp_path, corpus=corpus, settings={"select_on": "test"}, checkpoint=False)
     assert check_card(card(publication), "model") == ([], [])

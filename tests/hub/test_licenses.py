@@ -14,11 +14,11 @@ def test_the_list_holds_every_license_of_the_rules_for_cards():
 
 
 def test_known_licenses():
-    names = ["vivae", "vivae-core", "synthetic", "noise", "folder"]
-    assert [known_license(name) for name in names] == ["cc-by-nc-4.0"] * 2 + ["apache-2.0"] * 2 + [None]
+    names = ["vivae", "vivae-core", "emogator", "synthetic", "noise", "folder"]
+    assert [known_license(name) for name in names] == ["cc-by-nc-4.0"] * 2 + ["apache-2.0"] * 3 + [None]
 
 
-@pytest.mark.parametrize("name", ["vivae", "vivae-core", "synthetic", "noise"])
+@pytest.mark.parametrize("name", ["vivae", "vivae-core", "emogator", "synthetic", "noise"])
 @given(given_license=st.one_of(st.sampled_from(sorted(LICENSES)), st.text(max_size=12)))
 def test_only_the_license_that_holds_is_confirmed(name, given_license):
     holds = known_license(name)
@@ -115,6 +115,11 @@ WAVLM, WHISPER = "microsoft/wavlm-large", "openai/whisper-base"  # share-alike, 
         ("synthetic", WAVLM, None, "cc-by-sa-3.0"),
         ("noise", WAVLM, "CC-BY-SA-4.0", "cc-by-sa-4.0"),
         ("noise", None, "mit", "mit"),
+        ("emogator", None, None, "apache-2.0"),
+        ("emogator", WHISPER, None, "apache-2.0"),
+        ("emogator", WAVLM, None, "cc-by-sa-3.0"),
+        ("emogator", "some/one", None, "unknown"),
+        ("emogator", None, "mit", "mit"),
         ("folder", None, None, "unknown"),
         ("folder", WHISPER, None, "unknown"),
         ("folder", WHISPER, "cc0-1.0", "cc0-1.0"),
