@@ -160,7 +160,7 @@ def is_hub_id(id_or_folder: str | None) -> bool:
 
 
 def dataset_name(corpus: dict[str, Any]) -> str:
-    """Return the name of a corpus in cards, with its label map, and the number of clips of an incomplete published one.
+    """Return the name of a corpus in cards, with its label map, and the number of clips of an incomplete one.
 
     Args:
         corpus: entry `corpus` of `run.json`.
