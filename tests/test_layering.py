@@ -21,7 +21,7 @@ LAYERS = [
     {"reproduction", "ablation", "search", "hub"},
 ]
 LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"__init__": len(LAYERS)}
-LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
+LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy", "opensmile"}
 HEAVY = {
     "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "peft", "optuna",
     "ray", "sqlalchemy", "pandas",

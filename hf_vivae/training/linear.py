@@ -14,6 +14,7 @@ from .trainer import VivaeTrainer
 
 ROWS = 1000  # of embeddings in memory at once, of all layers
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C for standardised embeddings
+STRENGTHS_OF_FUNCTIONALS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # 6,373 of them need a stronger penalty
 Standardized = ProbeForAudioClassification | FunctionalsForAudioClassification  # models whose strength is selected
 
 
@@ -32,7 +33,8 @@ def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
         `iterations` and whether it `converged`; of equal strengths, the strongest regularisation is kept.
     """
     config = trainer.model.config
-    strengths = STRENGTHS if config.inverse_regularization is None else (config.inverse_regularization,)
+    usual = STRENGTHS if isinstance(trainer.model, ProbeForAudioClassification) else STRENGTHS_OF_FUNCTIONALS
+    strengths = usual if config.inverse_regularization is None else (config.inverse_regularization,)
     entries, clips = [], _read(trainer.model, trainer.train_dataset)
     for config.inverse_regularization in strengths:
         solution = _solve(trainer.model, *clips)
