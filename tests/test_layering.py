@@ -24,7 +24,7 @@ LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy", "opensmile"}
 HEAVY = {
     "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "peft", "optuna",
-    "ray", "sqlalchemy", "pandas",
+    "ray", "sqlalchemy", "pandas", "opensmile",
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

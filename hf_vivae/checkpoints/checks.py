@@ -171,8 +171,8 @@ def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtr
 
     Raises:
         UserError: for an extractor that is missing, cannot be built or returns infinite or NaN features, for a
-            sampling rate that clips cannot be resampled to, for classic features without the package opensmile, and for
-            code without consent.
+            sampling rate that clips cannot be resampled to, for features of opensmile where it is not installed, and
+            for code without consent.
     """
     file = folder / "preprocessor_config.json"
     if not (folder / "processor_config.json").is_file():  # the library reads this one too

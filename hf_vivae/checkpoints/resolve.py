@@ -38,7 +38,8 @@ def starting_point(name: str, model_name_or_path: str | None = None) -> str | No
     """Return the folder or Hub id of a model's starting weights; None where they are always random.
 
     Args:
-        name: a key of `REGISTERED`; or a name of `BACKBONES`, a folder or a Hub id, perhaps after `probe:` or `encoder:`.
+        name: a key of `REGISTERED`; or a name of `BACKBONES`, a folder or a Hub id, perhaps after `probe:` or
+            `encoder:`.
         model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
     """
     return model_name_or_path or (REGISTERED[name].pretrained if name in REGISTERED else encoder_source(name))

@@ -59,7 +59,8 @@ def encoder_source(model: str) -> str:
 def recipe_stems(model: str) -> list[str]:
     """Return the stems of the files that may describe a model in a folder of `recipes/` or in `model_cards/`.
 
-    The model's own comes first, then the one that it shares with others: `vit`, `encoder`, `probe`, `classic` or `other`.
+    The model's own comes first, then the one that it shares with others: `vit`, `encoder`, `probe`, `classic` or
+    `other`.
     """
     prefix, _ = split_name(model)
     if prefix:

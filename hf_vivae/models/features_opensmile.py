@@ -1,8 +1,8 @@
 """Feature extractor of acoustic functionals, such as eGeMAPS, by the openSMILE toolkit."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import BatchFeature
@@ -10,9 +10,6 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from .features_waveform import as_clips, check_sampling_rate, fit_length
 from .silence import SilenceTrimmingMixin
-
-if TYPE_CHECKING:
-    import opensmile
 
 FEATURE_SETS = ("eGeMAPSv02", "ComParE_2016")
 F0_WINDOW = 0.06  # seconds; openSMILE has no functionals of a clip without one whole window of its pitch
@@ -23,10 +20,9 @@ class OpenSmileFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
     """Feature extractor of openSMILE's functionals of whole clips.
 
     Takes clips `(samples,)` and returns `input_values` `(batch, features)`, float32, not standardised: statistics of
-    pitch, loudness, spectrum and voice quality over the clip. openSMILE was published by Eyben et al. (ACM Multimedia
-    2010), eGeMAPS by Eyben et al. (IEEE Transactions on Affective Computing 7(2), 2016), and ComParE by Schuller et al.
-    (Interspeech 2016). The package opensmile computes them; its licence, audEERING's research licence, permits no
-    commercial use.
+    pitch, loudness, spectrum and voice quality over the clip. Sources: openSMILE, Eyben et al. (ACM Multimedia 2010);
+    eGeMAPS, Eyben et al. (IEEE Transactions on Affective Computing 7(2), 2016); ComParE, Schuller et al. (Interspeech
+    2016). The package opensmile computes them; its licence, audEERING's research licence, permits no commercial use.
 
     openSMILE takes samples of 16 bits: those above full scale are clipped. A clip shorter than 60 ms, the window of
     openSMILE's pitch, is padded with zeros on both sides to that length; with this, functionals are finite for every
@@ -34,7 +30,7 @@ class OpenSmileFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
 
     Args:
         feature_set: `eGeMAPSv02`, 88 functionals, or `ComParE_2016`, 6,373 functionals.
-        sampling_rate: sampling rate of the clips, in Hz. One rate for all corpora, since some functionals depend on it;
+        sampling_rate: sampling rate of the clips, in Hz. One rate for all corpora, since functionals depend on it;
             16 kHz holds all bands of eGeMAPS, which end at 8 kHz.
         kwargs: arguments of `SilenceTrimmingMixin`; clips are trimmed first.
 
@@ -69,8 +65,8 @@ class OpenSmileFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
             kwargs: padding arguments of transformers, without effect, since all clips have as many functionals.
 
         Raises:
-            ValueError: for a missing or other sampling rate; for clips that are not one-dimensional, have no samples or
-                hold NaN or infinite ones; and where the package opensmile is not installed.
+            ValueError: for a missing or other sampling rate; for clips that are not one-dimensional, have no samples
+                or hold NaN or infinite ones; and where the package opensmile is not installed.
         """
         check_sampling_rate(self, sampling_rate)
         features = np.stack([self.extract(self.trim(clip)) for clip in as_clips(raw_speech)])
@@ -85,7 +81,8 @@ class OpenSmileFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
 
 
 @lru_cache
-def _load_smile(feature_set: str) -> "opensmile.Smile":
+def _load_smile(feature_set: str) -> Callable[[np.ndarray, int], np.ndarray]:
+    # transformers takes imports outside of try for requirements, and would end with an error of its own
     try:
         import opensmile
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Logistic regression on standardised acoustic functionals of a clip, such as eGeMAPS.
 
-scikit-learn fits the weights (`hf_vivae.training`); this class holds them with the scaler, so that the result is saved,
-loaded and scored like every other model.
+scikit-learn fits the weights (`hf_vivae.training`); this class holds them with the scaler, so that the result is
+saved, loaded and scored like every other model.
 """
 
 import torch

@@ -62,7 +62,8 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
         )
     if run.scale != "peak" and (split_name(run.model)[0] or run.model in {*BACKBONES, *CLASSIC}):
         raise UserError(
-            f"--scale is for this package's extractors of waveforms and spectrograms, found --model {run.model}; leave it out."
+            "--scale is for this package's extractors of waveforms and spectrograms, found --model "
+            f"{run.model}; leave it out."
         )
     if run.from_scratch and run.freeze == "all":
         raise UserError("--from_scratch gives random weights, found --freeze all; leave out one of the two.")
@@ -117,8 +118,8 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: 
         )
     if run.select_on == "none" and (run.model.startswith(PROBE) or run.model in CLASSIC):
         raise UserError(
-            "--select_on none leaves no clips that select the regularisation of a probe or of classic features, found --model "
-            f"{run.model}; add --select_on validation."
+            "--select_on none leaves no clips that select the regularisation of a probe or of classic features, found "
+            f"--model {run.model}; add --select_on validation."
         )
     if args.early_stopping_patience and not args.load_best_model_at_end:
         raise UserError(

@@ -95,7 +95,9 @@ class ModelArguments(AdapterArguments):
         super().__post_init__()
         if not split_name(self.model or "")[1]:
             found = f"{self.model!r} without an encoder" if self.model else "none"
-            raise UserError(f"expected --model, found {found}; give one of {', '.join(REGISTERED)}, a Hub id or a folder.")
+            raise UserError(
+                f"expected --model, found {found}; give one of {', '.join(REGISTERED)}, a Hub id or a folder."
+            )
         self.model_config = json_object(self.model_config or {}, "--model_config")
         self.augment = json_object(self.augment or {}, "--augment")
         parse_augmentation(self.augment)
@@ -107,9 +109,7 @@ class ModelArguments(AdapterArguments):
         if self.max_seconds is not None:
             if self.model in REGISTERED and REGISTERED[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
                 remedy = "leave it out" if self.model in CLASSIC else "set num_samples or num_frames in --model_config"
-                raise UserError(
-                    f"--max_seconds is for encoders of the library, found --model {self.model}; {remedy}."
-                )
+                raise UserError(f"--max_seconds is for encoders of the library, found --model {self.model}; {remedy}.")
             if not self.max_seconds > 0:
                 raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
         if self.from_scratch and self.lora_save == "adapter":
