@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from hf_vivae.search.space import read_space
 from hf_vivae.training.linear import STRENGTHS_OF_FUNCTIONALS
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.validation import UserError
+from hf_vivae_cli.doctor import check_packages
 
 RATE, RECIPES = 16000, ROOT / "recipes"
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -128,6 +130,16 @@ def test_without_opensmile_a_checkpoint_is_refused_and_code_of_the_hub_names_the
     extractor = build_feature_extractor("egemaps")
     with pytest.raises(ValueError, match=r"^expected the package opensmile, .* pip install opensmile \(its licence"):
         extractor(clips(RATE), sampling_rate=RATE)
+
+
+def test_the_doctor_names_the_extra_and_the_command_that_needs_it(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr("hf_vivae_cli.doctor.requires", lambda name: ["opensmile>=2.6; extra == 'classic'"])
+    monkeypatch.setattr("hf_vivae_cli.doctor.version", absent)
+    (finding,) = check_packages()
+    assert finding.value == "not installed, which hf-vivae train --model egemaps needs: hf_vivae[classic]"
 
 
 @pytest.mark.parametrize(
