@@ -45,12 +45,13 @@ from transformers import TrainerCallback
 
 from hf_vivae.cli_parser import parse_flags, run_script
 from hf_vivae.files import write_json
-from hf_vivae.models import MODELS, model_spec
+from hf_vivae.models import MODELS
 from hf_vivae.reporting.tables import Table
 from hf_vivae.run_folder import environment, peak_memory_mb
 from hf_vivae.training.fit import fit_model
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.training.trainer import VivaeTrainer
+from hf_vivae.validation import check_choice
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 CLIPS = 240  # that a measurement trains on: eight batches of 30, so that few steps meet the start of an epoch
@@ -123,7 +124,7 @@ def check(arguments: BenchmarkArguments) -> None:
     if arguments.study and arguments.models:
         sys.exit("error: --study runs all models of the study, found --models too; leave out one of them.")
     for name in arguments.models or ():
-        model_spec(name)
+        check_choice("the model", name, MODELS)
 
 
 def measure_models(arguments: BenchmarkArguments) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def check_packages() -> Iterator[Finding]:
 # commands that need each extra
 USES = {
     "search": "hf-vivae search", "ray": "hf-vivae search --backend ray", "export": "hf-vivae export",
-    "demo": "hf-vivae demo",
+    "demo": "hf-vivae demo", "classic": "hf-vivae train --model egemaps",
 }  # fmt: skip
 
 

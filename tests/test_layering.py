@@ -21,10 +21,10 @@ LAYERS = [
     {"reproduction", "ablation", "curve", "search", "hub"},
 ]
 LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"__init__": len(LAYERS)}
-LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy"}
+LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy", "opensmile"}
 HEAVY = {
     "torchaudio", "timm", "gradio", "matplotlib", "sklearn", "statsmodels", "audiomentations", "peft", "optuna",
-    "ray", "sqlalchemy", "pandas",
+    "ray", "sqlalchemy", "pandas", "opensmile",
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 

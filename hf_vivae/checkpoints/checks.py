@@ -26,6 +26,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..audio import MAX_RATE, MIN_RATE
 from ..files import read_json
+from ..models import OpenSmileFeatureExtractor, check_opensmile
 from ..models.wrapped import LAYER_DROPS
 from ..validation import UserError
 from .adapters import ADAPTER
@@ -170,7 +171,8 @@ def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtr
 
     Raises:
         UserError: for an extractor that is missing, cannot be built or returns infinite or NaN features, for a
-            sampling rate that clips cannot be resampled to, and for code without consent.
+            sampling rate that clips cannot be resampled to, for features of opensmile where it is not installed, and
+            for code without consent.
     """
     file = folder / "preprocessor_config.json"
     if not (folder / "processor_config.json").is_file():  # the library reads this one too
@@ -193,6 +195,8 @@ def read_extractor(folder: Path, trust_remote_code: bool = False) -> FeatureExtr
                 f"expected a feature_extractor_type that transformers or hf_vivae knows in {folder}, found {kind!r}; "
                 "give another checkpoint, or install the release of transformers that has it."
             ) from error
+        if isinstance(extractor, OpenSmileFeatureExtractor):
+            check_opensmile(f"the checkpoint {folder}")
         # most values are used with the first clip only
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, extractor.sampling_rate).astype(np.float32)
         features = extractor(noise, sampling_rate=extractor.sampling_rate, return_tensors="np")

@@ -1,6 +1,6 @@
 """Models and feature extractors of checkpoint folders, for training, scoring and inference.
 
-- `load_registered`: a model of `MODELS`, from random weights or a checkpoint of its type;
+- `load_registered`: a model of `REGISTERED`, from random weights or a checkpoint of its type;
 - `load_checkpoint`: any audio classifier of transformers;
 - `load_encoder`, `load_probe`: an encoder of transformers with this package's head, or frozen with a linear layer;
 - `load_for_inference`: a trained checkpoint, merged with its LoRA adapter if it has one;
@@ -26,7 +26,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from transformers.utils import logging
 
 from ..features.extraction import configure_length, fixed_length, matching_extractor
-from ..models import MODELS, build_config, check_fields
+from ..models import REGISTERED, build_config, check_fields
 from ..models.encoder import EncoderConfig, EncoderForAudioClassification
 from ..models.features_whisper import MaskedWhisperFeatureExtractor
 from ..models.hidden_states import bare_encoder
@@ -64,10 +64,10 @@ HEAD_FIELDS = (
 def load_registered(
     name: str, labels: dict[int, str], config: dict, folder: Path | None
 ) -> tuple[PreTrainedModel, FeatureExtractionMixin]:
-    """Return a model of `MODELS` and its feature extractor.
+    """Return a model of `REGISTERED` and its feature extractor.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `REGISTERED`.
         labels: name of each label index.
         config: fields of its configuration with other values than the defaults.
         folder: checkpoint to start from, as `find_checkpoint` returns it; None for random weights.
@@ -76,7 +76,7 @@ def load_registered(
         ValueError: see `build_config`.
         UserError: for checkpoints of another type or without safetensors.
     """
-    spec = MODELS[name]
+    spec = REGISTERED[name]
     label_config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
     if folder is None:
         model = spec.model_class(build_config(name, **config, **label_config))

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from ..files import cache_folder, write_text
-from ..models import MODELS, split_name
+from ..models import REGISTERED, split_name
 from ..models.backbones import BACKBONES, encoder_source
 from ..network import NetworkError, check_reachable
 from ..validation import UserError, did_you_mean
@@ -38,10 +38,11 @@ def starting_point(name: str, model_name_or_path: str | None = None) -> str | No
     """Return the folder or Hub id of a model's starting weights; None where they are always random.
 
     Args:
-        name: a key of `MODELS`; or a name of `BACKBONES`, a folder or a Hub id, perhaps after `probe:` or `encoder:`.
+        name: a key of `REGISTERED`; or a name of `BACKBONES`, a folder or a Hub id, perhaps after `probe:` or
+            `encoder:`.
         model_name_or_path: folder or Hub id of weights for a named model, instead of its usual ones.
     """
-    return model_name_or_path or (MODELS[name].pretrained if name in MODELS else encoder_source(name))
+    return model_name_or_path or (REGISTERED[name].pretrained if name in REGISTERED else encoder_source(name))
 
 
 def find_checkpoint(
@@ -58,10 +59,10 @@ def find_checkpoint(
     Raises:
         UserError: see `resolve_checkpoint`; and for other weights of a model that is a folder or Hub id itself.
     """
-    if name in MODELS:
+    if name in REGISTERED:
         source = None if from_scratch else starting_point(name, model_name_or_path)
         return resolve_checkpoint(source) if source else None
-    encoder, names = split_name(name)[1], (*MODELS, *BACKBONES)
+    encoder, names = split_name(name)[1], (*REGISTERED, *BACKBONES)
     if model_name_or_path and encoder not in BACKBONES:
         raise UserError(
             f"expected --model_name_or_path with one of {', '.join(names)}, found it with --model "

@@ -23,7 +23,7 @@ WHISPER_SECONDS = 30  # window that its positions were pretrained for
 
 
 def matching_extractor(name: str, config: PreTrainedConfig) -> FeatureExtractionMixin:
-    """Return the feature extractor of a model of `MODELS`, with the output shape of the model's configuration."""
+    """Return the feature extractor of a model of `REGISTERED`, with the output shape of the model's configuration."""
     extractor = build_feature_extractor(name)
     if hasattr(config, "num_samples"):
         return build_feature_extractor(name, num_samples=config.num_samples)

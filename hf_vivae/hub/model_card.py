@@ -56,8 +56,8 @@ FEWEST_CLIPS = 10  # of the median speaker, below which the accuracy of single s
 AUC = "macro_auc"  # the only score that is not a share of clips
 
 IN_RECIPES = ("train.py", "reproduce.py", "ablate.py", "curve.py")  # the scripts that train
-OF_THIS_PACKAGE, NEEDS_TIMM = "vivae_", "vivae_timm_vit"  # of config.json's model_type
-SOLVED = ("logistic-regression", "probe")  # without epochs
+OF_THIS_PACKAGE, NEEDS_TIMM, NEEDS_OPENSMILE = "vivae_", "vivae_timm_vit", "vivae_functionals"  # values of model_type
+SOLVED = ("logistic-regression", "probe", "classic")  # without epochs
 # a folder at the start of an argument, of its value, of a word, or of a text within JSON
 FOLDERS = re.compile(r'((?:^|[=\s])(?:probe:|encoder:|file:)?|")((?:~|\.\.|[A-Za-z]:)?[\\/][^"]*)')
 # parts of an address that identify its user: name and password before the host, keys after the path
@@ -188,6 +188,7 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
         "code": code,
         "ours": not code or config["model_type"].startswith(OF_THIS_PACKAGE),
         "timm": config["model_type"] == NEEDS_TIMM,
+        "opensmile": config["model_type"] == NEEDS_OPENSMILE,
     }
 
 

@@ -1,10 +1,12 @@
-"""Classifiers by name (`MODELS`), and their registration with the Auto classes of transformers.
+"""Classifiers by name (`MODELS` and `CLASSIC`), and their registration with the Auto classes of transformers.
 
 The other files of this folder import only torch, torchaudio, timm, transformers, numpy and each other, so that
 `save_pretrained` can export a model with its code.
 """
 
+from collections import ChainMap
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import PurePath
 
@@ -23,9 +25,11 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from ..validation import UserError, check_choice, did_you_mean
 from .encoder import EncoderConfig, EncoderForAudioClassification
 from .features_mel import LogMelFeatureExtractor
+from .features_opensmile import OpenSmileFeatureExtractor
 from .features_trimmed import TRIMMED
 from .features_waveform import WaveformFeatureExtractor
 from .features_whisper import MaskedWhisperFeatureExtractor
+from .functionals import FunctionalsConfig, FunctionalsForAudioClassification
 from .logistic_regression import LogisticRegressionConfig, LogisticRegressionForAudioClassification
 from .mlp import MLPConfig, MLPForAudioClassification
 from .probe import ProbeConfig, ProbeForAudioClassification
@@ -35,7 +39,7 @@ from .timm_vit import TimmViTConfig, TimmViTForAudioClassification
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Entry of `MODELS`.
+    """Entry of `MODELS` or `CLASSIC`.
 
     Args:
         config_class: class of its configuration.
@@ -89,6 +93,19 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 
+# linear models of openSMILE's functionals; not of the paper, and only with the extra `classic`
+CLASSIC: dict[str, ModelSpec] = {
+    "egemaps": ModelSpec(FunctionalsConfig, FunctionalsForAudioClassification, OpenSmileFeatureExtractor),
+    "compare16": ModelSpec(
+        FunctionalsConfig,
+        FunctionalsForAudioClassification,
+        OpenSmileFeatureExtractor,
+        {"num_features": 6373},
+        {"feature_set": "ComParE_2016"},
+    ),
+}
+REGISTERED = ChainMap(CLASSIC, MODELS)  # iterates over MODELS first
+
 PROBE = "probe:"  # prefix of the folder or Hub id of an encoder that stays frozen
 ENCODER = "encoder:"  # prefix of the folder or Hub id of an encoder that is trained with this package's head
 
@@ -106,20 +123,36 @@ def short_name(model: str) -> str:
 
 
 def model_spec(name: str) -> ModelSpec:
-    """Return the entry of `MODELS`.
+    """Return the entry of `MODELS` or `CLASSIC`.
 
     Raises:
         UserError: for an unknown name, with the nearest one.
     """
-    check_choice("the model", name, MODELS)
-    return MODELS[name]
+    check_choice("the model", name, REGISTERED)
+    return REGISTERED[name]
+
+
+def check_opensmile(model: str) -> None:
+    """Check that the package of classic features is installed.
+
+    Args:
+        model: name or folder of the model that needs it, for the message.
+
+    Raises:
+        UserError: where it is not, with the extra that installs it.
+    """
+    if find_spec("opensmile") is None:
+        raise UserError(
+            f"expected opensmile, which {model} needs, found none; pip install 'hf_vivae[classic]' (its licence "
+            "permits no commercial use)."
+        )
 
 
 def build_config(name: str, **config) -> PreTrainedConfig:
-    """Return the configuration of a model of `MODELS`, with six labels unless `num_labels` or `id2label` is given.
+    """Return the configuration of a model by name, with six labels unless `num_labels` or `id2label` is given.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS` or `CLASSIC`.
         config: fields of its configuration with other values than the defaults.
 
     Raises:
@@ -135,15 +168,15 @@ def build_config(name: str, **config) -> PreTrainedConfig:
 
 
 def build_model(name: str, **config) -> PreTrainedModel:
-    """Return an untrained model of `MODELS`; see `build_config` for arguments and errors."""
+    """Return an untrained model by name; see `build_config` for arguments and errors."""
     return model_spec(name).model_class(build_config(name, **config))
 
 
 def build_feature_extractor(name: str, **config) -> FeatureExtractionMixin:
-    """Return the feature extractor of a model of `MODELS`, before anything is measured on training clips.
+    """Return the feature extractor of a model by name, before anything is measured on training clips.
 
     Args:
-        name: a key of `MODELS`.
+        name: a key of `MODELS` or `CLASSIC`.
         config: arguments of its extractor with other values than the defaults.
 
     Raises:
@@ -174,7 +207,7 @@ def check_fields(fields: dict, names: set[str], what: str) -> None:
 def _register() -> None:
     own = [
         (spec.config_class, spec.model_class, spec.extractor_class)
-        for spec in MODELS.values()
+        for spec in REGISTERED.values()
         if spec.config_class is not Wav2Vec2Config
     ]
     with_encoders = [
@@ -187,7 +220,9 @@ def _register() -> None:
         AutoFeatureExtractor.register(config_class, extractor_class, exist_ok=True)
         config_class.register_for_auto_class()
         model_class.register_for_auto_class("AutoModelForAudioClassification")
-    for extractor_class in (WaveformFeatureExtractor, LogMelFeatureExtractor, MaskedWhisperFeatureExtractor):
+    for extractor_class in (
+        WaveformFeatureExtractor, LogMelFeatureExtractor, MaskedWhisperFeatureExtractor, OpenSmileFeatureExtractor,
+    ):  # fmt: skip
         extractor_class.register_for_auto_class("AutoFeatureExtractor")
     for extractor_class in TRIMMED.values():
         # by their class names, which checkpoints store: their configurations have extractors of transformers

@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import ENCODER, MODELS, SpectrogramViTConfig, split_name
+from . import CLASSIC, ENCODER, MODELS, SpectrogramViTConfig, split_name
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,14 @@ def encoder_source(model: str) -> str:
 def recipe_stems(model: str) -> list[str]:
     """Return the stems of the files that may describe a model in a folder of `recipes/` or in `model_cards/`.
 
-    The model's own comes first, then the one that it shares with others: `vit`, `encoder`, `probe` or `other`.
+    The model's own comes first, then the one that it shares with others: `vit`, `encoder`, `probe`, `classic` or
+    `other`.
     """
     prefix, _ = split_name(model)
     if prefix:
         return [prefix.removesuffix(":")]
+    if model in CLASSIC:
+        return ["classic"]
     if model in MODELS:
         return [model, "vit"] if MODELS[model].config_class is SpectrogramViTConfig else [model]
     # a checkpoint of the Hub is an encoder with a head

@@ -77,12 +77,7 @@ class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
             ValueError: for a missing or other sampling rate, and for clips that are not one-dimensional, have no
                 samples or hold NaN or infinite ones.
         """
-        if sampling_rate != self.sampling_rate:
-            rate = "none" if sampling_rate is None else f"{sampling_rate} Hz"
-            raise ValueError(
-                f"{type(self).__name__} expects audio at {self.sampling_rate} Hz, found {rate}; "
-                "resample the clip and pass its sampling_rate."
-            )
+        check_sampling_rate(self, sampling_rate)
         features = self.normalize(self.extract(as_clips(raw_speech)))
         return BatchFeature({self.model_input_names[0]: features}, tensor_type=return_tensors)
 
@@ -102,6 +97,20 @@ class WaveformFeatureExtractor(SilenceTrimmingMixin, FeatureExtractionMixin):
         if self.mean == 0 and self.std == 1:
             return features
         return (features - self.mean) / self.std
+
+
+def check_sampling_rate(extractor: FeatureExtractionMixin, sampling_rate: int | None) -> None:
+    """Check that clips have the sampling rate of a feature extractor, in Hz.
+
+    Raises:
+        ValueError: for a missing or other rate.
+    """
+    if sampling_rate != extractor.sampling_rate:
+        rate = "none" if sampling_rate is None else f"{sampling_rate} Hz"
+        raise ValueError(
+            f"{type(extractor).__name__} expects audio at {extractor.sampling_rate} Hz, found {rate}; "
+            "resample the clip and pass its sampling_rate."
+        )
 
 
 def as_clips(raw_speech: np.ndarray | list[np.ndarray]) -> list[np.ndarray]:

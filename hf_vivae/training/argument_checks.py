@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, get_scheduler
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from ..models import MODELS, PROBE, split_name
+from ..models import CLASSIC, MODELS, PROBE, check_opensmile, split_name
 from ..models.backbones import BACKBONES
 from ..run_folder import UNSELECTED
 from ..validation import UserError
@@ -22,7 +22,7 @@ OF_EPOCHS = (
 CHECKPOINTING = "activation_checkpointing"
 if CHECKPOINTING not in {field.name for field in fields(VivaeTrainingArguments)}:
     CHECKPOINTING = "gradient_checkpointing"
-# arguments that these models would ignore: OF_EPOCHS logistic regression, WITHOUT_EPOCHS a probe
+# arguments that these models would ignore: OF_EPOCHS logistic regression, WITHOUT_EPOCHS a probe and models of CLASSIC
 WITHOUT_EPOCHS = (
     *OF_EPOCHS, CHECKPOINTING, "adam_beta1", "adam_beta2", "adam_epsilon", "adam_l2",
     "auto_find_batch_size", "bf16", "eval_dropout", "eval_on_start", "eval_steps", "eval_strategy", "fp16", "freeze",
@@ -49,6 +49,10 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
     _check_selection(run, args, explicit)
     if run.model.startswith(PROBE):
         _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
+    if run.model in CLASSIC:
+        check_opensmile(f"--model {run.model}")
+        starting = ("from_scratch", "model_name_or_path")  # the solver needs no weights
+        _refuse(run, args, (*WITHOUT_EPOCHS, *starting), "a model that scikit-learn solves", "give another --model")
     if run.model == "logistic-regression":  # studies give it the arguments of all their models
         _refuse(run, args, OF_EPOCHS, "a model that scikit-learn solves", "give another --model")
     if explicit.get("lr_decay_factor") is not None and not (args.lr_decay_epochs or args.lr_decay_steps):
@@ -56,9 +60,10 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
             "expected --lr_decay_epochs or --lr_decay_steps with --lr_decay_factor, found neither; add one, or leave "
             "out --lr_decay_factor."
         )
-    if run.scale != "peak" and (split_name(run.model)[0] or run.model in BACKBONES):
+    if run.scale != "peak" and (split_name(run.model)[0] or run.model in {*BACKBONES, *CLASSIC}):
         raise UserError(
-            f"--scale is for this package's own feature extractors, found --model {run.model}; leave it out."
+            "--scale is for this package's extractors of waveforms and spectrograms, found --model "
+            f"{run.model}; leave it out."
         )
     if run.from_scratch and run.freeze == "all":
         raise UserError("--from_scratch gives random weights, found --freeze all; leave out one of the two.")
@@ -111,10 +116,10 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: 
             f"--select_on none leaves no clips that are scored while training, found {needing[0]}; leave it out, or "
             "add --select_on validation."
         )
-    if run.select_on == "none" and run.model.startswith(PROBE):
+    if run.select_on == "none" and (run.model.startswith(PROBE) or run.model in CLASSIC):
         raise UserError(
-            "--select_on none leaves no clips that select the regularisation of a probe, found --model "
-            f"{run.model}; add --select_on validation."
+            "--select_on none leaves no clips that select the regularisation of a probe or of classic features, found "
+            f"--model {run.model}; add --select_on validation."
         )
     if args.early_stopping_patience and not args.load_best_model_at_end:
         raise UserError(

@@ -17,7 +17,7 @@ from ..corpus.arguments import CorpusArguments, TrimArguments
 from ..corpus.schema import GENERATED
 from ..corpus.tasks import TASKS
 from ..features.augmentation import parse_augmentation
-from ..models import ENCODER, MODELS, split_name
+from ..models import CLASSIC, ENCODER, MODELS, REGISTERED, split_name
 from ..models.backbones import BACKBONES, is_encoder
 from ..splits import NUM_GROUPS, SplitArguments, check_num_groups
 from ..splits.protocols import PROTOCOLS
@@ -78,7 +78,7 @@ class ModelArguments(AdapterArguments):
     model: str | None = field(
         default=None,
         metadata={
-            "help": f"One of {', '.join(MODELS)}; one of the encoders {', '.join(BACKBONES)}; "
+            "help": f"One of {', '.join(REGISTERED)}; one of the encoders {', '.join(BACKBONES)}; "
             "encoder:<id or folder> for another; probe:<name, id or folder>, a linear layer on frozen features; or "
             "the Hub id or folder of any audio-classification checkpoint."
         },
@@ -113,7 +113,9 @@ class ModelArguments(AdapterArguments):
         super().__post_init__()
         if not split_name(self.model or "")[1]:
             found = f"{self.model!r} without an encoder" if self.model else "none"
-            raise UserError(f"expected --model, found {found}; give one of {', '.join(MODELS)}, a Hub id or a folder.")
+            raise UserError(
+                f"expected --model, found {found}; give one of {', '.join(REGISTERED)}, a Hub id or a folder."
+            )
         self.model_config = json_object(self.model_config or {}, "--model_config")
         self.augment = json_object(self.augment or {}, "--augment")
         parse_augmentation(self.augment)
@@ -123,11 +125,9 @@ class ModelArguments(AdapterArguments):
         if labels:
             raise UserError(f"the labels are those of --task, found {min(labels)} in --model_config; remove it.")
         if self.max_seconds is not None:
-            if self.model in MODELS and MODELS[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
-                raise UserError(
-                    f"--max_seconds is for encoders of the library, found --model {self.model}; set num_samples or "
-                    "num_frames in --model_config."
-                )
+            if self.model in REGISTERED and REGISTERED[self.model].extractor_class is not Wav2Vec2FeatureExtractor:
+                remedy = "leave it out" if self.model in CLASSIC else "set num_samples or num_frames in --model_config"
+                raise UserError(f"--max_seconds is for encoders of the library, found --model {self.model}; {remedy}.")
             if not self.max_seconds > 0:
                 raise UserError(f"expected --max_seconds above 0, found {self.max_seconds}; give the clips' length.")
         if self.from_scratch and self.lora_save == "adapter":
@@ -137,8 +137,8 @@ class ModelArguments(AdapterArguments):
             )
         flags = {"freeze": self.freeze != "none", "lora_rank": self.lora_rank > 0}
         changed = [flag for flag, is_set in flags.items() if is_set]
-        if changed and not (is_encoder(self.model) or (changed == ["freeze"] and self.model not in MODELS)):
-            remedy = "" if self.model in MODELS else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
+        if changed and not (is_encoder(self.model) or (changed == ["freeze"] and self.model not in REGISTERED)):
+            remedy = "" if self.model in REGISTERED else f"give --model {ENCODER}{split_name(self.model)[1]}, or "
             raise UserError(
                 f"expected an encoder (encoder:<id or folder>, or one of {', '.join(BACKBONES)}) with --{changed[0]}, "
                 f"found --model {self.model}; {remedy}leave out --{changed[0]}."

@@ -35,7 +35,7 @@ from ..features.cache import build_embeddings, by_length, feature_lengths, fit_e
 from ..features.extraction import max_input_seconds, needs_scale, set_max_length, trims
 from ..files import read_json
 from ..metrics import make_compute_metrics, most_frequent
-from ..models import MODELS, PROBE, WaveformFeatureExtractor, short_name
+from ..models import PROBE, REGISTERED, WaveformFeatureExtractor, short_name
 from ..models.backbones import is_encoder
 from ..models.features_trimmed import trimming_extractor
 from ..models.probe import ProbeForAudioClassification
@@ -216,7 +216,7 @@ def build_fold_inputs(
         )
     if run.trim or trims(extractor):
         extractor = trimming_extractor(extractor, run.trim or {"trim_db": None})
-    if run.max_seconds or run.model not in MODELS:
+    if run.max_seconds or run.model not in REGISTERED:
         extractor, max_seconds = _limit_length(run, args, model, extractor, durations, max_seconds)
     freeze(model, run.freeze)
     if args.head_learning_rate:
@@ -240,7 +240,7 @@ def _load_model(
     settings = (checkpoint, labels, run.model_config, max_seconds, run.from_scratch)
     remedy = f"correct --model_config {json.dumps(run.model_config)}" if run.model_config else "give another --model"
     with explain_build_errors(run.model, remedy):
-        if run.model in MODELS:
+        if run.model in REGISTERED:
             return load_registered(run.model, labels, run.model_config, checkpoint)
         if run.model.startswith(PROBE):
             return load_probe(*settings)

@@ -21,9 +21,8 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from ..cli_parser import Terminated
 from ..files import write_lines
 from ..models import LogisticRegressionForAudioClassification, cpu_attention
-from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
-from .linear import fit_logistic_regression, select_regularization
+from .linear import Standardized, fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
         if trainer.args.should_save:
             write_lines(folder / "history.jsonl", [entry])
         return None
-    if isinstance(model, ProbeForAudioClassification):
+    if isinstance(model, Standardized):
         entries = select_regularization(trainer)
         if trainer.args.should_save:
             write_lines(folder / "history.jsonl", entries)

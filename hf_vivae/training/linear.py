@@ -1,4 +1,4 @@
-"""Models fitted without epochs: logistic regression, and the linear probe of a frozen encoder."""
+"""Models fitted without epochs: logistic regression on waveforms or functionals, and the probe of a frozen encoder."""
 
 import warnings
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from threadpoolctl import threadpool_limits
 
-from ..models import LogisticRegressionForAudioClassification
+from ..models import FunctionalsForAudioClassification, LogisticRegressionForAudioClassification
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
 from .trainer import VivaeTrainer
@@ -17,10 +17,12 @@ ROWS = 1000  # of embeddings in memory at once, of all layers
 # scikit-learn's C for standardised embeddings of one layer; divided by how many times as many values a probe takes,
 # since their inner products grow with their number
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+STRENGTHS_OF_FUNCTIONALS = (0.0001, 0.001, 0.01, 0.1, 1.0)  # 6,373 of them need a stronger penalty
+Standardized = ProbeForAudioClassification | FunctionalsForAudioClassification  # models whose strength is selected
 
 
 def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
-    """Fit the probe with each strength on the training clips, and keep the one with the least cross entropy.
+    """Fit the model with each strength on the training clips, and keep the one with the least cross entropy.
 
     UAR is not the criterion: on a hundred clips it differs by one or two clips between strengths, while every clip
     changes the cross entropy.
@@ -34,9 +36,13 @@ def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
         `iterations` and whether it `converged`; of equal strengths, the strongest regularisation is kept.
     """
     config = trainer.model.config
-    times = trainer.model.classifier.in_features / config.encoder.hidden_size
-    given = config.inverse_regularization
-    strengths = [strength / times for strength in STRENGTHS] if given is None else [given]
+    if config.inverse_regularization is not None:
+        strengths = [config.inverse_regularization]
+    elif isinstance(trainer.model, ProbeForAudioClassification):
+        times = trainer.model.classifier.in_features / config.encoder.hidden_size
+        strengths = [strength / times for strength in STRENGTHS]
+    else:
+        strengths = STRENGTHS_OF_FUNCTIONALS
     entries, clips = [], _read(trainer.model, trainer.train_dataset)
     for config.inverse_regularization in strengths:
         solution = _solve(trainer.model, *clips)
@@ -49,20 +55,24 @@ def select_regularization(trainer: VivaeTrainer) -> list[dict[str, float]]:
 
 
 def refit_on_train_and_validation(trainer: VivaeTrainer, clips: Dataset) -> None:
-    """Fit the probe with its selected strength on the clips of training and validation together.
+    """Fit the model with its selected strength on the clips of training and validation together.
 
     A solver needs no validation clips to stop, and every further speaker helps.
     """
     _solve(trainer.model, *_read(trainer.model, clips))
 
 
-def _read(model: ProbeForAudioClassification, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return the embeddings that the probe uses, `(clips, width)`, and the labels `(clips,)`."""
-    embeddings = (batch["embeddings"] for batch in clips.with_format("torch").iter(batch_size=ROWS))
-    return torch.cat([model.select_layer(batch) for batch in embeddings]).numpy(), np.asarray(clips["labels"])
+def _read(model: Standardized, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the embeddings that a probe uses, or the functionals, `(clips, width)`, and the labels `(clips,)`."""
+    batches = clips.with_format("torch").iter(batch_size=ROWS)
+    if isinstance(model, ProbeForAudioClassification):
+        inputs = [model.select_layer(batch["embeddings"]) for batch in batches]
+    else:
+        inputs = [batch["input_values"] for batch in batches]
+    return torch.cat(inputs).numpy(), np.asarray(clips["labels"])
 
 
-def _solve(model: ProbeForAudioClassification, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _solve(model: Standardized, embeddings: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(embeddings)

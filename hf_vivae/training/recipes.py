@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..cli_parser import FlagParser, Group, refuse_unknown
 from ..files import read_text, read_yaml
-from ..models import MODELS, PROBE, short_name
+from ..models import MODELS, PROBE, REGISTERED, short_name
 from ..models.backbones import is_encoder, recipe_file
 from ..run_folder import UNSELECTED, VOLATILE
 from ..splits import NUM_GROUPS
@@ -243,7 +243,7 @@ def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dic
         values = read_yaml(recipes / "paper" / f"{model}.yaml")
         return "recipes/as_coded", apply_deviations(values, choose_deviations(by_name, deviations, model))
     folder = recipe or usual_recipe(model)
-    if folder and (model in MODELS or is_encoder(model) or model.startswith(PROBE)):
+    if folder and (model in REGISTERED or is_encoder(model) or model.startswith(PROBE)):
         file = recipe_file(recipes / folder, model)
         if not file.is_file():
             raise UserError(f"expected the recipe {file}, found none; choose another --recipe or --model.")

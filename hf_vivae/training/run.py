@@ -23,7 +23,6 @@ from ..checkpoints.resolve import find_checkpoint
 from ..corpus.decoded import decode_once
 from ..corpus.schema import Corpus
 from ..files import RUN_REMEDY, FolderInUse, cache_folder, claim, disk_errors, make_folder, write_json
-from ..models.probe import ProbeForAudioClassification
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
@@ -39,7 +38,7 @@ from .build import (
     untrained_labels,
 )
 from .fit import drop_checkpoints_but_one, fit_model
-from .linear import refit_on_train_and_validation
+from .linear import Standardized, refit_on_train_and_validation
 from .scoring import predict_parts, report_scores, score_caveats, score_rows
 from .trainer import VivaeTrainer
 
@@ -251,9 +250,9 @@ def _predict(
     trainer: VivaeTrainer, data: TrainingData, features: Dataset, fold: str, parts: dict[str, Sequence[int]]
 ) -> list[dict[str, Any]]:
     model = trainer.model
-    if not (isinstance(model, ProbeForAudioClassification) and model.config.refit and "validation" in parts):
+    if not (isinstance(model, Standardized) and model.config.refit and "validation" in parts):
         return predict_parts(trainer, features, fold, parts, data.clips)
-    # a probe learns from its validation clips too, after they have selected and been predicted
+    # such a model learns from its validation clips too, after they have selected and been predicted
     rows = predict_parts(trainer, features, fold, {"validation": parts["validation"]}, data.clips)
     refit_on_train_and_validation(trainer, features.select(sorted((*parts["train"], *parts["validation"]))))
     return rows + predict_parts(trainer, features, fold, {part: parts[part] for part in ("train", "test")}, data.clips)

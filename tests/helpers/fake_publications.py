@@ -12,7 +12,7 @@ from transformers import AutoModelForAudioClassification, HubertConfig, PreTrain
 
 from hf_vivae.corpus import EMOTIONS
 from hf_vivae.hub.publication import Publication, find_publications
-from hf_vivae.models import ENCODER, MODELS, PROBE, build_feature_extractor, build_model
+from hf_vivae.models import ENCODER, PROBE, REGISTERED, build_feature_extractor, build_model
 from hf_vivae.models.encoder import EncoderConfig, EncoderForAudioClassification
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 
@@ -50,8 +50,8 @@ def write_checkpoint(folder: Path, model: str) -> PreTrainedModel:
     """Save a tiny network of that kind with its feature extractor; the network."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    if model in MODELS:
-        network, extractor = build_model(model, **CONFIGS[model], **LABELS), _extractor(model)
+    if model in REGISTERED:
+        network, extractor = build_model(model, **CONFIGS.get(model, {}), **LABELS), _extractor(model)
     else:
         hubert = HubertConfig(**CONFIGS["wav2vec2"])
         if model.startswith(PROBE):
@@ -68,7 +68,7 @@ def write_checkpoint(folder: Path, model: str) -> PreTrainedModel:
 
 
 def _extractor(model: str):
-    samples = CONFIGS[model].get("num_samples")
+    samples = CONFIGS.get(model, {}).get("num_samples")
     return build_feature_extractor(model, **({"num_samples": samples} if samples else {}))
 
 

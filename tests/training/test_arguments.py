@@ -168,7 +168,7 @@ def test_a_models_configuration_is_given_as_json_over_the_recipes():
                 ("early_stopping_patience", "2"),
             )
         ),
-        (["--model", "probe:a/b", "--select_on", "none"], "no clips that select the regularisation of a probe, found"),
+        (["--model", "probe:a/b", "--select_on", "none"], "no clips that select the regularisation of a probe or of"),
     ],
 )  # fmt: skip
 def test_what_is_misspelt_or_missing_is_named(argv, sentence):
