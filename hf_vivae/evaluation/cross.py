@@ -14,7 +14,7 @@ from ..checkpoints.checks import read_config
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
 from ..corpus.arguments import CorpusArguments
-from ..corpus.schema import Corpus, corpus_digest, describe_clips, first_names
+from ..corpus.schema import Corpus, corpus_digest, describe_clips, first_names, with_label_map
 from ..corpus.tasks import task_labels
 from ..run_folder import CORPUS_FIELD, UNRESAMPLED, read_predictions
 from ..validation import UserError
@@ -228,7 +228,7 @@ def read_column(arguments: CorpusArguments, task: str) -> Column:
 
 def _title(corpus: str, data_dir: str | None, label_map: str | None) -> str:
     title = f"folder {Path(data_dir).name}" if corpus == "folder" and data_dir else corpus
-    return f"{title} (labels by {label_map})" if label_map else title
+    return with_label_map(title, label_map)
 
 
 def _distinguish(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[Row], list[Column]]:

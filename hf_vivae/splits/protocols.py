@@ -158,20 +158,6 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
                 yield Fold(f"{names[intensity]}-{fold.name}", train, validation, test)
 
 
-def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels: np.ndarray, seed: int) -> Fold:
-    """Return the fold that tests the named speakers; of the others, whole speakers validate."""
-    names, speakers = _speakers(clips, protocol)
-    if not {*tested} <= {*names} or len(names) < len(tested) + 2:
-        raise UserError(
-            f"{protocol}: expected the speakers {', '.join(tested[:-1])} and {tested[-1]}, and at least 2 others to "
-            f"train and select, found {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol "
-            "speaker-k-fold."
-        )
-    test = np.isin(speakers, [names.index(name) for name in tested])
-    train, validation = _train_and_select(protocol, np.flatnonzero(~test), speakers, labels, 1, seed)
-    return Fold(protocol, train, validation, np.flatnonzero(test))
-
-
 def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
     """Return one fold, whose parts are the splits of the dataset; without one to validate, an eighth of `train`."""
     remedy = "use --protocol speaker-k-fold, or random-80-20 without speakers"
@@ -196,6 +182,20 @@ def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> lis
             "given: %d of the %d test speakers are in the training part too.", len(shared), len(speakers["test"])
         )
     return [Fold("given", rows["train"], rows["validation"], rows["test"])]
+
+
+def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels: np.ndarray, seed: int) -> Fold:
+    """Return the fold that tests the named speakers; of the others, whole speakers validate."""
+    names, speakers = _speakers(clips, protocol)
+    if not {*tested} <= {*names} or len(names) < len(tested) + 2:
+        raise UserError(
+            f"{protocol}: expected the speakers {', '.join(tested[:-1])} and {tested[-1]}, and at least 2 others to "
+            f"train and select, found {', '.join(names[:10])}{' and more' if len(names) > 10 else ''}; use --protocol "
+            "speaker-k-fold."
+        )
+    test = np.isin(speakers, [names.index(name) for name in tested])
+    train, validation = _train_and_select(protocol, np.flatnonzero(~test), speakers, labels, 1, seed)
+    return Fold(protocol, train, validation, np.flatnonzero(test))
 
 
 def _validate_on_an_eighth(
