@@ -164,14 +164,14 @@ def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> lis
     splits = _column(clips, "split", "given: expected a dataset with splits (--data hub), so one", remedy)
     names = np.unique(splits).tolist()
     of_part = {part: [name for name in names if name.lower() in usual] for part, usual in SPLIT_NAMES.items()}
-    for part, found in of_part.items():
-        if len(found) > 1 or (not found and part != "validation"):
+    for part, present in of_part.items():
+        if len(present) > 1 or (not present and part != "validation"):
             raise UserError(
                 f"given: expected one split called {' or '.join(SPLIT_NAMES[part])}, found "
-                f"{' and '.join(found) or 'only ' + ', '.join(names)}; {remedy}."
+                f"{' and '.join(present) or 'only ' + ', '.join(names)}; {remedy}."
             )
-    rows = {part: np.flatnonzero(np.isin(splits, found)) for part, found in of_part.items()}
-    if others := [name for name in names if not any(name in found for found in of_part.values())]:
+    rows = {part: np.flatnonzero(np.isin(splits, present)) for part, present in of_part.items()}
+    if others := [name for name in names if not any(name in present for present in of_part.values())]:
         count = int(np.isin(splits, others).sum())
         logger.warning("given: %d clips of the splits %s are in no part.", count, ", ".join(others))
     if not of_part["validation"]:
