@@ -15,7 +15,7 @@ from ..models import MODELS, SpectrogramViTConfig, split_name
 from ..models.backbones import BACKBONES, is_encoder, recipe_file
 from ..run_folder import VOLATILE
 from ..training.arguments import RunArguments, VivaeTrainingArguments
-from ..training.recipes import default_output_dir, parse_run, run_parser
+from ..training.recipes import default_study_dir, parse_run, run_parser
 from ..validation import UserError, check_choice, did_you_mean
 
 WHOLE = "whole recipe"
@@ -216,7 +216,7 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
     base = {"model": ablation.model, "recipe": ablation.recipe}
     run, args = parse_run(flags, recipes, base)
     ingredients, seeds = read_ingredients(recipes, run.model), ablation.seeds or [args.seed]
-    output = Path(ablation.output_dir or default_folder(run))
+    output = Path(ablation.output_dir or default_study_dir(run, "ablation"))
     changes = ingredients.choose(ablation.ingredients)
     variants = plan_variants(flags, base, changes, seeds, output, recipes)
     idle = [row for row in changes if row not in {variant.name for variant in variants}]
@@ -226,12 +226,6 @@ def plan_ablation(argv: list[str], recipes: Path) -> Plan:
             "change nothing in it; name others with --ingredients."
         )
     return Plan(flags, base, recipes, ingredients, seeds, output, variants, idle)
-
-
-def default_folder(run: RunArguments) -> Path:
-    """Return the default folder of an ablation: runs/<data>/ablation/<recipe>-<model>-<protocol>-<task>."""
-    folder = Path(default_output_dir(run, 0))
-    return Path("runs", run.folder_name, "ablation", f"{folder.parent.name}-{folder.name.removesuffix('-seed0')}")
 
 
 def plan_variants(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -24,9 +23,8 @@ from ..evaluation.tables import DEPENDENT, baselines, explain_stars
 from ..files import claim, write_json, write_text
 from ..models import short_name
 from ..reporting.tables import SCORE_NAMES, Row, Table, make_table
-from ..run_folder import REPEAT, drop_checkpoints
 from ..training.build import TrainingData, check_run_folder, load_training_data
-from ..training.run import train
+from ..training.run import train_in_study
 from ..validation import UserError
 from .plan import WHOLE, Plan, Variant, plan_ablation, plan_variants, row_folder
 
@@ -82,14 +80,7 @@ def ablate(argv: list[str], recipes: Path) -> Ablation:
         progress = tqdm(plan.variants, desc="ablation", unit="run", disable=not first)
         for variant in progress:
             progress.set_postfix_str(f"{variant.name}, seed {variant.training.seed}")
-            try:
-                _, folders = train(variant.arguments, variant.training, prepared.corpus)
-            except UserError as error:
-                raise UserError(f"{str(error).rstrip('.')} (the run in {variant.folder} failed; {REPEAT}).") from error
-            finally:
-                gc.collect()  # a model refers to its trainer in reference cycles
-            if first:
-                drop_checkpoints(folders)
+            train_in_study(variant.arguments, variant.training, prepared.corpus)
         return Ablation(plan.output, _report(plan, prepared) if first else "")
 
 

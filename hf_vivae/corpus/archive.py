@@ -74,12 +74,7 @@ def is_folder(source: Path, expected: str, remedy: str) -> bool:
         ) from error
 
 
-def read_members(source: Path, accepts: Callable[[PurePosixPath], bool]) -> list[Member]:
-    """Return the members that `iterate_members` yields, all of them in memory."""
-    return list(iterate_members(source, accepts))
-
-
-def iterate_members(source: Path, accepts: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
+def read_members(source: Path, accepts: Callable[[PurePosixPath], bool]) -> Iterator[Member]:
     """Yield the members of an archive, without files that operating systems add; one at a time is in memory.
 
     Args:

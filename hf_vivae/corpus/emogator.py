@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..files import CACHE_REMEDY, atomic_file, cache_folder
 from ..validation import UserError, check_choice
-from .archive import is_folder, iterate_members, list_members
+from .archive import is_folder, list_members, read_members
 from .download import download
 from .folder import LabelledFile, read_clip
 from .label_map import apply_label_map
@@ -223,7 +223,7 @@ def _unpack(source: Path, members: dict[str, PurePosixPath], cache: Path, proble
     files = {name: folder / name for name in members}
     absent = {members[name]: file for name, file in files.items() if not file.is_file()}
     if absent:
-        unpacked = iterate_members(source, absent.__contains__)
+        unpacked = read_members(source, absent.__contains__)
         for member in tqdm(unpacked, total=len(absent), desc="Unpacking EmoGator", unit="clip", delay=2):
             file = absent[member.path]
             if member.fault:

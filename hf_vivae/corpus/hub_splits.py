@@ -123,10 +123,13 @@ def _load_from_hub(name: str, config: str | None, revision: str | None) -> Mappi
 
     try:
         validate_repo_id(name)
+        if "/" not in name:
+            raise HFValidationError("no owner")
     except HFValidationError as error:
-        raise _no_dataset(name) from error
-    if "/" not in name:
-        raise _no_dataset(name)
+        raise UserError(
+            f"expected a folder, a Parquet file or a Hub id (owner/name) as --dataset_name, found {name!r}; check the "
+            "spelling."
+        ) from error
     if constants.is_offline_mode():
         if revision is not None:  # `datasets` would take the newest copy in its cache, whatever its revision
             raise UserError(
@@ -142,13 +145,6 @@ def _load_from_hub(name: str, config: str | None, revision: str | None) -> Mappi
                 "HF_HUB_OFFLINE=1 to read a copy in the cache."
             ) from error
     return _load(name, name, config, revision=revision)
-
-
-def _no_dataset(name: str) -> UserError:
-    return UserError(
-        f"expected a folder, a Parquet file or a Hub id (owner/name) as --dataset_name, found {name!r}; check the "
-        "spelling."
-    )
 
 
 def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[str, Dataset]:

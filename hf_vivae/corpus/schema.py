@@ -72,7 +72,7 @@ class Corpus:
     @property
     def title(self) -> str:
         """Its clips, for titles; with the label map, if there is one."""
-        return f"{self.name} clips{f' (labels by {self.label_map.name})' if self.label_map else ''}"
+        return with_label_map(f"{self.name} clips", self.label_map and self.label_map.name)
 
     def log_problems(self) -> None:
         """Log one warning that counts the problems and shows the first ones; nothing for a complete corpus."""
@@ -94,6 +94,11 @@ class CorpusError(UserError):
 
     def __str__(self) -> str:
         return self.args[0]
+
+
+def with_label_map(clips: str, label_map: str | None) -> str:
+    """Return the name of clips, followed by that of their label map, if there is one."""
+    return f"{clips} (labels by {label_map})" if label_map else clips
 
 
 class Problems(dict[str, list[str]]):

@@ -10,7 +10,7 @@ from ..cli_parser import FlagParser
 from ..splits.folds import Fold
 from ..splits.speakers import check_speakers, count_speakers
 from ..training.arguments import RunArguments, VivaeTrainingArguments
-from ..training.recipes import default_output_dir, parse_run, run_parser
+from ..training.recipes import default_study_dir, parse_run, run_parser
 from ..validation import UserError
 
 SIZES = (10, 20, 40, 80)
@@ -114,15 +114,13 @@ def plan_curve(argv: Sequence[str], recipes: Path) -> Plan:
     if any(flag.partition("=")[0] == "--config" for flag in flags):
         raise UserError("a curve changes the speakers of a run, found --config, which repeats one; give its --model.")
     shared = {"protocol": curve.protocol, "folds": curve.folds}
-    whole, args = parse_run(flags, recipes, shared)
+    whole, _ = parse_run(flags, recipes, shared)
     if whole.train_speakers is not None:
         raise UserError(
             f"a curve draws several numbers of speakers, found --train_speakers {whole.train_speakers}; give "
             "--speakers and --draws instead."
         )
-    default = Path(default_output_dir(whole, args.seed))
-    stem = default.name.removesuffix(f"-seed{args.seed}")
-    output = Path(curve.output_dir or Path("runs", whole.data, "curve", f"{default.parent.name}-{stem}"))
+    output = Path(curve.output_dir or default_study_dir(whole, "curve"))
     sizes = sorted(SIZES if curve.speakers is None else curve.speakers)
     runs = []
     for size, draw in [*((size, draw) for size in sizes for draw in range(curve.draws)), (None, 0)]:

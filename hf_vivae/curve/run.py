@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .. import run_folder
 from ..evaluation.runs import Predictions, read_part
 from ..files import claim
+from ..run_folder import check_report_folder
 from ..splits.speakers import check_speakers
 from ..training.build import check_run_folder, load_training_data
-from ..training.run import train
-from ..validation import UserError
+from ..training.run import train_in_study
 from .plan import PlannedRun, plan_curve, select_runs
 from .report import CurveReport, Measurement, report_curve
 
@@ -34,7 +32,7 @@ def measure_curve(argv: Sequence[str], recipes: Path) -> CurveReport:
             those before it stay.
     """
     plan = plan_curve(argv, recipes)
-    run_folder.check_report_folder(plan.output, "points")
+    check_report_folder(plan.output, "points")
     whole = plan.runs[-1]
     first = whole.training.process_index == 0
     with claim(plan.output) if first else nullcontext():
@@ -50,16 +48,7 @@ def measure_curve(argv: Sequence[str], recipes: Path) -> CurveReport:
         progress = tqdm(runs, desc="curve", unit="run", disable=not first)
         for run in progress:
             progress.set_postfix_str(run.folder.relative_to(plan.output / "runs").as_posix())
-            try:
-                results, folders = train(run.arguments, run.training, data.corpus)
-            except UserError as error:
-                raise UserError(
-                    f"{str(error).rstrip('.')} (the run in {run.folder} failed; {run_folder.REPEAT})."
-                ) from error
-            finally:
-                gc.collect()  # a model refers to its trainer in reference cycles
-            if first:
-                run_folder.drop_checkpoints(folders)
+            results, folders = train_in_study(run.arguments, run.training, data.corpus)
             trained.append((run, folders))
             habits = results["habits"]
         if not first:

@@ -14,7 +14,7 @@ from ..checkpoints.checks import read_config
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.resolve import resolve_checkpoint
 from ..corpus.arguments import CorpusArguments
-from ..corpus.schema import Corpus, corpus_digest, describe_clips, first_names
+from ..corpus.schema import Corpus, corpus_digest, describe_clips, first_names, with_label_map
 from ..corpus.tasks import task_labels
 from ..run_folder import CORPUS_FIELD, UNRESAMPLED, read_predictions
 from ..validation import UserError
@@ -228,7 +228,7 @@ def read_column(arguments: CorpusArguments, task: str) -> Column:
 
 def _title(corpus: str, data_dir: str | None, label_map: str | None) -> str:
     title = f"folder {Path(data_dir).name}" if corpus == "folder" and data_dir else corpus
-    return f"{title} (labels by {label_map})" if label_map else title
+    return with_label_map(title, label_map)
 
 
 def _distinguish(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[Row], list[Column]]:
@@ -297,8 +297,7 @@ def _predict(
 
 def _predictions(row: Row, column: Column, log: np.ndarray, count: np.ndarray) -> Predictions:
     """Return the mean probabilities of the clips that any model predicted, as logits; labels of the corpus first."""
-    order = [row.labels.index(name) for name in column.label_names]
-    order += [index for index in range(len(row.labels)) if index not in order]
+    order = [row.labels.index(name) for name in _ordered_names(row, column)]
     places = np.flatnonzero(count)
     clips = [column.clips[place] for place in places]
     return Predictions(
@@ -312,13 +311,17 @@ def _predictions(row: Row, column: Column, log: np.ndarray, count: np.ndarray) -
     )
 
 
+def _ordered_names(row: Row, column: Column) -> list[str]:
+    """Return the labels of a corpus, and then those that the system has besides."""
+    return [*column.label_names, *(name for name in row.labels if name not in column.label_names)]
+
+
 def _score(row: Row, column: Column, *seeds: tuple[Predictions, np.ndarray]) -> Cell:
     tests = [test for test, _ in seeds]
     labels = len(column.label_names)
     if not all(map(len, tests)):
         return Cell(labels, f"all {len(column.clips)} clips trained or selected it")
-    names = [*column.label_names, *(name for name in row.labels if name not in column.label_names)]
-    estimates = score_estimates(tests, names)
+    estimates = score_estimates(tests, _ordered_names(row, column))
     clips = {file for test in tests for file in test.files.tolist()}
     tested = {file for test, own in seeds for file in test.files[own].tolist()}
     caveats = (*(row.caveats if tested else ()), *(row.elsewhere if len(tested) < len(clips) else ()))

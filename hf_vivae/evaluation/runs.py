@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..corpus.schema import with_label_map
 from ..files import read_json
 from ..run_folder import BEFORE, OTHER_CLIPS, SCORED, VOLATILE
 from ..splits.protocols import PROTOCOLS
@@ -63,8 +64,8 @@ class EvaluationSet:
     def title(self) -> str:
         """Clips, task and protocol, for titles and captions."""
         folds = "one fold" if self.of_folds == 1 else f"{self.of_folds} folds"
-        by_map = f" (labels by {self.label_map})" if self.label_map else ""
-        return f"{self.clips} {self.corpus} clips{by_map}, {self.task}, {self.protocol} ({folds})"
+        clips = with_label_map(f"{self.clips} {self.corpus} clips", self.label_map)
+        return f"{clips}, {self.task}, {self.protocol} ({folds})"
 
     @property
     def slug(self) -> str:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoints.resolve import starting_point
-from ..corpus.schema import GENERATED
+from ..corpus.schema import GENERATED, with_label_map
 from ..evaluation.bootstrap import LEVEL
 from ..evaluation.scores import SystemScores
 from ..models import short_name
@@ -166,8 +166,7 @@ def dataset_name(corpus: dict[str, Any]) -> str:
         corpus: entry `corpus` of `run.json`.
     """
     name = CLIPS.get(corpus["name"], corpus["name"])  # of a dataset, its own
-    if "label_map" in corpus:
-        name += f" (labels by {corpus['label_map']['name']})"
+    name = with_label_map(name, corpus.get("label_map", {}).get("name"))
     published = corpus["name"] in (*OF_VIVAE, "emogator")
     return f"{name}, {corpus['clips']} clips of it" if published and corpus["problems"] else name
 

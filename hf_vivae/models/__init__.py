@@ -1,7 +1,7 @@
 """Classifiers by name (`MODELS` and `CLASSIC`), and their registration with the Auto classes of transformers.
 
-The other files of this folder import only torch, torchaudio, timm, transformers, numpy and each other, so that
-`save_pretrained` can export a model with its code.
+The other files of this folder import only torch, torchaudio, timm, transformers, numpy, opensmile and each other, so
+that `save_pretrained` can export a model with its code.
 """
 
 from collections import ChainMap

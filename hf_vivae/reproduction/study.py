@@ -111,7 +111,7 @@ def leave_out(planned: Sequence[PlannedRun], corpus: Corpus) -> tuple[list[Plann
 
 
 def _check_possible(arguments: RunArguments, seed: int, corpus: Corpus) -> None:
-    if arguments.data == "noise" != corpus.name:  # this control has clips of its own
+    if arguments.data == "noise" and corpus.name != "noise":  # this control has clips of its own
         return
     if not arguments.resample and corpus.dataset.features["audio"].sampling_rate is None:
         raise UserError("it needs clips of one sampling rate.")

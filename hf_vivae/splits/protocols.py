@@ -158,6 +158,32 @@ def cross_intensity(clips: Dataset, labels: np.ndarray, seed: int, num_groups: i
                 yield Fold(f"{names[intensity]}-{fold.name}", train, validation, test)
 
 
+def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
+    """Return one fold, whose parts are the splits of the dataset; without one to validate, an eighth of `train`."""
+    remedy = "use --protocol speaker-k-fold, or random-80-20 without speakers"
+    splits = _column(clips, "split", "given: expected a dataset with splits (--data hub), so one", remedy)
+    names = np.unique(splits).tolist()
+    of_part = {part: [name for name in names if name.lower() in usual] for part, usual in SPLIT_NAMES.items()}
+    for part, present in of_part.items():
+        if len(present) > 1 or (not present and part != "validation"):
+            raise UserError(
+                f"given: expected one split called {' or '.join(SPLIT_NAMES[part])}, found "
+                f"{' and '.join(present) or 'only ' + ', '.join(names)}; {remedy}."
+            )
+    rows = {part: np.flatnonzero(np.isin(splits, present)) for part, present in of_part.items()}
+    if others := [name for name in names if not any(name in present for present in of_part.values())]:
+        count = int(np.isin(splits, others).sum())
+        logger.warning("given: %d clips of the splits %s are in no part.", count, ", ".join(others))
+    if not of_part["validation"]:
+        rows["train"], rows["validation"] = _validate_on_an_eighth(clips, rows["train"], labels, seed)
+    speakers = {part: set(clips.select(rows[part])["speaker"]) - {None} for part in ("train", "test")}
+    if shared := speakers["train"] & speakers["test"]:
+        logger.warning(
+            "given: %d of the %d test speakers are in the training part too.", len(shared), len(speakers["test"])
+        )
+    return [Fold("given", rows["train"], rows["validation"], rows["test"])]
+
+
 def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels: np.ndarray, seed: int) -> Fold:
     """Return the fold that tests the named speakers; of the others, whole speakers validate."""
     names, speakers = _speakers(clips, protocol)
@@ -170,32 +196,6 @@ def _test_speakers(protocol: str, tested: Sequence[str], clips: Dataset, labels:
     test = np.isin(speakers, [names.index(name) for name in tested])
     train, validation = _train_and_select(protocol, np.flatnonzero(~test), speakers, labels, 1, seed)
     return Fold(protocol, train, validation, np.flatnonzero(test))
-
-
-def given(clips: Dataset, labels: np.ndarray, seed: int, num_groups: int) -> list[Fold]:
-    """Return one fold, whose parts are the splits of the dataset; without one to validate, an eighth of `train`."""
-    remedy = "use --protocol speaker-k-fold, or random-80-20 without speakers"
-    splits = _column(clips, "split", "given: expected a dataset with splits (--data hub), so one", remedy)
-    names = np.unique(splits).tolist()
-    of_part = {part: [name for name in names if name.lower() in usual] for part, usual in SPLIT_NAMES.items()}
-    for part, found in of_part.items():
-        if len(found) > 1 or (not found and part != "validation"):
-            raise UserError(
-                f"given: expected one split called {' or '.join(SPLIT_NAMES[part])}, found "
-                f"{' and '.join(found) or 'only ' + ', '.join(names)}; {remedy}."
-            )
-    rows = {part: np.flatnonzero(np.isin(splits, found)) for part, found in of_part.items()}
-    if others := [name for name in names if not any(name in found for found in of_part.values())]:
-        count = int(np.isin(splits, others).sum())
-        logger.warning("given: %d clips of the splits %s are in no part.", count, ", ".join(others))
-    if not of_part["validation"]:
-        rows["train"], rows["validation"] = _validate_on_an_eighth(clips, rows["train"], labels, seed)
-    speakers = {part: set(clips.select(rows[part])["speaker"]) - {None} for part in ("train", "test")}
-    if shared := speakers["train"] & speakers["test"]:
-        logger.warning(
-            "given: %d of the %d test speakers are in the training part too.", len(shared), len(speakers["test"])
-        )
-    return [Fold("given", rows["train"], rows["validation"], rows["test"])]
 
 
 def _validate_on_an_eighth(

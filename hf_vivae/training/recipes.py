@@ -217,6 +217,12 @@ def default_output_dir(run: RunArguments, seed: int) -> str:
     return str(Path("runs", run.folder_name, recipe, f"{model}-{run.protocol}{groups}-{run.task}-seed{seed}"))
 
 
+def default_study_dir(run: RunArguments, kind: str) -> str:
+    """Return the folder of a study of several runs: runs/<data>/<kind>/<recipe>-<model>-<protocol>-<task>."""
+    folder = Path(default_output_dir(run, 0))
+    return str(folder.parents[1] / kind / f"{folder.parent.name}-{folder.name.removesuffix('-seed0')}")
+
+
 def _read_defaults(explicit: Mapping[str, Any], recipes: Path) -> tuple[str, dict[str, Any]]:
     """Return the name and the content of the file that gives the defaults: a run.json, or the recipe of the model."""
     model, recipe, deviations = explicit.get("model") or "", explicit.get("recipe"), explicit.get("as_coded")

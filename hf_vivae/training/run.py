@@ -1,6 +1,7 @@
 """Training of a run: each fold is trained or resumed, scored, and written to its run folder."""
 
 import copy
+import gc
 import hashlib
 import logging
 import os
@@ -104,6 +105,27 @@ def train(
                     raise
                 folders.append(folder)
             return _pool(run, args, data), folders
+
+
+def train_in_study(
+    run: RunArguments, args: VivaeTrainingArguments, corpus: Corpus
+) -> tuple[dict[str, Any], list[Path]]:
+    """Train one of several runs as `train` does, and remove what only resumes it: checkpoints, and cycles in memory.
+
+    Raises:
+        UserError: see `train`; with the folder of the run.
+    """
+    try:
+        results, folders = train(run, args, corpus)
+    except UserError as error:
+        raise UserError(
+            f"{str(error).rstrip('.')} (the run in {args.output_dir} failed; {run_folder.REPEAT})."
+        ) from error
+    finally:
+        gc.collect()  # a model refers to its trainer in reference cycles
+    if args.process_index == 0:
+        run_folder.drop_checkpoints(folders)
+    return results, folders
 
 
 def _use_all_cores(args: VivaeTrainingArguments) -> None:

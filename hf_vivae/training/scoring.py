@@ -9,6 +9,7 @@ from datasets import Dataset
 from scipy.special import softmax
 from transformers import set_seed
 
+from ..corpus.schema import with_label_map
 from ..features.cache import by_length
 from ..metrics import ClassificationScores, macro_auc, most_frequent_by_fold, one_versus_rest_auc
 from ..models import short_name
@@ -125,9 +126,9 @@ def format_results(results: dict[str, Any]) -> str:
         results: content of a run's `results.json`.
     """
     data = results["data"]
-    by_map = f" (labels by {results['label_map']})" if "label_map" in results else ""
+    clips = with_label_map(f"{data} clips", results.get("label_map"))
     title = (
-        f"{short_name(results['model'])} on {data} clips{by_map}, {results['protocol']}, {results['task']}, "
+        f"{short_name(results['model'])} on {clips}, {results['protocol']}, {results['task']}, "
         f"recipe {' with '.join([results['recipe'], *results['as_coded']])}"
     )
     if "folds" in results:

@@ -119,7 +119,7 @@ def test_rows_that_are_not_of_this_recipe_or_not_finished_are_left_out_by_name(w
 def test_folders_of_other_settings_or_another_version_are_refused_before_anything_is_trained(
     whole, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(ablation, "train", None)
+    monkeypatch.setattr(ablation, "train_in_study", None)
     folder, given, place = whole
     output = tmp_path / "out"
     shutil.copytree(folder, output)
@@ -167,7 +167,7 @@ def test_a_run_that_fails_is_named(tiny_vivae, tmp_path, monkeypatch):
     def fails(run, args, corpus):
         raise UserError("expected a lower learning rate, found NaN; lower it.")
 
-    monkeypatch.setattr(ablation, "train", fails)
+    monkeypatch.setattr("hf_vivae.training.run.train", fails)
     with pytest.raises(
         ValueError, match=r"^expected a lower .*; lower it \(the run in .*/runs/whole-recipe/seed42 fa"
     ):

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 from hf_vivae.ablation.plan import (
     SPECTROGRAM_VITS,
     WHOLE,
-    default_folder,
     plan_ablation,
     plan_variants,
     read_ingredients,
 )
 from hf_vivae.models.backbones import recipe_file
-from hf_vivae.training.recipes import parse_run
 
 TUNED_VIT = yaml.safe_load((RECIPES / "tuned" / "vit-32-30.yaml").read_text())
 # the models of each file; encoders of waveforms share one, transformers on spectrograms another
@@ -127,8 +125,8 @@ def test_settings_win_over_flags_and_each_seed_has_a_run():
 
 
 def test_the_default_folder_tells_what_is_ablated():
-    run, _ = parse_run(["--model", "vit-32-30", "--recipe", "tuned", "--data", "synthetic", "--seed", "3"], RECIPES)
-    assert str(default_folder(run)) == "runs/synthetic/ablation/tuned-vit-32-30-random-80-20-emotion"
+    plan = plan_ablation(["--model", "vit-32-30", "--recipe", "tuned", "--data", "synthetic", "--seeds", "3"], RECIPES)
+    assert str(plan.output) == "runs/synthetic/ablation/tuned-vit-32-30-random-80-20-emotion"
 
 
 def test_an_encoder_has_the_ingredients_of_all_encoders_unless_it_has_its_own():

@@ -271,7 +271,7 @@ class TestArchives:
         read = read_emogator(path, cache_dir=cache)
         assert corpus_key(read.dataset) == corpus_key(read_emogator(whole).dataset)
         assert {clip["bytes"] for clip in read.dataset["audio"]} == {None}, "not in memory"
-        monkeypatch.setattr(emogator, "iterate_members", lambda *arguments: pytest.fail("unpacked again"))
+        monkeypatch.setattr(emogator, "read_members", lambda *arguments: pytest.fail("unpacked again"))
         assert read_emogator(path, cache_dir=cache).dataset["audio"][:] == read.dataset["audio"][:]
 
     def test_only_the_categories_that_are_read_are_unpacked(self, tmp_path):

@@ -1,5 +1,6 @@
 """Datasets that `datasets` loads as corpora: columns, names of clips, splits, and our own datasets as they were."""
 
+import json
 import re
 import shutil
 import zipfile
@@ -15,6 +16,7 @@ from dataset_repos import CARDS, folds_of
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Value
 from huggingface_hub import constants
 from runner import ROOT
+from tiny import CONFIGS
 from vivae_copies import CLIP, wave
 
 from hf_vivae.corpus import CorpusError, load_corpus, load_hub_dataset, read_hub_dataset, read_vivae
@@ -44,6 +46,23 @@ def write_parquet(path: Path, features: dict | None = None, **columns: list) -> 
 def back(dataset_repos) -> dict[str, Corpus]:
     """Each of `dataset_repos` as a corpus."""
     return {name: read_hub_dataset(str(folder)) for name, (_, folder) in dataset_repos.items()}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> Path:
+    """A dataset with two splits, one with two configurations, and folders and files that are none."""
+    root = tmp_path_factory.mktemp("places")
+    for split in ("train", "test"):
+        write_parquet(root / "set" / f"{split}.parquet", label=LABELS)
+    (root / "text.parquet").write_text("no table")
+    (root / "empty").mkdir()
+    (root / "cut").mkdir()
+    (root / "cut" / "train.parquet").write_bytes((root / "set" / "train.parquet").read_bytes()[:-40])
+    for config in ("de", "en"):
+        write_parquet(root / "several" / f"{config}.parquet", label=LABELS)
+    configs = "".join(f"- config_name: {config}\n  data_files: {config}.parquet\n" for config in ("de", "en"))
+    (root / "several" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    return root
 
 
 def refused(name: str | Path | None, sentence: str, **arguments) -> None:
@@ -121,7 +140,8 @@ class TestOurOwn:
         from hf_vivae.training.run import train
 
         corpus, folder = dataset_repos["synthetic"]
-        argv = ["--model", "logistic-regression", "--protocol", "speaker-k-fold", "--folds", "0"]
+        argv = ["--model", "logistic-regression", "--model_config", json.dumps(CONFIGS["logistic-regression"])]
+        argv += ["--protocol", "speaker-k-fold", "--folds", "0"]
         argv += ["--data", "hub", "--dataset_name", str(folder), "--disable_tqdm", "true", "--output_dir"]
         results = [
             train(*parse_run([*argv, str(tmp_path / name)], ROOT / "recipes"), *given)
@@ -421,16 +441,8 @@ class TestPlaces:
             ),
         ],
     )
-    def test_places_without_a_dataset_are_sentences(self, name, arguments, sentence, tmp_path):
-        for split in ("train", "test"):
-            write_parquet(tmp_path / "set" / f"{split}.parquet", label=LABELS)
-        (tmp_path / "text.parquet").write_text("no table")
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "cut").mkdir()
-        (tmp_path / "cut" / "train.parquet").write_bytes((tmp_path / "set" / "train.parquet").read_bytes()[:-40])
-        for config in ("de", "en"):
-            write_parquet(tmp_path / "several" / f"{config}.parquet", label=LABELS)
-        configs = "".join(f"- config_name: {config}\n  data_files: {config}.parquet\n" for config in ("de", "en"))
-        (tmp_path / "several" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-        refused(tmp_path / name, f"^{sentence}", **arguments)
-        assert len(read_hub_dataset(str(tmp_path / "several"), config="en").dataset) == 4
+    def test_places_without_a_dataset_are_sentences(self, name, arguments, sentence, places):
+        refused(places / name, f"^{sentence}", **arguments)
+
+    def test_one_of_several_configurations_is_read(self, places):
+        assert len(read_hub_dataset(str(places / "several"), config="en").dataset) == 4

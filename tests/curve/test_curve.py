@@ -142,7 +142,7 @@ def test_the_runs_of_a_curve_are_systems_of_an_evaluation(whole):
 
 
 def test_runs_of_other_settings_are_refused_before_anything_is_trained(corpus, whole, monkeypatch):
-    monkeypatch.setattr(curve, "train", None)
+    monkeypatch.setattr(curve, "train_in_study", None)
     with pytest.raises(UserError, match=r"/2-speakers/draw0 holds another run, which differs in seed \(was 42, is 7"):
         measure_curve(argv(corpus, whole, "--seed", "7"), RECIPES)
 
@@ -151,7 +151,7 @@ def test_a_run_that_fails_is_named(corpus, tmp_path, monkeypatch):
     def fails(run, args, corpus):
         raise UserError("expected a lower learning rate, found NaN; lower it.")
 
-    monkeypatch.setattr(curve, "train", fails)
+    monkeypatch.setattr("hf_vivae.training.run.train", fails)
     with pytest.raises(UserError, match=r"^expected a lower .*; lower it \(the run in .*/runs/2-speakers/draw0 faile"):
         measure_curve(argv(corpus, tmp_path / "out"), RECIPES)
 
@@ -166,7 +166,7 @@ def test_a_run_that_fails_is_named(corpus, tmp_path, monkeypatch):
 def test_corpora_and_protocols_without_the_speakers_are_refused_before_anything_is_trained(
     corpus, tmp_path, monkeypatch, more, sentence
 ):
-    monkeypatch.setattr(curve, "train", None)
+    monkeypatch.setattr(curve, "train_in_study", None)
     with pytest.raises(UserError, match=sentence):
         measure_curve(argv(corpus, tmp_path / "out", *more), RECIPES)
 

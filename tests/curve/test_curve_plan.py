@@ -27,6 +27,8 @@ def folds_of(speakers: int):
 def test_each_number_has_its_draws_and_all_speakers_come_last():
     plan = plan_curve([*MLP, "--speakers", "4", "2", "--draws", "2", "--learning_rate", "0.1"], RECIPES)
     assert str(plan.output) == "runs/synthetic/curve/paper-mlp-speaker-k-fold-emotion"
+    of_hub = plan_curve(["--model", "mlp", "--data", "hub", "--dataset_name", "owner/clips"], RECIPES)
+    assert str(of_hub.output) == "runs/owner--clips/curve/paper-mlp-speaker-k-fold-emotion"
     runs = [(run.speakers, run.draw, run.folder.relative_to(plan.output / "runs").as_posix()) for run in plan.runs]
     assert runs == [
         (2, 0, "2-speakers/draw0"), (2, 1, "2-speakers/draw1"), (4, 0, "4-speakers/draw0"),

@@ -41,7 +41,7 @@ def test_only_vivaes_own_labels_are_compared_with_published_figures(label_map, t
 
 
 @pytest.mark.parametrize("label_map", [FIRST, None])
-def test_the_map_is_in_titles_captions_and_the_overview(label_map, tmp_path):
+def test_the_map_is_in_titles_captions_and_the_overview(label_map, tmp_path, undrawn):
     write_run(tmp_path / "run", corpus={"label_map": label_map} if label_map else None)
     evaluate([tmp_path / "run"], tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -15,7 +15,7 @@ import pytest
 
 from hf_vivae.corpus import archive as module
 from hf_vivae.corpus import load_vivae
-from hf_vivae.corpus.archive import iterate_members, list_members, read_members
+from hf_vivae.corpus.archive import list_members, read_members
 from hf_vivae.corpus.download import download
 from hf_vivae.network import NetworkError
 from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
@@ -25,11 +25,11 @@ DIRECTORY, LOCAL = b"PK\1\2", b"PK\3\4"
 READ = """
 import sys
 from hf_vivae.corpus import archive as module
-from hf_vivae.corpus.archive import iterate_members, list_members, read_members
+from hf_vivae.corpus.archive import list_members, read_members
 from hf_vivae.run_folder import peak_memory_mb, reset_peak_memory
 reset_peak_memory()
 before = peak_memory_mb()
-print(read_members(sys.argv[1], lambda path: True)[0].fault, int(peak_memory_mb() - before), sep="|")
+print(next(read_members(sys.argv[1], lambda path: True)).fault, int(peak_memory_mb() - before), sep="|")
 """
 
 
@@ -80,7 +80,7 @@ def test_a_link_is_the_text_that_it_holds_and_is_not_followed(tmp_path):
     secret.write_bytes(b"RIFF secret")
     path = tmp_path / "VIVAE.zip"
     path.write_bytes(zip_of({link(NAME): str(secret).encode()}))
-    assert read_members(path, lambda path: True)[0].content == str(secret).encode()
+    assert next(read_members(path, lambda path: True)).content == str(secret).encode()
     with pytest.raises(ValueError, match=r"S01_anger_low_01\.wav: expected WAV, .* found no readable audio"):
         load_vivae(path)
 
@@ -185,7 +185,7 @@ def test_one_member_at_a_time_is_in_memory(kind, tmp_path):
     del members
     reset_peak_memory()
     before = peak_memory_mb()
-    assert sum(len(member.content) for member in iterate_members(path, lambda path: True)) == 2**26
+    assert sum(len(member.content) for member in read_members(path, lambda path: True)) == 2**26
     assert peak_memory_mb() - before < 20
 
 

@@ -211,8 +211,8 @@ def test_the_strength_is_selected_on_validation_clips_and_the_weights_are_those_
     solver = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=1000))
     expected = solver.fit(features[~tested], labels[~tested]).decision_function(features[tested])
     predictions = {row["file"]: row["logits"] for row in read_predictions(trained) if row["split"] == "test"}
-    found = np.array([predictions[file] for file in np.array(rows["file"])[tested]])
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    logits = np.array([predictions[file] for file in np.array(rows["file"])[tested]])
+    np.testing.assert_allclose(logits, expected, atol=2e-3)
 
 
 @needs_opensmile
