@@ -122,7 +122,7 @@ def plan_curve(argv: Sequence[str], recipes: Path) -> Plan:
         )
     default = Path(default_output_dir(whole, args.seed))
     stem = default.name.removesuffix(f"-seed{args.seed}")
-    output = Path(curve.output_dir or Path("runs", whole.data, "curve", f"{default.parent.name}-{stem}"))
+    output = Path(curve.output_dir or Path("runs", whole.folder_name, "curve", f"{default.parent.name}-{stem}"))
     sizes = sorted(SIZES if curve.speakers is None else curve.speakers)
     runs = []
     for size, draw in [*((size, draw) for size in sizes for draw in range(curve.draws)), (None, 0)]:

@@ -93,7 +93,8 @@ def report_curve(
         left_out: sentences on numbers of speakers that were not trained.
     """
     corpus, whole = data.corpus, points[-1].tests[0]
-    clips = EvaluationSet(corpus.name, len(data.clips), run.task, run.protocol, len(data.folds), data.digest)
+    by_map = corpus.label_map.name if corpus.label_map else ""
+    clips = EvaluationSet(corpus.name, len(data.clips), run.task, run.protocol, len(data.folds), data.digest, by_map)
     folds, testers = sorted(set(whole.folds.tolist())), len(set(whole.speakers.tolist()))
     covered = "all folds" if len(folds) == len(data.folds) else f"fold {', '.join(folds)}"
     scores, chance = score_curve([point.tests for point in points], len(data.label_names)), 1 / len(data.label_names)
@@ -118,7 +119,7 @@ def report_curve(
     figure = curve_figure(points, scores, f"{model}\n{clips.title}, {covered}", chance)
     picture = save_picture(folder, Path("curve.png"), figure, about)
     write_report(
-        folder, f"Score against the number of speakers on {corpus.name} clips",
+        folder, f"Score against the number of speakers on {corpus.title}",
         [Section(title, [picture, table, *([bullet_list(notes)] if notes else [])])],
     )  # fmt: skip
     content = {

@@ -51,7 +51,7 @@ def write_folds(path: Path, run: DataArguments, seed: int, select_on: str) -> st
     write_lines(path, lines)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    title = f"{len(data.clips)} {data.corpus.name} clips, {run.task}, {run.protocol}, seed {seed}"
+    title = f"{len(data.clips)} {data.corpus.title}, {run.task}, {run.protocol}, seed {seed}"
     return "\n".join([title, *table, "", f"folds  {path}"])
 
 
