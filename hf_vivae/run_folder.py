@@ -23,7 +23,7 @@ import torch
 
 from .files import atomic_file, finite, read_json
 from .network import bare_address
-from .validation import UserError
+from .validation import UserError, short_repr
 from .version import __version__
 
 # may differ between two starts of one run: where it runs, what it shows, whether it is pushed, and which of its folds
@@ -116,7 +116,7 @@ def check_same_run(folder: Path, record: dict[str, Any]) -> None:
     before, now = read_json(file), finite(json.loads(json.dumps(record)))
     before["run"] = BEFORE | before.get("run", {})
     differing = [
-        f"{name} (was {old.get(name)!r}, is {new.get(name)!r})"
+        f"{name} (was {short_repr(old.get(name))}, is {short_repr(new.get(name))})"
         for old, new in ((before.get(part, {}), now[part]) for part in ("run", "training", "corpus"))
         for name in sorted(old.keys() | new.keys())
         if name not in VOLATILE and old.get(name) != new.get(name)

@@ -61,6 +61,12 @@ def _escape(character: str) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
 
 
+def short_repr(value: Any, limit: int = 120) -> str:
+    """Return `repr(value)`, cut to a number of characters: settings may be lists of thousands of files."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a name that is not among the choices.
 

@@ -13,9 +13,11 @@ from tiny import CONFIGS
 from hf_vivae.evaluation.runs import find_folders
 from hf_vivae.evaluation.systems import join_folds
 from hf_vivae.files import claim, write_json
+from hf_vivae.run_folder import check_same_run
 from hf_vivae.splits.folds import Fold
 from hf_vivae.training import run as training
 from hf_vivae.training.scoring import format_results
+from hf_vivae.validation import UserError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -95,3 +97,12 @@ def test_a_run_of_one_fold_is_trained_by_one_process(tiny_vivae, tmp_path):
     argv = flags(tiny_vivae, tmp_path, "mlp", "--num_train_epochs", "1", "--protocol", "random-80-20")
     with claim(tmp_path), pytest.raises(ValueError, match=rf"^another process is training in {tmp_path}; wait"):
         run(argv)
+
+
+def test_a_setting_of_thousands_of_files_is_cut_in_the_error(tmp_path):
+    record = {"run": {"seed": 1}, "training": {}, "corpus": {"problems": [f"missing: {n}" for n in range(30000)]}}
+    write_json(tmp_path / "run.json", record)
+    (tmp_path / "results.json").touch()
+    with pytest.raises(UserError, match=r"problems \(was \['missing: 0', .*\.\.\., is \[\]\); repeat") as error:
+        check_same_run(tmp_path, {**record, "corpus": {"problems": []}})
+    assert len(str(error.value)) < 500 + len(str(tmp_path))

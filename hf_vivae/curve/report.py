@@ -121,7 +121,7 @@ def report_curve(
     figure = curve_figure(points, scores, f"{model}\n{clips.title}, {covered}", chance)
     picture = save_picture(folder, Path("curve.png"), figure, about)
     write_report(
-        folder, f"Score against the number of speakers on {corpus.name} clips",
+        folder, f"Score against the number of speakers on {corpus.title}",
         [Section(title, [picture, table, *([bullet_list(notes)] if notes else [])])],
     )  # fmt: skip
     content = {

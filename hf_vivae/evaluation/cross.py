@@ -19,6 +19,7 @@ from ..corpus.tasks import task_labels
 from ..run_folder import CORPUS_FIELD, UNRESAMPLED, read_predictions
 from ..validation import UserError
 from .bootstrap import Estimate
+from .foreign import is_foreign
 from .rescore import UNKNOWN, predict_clips, read_record, read_used_digests
 from .runs import Predictions, find_folders
 from .scores import score_estimates
@@ -169,8 +170,13 @@ def find_rows(checkpoints: Sequence[str], trust_remote_code: bool = False) -> tu
         trust_remote_code: see `cross_evaluate`.
 
     Raises:
-        UserError: see `find_folders` and `resolve_checkpoint`.
+        UserError: see `find_folders` and `resolve_checkpoint`; for predictions of another program.
     """
+    if files := [name for name in checkpoints if is_foreign(Path(name))]:
+        raise UserError(
+            f"expected runs or checkpoints with --cross, found predictions of another program ({', '.join(files)}), "
+            "which are of their own clips only; leave them out, or leave out --cross."
+        )
     runs = [name for name in checkpoints if Path(name).is_dir() and any(Path(name).rglob("run.json"))]
     rows: list[Row] = []
     sets, left_out = [], []

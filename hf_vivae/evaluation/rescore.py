@@ -152,7 +152,7 @@ def _order_labels(model: PreTrainedModel, label_names: list[str], checkpoint: st
     if unknown := [name for name in label_names if name not in indices]:
         raise UserError(
             f"expected labels of {checkpoint} ({', '.join(indices)}), found {', '.join(unknown)}; "
-            "give another --task or --data."
+            "give another --task or --data, or a --label_map to the labels of the checkpoint."
         )
     return [indices[name] for name in [*label_names, *(name for name in indices if name not in label_names)]]
 

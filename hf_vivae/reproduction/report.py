@@ -68,7 +68,7 @@ def report_study(
     about += [QUICK] if quick else []
     about += [
         *notes,
-        f"{len(collection.runs)} runs on {record['clips']} {record['name']} clips (digest `{record['digest']}`); "
+        f"{len(collection.runs)} runs on {record['clips']} {corpus.title} (digest `{record['digest']}`); "
         f"{len(record['problems'])} files were missing or left out. Figures of the paper are quoted from it, are all "
         "of VIVAE, and are labelled so.",
     ]
@@ -89,7 +89,8 @@ def study_title(corpus: Corpus, quick: bool) -> str:
         "emogator": f"{count} clips of EmoGator, not VIVAE",
         "folder": f"{count} clips of another corpus than VIVAE",
     }.get(corpus.name, f"{count} clips of {corpus.name}, not VIVAE")
-    return f"Emotion classifiers of Pak (2022), reproduced on {clips}{' (quick study)' if quick else ''}"
+    by_map = f" (labels by {corpus.label_map.name})" if corpus.label_map else ""
+    return f"Emotion classifiers of Pak (2022), reproduced on {clips}{by_map}{' (quick study)' if quick else ''}"
 
 
 def noise_table(run: StudyRun) -> Table:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from ..corpus.arguments import CorpusArguments
 from ..files import check_place, make_folder
 from ..run_folder import BEFORE, VOLATILE
-from ..validation import UserError
+from ..validation import UserError, short_repr
 from .report import SearchResult, TrialRow
 from .trials import REFUSALS, UNPRUNED, SearchTrainer, Trials, named
 
@@ -314,7 +314,7 @@ def check_same_study(study: "optuna.Study", settings: dict[str, Any]) -> None:
         before, now = BEFORE | stored, BEFORE | settings
         names = sorted(before.keys() | now.keys(), key=lambda name: (name not in FIRST, name))
         differing = [
-            f"{name} (was {before.get(name)!r}, is {now.get(name)!r})"
+            f"{name} (was {short_repr(before.get(name))}, is {short_repr(now.get(name))})"
             for name in names
             if before.get(name) != now.get(name)
         ]

@@ -189,11 +189,14 @@ def test_training_clips_of_one_label_are_named(corpus, tmp_path):
         measure_curve(argv(tmp_path / "one", tmp_path / "out"), RECIPES)
 
 
-def test_a_report_states_selection_on_test_clips_and_the_lack_of_bounds(corpus, tmp_path):
+def test_a_report_states_selection_on_test_clips_the_lack_of_bounds_and_the_label_map(corpus, tmp_path):
+    label_map = tmp_path / "moods.yaml"
+    label_map.write_text("laugh: joy\nmoan: grief\nscream: fear\n")
     more = ("--num_groups", "5", "--speakers", "3", "--draws", "1", "--select_on", "test", "--num_train_epochs", "1")
     more = ("--model", "mlp", "--model_config", json.dumps(CONFIGS["mlp"]), *more)
-    report = measure_curve(argv(corpus, tmp_path / "out", *more), RECIPES)
-    assert "UAR of mlp paper * on 72 folder clips" in report.text
+    report = measure_curve(argv(corpus, tmp_path / "out", *more, "--label_map", str(label_map)), RECIPES)
+    assert "UAR of mlp paper * on 72 folder clips (labels by moods)" in report.text
+    assert "on folder clips (labels by moods)" in (tmp_path / "out" / "report.md").read_text().splitlines()[0]
     selected, bounds = read_json(tmp_path / "out" / "results.json")["notes"]
     assert re.fullmatch(r"\* .* selected on the test clips\.", selected)
     assert re.fullmatch(r"No bounds, since [23] speakers are tested and 5 are needed: test more --folds\.", bounds)

@@ -46,6 +46,11 @@ def test_protocol_and_folds_are_those_of_the_command_line():
     assert {(run.arguments.protocol, *run.arguments.folds) for run in plan.runs} == {("leave-one-speaker-out", 1, 2)}
 
 
+def test_curves_of_two_datasets_have_a_folder_each():
+    plan = plan_curve(["--model", "mlp", "--data", "hub", "--dataset_name", "someone/clips"], RECIPES)
+    assert str(plan.output) == "runs/someone--clips/curve/paper-mlp-speaker-k-fold-emotion"
+
+
 def test_default_numbers_that_folds_do_not_have_are_left_out_by_name():
     runs, left_out = select_runs(plan_curve([*MLP, "--draws", "1"], RECIPES), *folds_of(30))
     assert [run.speakers for run in runs] == [10, 20, None]

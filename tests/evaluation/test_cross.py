@@ -226,6 +226,13 @@ def test_command_lines_that_cannot_be_meant_are_refused(argv, sentence):
         parse_evaluation(argv.split())
 
 
+def test_predictions_of_another_program_are_refused(mixed, tmp_path):
+    file = tmp_path / "bands.csv"
+    file.write_text("file,label,p_fear,p_pain\n")
+    with pytest.raises(UserError, match=r"^expected runs or checkpoints with --cross, .*bands.csv"):
+        cross_evaluate([str(file)], [of_folder(mixed)], "emotion")
+
+
 def test_the_script_writes_a_report(trained, mixed, tiny_vivae, tmp_path, capsys):
     argv = ["--cross", str(trained), "--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial"]
     argv += ["--data", "folder", "--data_dir", str(mixed), "--speaker_pattern", "(S..)_"]

@@ -60,6 +60,17 @@ def test_with_a_model_the_folds_are_those_of_its_run(tiny_vivae, tmp_path):
     assert {line["speaker"] for line in lines if line["split"] == "test"} == {"S03"}
 
 
+def test_a_label_map_holds_for_the_file(tiny_vivae, tmp_path, capsys):
+    names = read_vivae(tiny_vivae, allow_partial=True).dataset.features["emotion"].names
+    label_map = tmp_path / "few.yaml"
+    label_map.write_text("\n".join(f"{name}: {'fear' if name == 'fear' else 'other'}" for name in names))
+    more = ["--label_map", str(label_map), "--protocol", "random-80-20"]
+    TRAIN.main(["--write_folds", str(tmp_path / "folds.jsonl"), *corpus_flags(tiny_vivae), *more])
+    assert {line["label"] for line in read(tmp_path / "folds.jsonl")} == {"fear", "other"}
+    title = "48 vivae clips (labels by few), emotion, random-80-20, seed 42"
+    assert capsys.readouterr().out.splitlines()[0] == title
+
+
 def test_predictions_of_another_program_for_these_folds_are_evaluated(tiny_vivae, tmp_path, capsys, undrawn):
     file = tmp_path / "folds.jsonl"
     TRAIN.main(["--write_folds", str(file), *corpus_flags(tiny_vivae), "--protocol", "leave-one-speaker-out"])
