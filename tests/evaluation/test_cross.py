@@ -234,9 +234,7 @@ def test_command_lines_that_cannot_be_meant_are_refused(argv, sentence):
 def test_predictions_of_another_program_are_refused(mixed, tmp_path):
     file = tmp_path / "bands.csv"
     file.write_text("file,label,p_fear,p_pain\n")
-    with pytest.raises(
-        UserError, match=r"^expected runs or checkpoints with --cross, .*bands.csv"
-    ):
+    with pytest.raises(UserError, match=r"^expected runs or checkpoints with --cross, .*bands.csv"):
         cross_evaluate([str(file)], [of_folder(mixed)], "emotion")
 
 
