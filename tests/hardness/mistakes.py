@@ -26,6 +26,7 @@ import datasets  # noqa: E402
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 from checkpoints_of import write_checkpoint  # noqa: E402
+from emogator_copies import CLIP  # noqa: E402
 from fake_runs import write_run  # noqa: E402
 from forks import Fork  # noqa: E402
 from huggingface_hub.constants import HF_HUB_CACHE  # noqa: E402
@@ -91,6 +92,7 @@ FORMER = {
     "timeline, explain, export, demo, doctor": 7,
     "train": 13,
     "evaluate, explore, push, reproduce, search, ablate": 5,
+    "corpora, label maps, curves, predictions of others": 0,  # added after the review
 }
 MISTAKES = {
     "predict": (
@@ -198,7 +200,7 @@ MISTAKES = {
         Mistake("an ensemble of nothing", "evaluate ../runs --output_dir scores --ensemble nosuch", "as --ensemble"),
         Mistake("no run at all", "evaluate", "RUN"),
         Mistake("an unknown corpus", "evaluate ../good --data speech --output_dir scores", "speech"),
-        Mistake("a task without a corpus", "evaluate ../runs --task valence", "expected --data beside --task"),
+        Mistake("a task without a corpus", "evaluate ../runs --task valence", "expected --data together with --task"),
         Mistake("labels that a checkpoint does not know", "evaluate ../good --data folder --data_dir ../coughs "
                 "--output_dir scores", "found cough, laugh"),
         Mistake("report below a file", "evaluate ../runs --output_dir ../notes.txt/scores", "notes.txt"),
@@ -229,6 +231,39 @@ MISTAKES = {
         Mistake("a space that is no YAML", f"search {CORPUS} --model mlp --space ../settings.yaml", "settings.yaml"),
         Mistake("an unknown ingredient", f"ablate {CORPUS} --model vit-32-30 --ingredients salt", "'salt'"),
     ),
+    "corpora, label maps, curves, predictions of others": (
+        Mistake("no MP3 of EmoGator", "explore --data emogator --data_dir ../corpus", "named as 000001-03-1.mp3"),
+        Mistake("a part of EmoGator", "explore --data emogator --data_dir ../part", "6425 missing"),
+        Mistake("MP3s of other names", "explore --data emogator --data_dir ../renamed", "1 with other names (a.mp3)"),
+        Mistake("a category misspelt", "explore --data emogator --data_dir ../part --categories anger Awe",
+                "did you mean Anger?"),
+        Mistake("EmoGator while offline", "explore --data emogator", "HF_HUB_OFFLINE"),
+        Mistake("a dataset without its name", "explore --data hub", "--dataset_name"),
+        Mistake("a dataset that is not there", "explore --data hub --dataset_name someone/nothing", "HF_HUB_OFFLINE"),
+        Mistake("a dataset without labels", "explore --data hub --dataset_name ../tables", "--label_column"),
+        Mistake("a dataset without audio", "explore --data hub --dataset_name ../silence.parquet", "--audio_column"),
+        Mistake("several columns of audio", "explore --data hub --dataset_name ../stereo.parquet", "2 (left, right)"),
+        Mistake("a corrupt clip in a dataset", "explore --data hub --dataset_name ../corrupt.parquet",
+                "--on_bad_audio skip"),
+        Mistake("an option of another corpus", f"explore {CORPUS} --dataset_split test", "found --dataset_split"),
+        Mistake("a label map of other labels", f"explore {CORPUS} --label_map ../others.yaml", "found none of them"),
+        Mistake("a label map without a label", f"explore {CORPUS} --label_map ../short.yaml", "found none for fear"),
+        Mistake("a label map that is not there", f"explore {CORPUS} --label_map ../none.yaml", "none.yaml"),
+        Mistake("a label map that is a list", f"explore {CORPUS} --label_map ../settings.json", "settings.json"),
+        Mistake("two corpora without a common label",
+                "evaluate --cross ../good --data folder --data_dir ../coughs --output_dir scores", "--label_map"),
+        Mistake("every run on no corpus", "evaluate --cross ../good", "expected --data for each corpus"),
+        Mistake("two corpora without --cross", f"evaluate ../good --data noise {CORPUS}", "add --cross"),
+        Mistake("predictions on other corpora", f"evaluate --cross ../bands.csv {CORPUS} --output_dir scores",
+                "predictions of another program"),
+        Mistake("predictions that are no probabilities", "evaluate ../bands.csv --output_dir scores", "row 1"),
+        Mistake("splits that a corpus lacks", f"{TRAIN_MLP} --protocol given", "--data hub"),
+        Mistake("folds over a text", f"train {CORPUS} --protocol random-80-20 --write_folds ../notes.txt",
+                "notes.txt"),
+        Mistake("a curve without speakers", f"curve {CORPUS} --model mlp --output_dir out", "--speaker_pattern"),
+        Mistake("more speakers than there are",
+                f"curve {CORPUS} --speaker_pattern '^(S.)_' --model mlp --speakers 9 --output_dir out", "found 9"),
+    ),
 }  # fmt: skip
 
 
@@ -242,6 +277,9 @@ def make_inputs(root: Path) -> None:
     (root / "notes.zip").write_text("no archive\n")
     (root / "settings.json").write_text(json.dumps({"run": ["mlp"], "training": {}}))
     (root / "settings.yaml").write_text("learning_rate: {low: 1e-5\n")
+    (root / "others.yaml").write_text("cough: fear\nlaugh: anger\n")
+    (root / "short.yaml").write_text("anger: anger\nlaugh: fear\n")
+    (root / "bands.csv").write_text("file,label,p_anger,p_fear\nS0_0.wav,anger,4.2,-1.3\n")
     (root / "empty").mkdir()
     (root / "closed").mkdir(mode=0o555)
 
@@ -261,6 +299,20 @@ def _make_sounds(root: Path) -> None:
     (root / "tables").mkdir()
     table = datasets.Dataset.from_dict({"audio": [str(root / "clip.wav")] * 2})
     table.cast_column("audio", datasets.Audio(decode=False)).to_parquet(root / "tables" / "train.parquet")
+    labels = {"label": ["anger", "fear"]}
+    datasets.Dataset.from_dict(labels).to_parquet(root / "silence.parquet")
+    sound = {"path": "clip.wav", "bytes": (root / "clip.wav").read_bytes()}
+    for name, columns in {
+        "stereo": {"left": [sound, sound], "right": [sound, sound]},
+        "corrupt": {"audio": [sound, {"path": "bad.wav", "bytes": b"RIFF"}]},
+    }.items():
+        table = datasets.Dataset.from_dict(columns | labels)
+        for column in columns:
+            table = table.cast_column(column, datasets.Audio(decode=False))
+        table.to_parquet(root / f"{name}.parquet")
+    for name, file in {"part": "000001-03-1.mp3", "renamed": "a.mp3"}.items():
+        (root / name).mkdir()
+        (root / name / file).write_bytes(CLIP)
     (root / "damaged.parquet").write_bytes((root / "tables" / "train.parquet").read_bytes()[:-100])
 
 
