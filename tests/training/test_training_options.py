@@ -210,8 +210,8 @@ def test_a_trainer_trains_twice(tmp_path):
         ),
         (["mlp", "--weight_decay", "-0.1"], "expected --weight_decay of 0 or more, found -0.1; 0 turns it off"),
         (["whisper-base", "--lr_decay_factor", "0.9"], "expected --lr_decay_epochs or --lr_decay_steps with --lr_d"),
-        (["whisper-base", "--scale", "full_scale"], "feature extractors, found --model whisper-base; leave it out"),
-        (["probe:a/b", "--scale", "full_scale"], "feature extractors, found --model probe:a/b; leave it out"),
+        (["whisper-base", "--scale", "full_scale"], "waveforms and spectrograms, found --model whisper-base; leave"),
+        (["probe:a/b", "--scale", "full_scale"], "waveforms and spectrograms, found --model probe:a/b; leave it out"),
         (["encoder:a/b", "--from_scratch", "--freeze", "all"], "gives random weights, found --freeze all; leave out"),
         (
             ["mlp", "--watch_test", "true", "--eval_strategy", "no", "--load_best_model_at_end", "false"],
