@@ -5,8 +5,8 @@ python benchmarks/speed.py --rows train predict --repeats 5
 python benchmarks/speed.py --quick
 
 Each row has one or two sides: this package, and the obvious way, a script of `benchmarks/sides/` with the notebook's
-loop, transformers' plain pipeline or its example of fine-tuning. Each side is a new process, on the same clips with the
-same number of threads; sides alternate, in an order that alternates too, and every figure is a median over the repeats.
+loop, transformers' plain pipeline or its example of fine-tuning. Each side is a new process, on the same clips with as
+many threads; sides alternate, in an order that alternates too, and every figure is a median over the repeats.
 docs/speed.md describes the rows.
 
 The limit is the share of the machine's matrix rate that a row uses, or of its memory bandwidth, measured in the same
@@ -20,6 +20,7 @@ import os
 ENVIRONMENT = dict(os.environ)
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -39,7 +40,18 @@ import numpy as np
 import soundfile
 import torch
 from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForAudioClassification,
+    PreTrainedConfig,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
+from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.utils import logging
 
+from hf_vivae.checkpoints.load import load_probe
 from hf_vivae.cli_parser import parse_flags, run_script
 from hf_vivae.corpus.synthetic import synthesize_corpus
 from hf_vivae.files import cache_folder, write_json
@@ -51,7 +63,12 @@ SIDES = Path(__file__).parent / "sides"
 PACKAGE = Path(hf_vivae.__file__).parents[1]
 RATE = 44100  # Hz, of the synthetic voices
 MP3_RATE, MP3_SECONDS = 48000, 1.9
-SPIN = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")  # variables that the row contention leaves to the package
+QUICK_SECONDS = 25  # of a repeat of any row with --quick: mostly imports
+# limits of the machine, and their units
+LIMITS = {
+    "fp32_gflops": "GFLOP/s in 32-bit floats", "bf16_gflops": "GFLOP/s in bfloat16", "memory_gb_per_second": "GB/s",
+}  # fmt: skip
+Process = dict[str, Any]  # seconds and peak_memory_mb of a process, and the figures that it printed
 
 
 @dataclass
@@ -73,16 +90,12 @@ class Sizes:
     mp3_clips: int = 3222
     probed_clips: int = 400
     recording_seconds: int = 3600
-    steps: int = 5  # of fine-tuning
     contended_steps: int = 12
+    finetuned_steps: int = 5
+    batch_size: int = 8  # of fine-tuning
 
 
-QUICK = Sizes(66, 2, 48, 8, 60, 1, 3)
-# limits of the machine, and their units in the caption
-LIMITS = {
-    "fp32_gflops": "GFLOP/s in 32-bit floats", "bf16_gflops": "GFLOP/s in bfloat16", "memory_gb_per_second": "GB/s",
-}  # fmt: skip
-Process = dict[str, Any]  # seconds and peak_memory_mb of a process, and the figures that it printed
+QUICK = Sizes(66, 2, 48, 8, 60, 3, 1, 8)
 
 
 @dataclass(frozen=True)
@@ -90,30 +103,35 @@ class Row:
     """A row of the table.
 
     Args:
-        subject: the row's first cell.
-        unit: of both figures.
-        bar: the least, or the largest, ratio or figure of ours.
+        subject: its first cell.
+        sides: function of the inputs that returns the command of each side, `ours` and mostly `baseline`.
         estimate: seconds of one repeat on two cores.
-        commands: function of the inputs that returns the command of each side, `ours` and mostly `baseline`.
-        figure: function of the inputs and a process that returns the figure of a side.
-        work: function of inputs and process that returns the operations in a second, or the bytes, for the limit.
-        limit: name of the limit that `work` is compared with.
+        bar: the least, or the largest, ratio or figure of ours.
+        seconds: the figure of a process that is compared; by default its time from start to end.
+        count: field of `Sizes` that is divided by these seconds, for the unit; None where the seconds are shown.
+        unit: of both figures.
+        limit: one of `LIMITS`, and the figure of a process that it bounds, for each second.
+        unset: variables of the environment that the sides do not have.
     """
 
     subject: str
-    unit: str
-    bar: tuple[Literal["ratio", "ours"], Literal[">=", "<="], float] | None
+    sides: Callable[["Inputs"], dict[str, list[str]]]
     estimate: float
-    commands: Callable[["Inputs"], dict[str, list[str]]]
-    figure: Callable[["Inputs", Process], float]
-    higher: bool = True
-    limit: str | None = None
-    work: Callable[[Process], float] | None = None
+    bar: tuple[Literal["ratio", "ours"], Literal["least", "most"], float] | None
+    seconds: str = "seconds"
+    count: str | None = None
+    unit: str = "s"
+    limit: tuple[str, str] | None = None
+    unset: tuple[str, ...] = ()
+
+    def figure(self, process: Process, sizes: Sizes) -> float:
+        """Return the figure of a side."""
+        return getattr(sizes, self.count) / process[self.seconds] if self.count else process[self.seconds]
 
     def ratio(self, ours: float, baseline: float) -> float:
-        """Return how many times as fast ours is; for a bar that is an upper one, how many times as slow."""
-        faster = ours / baseline if self.higher else baseline / ours
-        return 1 / faster if self.bar and self.bar[:2] == ("ratio", "<=") else faster
+        """Return how many times as fast ours is; for a ratio that a bar keeps small, how many times as slow."""
+        faster = ours / baseline if self.count else baseline / ours
+        return 1 / faster if self.bar and self.bar[:2] == ("ratio", "most") else faster
 
 
 class Inputs:
@@ -135,22 +153,23 @@ class Inputs:
 
     @cached_property
     def clips(self) -> Path:
-        """A folder with synthetic voices as WAV, one subfolder for each emotion."""
-        files = sorted((synthesize_corpus() / "full_set").glob("*.wav"))
-        for file in files[:: max(1, len(files) // self.sizes.clips)][: self.sizes.clips]:
+        """Folder with synthetic voices as WAV, one subfolder for each emotion."""
+        files = _voice_files()
+        for file in files[:: len(files) // self.sizes.clips][: self.sizes.clips]:
             emotion = self.folder / "clips" / file.name.split("_")[1]
             emotion.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, emotion)
         return self.folder / "clips"
 
     @cached_property
-    def clip(self) -> Path:
-        """One of them."""
-        return next(self.clips.rglob("*.wav"))
+    def has_features(self) -> bool:
+        """Whether the features of these clips are in the cache, after a training."""
+        run_apart(first_step(self), self)
+        return True
 
     @cached_property
     def mp3_clips(self) -> Path:
-        """A folder with different clips of MP3 at 48 kHz, each cut from the joined voices."""
+        """Folder with different clips of MP3 at 48 kHz, each cut from the joined voices."""
         return self._mp3_folder(self.sizes.mp3_clips)
 
     @cached_property
@@ -173,105 +192,191 @@ class Inputs:
 
     @cached_property
     def recording(self) -> Path:
-        """A recording of voices and pauses as FLAC."""
-        seconds = self.sizes.recording_seconds
-        file = cache_folder() / "benchmark-speed" / f"recording-{seconds}.flac"
+        """Recording of voices and pauses as FLAC."""
+        samples = self.sizes.recording_seconds * RATE
+        file = cache_folder() / "benchmark-speed" / f"recording-{self.sizes.recording_seconds}.flac"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             rng, partial, written = np.random.default_rng(0), file.with_suffix(".partial"), 0
-            voices = self._voices
             with soundfile.SoundFile(partial, "w", RATE, 1, format="FLAC") as sound:
-                while written < seconds * RATE:
-                    voice = voices[rng.integers(len(voices))]
-                    pause = np.zeros(round(rng.uniform(0.3, 2.0) * RATE), dtype=np.int16)
-                    part = np.concatenate((voice, pause + rng.integers(-4, 5, len(pause), dtype=np.int16)))
-                    sound.write(part[: seconds * RATE - written])
+                while written < samples:
+                    pause = rng.integers(-4, 5, round(rng.uniform(0.3, 2.0) * RATE), dtype=np.int16)
+                    part = np.concatenate((self._voices[rng.integers(len(self._voices))], pause))
+                    sound.write(part[: samples - written])
                     written += len(part)
             partial.rename(file)
         return file
 
     @cached_property
     def _voices(self) -> list[np.ndarray]:
-        files = sorted((synthesize_corpus() / "full_set").glob("*.wav"))
-        return [soundfile.read(file, dtype="int16")[0] for file in files]
+        return [soundfile.read(file, dtype="int16")[0] for file in _voice_files()]
 
     @cached_property
     def checkpoint(self) -> Path:
-        """An untrained checkpoint of `vit-32-30`."""
+        """Untrained checkpoint of `vit-32-30`."""
         torch.manual_seed(0)
         folder = self.folder / "vit-32-30"
         hf_vivae.build_model("vit-32-30").save_pretrained(folder)
-        extractor = hf_vivae.build_feature_extractor("vit-32-30")
-        extractor.peak = 1.0
+        hf_vivae.build_feature_extractor("vit-32-30", peak=1.0).save_pretrained(folder)
+        return folder
+
+    @cached_property
+    def whisper(self) -> Path:
+        """Checkpoint with the shape of Whisper base and random weights."""
+        shape = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
+        return self._encoder("random-whisper", WhisperConfig(**shape), WhisperFeatureExtractor())
+
+    @cached_property
+    def wav2vec2(self) -> Path:
+        """Checkpoint with the shape of wav2vec 2.0 base and random weights."""
+        return self._encoder("random-wav2vec2", Wav2Vec2Config(), Wav2Vec2FeatureExtractor())
+
+    def _encoder(self, name: str, config: PreTrainedConfig, extractor: FeatureExtractionMixin) -> Path:
+        torch.manual_seed(0)
+        folder = self.folder / name
+        AutoModelForAudioClassification.from_config(config).save_pretrained(folder)
         extractor.save_pretrained(folder)
         return folder
 
-
-# fmt: off
-ROWS = {
-    "train": Row(
-        "vit-32-30, an epoch with its scoring", "s", ("ratio", ">=", 2.5), 90,
-        lambda inputs: {
-            "ours": package("train", clips=inputs.clips, output=inputs.new_output(), epochs=inputs.sizes.epochs),
-            "baseline": side("notebook_loop", inputs.clips, "--epochs", inputs.sizes.epochs),
-        },
-        lambda inputs, process: median(process["epoch_seconds"][1:]), higher=False,
-        limit="bf16_gflops", work=lambda process: process["operations"] / 1e9 / median(process["epoch_seconds"][1:]),
-    ),
-    "predict": Row(
-        "predict, MP3 of 48 kHz, vit-32-30", "clips/s", ("ratio", ">=", 2), 70,
-        lambda inputs: {
-            "ours": command("predict", inputs.checkpoint, inputs.mp3_clips, "--output", inputs.new_output(".csv")),
-            "baseline": side("plain_pipeline", inputs.checkpoint, inputs.mp3_clips, "--batch_size", 32),
-        },
-        lambda inputs, process: inputs.sizes.mp3_clips / process["seconds"],
-    ),
-    "timeline": Row(
-        "timeline, one recording, vit-32-30", "times real time", ("ours", ">=", 120), 75,
-        lambda inputs: {
-            "ours": command("timeline", inputs.checkpoint, inputs.recording, "--output", inputs.new_output(".csv")),
-        },
-        lambda inputs, process: inputs.sizes.recording_seconds / process["seconds"],
-    ),
-    "start-predict": Row(
-        "predict of one clip, from start to end", "s", ("ours", "<=", 3.5), 15,
-        lambda inputs: {
-            "ours": command("predict", inputs.checkpoint, inputs.clip),
-            "baseline": side("plain_pipeline", inputs.checkpoint, inputs.clip),
-        },
-        lambda inputs, process: process["seconds"], higher=False,
-    ),
-    "contention": Row(
-        "training step of vit-32-30, next to a busy process", "s/step", ("ratio", "<=", 3), 60,
-        lambda inputs: {
-            "ours": step(inputs, busy=True),
-            "baseline": step(inputs, busy=False),
-        },
-        lambda inputs, process: process["step_seconds"], higher=False,
-    ),
-}
-# fmt: on
+    @cached_property
+    def probe(self) -> Path:
+        """Untrained probe of Whisper."""
+        folder = self.folder / "probe"
+        for part in load_probe(self.whisper, dict(enumerate(hf_vivae.EMOTIONS)), {}, MP3_SECONDS):
+            part.save_pretrained(folder)
+        return folder
 
 
-def side(script: str, *arguments: Any) -> list[str]:
+def _voice_files() -> list[Path]:
+    return sorted((synthesize_corpus() / "full_set").glob("*.wav"))
+
+
+def script(name: str, *arguments: Any) -> list[str]:
     """Return the command of a script of `sides/`."""
-    return [str(SIDES / f"{script}.py"), *map(str, arguments)]
+    return [str(SIDES / f"{name}.py"), *map(str, arguments)]
 
 
 def package(measurement: str, **arguments: Any) -> list[str]:
     """Return the command that measures a part of this package."""
-    return side("package", measurement, json.dumps(arguments, default=str))
+    return script("package", measurement, json.dumps(arguments, default=str))
 
 
-def command(*arguments: Any) -> list[str]:
-    """Return a command line of `hf-vivae`."""
+def hf_vivae_command(*arguments: Any) -> list[str]:
+    """Return a command of `hf-vivae`."""
     return ["-m", "hf_vivae_cli", *map(str, arguments)]
 
 
-def step(inputs: Inputs, busy: bool) -> list[str]:
-    """Return the command that measures training steps."""
-    steps = inputs.sizes.contended_steps
-    return package("step", clips=inputs.clips, output=inputs.new_output(), steps=steps, busy=busy)
+def train(inputs: Inputs) -> dict[str, list[str]]:
+    sizes = inputs.sizes
+    return {
+        "ours": package("train", clips=inputs.clips, output=inputs.new_output(), epochs=sizes.epochs),
+        "baseline": script("notebook_loop", inputs.clips, "--epochs", sizes.epochs),
+    }
+
+
+def predict(inputs: Inputs) -> dict[str, list[str]]:
+    checkpoint, clips, output = inputs.checkpoint, inputs.mp3_clips, inputs.new_output(".csv")
+    return {
+        "ours": hf_vivae_command("predict", checkpoint, clips, "--output", output),
+        "baseline": script("plain_pipeline", checkpoint, clips, "--batch_size", 32),
+    }
+
+
+def predict_probe(inputs: Inputs) -> dict[str, list[str]]:
+    probe, clips, output = inputs.probe, inputs.probed_clips, inputs.new_output(".csv")
+    return {
+        "ours": hf_vivae_command("predict", probe, clips, "--output", output),
+        "baseline": script("plain_pipeline", probe, clips, "--batch_size", 1),
+    }
+
+
+def timeline(inputs: Inputs) -> dict[str, list[str]]:
+    output = inputs.new_output(".csv")
+    return {"ours": hf_vivae_command("timeline", inputs.checkpoint, inputs.recording, "--output", output)}
+
+
+def finetune(inputs: Inputs, encoder: str) -> dict[str, list[str]]:
+    folder, sizes = getattr(inputs, encoder), inputs.sizes
+    amount = {"batch_size": sizes.batch_size, "steps": sizes.finetuned_steps}
+    flags = [word for name, value in amount.items() for word in (f"--{name}", value)]
+    return {
+        "ours": package("finetune", clips=inputs.clips, output=inputs.new_output(), encoder=folder, **amount),
+        "baseline": script("library_example", folder, inputs.clips, *flags),
+    }
+
+
+def features(inputs: Inputs) -> dict[str, list[str]]:
+    return {
+        "ours": package("features", clips=inputs.clips, cache=inputs.new_output()),
+        "baseline": script("notebook_loop", inputs.clips, "--features_only"),
+    }
+
+
+def start_predict(inputs: Inputs) -> dict[str, list[str]]:
+    clip = next(inputs.clips.rglob("*.wav"))
+    return {
+        "ours": hf_vivae_command("predict", inputs.checkpoint, clip),
+        "baseline": script("plain_pipeline", inputs.checkpoint, clip),
+    }
+
+
+def first_step(inputs: Inputs) -> list[str]:
+    """Return the command of a training that ends after its first step."""
+    flags = ["--model", "vit-32-30", "--bf16", "--data", "folder", "--protocol", "random-80-20", "--data_dir"]
+    flags += [str(inputs.clips), "--output_dir", inputs.new_output()]
+    return package("first_step", script=PACKAGE / "recipes" / "train.py", flags=flags)
+
+
+def start_train(inputs: Inputs) -> dict[str, list[str]]:
+    return {"ours": first_step(inputs)} if inputs.has_features else {}
+
+
+def contention(inputs: Inputs) -> dict[str, list[str]]:
+    steps, clips = inputs.sizes.contended_steps, inputs.clips
+    return {
+        label: package("step", clips=clips, output=inputs.new_output(), steps=steps, busy=busy)
+        for label, busy in (("ours", True), ("baseline", False))
+    }
+
+
+OPERATIONS = ("bf16_gflops", "gigaflop")
+# fmt: off
+ROWS = {
+    "train": Row(
+        "an epoch of vit-32-30, with its scoring", train, 90, ("ratio", "least", 2.5), "epoch_seconds",
+        limit=OPERATIONS,
+    ),
+    "predict": Row(
+        "predict by vit-32-30, MP3 of 48 kHz", predict, 70, ("ratio", "least", 2), count="mp3_clips", unit="clips/s",
+    ),
+    "predict-probe": Row(
+        "predict by a probe of Whisper base, MP3 of 48 kHz", predict_probe, 45, ("ratio", "least", 2.5),
+        count="probed_clips", unit="clips/s",
+    ),
+    "timeline": Row(
+        "timeline by vit-32-30, one recording", timeline, 75, ("ours", "least", 120), count="recording_seconds",
+        unit="times real time",
+    ),
+    "finetune": Row(
+        "fine-tuning of Whisper base", partial(finetune, encoder="whisper"), 150, ("ratio", "least", 3),
+        "step_seconds", "batch_size", "clips/s", OPERATIONS,
+    ),
+    "finetune-wav2vec2": Row(
+        "fine-tuning of wav2vec 2.0 base", partial(finetune, encoder="wav2vec2"), 60, None,
+        "step_seconds", "batch_size", "clips/s", OPERATIONS,
+    ),
+    "features": Row(
+        "log-mel spectrograms of a corpus, first time", features, 30, ("ratio", "least", 3), "work_seconds", "clips",
+        "clips/s", ("memory_gb_per_second", "gigabytes"),
+    ),
+    "start-predict": Row("predict of one clip, start to end", start_predict, 12, ("ours", "most", 3.5)),
+    "start-train": Row("train.py with known features, start to first step", start_train, 12, ("ours", "most", 7)),
+    "contention": Row(
+        "training step next to a busy process, and alone", contention, 60, ("ratio", "most", 3), "step_seconds",
+        unset=("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"),
+    ),
+}
+# fmt: on
 
 
 def main(argv: list[str]) -> None:
@@ -281,14 +386,15 @@ def main(argv: list[str]) -> None:
     names = list(dict.fromkeys(arguments.rows or ROWS))
     for name in names:
         check_choice("the row", name, ROWS)
-    print(announcement(names, arguments))
-    content = {"environment": environment(), "repeats": arguments.repeats, "quick": arguments.quick}
-    content |= {"limits": {}, "rows": {}}
+    print(announcement(names, arguments), flush=True)
+    logging.disable_progress_bar()  # of writing weights
+    where = environment() | {"processor": processor()}
+    content = {"environment": where, "repeats": arguments.repeats, "quick": arguments.quick, "rows": {}}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Inputs(Path(folder), QUICK if arguments.quick else Sizes())
-        content["limits"] = run_apart(side("limits"), inputs)
+        content["limits"] = {name: run_apart(script("limits"), inputs)[name] for name in LIMITS}
         for name in tqdm(names, desc="Measuring", unit="row"):
-            content["rows"][name] = measure_row(name, inputs, arguments.repeats)
+            content["rows"][name] = measure_row(ROWS[name], inputs, arguments.repeats)
             write_json(Path(arguments.output), content)  # after each row, so that an error loses none
     print(speed_table(content).to_markdown())
     print(f"figures   {arguments.output}")
@@ -296,23 +402,34 @@ def main(argv: list[str]) -> None:
 
 def announcement(names: Sequence[str], arguments: SpeedArguments) -> str:
     """Return a sentence on the time that measuring takes."""
-    seconds = sum(30 if arguments.quick else ROWS[name].estimate for name in names) * arguments.repeats
-    note = " Few clips: the ratios are not those of docs/speed.md." if arguments.quick else ""
-    return f"{len(names)} rows, about {max(1, round(seconds / 60))} minutes on two cores.{note}"
+    seconds = arguments.repeats * sum(QUICK_SECONDS if arguments.quick else ROWS[name].estimate for name in names)
+    note = " Few clips are measured: ratios are not those of docs/speed.md." if arguments.quick else ""
+    made = "" if (cache_folder() / "benchmark-speed").exists() else ", and two more for making clips"
+    return f"{len(names)} rows: about {max(1, round(seconds / 60))} min on two cores{made}.{note}"
 
 
-def measure_row(name: str, inputs: Inputs, repeats: int) -> dict[str, Any]:
+def processor() -> str:
+    """Return the name of the processor."""
+    listing = Path("/proc/cpuinfo")  # Linux, where platform has no name
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def measure_row(row: Row, inputs: Inputs, repeats: int) -> dict[str, Any]:
     """Return the medians of a row's sides, and all processes."""
-    row = ROWS[name]
     measured: dict[str, list[Process]] = {}
     for repeat in range(repeats):
-        sides = list(row.commands(inputs).items())
+        sides = list(row.sides(inputs).items())
         for label, words in sides[:: -1 if repeat % 2 else 1]:
-            measured.setdefault(label, []).append(run_apart(words, inputs, SPIN if name == "contention" else ()))
-    figures = {label: median(row.figure(inputs, process) for process in each) for label, each in measured.items()}
-    work = median(map(row.work, measured["ours"])) if row.work else None
-    memory = max(process["peak_memory_mb"] for process in measured["ours"])
-    return {**figures, "unit": row.unit, "work": work, "peak_memory_mb": memory, "measured": measured}
+            measured.setdefault(label, []).append(run_apart(words, inputs, row.unset))
+    medians = {
+        label: median(row.figure(each, inputs.sizes) for each in several) for label, several in measured.items()
+    }
+    ours = measured["ours"]
+    if row.limit:
+        medians["per_second"] = median(process[row.limit[1]] / process[row.seconds] for process in ours)
+    return {**medians, "peak_memory_mb": max(process["peak_memory_mb"] for process in ours), "measured": measured}
 
 
 def run_apart(words: Sequence[str], inputs: Inputs, unset: Sequence[str] = ()) -> Process:
@@ -346,8 +463,9 @@ def speed_table(content: dict[str, Any]) -> Table:
     return Table(
         name="benchmark-speed",
         caption=(
-            f"Speed on {where['device']} ({where['threads']} CPU threads), torch {where['versions']['torch']}: "
-            f"medians over {content['repeats']} processes of each side, on synthetic voices. Limits of the machine: {rates}."
+            f"Speed on {where['device']} ({where['processor']}, {where['threads']} threads), torch "
+            f"{where['versions']['torch']}: medians over {content['repeats']} processes of each side, on synthetic "
+            f"voices. Limits of the machine: {rates}."
         ),
         columns=("row", "subject", "unit", "obvious way", "ours", "ratio", "bar", "met", "limit", "MB"),
         rows=tuple(table_row(name, figures, limits) for name, figures in content["rows"].items()),
@@ -361,12 +479,12 @@ def table_row(name: str, figures: dict[str, Any], limits: dict[str, float]) -> t
     ratio = None if baseline is None else row.ratio(ours, baseline)
     bar = met = limit = None
     if row.bar:
-        of, relation, value = row.bar
-        compared = ratio if of == "ratio" else ours
-        bar = f"{of}, at {'least' if relation == '>=' else 'most'} {value:g}"
-        met = "yes" if (compared >= value if relation == ">=" else compared <= value) else "no"
+        compared, end, value = row.bar
+        shown = ratio if compared == "ratio" else ours
+        bar = f"{compared}, at {end} {value:g}"
+        met = "yes" if (shown >= value if end == "least" else shown <= value) else "no"
     if row.limit:
-        limit = f"{figures['work'] / limits[row.limit]:.0%} of {row.limit.split('_')[0]}"
+        limit = f"{figures['per_second'] / limits[row.limit[0]]:.1%} of {LIMITS[row.limit[0]]}"
     return name, row.subject, row.unit, baseline, ours, ratio, bar, met, limit, figures["peak_memory_mb"]
 
 

@@ -26,7 +26,7 @@ WARM_UP = 2  # steps before the measured ones, which allocate memory and choose 
 
 
 def train(clips: str, output: str, epochs: int) -> dict[str, Any]:
-    """Train `vit-32-30` in bfloat16; return the seconds of each epoch, its scoring included, and its operations."""
+    """Train `vit-32-30` in bfloat16; return the seconds and the GFLOP of an epoch after the first, with scoring."""
     trainer = build_trainer(clips, output, f"--model vit-32-30 --bf16 --num_train_epochs {epochs}", scored=True)
     starts, ends = [], []
     clock = time.perf_counter
@@ -34,21 +34,20 @@ def train(clips: str, output: str, epochs: int) -> dict[str, Any]:
     trained, scored = len(trainer.train_dataset), len(trainer.eval_dataset)
     of_clip = count_operations(trainer, batches=1)
     return {
-        "clips": trained + scored,
-        "epoch_seconds": [end - start for start, end in zip(starts, ends, strict=True)],
-        "operations": trained * of_clip["trained"] + scored * of_clip["scored"],
+        "epoch_seconds": median(end - start for start, end in list(zip(starts, ends, strict=True))[1:]),
+        "gigaflop": trained * of_clip["trained"] + scored * of_clip["scored"],
     }
 
 
 def finetune(clips: str, output: str, encoder: str, steps: int, batch_size: int) -> dict[str, Any]:
-    """Fine-tune an encoder by its recipe in bfloat16; return the seconds of a step, and its operations."""
+    """Fine-tune an encoder by its recipe in bfloat16; return the seconds of a step, and its GFLOP."""
     flags = f"--bf16 --per_device_train_batch_size {batch_size} --max_steps {WARM_UP + steps} --model"
     trainer = build_trainer(clips, output, f"{flags} encoder:{encoder}")
     ends = []
     fit(trainer, on_step_end=lambda: ends.append(time.perf_counter()))
     of_clip = count_operations(trainer, batches=2)["trained"]
     seconds = (ends[-1] - ends[WARM_UP - 1]) / steps
-    return {"clips": batch_size, "step_seconds": seconds, "operations": batch_size * of_clip}
+    return {"step_seconds": seconds, "gigaflop": batch_size * of_clip}
 
 
 def step(clips: str, output: str, steps: int, busy: bool) -> dict[str, Any]:
@@ -72,23 +71,26 @@ def step(clips: str, output: str, steps: int, busy: bool) -> dict[str, Any]:
     return {"step_seconds": median(end - start for start, end in pairwise(ends[WARM_UP - 1 :]))}
 
 
-def features(clips: str, output: str) -> dict[str, Any]:
-    """Return the seconds of all clips' features of `vit-32-30`, for the first time, and those of reading the corpus.
+def features(clips: str, cache: str) -> dict[str, Any]:
+    """Return the seconds and gigabytes of all clips' features of `vit-32-30`, and the seconds of reading the corpus.
 
-    The corpus is read once before, which checks each clip.
+    Reading checks and decodes each clip; as in a training, its samples are kept until the features are computed.
     """
+    os.environ["HF_VIVAE_CACHE"] = cache  # an empty one
     import hf_vivae
     from hf_vivae.corpus.decoded import decode_once
     from hf_vivae.features.cache import fit_extractor
 
-    with decode_once(Path(output)):
+    with decode_once(Path(cache)):
         started = time.perf_counter()
         dataset = hf_vivae.load_folder(clips)
         read = time.perf_counter()
-        extractor = hf_vivae.build_feature_extractor("vit-32-30")
-        fit_extractor(extractor, dataset, range(len(dataset)), "none", max(dataset["duration"]))
+        extractor, rows = hf_vivae.build_feature_extractor("vit-32-30"), range(len(dataset))
+        result = fit_extractor(extractor, dataset, rows, "none", max(dataset["duration"]))
         ended = time.perf_counter()
-    return {"clips": len(dataset), "work_seconds": ended - read, "read_seconds": read - started}
+    samples = sum(dataset["duration"]) * extractor.sampling_rate
+    gigabytes = (4 * samples + result.data.nbytes) / 1e9  # in 32-bit floats
+    return {"work_seconds": ended - read, "read_seconds": read - started, "gigabytes": gigabytes}
 
 
 def first_step(script: str, flags: list[str]) -> None:
@@ -153,36 +155,24 @@ def fit(trainer: "VivaeTrainer", **functions: Any) -> None:
 
 
 def count_operations(trainer: "VivaeTrainer", batches: int) -> dict[str, float]:
-    """Return floating-point operations of matrix products for one clip, `trained` and `scored`; a product is two."""
+    """Return the GFLOP of matrix products for one clip, `trained` and `scored`; a multiplication and a sum are two."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model, clips = trainer.model.train(), 0
     model.set_attn_implementation("eager")  # fused attention is not counted on CPUs
-    total = scored = 0
+    trained = scored = 0
     for batch in islice(trainer.get_train_dataloader(), batches):
         inputs = {name: values for name, values in batch.items() if name != "clip"}
         clips += len(inputs["labels"])
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as forward:
             loss = model(**inputs).loss
-        scored += counter.get_total_flops()
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as backward:
             loss.backward()
-        total += counter.get_total_flops()
-    return {"trained": (total + scored) / clips, "scored": scored / clips}
+        scored += forward.get_total_flops() / 1e9
+        trained += (forward.get_total_flops() + backward.get_total_flops()) / 1e9
+    return {"trained": trained / clips, "scored": scored / clips}
 
-
-def main() -> None:
-    name, arguments = sys.argv[1], json.loads(sys.argv[2])
-    print(json.dumps(MEASUREMENTS[name](**arguments)))
-
-
-MEASUREMENTS = {
-    "train": train,
-    "finetune": finetune,
-    "step": step,
-    "features": features,
-    "first_step": first_step,
-}
 
 if __name__ == "__main__":
-    main()
+    measurements = {function.__name__: function for function in (train, finetune, step, features, first_step)}
+    print(json.dumps(measurements[sys.argv[1]](**json.loads(sys.argv[2]))))
