@@ -9,8 +9,8 @@ loop, transformers' plain pipeline or its example of fine-tuning. Each side is a
 many threads; sides alternate, in an order that alternates too, and every figure is a median over the repeats.
 docs/speed.md describes the rows.
 
-The limit is the share of the machine's matrix rate that a row uses, or of its memory bandwidth, measured in the same
-run. Clips are generated; those of MP3 and the recording stay in the folder of downloads and features, everything else
+The limit is the share that a row uses of the machine's matrix rate, of its memory bandwidth, or of the clips that all
+threads could decode, each measured in the same run. Clips are generated; those of MP3 and the recording stay in the folder of downloads and features, everything else
 is removed at the end. The package is the one that Python imports: with PYTHONPATH set to another version, that one.
 """
 
@@ -63,11 +63,13 @@ SIDES = Path(__file__).parent / "sides"
 PACKAGE = Path(hf_vivae.__file__).parents[1]
 RATE = 44100  # Hz, of the synthetic voices
 MP3_RATE, MP3_SECONDS = 48000, 1.9
-QUICK_SECONDS = 25  # of a repeat of any row with --quick: mostly imports
-# limits of the machine, and their units
-LIMITS = {
-    "fp32_gflops": "GFLOP/s in 32-bit floats", "bf16_gflops": "GFLOP/s in bfloat16", "memory_gb_per_second": "GB/s",
-}  # fmt: skip
+QUICK_SECONDS = 20  # of a repeat of any row with --quick: mostly imports
+LIMITS = {  # of the machine, with their units
+    "fp32_gflops": "GFLOP/s in 32-bit floats",
+    "bf16_gflops": "GFLOP/s in bfloat16",
+    "memory_gb_per_second": "GB/s of memory",
+    "decoded_clips_per_second": "MP3 clips/s decoded",
+}
 Process = dict[str, Any]  # seconds and peak_memory_mb of a process, and the figures that it printed
 
 
@@ -110,7 +112,8 @@ class Row:
         seconds: the figure of a process that is compared; by default its time from start to end.
         count: field of `Sizes` that is divided by these seconds, for the unit; None where the seconds are shown.
         unit: of both figures.
-        limit: one of `LIMITS`, and the figure of a process that it bounds, for each second.
+        limit: one of `LIMITS`.
+        amount: the figure of a process that the limit bounds for each second; where it is None, that of ours.
         unset: variables of the environment that the sides do not have.
     """
 
@@ -121,7 +124,8 @@ class Row:
     seconds: str = "seconds"
     count: str | None = None
     unit: str = "s"
-    limit: tuple[str, str] | None = None
+    limit: str | None = None
+    amount: str | None = None
     unset: tuple[str, ...] = ()
 
     def figure(self, process: Process, sizes: Sizes) -> float:
@@ -162,10 +166,10 @@ class Inputs:
         return self.folder / "clips"
 
     @cached_property
-    def has_features(self) -> bool:
-        """Whether the features of these clips are in the cache, after a training."""
-        run_apart(first_step(self), self)
-        return True
+    def known_clips(self) -> Path:
+        """The same folder, once a training has left its features in the cache."""
+        run_apart(first_step(self, self.clips), self)
+        return self.clips
 
     @cached_property
     def mp3_clips(self) -> Path:
@@ -320,15 +324,15 @@ def start_predict(inputs: Inputs) -> dict[str, list[str]]:
     }
 
 
-def first_step(inputs: Inputs) -> list[str]:
-    """Return the command of a training that ends after its first step."""
-    flags = ["--model", "vit-32-30", "--bf16", "--data", "folder", "--protocol", "random-80-20", "--data_dir"]
-    flags += [str(inputs.clips), "--output_dir", inputs.new_output()]
-    return package("first_step", script=PACKAGE / "recipes" / "train.py", flags=flags)
-
-
 def start_train(inputs: Inputs) -> dict[str, list[str]]:
-    return {"ours": first_step(inputs)} if inputs.has_features else {}
+    return {"ours": first_step(inputs, inputs.known_clips)}
+
+
+def first_step(inputs: Inputs, clips: Path) -> list[str]:
+    """Return the command of a training that ends after its first step."""
+    flags = ["--model", "vit-32-30", "--bf16", "--data", "folder", "--protocol", "random-80-20"]
+    flags += ["--data_dir", str(clips), "--output_dir", inputs.new_output()]
+    return package("first_step", script=PACKAGE / "recipes" / "train.py", flags=flags)
 
 
 def contention(inputs: Inputs) -> dict[str, list[str]]:
@@ -339,15 +343,16 @@ def contention(inputs: Inputs) -> dict[str, list[str]]:
     }
 
 
-OPERATIONS = ("bf16_gflops", "gigaflop")
+OPERATIONS = ("bf16_gflops", "gigaflop")  # limit and amount
 # fmt: off
 ROWS = {
     "train": Row(
-        "an epoch of vit-32-30, with its scoring", train, 90, ("ratio", "least", 2.5), "epoch_seconds",
-        limit=OPERATIONS,
+        "an epoch of vit-32-30, with its scoring", train, 90, ("ratio", "least", 2.5), "epoch_seconds", None, "s",
+        *OPERATIONS,
     ),
     "predict": Row(
         "predict by vit-32-30, MP3 of 48 kHz", predict, 70, ("ratio", "least", 2), count="mp3_clips", unit="clips/s",
+        limit="decoded_clips_per_second",
     ),
     "predict-probe": Row(
         "predict by a probe of Whisper base, MP3 of 48 kHz", predict_probe, 45, ("ratio", "least", 2.5),
@@ -359,15 +364,15 @@ ROWS = {
     ),
     "finetune": Row(
         "fine-tuning of Whisper base", partial(finetune, encoder="whisper"), 150, ("ratio", "least", 3),
-        "step_seconds", "batch_size", "clips/s", OPERATIONS,
+        "step_seconds", "batch_size", "clips/s", *OPERATIONS,
     ),
     "finetune-wav2vec2": Row(
         "fine-tuning of wav2vec 2.0 base", partial(finetune, encoder="wav2vec2"), 60, None,
-        "step_seconds", "batch_size", "clips/s", OPERATIONS,
+        "step_seconds", "batch_size", "clips/s", *OPERATIONS,
     ),
     "features": Row(
         "log-mel spectrograms of a corpus, first time", features, 30, ("ratio", "least", 3), "work_seconds", "clips",
-        "clips/s", ("memory_gb_per_second", "gigabytes"),
+        "clips/s", "memory_gb_per_second", "gigabytes",
     ),
     "start-predict": Row("predict of one clip, start to end", start_predict, 12, ("ours", "most", 3.5)),
     "start-train": Row("train.py with known features, start to first step", start_train, 12, ("ours", "most", 7)),
@@ -392,7 +397,7 @@ def main(argv: list[str]) -> None:
     content = {"environment": where, "repeats": arguments.repeats, "quick": arguments.quick, "rows": {}}
     with tempfile.TemporaryDirectory() as folder:
         inputs = Inputs(Path(folder), QUICK if arguments.quick else Sizes())
-        content["limits"] = {name: run_apart(script("limits"), inputs)[name] for name in LIMITS}
+        content["limits"] = run_apart(script("limits", next(inputs.probed_clips.iterdir())), inputs)
         for name in tqdm(names, desc="Measuring", unit="row"):
             content["rows"][name] = measure_row(ROWS[name], inputs, arguments.repeats)
             write_json(Path(arguments.output), content)  # after each row, so that an error loses none
@@ -423,13 +428,12 @@ def measure_row(row: Row, inputs: Inputs, repeats: int) -> dict[str, Any]:
         sides = list(row.sides(inputs).items())
         for label, words in sides[:: -1 if repeat % 2 else 1]:
             measured.setdefault(label, []).append(run_apart(words, inputs, row.unset))
-    medians = {
-        label: median(row.figure(each, inputs.sizes) for each in several) for label, several in measured.items()
-    }
-    ours = measured["ours"]
+    ours, sizes = measured["ours"], inputs.sizes
+    figures = {label: median(row.figure(each, sizes) for each in several) for label, several in measured.items()}
     if row.limit:
-        medians["per_second"] = median(process[row.limit[1]] / process[row.seconds] for process in ours)
-    return {**medians, "peak_memory_mb": max(process["peak_memory_mb"] for process in ours), "measured": measured}
+        amounts = [process[row.amount] / process[row.seconds] for process in ours] if row.amount else [figures["ours"]]
+        figures["per_second"] = median(amounts)
+    return {**figures, "peak_memory_mb": max(process["peak_memory_mb"] for process in ours), "measured": measured}
 
 
 def run_apart(words: Sequence[str], inputs: Inputs, unset: Sequence[str] = ()) -> Process:
@@ -484,7 +488,7 @@ def table_row(name: str, figures: dict[str, Any], limits: dict[str, float]) -> t
         bar = f"{compared}, at {end} {value:g}"
         met = "yes" if (shown >= value if end == "least" else shown <= value) else "no"
     if row.limit:
-        limit = f"{figures['per_second'] / limits[row.limit[0]]:.1%} of {LIMITS[row.limit[0]]}"
+        limit = f"{figures['per_second'] / limits[row.limit]:.1%} of {LIMITS[row.limit]}"
     return name, row.subject, row.unit, baseline, ours, ratio, bar, met, limit, figures["peak_memory_mb"]
 
 

@@ -1,9 +1,16 @@
-"""Print the matrix rate in 32-bit floats and bfloat16, GFLOP/s, and the memory bandwidth, GB/s, as JSON."""
+"""Print limits of this machine as JSON: matrix rate (GFLOP/s), memory bandwidth (GB/s), and clips decoded in a second.
+
+python limits.py clip.mp3
+
+One thread decodes; its clips are multiplied by the number of threads.
+"""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 
+import soundfile
 import torch
 
 WIDTH = 2048  # of square matrices: 17 GFLOP for a product
@@ -32,7 +39,9 @@ def main() -> None:
         rates[f"{name}_gflops"] = 2 * WIDTH**3 / 1e9 / fastest(lambda left=left, right=right: left @ right)
     first, second, third = torch.ones(3, VALUES, device=device)
     seconds = fastest(lambda: torch.add(first, second, out=third))
-    print(json.dumps({**rates, "memory_gb_per_second": 3 * 4 * VALUES / 1e9 / seconds}))
+    bandwidth = 3 * 4 * VALUES / 1e9 / seconds
+    decoded = torch.get_num_threads() / fastest(lambda: soundfile.read(sys.argv[1], dtype="float32"))
+    print(json.dumps({**rates, "memory_gb_per_second": bandwidth, "decoded_clips_per_second": decoded}))
 
 
 if __name__ == "__main__":
