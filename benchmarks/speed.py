@@ -10,8 +10,9 @@ many threads; sides alternate, in an order that alternates too, and every figure
 docs/speed.md describes the rows.
 
 The limit is the share that a row uses of the machine's matrix rate, of its memory bandwidth, or of the clips that all
-threads could decode, each measured in the same run. Clips are generated; those of MP3 and the recording stay in the folder of downloads and features, everything else
-is removed at the end. The package is the one that Python imports: with PYTHONPATH set to another version, that one.
+threads could decode, each measured in the same run. Clips are generated; those of MP3 and the recording stay in the
+folder of downloads and features, everything else is removed at the end. The package is the one that Python imports:
+with PYTHONPATH set to another version, that one.
 """
 
 # ruff: noqa: E402 - the environment of the processes is the user's, before the package sets variables of threads
