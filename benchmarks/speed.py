@@ -415,11 +415,12 @@ def announcement(names: Sequence[str], arguments: SpeedArguments) -> str:
 
 
 def processor() -> str:
-    """Return the name of the processor."""
+    """Return the name of the processor, and the widest instructions that torch uses on it."""
     listing = Path("/proc/cpuinfo")  # Linux, where platform has no name
     lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    name = next(names, platform.processor() or platform.machine())
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def measure_row(row: Row, inputs: Inputs, repeats: int) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 python notebook_loop.py clips/ --epochs 2
 
 A plain loop of torch in 32-bit floats. At every use a clip is read, and its mel spectrogram computed by a transform
-that is built for it, as there. Batches of 30, Adam with L2, gradients clipped, and a pass over the fifth of the clips
-that does not train after each epoch. The network has the arithmetic of vit-pytorch 0.33.2 (May 2022), without its
-einops. `--features_only` reads and transforms every clip once.
+that is built for it, as there. Batches of 30, Adam with L2, gradients clipped, and after each epoch a pass over the
+fifth of the clips that does not train, with dropout. The network has the arithmetic of vit-pytorch 0.33.2 (May 2022),
+without its einops. `--features_only` reads and transforms every clip once.
 """
 
 import argparse
@@ -124,10 +124,8 @@ def main() -> None:
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
-        model.eval()
         with torch.no_grad():
             sum((model(batch.to(device)).argmax(1).cpu() == labels).sum().item() for batch, labels in test)
-        model.train()
         seconds.append(time.perf_counter() - started)
     print(json.dumps({"epoch_seconds": median(seconds[1:])}))
 

@@ -76,6 +76,14 @@ def test_the_table_has_ratios_bars_and_limits(benchmark):
     assert "400 GFLOP/s in bfloat16, 20 GB/s of memory, 500 MP3 clips/s decoded" in table.caption
 
 
+def test_the_page_describes_every_row(benchmark):
+    page = (ROOT / "docs" / "speed.md").read_text()
+    described = dict(re.findall(r"^\| `([\w-]+)` \|.* \| ([^|]+) \|$", page, re.MULTILINE))
+    assert list(described) == list(benchmark.ROWS)
+    bars = {name: f"{row.bar[2]:g}" if row.bar else "-" for name, row in benchmark.ROWS.items()}
+    assert {name: bar.split()[0] for name, bar in described.items()} == bars
+
+
 def test_sides_take_turns_and_medians_are_kept(benchmark, inputs, monkeypatch):
     turns = []
 
