@@ -42,7 +42,7 @@ from training import REPORTED_SECONDS, WARM_UP, build_measured_trainer, measure_
 from transformers import EvalPrediction
 
 from hf_vivae.cli_parser import parse_flags, run_script
-from hf_vivae.files import write_json
+from hf_vivae.files import write_json, write_text
 from hf_vivae.models import MODELS
 from hf_vivae.reporting.tables import Table
 from hf_vivae.run_folder import environment, peak_memory_mb, reset_peak_memory
@@ -54,6 +54,7 @@ IN_PAPER = [name for name in MODELS if name == SOLVED or name in REPORTED_SECOND
 GOAL_MINUTES = 20  # for all trainings of the study
 WAYS = ("Trainer", "resident", "Trainer, compiled")
 MATRIX = {"cuda": 8192, "cpu": 1024}  # rows and columns of the matrices whose product is the limit
+SECONDS = 1.0  # of such products at least
 REPEATS = 3  # of the measured steps without Trainer
 Row = dict[str, Any]
 # figure -> its column and format
@@ -85,28 +86,30 @@ def main(argv: list[str]) -> None:
     arguments = parse_flags(GpuBenchmarkArguments, argv, description=__doc__.splitlines()[0])
     check(arguments)
     deadline = time.perf_counter() + 60 * arguments.minutes
-    compiled = arguments.device == "cuda" if arguments.torch_compile is None else arguments.torch_compile
-    names = list(dict.fromkeys(arguments.models))
+    names, compiles = list(dict.fromkeys(arguments.models)), arguments.torch_compile
     turns = [(name, False) for name in names]
-    turns += [(name, True) for name in names if compiled and name != SOLVED]
-    rate = matrix_rate(arguments.device)
+    if arguments.device == "cuda" if compiles is None else compiles:
+        turns += [(name, True) for name in names if name != SOLVED]
     content: dict[str, Any] = {
         "environment": environment(),
         "device": arguments.device,
         "steps": arguments.steps,
-        "matrix_flops_per_second": rate,
+        "matrix_flops_per_second": matrix_rate(arguments.device),
         "models": [],
+        "study": {},
         "left_out": [],
         "failed": {},
     }
     output, longest = Path(arguments.output), 0.0
     for name, compiled in tqdm(turns, desc="Measuring", unit="training"):
-        title, started = f"{name}, compiled" if compiled else name, time.perf_counter()
+        title, started = f"compiled {name}" if compiled else name, time.perf_counter()
         if started + longest > deadline:
             content["left_out"].append(title)
             continue
         try:
-            content["models"] += measure(name, compiled, arguments.device, arguments.steps, rate)
+            content["models"] += measure(
+                name, compiled, arguments.device, arguments.steps, content["matrix_flops_per_second"]
+            )
         except RuntimeError as error:  # of torch: memory of the GPU, or a compiler; the others can be measured
             content["failed"][title] = f"{type(error).__name__}: {error}".splitlines()[0]
         longest = max(longest, time.perf_counter() - started)
@@ -114,16 +117,18 @@ def main(argv: list[str]) -> None:
         write_json(output, content)
     write_json(output, content)
     table = models_table(content).to_markdown()
-    output.with_suffix(".md").write_text(table, encoding="utf-8")
+    write_text(output.with_suffix(".md"), table)
     print(table)
-    for way, seconds in content.get("study", {}).items():
-        print(f"{way}: {seconds / 60:.1f} minutes for {', '.join(names)} (goal for the paper's: {GOAL_MINUTES})")
+    for way, seconds in content["study"].items():
+        goal = f"goal for the paper's {len(IN_PAPER)}: {GOAL_MINUTES}"
+        print(f"{way}: {seconds / 60:.1f} minutes for these {len(names)} models ({goal})")
     if content["left_out"]:
-        print(f"left out  {'; '.join(content['left_out'])}: raise --minutes {arguments.minutes:g}, or give --models")
+        left_out = ", ".join(content["left_out"])
+        print(f"left out  {left_out}: --minutes {arguments.minutes:g} are over; raise them, or choose with --models")
     print(f"figures   {output}")
     if content["failed"]:
         reasons = "; ".join(f"{title} ({reason})" for title, reason in content["failed"].items())
-        sys.exit(f"error: not all models could be measured: {reasons}.")
+        sys.exit(f"error: expected figures of all models, found errors in {reasons}; the other figures are kept.")
 
 
 def check(arguments: GpuBenchmarkArguments) -> None:
@@ -142,7 +147,7 @@ def matrix_rate(device: str) -> float:
     size = MATRIX[device]
     left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     timer = Timer("left @ right", globals={"left": left, "right": right}, num_threads=torch.get_num_threads())
-    return 2 * size**3 / timer.blocked_autorange(min_run_time=1.0).median
+    return 2 * size**3 / timer.blocked_autorange(min_run_time=SECONDS).median
 
 
 def measure(name: str, compiled: bool, device: str, steps: int, rate: float) -> list[Row]:
@@ -265,7 +270,7 @@ def models_table(content: dict[str, Any]) -> Table:
         (row["model"], row["way"], *(row[figure] for figure in FIGURES), REPORTED_SECONDS.get(row["model"]))
         for row in content["models"]
     ]
-    for way, seconds in content.get("study", {}).items():
+    for way, seconds in content["study"].items():
         rows.append(("all of these", way, *[None] * (len(FIGURES) - 1), seconds, None))
     return Table(
         name="benchmark-gpu",
