@@ -6,9 +6,10 @@ python benchmarks/gpu.py --device cpu --models mlp --steps 1
 
 Models train by their recipe `paper` in mixed precision (--bf16), with random weights, on noise clips of the paper's
 number. All is measured in this process: first each model as it is, then each compiled, so that what the minutes are
-too short for are the last compilations. Figures are saved after each model.
+too short for are the last compilations: a training starts only if the time left is enough for the longest so far.
+Figures are saved after each model.
 
-- Trainer: as recipes/train.py trains. Trainer, compiled: with --torch_compile.
+- Trainer: as recipes/train.py trains. Trainer, compiled: with --torch_compile; scoring is not compiled.
 - resident: a plain loop over the same model and optimizer without Trainer, with the features of the whole corpus in
   the memory of the GPU, where batches are indexed: the limit for reading and Trainer.
 - solver: logistic regression, which scikit-learn fits on the CPU.
@@ -86,10 +87,10 @@ def main(argv: list[str]) -> None:
     arguments = parse_flags(GpuBenchmarkArguments, argv, description=__doc__.splitlines()[0])
     check(arguments)
     deadline = time.perf_counter() + 60 * arguments.minutes
-    names, compiles = list(dict.fromkeys(arguments.models)), arguments.torch_compile
+    compiles = arguments.device == "cuda" if arguments.torch_compile is None else arguments.torch_compile
+    names = list(dict.fromkeys(arguments.models))
     turns = [(name, False) for name in names]
-    if arguments.device == "cuda" if compiles is None else compiles:
-        turns += [(name, True) for name in names if name != SOLVED]
+    turns += [(name, True) for name in names if compiles and name != SOLVED]
     content: dict[str, Any] = {
         "environment": environment(),
         "device": arguments.device,
@@ -123,8 +124,7 @@ def main(argv: list[str]) -> None:
         goal = f"goal for the paper's {len(IN_PAPER)}: {GOAL_MINUTES}"
         print(f"{way}: {seconds / 60:.1f} minutes for these {len(names)} models ({goal})")
     if content["left_out"]:
-        left_out = ", ".join(content["left_out"])
-        print(f"left out  {left_out}: --minutes {arguments.minutes:g} are over; raise them, or choose with --models")
+        print(f"left out  {', '.join(content['left_out'])}: they need more --minutes than {arguments.minutes:g}")
     print(f"figures   {output}")
     if content["failed"]:
         reasons = "; ".join(f"{title} ({reason})" for title, reason in content["failed"].items())
