@@ -121,8 +121,8 @@ def main(argv: list[str]) -> None:
     write_text(output.with_suffix(".md"), table)
     print(table)
     for way, seconds in content["study"].items():
-        goal = f"goal for the paper's {len(IN_PAPER)}: {GOAL_MINUTES}"
-        print(f"{way}: {seconds / 60:.1f} minutes for these {len(names)} models ({goal})")
+        goal = f"goal for the paper's {len(IN_PAPER)} models: {GOAL_MINUTES}"
+        print(f"{way}: {seconds / 60:.1f} minutes for {', '.join(names)} ({goal})")
     if content["left_out"]:
         print(f"left out  {', '.join(content['left_out'])}: they need more --minutes than {arguments.minutes:g}")
     print(f"figures   {output}")
