@@ -4,13 +4,15 @@ python benchmarks/training.py
 python benchmarks/training.py --models vit-32-30 mlp --steps 20 --repeats 5
 python benchmarks/training.py --study quick
 
-For attention by number of tokens, Performer's and exact, see benchmarks/attention.py.
+For attention by number of tokens, Performer's and exact, see benchmarks/attention.py; for bfloat16, torch.compile and
+features in the memory of a GPU, benchmarks/gpu.py.
 
 Models train by their recipe `paper` (batch size, optimizer, 32-bit floats; random weights) on noise clips, each in a
 new process, in turns whose order alternates; every figure is a median over the repeats.
 
 - s/step: from the end of an optimizer step to the end of the next, with reading, forward and backward pass. For
   logistic regression one iteration of its solver over all training clips.
+- first step: seconds from the start of the training to the end of its first step.
 - trained, scored: clips/s with gradients, and without, there with the metrics. checkpoint: seconds for writing weights
   and optimiser to the folder of temporary files.
 - MB: largest resident memory of the process, or memory that torch has allocated on a GPU.
@@ -30,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -61,6 +64,7 @@ REPORTED_SECONDS = {"mlp": 100, "wav2vec2": 4 * 3600, **dict.fromkeys(VITS_IN_PA
 # figure -> its column and format
 FIGURES = {
     "parameters": ("parameters", ",.0f"),
+    "first_step_seconds": ("first step, s", ".2f"),
     "step_seconds": ("s/step", ".3f"),
     "train_clips_per_second": ("trained, clips/s", ",.1f"),
     "eval_clips_per_second": ("scored, clips/s", ",.1f"),
@@ -86,11 +90,14 @@ class BenchmarkArguments:
 
 
 class Stopwatch(TrainerCallback):
-    """Callback that records when steps end, and when the checkpoint after the last one is written."""
+    """Callback that records when training starts, steps end, and the checkpoint after the last one is written."""
 
     def __init__(self) -> None:
         self.step_ends: list[float] = []
-        self.saved = math.nan
+        self.started = self.saved = math.nan
+
+    def on_train_begin(self, *args, **kwargs) -> None:
+        self.started = time.perf_counter()
 
     def on_step_end(self, *args, **kwargs) -> None:
         if torch.cuda.is_available():
@@ -158,25 +165,38 @@ def measure_apart(name: str, steps: int) -> dict[str, float]:
 def measure_model(name: str, steps: int) -> dict[str, float]:
     """Return seconds, clips per second and memory of training one model in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer, training, scoring = build_measured_trainer(name, folder, steps)
-        watch = Stopwatch()
-        trainer.add_callback(watch)
-        started = time.perf_counter()
-        fit_model(trainer, Path(folder))
-        if watch.step_ends:
-            step = median(end - start for start, end in list(pairwise(watch.step_ends))[WARM_UP - 1 :])
-            batch, checkpoint = trainer.args.train_batch_size, watch.saved - watch.step_ends[-1]
-            epochs, epoch_steps = trainer.args.num_train_epochs, math.ceil(training / batch)
-        else:  # a solver, whose iterations see all training clips
-            solved = json.loads(Path(folder, "history.jsonl").read_text(encoding="utf-8"))
-            step, batch, checkpoint = (time.perf_counter() - started) / solved["iterations"], training, 0.0
-            epochs, epoch_steps = 1, trainer.model.config.max_iterations
+        return measure_training(*build_measured_trainer(name, folder, steps))
+
+
+def measure_training(trainer: VivaeTrainer, training: int, scoring: int) -> dict[str, float]:
+    """Train until `max_steps`, score, and return seconds, clips per second and memory.
+
+    Args:
+        trainer: of `build_measured_trainer`.
+        training: clips that an epoch of the whole training trains on.
+        scoring: clips that it scores.
+    """
+    watch, folder = Stopwatch(), Path(trainer.args.output_dir)
+    trainer.add_callback(watch)
+    started = time.perf_counter()
+    fit_model(trainer, folder)
+    if watch.step_ends:
+        step = median(end - start for start, end in list(pairwise(watch.step_ends))[WARM_UP - 1 :])
+        batch, checkpoint = trainer.args.train_batch_size, watch.saved - watch.step_ends[-1]
+        epochs, epoch_steps = trainer.args.num_train_epochs, math.ceil(training / batch)
+        first_step = watch.step_ends[0] - watch.started
+    else:  # a solver, whose iterations see all training clips
+        solved = json.loads((folder / "history.jsonl").read_text(encoding="utf-8"))
+        step, batch, checkpoint = (time.perf_counter() - started) / solved["iterations"], training, 0.0
+        epochs, epoch_steps, first_step = 1, trainer.model.config.max_iterations, step
+    with trainer.accelerator.autocast():  # fit_model ends mixed precision, in which a training's epochs are scored
         trainer.predict(trainer.eval_dataset.select(range(trainer.args.eval_batch_size)))
         started = time.perf_counter()
         trainer.predict(trainer.eval_dataset)
-        scored = len(trainer.eval_dataset) / (time.perf_counter() - started)
+    scored = len(trainer.eval_dataset) / (time.perf_counter() - started)
     return {
         "parameters": trainer.model.num_parameters(),
+        "first_step_seconds": first_step,
         "step_seconds": step,
         "train_clips_per_second": batch / step,
         "eval_clips_per_second": scored,
@@ -187,22 +207,33 @@ def measure_model(name: str, steps: int) -> dict[str, float]:
     }
 
 
-def build_measured_trainer(name: str, folder: str, steps: int) -> tuple[VivaeTrainer, int, int]:
-    """Return a Trainer that stops and saves after the measured steps, and the clips an epoch trains on and scores."""
+def build_measured_trainer(
+    name: str, folder: str, steps: int, flags: Sequence[str] = (), clips: int | None = CLIPS
+) -> tuple[VivaeTrainer, int, int]:
+    """Return a Trainer that stops and saves after the measured steps, and the clips an epoch trains on and scores.
+
+    Args:
+        name: key of `MODELS`.
+        folder: its run folder.
+        steps: measured steps, after those that warm up.
+        flags: further flags of `recipes/train.py`.
+        clips: number of clips that it trains on and scores; None for the whole corpus.
+    """
     # not on top, where recipes/evaluate.py would still hide the library `evaluate`
     from hf_vivae.training.build import build_fold_inputs, build_trainer, load_training_data
 
     last = WARM_UP + steps
-    flags = (
+    own = (
         f"--model {name} --data noise --max_steps {last} --save_strategy steps --save_steps {last} --eval_strategy no "
         "--logging_strategy no --load_best_model_at_end false --disable_tqdm true --output_dir"
     )
-    run, args = parse_run([*flags.split(), folder], recipes=RECIPES)
+    run, args = parse_run([*own.split(), folder, *flags], recipes=RECIPES)
     data = load_training_data(run, args.seed, run.load())
     fold = data.folds[0]
-    rows = fold.train if name == "logistic-regression" else fold.train[:CLIPS]  # its solver needs all of them
-    clips = {"labels": [data.labels[row] for row in rows], "clips": [data.clips[row] for row in rows]}
-    data = replace(data, corpus=replace(data.corpus, dataset=data.corpus.dataset.select(rows)), **clips)
+    # the solver of logistic regression needs all training clips
+    rows = fold.train if name == "logistic-regression" else (fold.train + fold.validation + fold.test)[:clips]
+    selected = {"labels": [data.labels[row] for row in rows], "clips": [data.clips[row] for row in rows]}
+    data = replace(data, corpus=replace(data.corpus, dataset=data.corpus.dataset.select(rows)), **selected)
     parts = dict.fromkeys(("train", "validation"), range(len(rows)))
     trainer = build_trainer(run, args, data, parts, build_fold_inputs(run, args, data, parts, checkpoint=None))
     return trainer, len(fold.train), len(fold.validation) + len(fold.test)

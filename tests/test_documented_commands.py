@@ -101,6 +101,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "attention": of_class("attention", "AttentionArguments"),
         "emogator": of_class("emogator", "EmogatorBenchmarkArguments"),
         "speed": of_class("speed", "SpeedArguments"),
+        "gpu": of_class("gpu", "GpuBenchmarkArguments"),
     }
 
 
@@ -117,6 +118,7 @@ def test_every_script_has_a_command_somewhere():
 def test_commands_are_understood(name, argv, place, monkeypatch):
     # a command is as correct where the extra classic is not installed
     monkeypatch.setattr("hf_vivae.training.argument_checks.check_opensmile", lambda model: None)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # as Python does for a script, which may import its neighbour
     parsers()[name](argv)
 
 

@@ -281,6 +281,9 @@ class VivaeTrainingArguments(TrainingArguments):
         # without use_cpu, the library lets each process of a machine without accelerator train alone, and refuses bf16
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
+        # a process uses one GPU: with several, the library multiplies the recipe's batch by their number, and the loss
+        # of compute_loss_func, which is of all of them, once more
+        self._n_gpu = min(self.n_gpu, 1)
         # pinned memory speeds copies to an accelerator; without one torch warns for each loader
         self.dataloader_pin_memory = self.dataloader_pin_memory and not self.use_cpu
         check_choice("--metric_for_best_model", self.metric_for_best_model.removeprefix("eval_"), SELECTING)

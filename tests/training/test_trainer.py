@@ -3,6 +3,8 @@
 import pytest
 import torch
 from tiny import CONFIGS
+from torch._dynamo.utils import counters
+from transformers import default_data_collator
 
 from hf_vivae.models import build_feature_extractor, build_model
 from hf_vivae.training.arguments import VivaeTrainingArguments
@@ -57,6 +59,40 @@ def test_arguments_that_a_trainer_cannot_follow_alone_are_refused_and_others_are
     trainer = trainer_of(model, tmp_path, early_stopping_patience=3)
     (callback,) = [one for one in trainer.callback_handler.callbacks if isinstance(one, EarlyStopping)]
     assert callback.early_stopping_patience == 3
+
+
+def test_a_process_uses_one_of_several_gpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    args = VivaeTrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=30)
+    assert (args.n_gpu, args.train_batch_size) == (1, 30)
+
+
+def test_a_compiled_training_learns_the_same_and_is_compiled_again_for_the_last_batch_alone(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    clips = [
+        {"input_values": torch.randn(2000, generator=generator), "labels": torch.tensor(clip % 6)}
+        for clip in range(19)
+    ]
+    weights = []
+    for backend in (None, "eager"):  # traced as by any backend, without the 10 s of a compiler
+        torch.manual_seed(0)
+        torch.compiler.reset()
+        counters.clear()
+        trainer = VivaeTrainer(
+            model=build_model("mlp", **CONFIGS["mlp"]),
+            args=VivaeTrainingArguments(
+                output_dir=str(tmp_path), torch_compile_backend=backend, per_device_train_batch_size=8,
+                learning_rate=1e-2, eval_strategy="no", save_strategy="no", load_best_model_at_end=False,
+                report_to="none", disable_tqdm=True,
+            ),
+            train_dataset=clips,
+            data_collator=default_data_collator,
+        )  # fmt: skip
+        trainer.train()
+        weights.append(torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()]))
+    assert counters["stats"]["unique_graphs"] == 2, "for batches of 8, and for the last ones of 3"
+    torch.testing.assert_close(*weights)
 
 
 def test_the_collator_of_an_extractor_is_the_default_and_another_one_stays(tmp_path):
