@@ -1,7 +1,8 @@
-"""The version of this package, and a check that the compiled packages which it needs are compatible.
+"""The version of this package, and the import of the compiled packages which it needs.
 
-Their metadata do not ensure it: torchaudio pins no torch, so that pip installs pairs whose import raises, and
-transformers hides the reason ("Could not import module 'Trainer'").
+Their metadata do not ensure that they are compatible: torchaudio pins no torch, so that pip installs pairs whose
+import raises, and transformers hides the reason ("Could not import module 'Trainer'"). OpenMP, whose threads torch
+uses on CPUs, reads its settings when torch is loaded, and only then.
 """
 
 import importlib
@@ -24,6 +25,24 @@ COMPILED = {
     "torchvision": "torchvision",
     "transformers": "transformers.pipelines",
 }
+
+# threads that spin while they wait keep a core from the thread that they wait for: next to one other busy process, a
+# step of training takes 14 times as long. A few thousand turns cost no speed where nothing else runs
+# (benchmarks/speed.py --rows contention). libgomp reads both, other runtimes the first.
+WAIT_POLICY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "4000"}
+
+
+def _set_wait_policy() -> bool:
+    """Set the policy unless the user has set one; return whether torch was not loaded before."""
+    if any(name in os.environ for name in WAIT_POLICY):
+        return True
+    if "torch" in sys.modules:
+        return False
+    os.environ.update(WAIT_POLICY)
+    return True
+
+
+WAITS_PASSIVELY = _set_wait_policy()
 
 
 class BrokenEnvironment(ImportError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from runner import ROOT, TRAIN
 
+from hf_vivae import version
 from hf_vivae.version import explained_imports
 from hf_vivae_cli.app import RECIPES
 
@@ -58,6 +60,33 @@ def sentence_of(text: str, name: str) -> None:
     command = text.rpartition("repair with: ")[2]
     assert f"-m pip install --force-reinstall torch torchaudio torchvision transformers -c {ROOT}" in command
     assert text.count("\n") == 1, "one line"
+
+
+@pytest.mark.parametrize(
+    ("user", "loaded", "expected", "waits"),
+    [
+        ({}, False, {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "4000"}, True),
+        ({"OMP_WAIT_POLICY": "active"}, False, {"OMP_WAIT_POLICY": "active"}, True),
+        ({"GOMP_SPINCOUNT": "1"}, True, {"GOMP_SPINCOUNT": "1"}, True),
+        ({}, True, {}, False),
+    ],
+)
+def test_threads_wait_passively_unless_the_user_decides_or_torch_is_loaded(user, loaded, expected, waits, monkeypatch):
+    for name in version.WAIT_POLICY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "environ", os.environ | user)
+    monkeypatch.setattr(sys, "modules", {name: module for name, module in sys.modules.items() if name != "torch"})
+    if loaded:
+        sys.modules["torch"] = sys
+    assert runpy.run_path(version.__file__)["WAITS_PASSIVELY"] == waits
+    assert {name: os.environ[name] for name in version.WAIT_POLICY if name in os.environ} == expected
+
+
+def test_the_policy_is_set_before_torch_is_loaded():
+    program = "import hf_vivae, os, torch; print(os.environ['OMP_WAIT_POLICY'], hf_vivae.version.WAITS_PASSIVELY)"
+    environment = {name: value for name, value in os.environ.items() if name not in version.WAIT_POLICY}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout == "passive True\n", done.stderr
 
 
 @pytest.mark.parametrize("name", RAISED)

@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ MAX_SHARE = 0.25  # of the free space on the disk
 class _DecodedClips:
     def __init__(self, file: int, limit: float) -> None:
         self._file, self._end, self._limit = file, 0, limit
+        self._lock = threading.Lock()
         self._entries: dict[str | bytes, tuple[int, int, int]] = {}  # first byte, number of bytes, rate in Hz
 
     def load(self, source: audio.Source, name: str | None) -> tuple[np.ndarray, int]:
@@ -33,13 +35,14 @@ class _DecodedClips:
             start, length, rate = self._entries[key]
             return np.frombuffer(bytearray(os.pread(self._file, length, start)), np.float32), rate
         samples, rate = audio.load(source, name=name)
-        if self._end + samples.nbytes <= self._limit:
-            try:
-                if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
-                    self._entries[key] = self._end, samples.nbytes, rate
-                    self._end += samples.nbytes
-            except OSError:  # a full disk; the other clips are decoded each time
-                self._limit = 0
+        with self._lock:
+            if self._end + samples.nbytes <= self._limit:
+                try:
+                    if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
+                        self._entries[key] = self._end, samples.nbytes, rate
+                        self._end += samples.nbytes
+                except OSError:  # a full disk; the other clips are decoded each time
+                    self._limit = 0
         return samples, rate
 
 

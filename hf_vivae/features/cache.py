@@ -22,7 +22,7 @@ from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
 from ..version import __version__
-from .extraction import batch_features, extract_features, needs_scale, takes_variable_length
+from .extraction import batch_features, clip_threads, extract_features, needs_scale, takes_variable_length
 
 logger = logging.getLogger(__name__)
 BATCH = 32  # clips decoded and transformed together: 32 mel spectrograms fill the cores, 6 MB
@@ -47,12 +47,18 @@ def build_features(
     settings = json.loads(extractor.to_json_string())
     settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
 
+    def extract_clip(source: dict, name: str) -> dict[str, np.ndarray]:
+        samples, _ = load_clip(source, extractor.sampling_rate, name)
+        return {name: clip for name, (clip,) in extract_features(extractor, [samples], max_seconds).items()}
+
     def extract(batch: dict) -> dict:
-        return extract_features(extractor, decode_batch(batch, extractor.sampling_rate), max_seconds)
+        clips = list(pool.map(extract_clip, batch["audio"], batch["file"]))
+        return {name: [clip[name] for clip in clips] for name in clips[0]}
 
     own_length = takes_variable_length(extractor)
     key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
-    features = cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
+    with clip_threads() as pool:
+        features = cached_map(dataset, extract, key=key, desc="Features", own_length=own_length)
     if labels is not None:
         features = features.add_column("labels", list(labels))
     return features.with_format("torch")

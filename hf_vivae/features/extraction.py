@@ -1,7 +1,9 @@
 """Feature extractors of the models, feature extraction of batches, and the data collator."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -123,6 +125,18 @@ def bands_first(extractor: FeatureExtractionMixin) -> bool:
     if isinstance(extractor, WhisperFeatureExtractor):
         return not takes_variable_length(extractor)
     return isinstance(extractor, WaveformFeatureExtractor)
+
+
+@contextmanager
+def clip_threads() -> Iterator[ThreadPoolExecutor]:
+    """Yield as many threads as torch uses, each for one clip at a time on one core.
+
+    This is faster than all cores for one clip, whose steps are too short to be divided.
+    """
+    count = torch.get_num_threads()
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool
+    torch.set_num_threads(count)  # of MKL, it is one setting for all threads
 
 
 def extract_features(

@@ -4,8 +4,9 @@ import copy
 import hashlib
 import math
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -135,7 +136,22 @@ class Scorer:
 
     def score_clips(self, sounds: Sequence[Any]) -> list[ClipScores | ValueError]:
         """Return the same as `score`, with the duration of each clip and how much of it was used."""
-        inputs = list(self._pool.map(self._prepare, sounds))
+        return next(self.score_chunks([sounds]))
+
+    def score_chunks(self, chunks: Iterable[Sequence[Any]]) -> Iterator[list[ClipScores | ValueError]]:
+        """Yield what `score_clips` returns for each of several sequences of clips, in order.
+
+        The clips of one are read while the model scores those of the one before; both are in memory.
+        """
+        reading: deque[list[Future]] = deque()
+        for sounds in chunks:
+            reading.append([self._pool.submit(self._prepare, sound) for sound in sounds])
+            if len(reading) > 1:
+                yield self._score([clip.result() for clip in reading.popleft()])
+        while reading:
+            yield self._score([clip.result() for clip in reading.popleft()])
+
+    def _score(self, inputs: list[_Input | ValueError]) -> list[ClipScores | ValueError]:
         results: list[Any] = [clip if isinstance(clip, ValueError) else None for clip in inputs]
         usable = [index for index, failure in enumerate(results) if failure is None]
         usable.sort(key=lambda index: len(next(iter(inputs[index].features.values()))))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import chain, pairwise
+from itertools import chain, pairwise, tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,15 +166,17 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     length, failure = math.ceil(windows.seconds / windows.hop), None
     fields = {"path": recording.path.name, "sampling_rate": rate}
-    for pieces in _pieces(recording, rate, windows.hop, windows.seconds):
-        audible = [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
-        results = scorer.score([fields | {"array": samples} for _, samples in audible])
-        for (step, _), scores in zip(audible, results, strict=True):
-            if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
-                failure = scores
-                continue
-            sums[step : step + length] += scores
-            counts[step : step + length] += 1
+    blocks, audible = tee(
+        [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
+        for pieces in _pieces(recording, rate, windows.hop, windows.seconds)
+    )
+    scored = scorer.score_chunks([fields | {"array": samples} for _, samples in block] for block in blocks)
+    for (step, _), scores in chain.from_iterable(map(zip, audible, scored)):
+        if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
+            failure = scores
+            continue
+        sums[step : step + length] += scores.probabilities
+        counts[step : step + length] += 1
     if failure and not counts.any():
         raise failure
     with np.errstate(invalid="ignore"):

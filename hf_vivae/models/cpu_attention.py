@@ -14,7 +14,13 @@ from transformers.masking_utils import sdpa_mask
 NAME = "vivae_cpu"  # name of the attention, for `set_attn_implementation`; not saved in a configuration
 LONGEST = 1000  # tokens; for more, the weights of all pairs take too much memory
 WEIGHTS = 2**20  # attention weights computed at once
+NOTHING = torch.finfo(torch.float32).min  # score of a key that is not attended to
 LEVELS = 2**16  # values of the random numbers of dropout
+
+
+def has_bfloat16() -> bool:
+    """Return whether the processor has instructions for products in bfloat16; without them it is slower."""
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def speed_up(model: PreTrainedModel) -> None:
@@ -86,29 +92,71 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )
-    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    # as many clips at once as have weights that fit into the processor's cache, forward and backward
-    clips = max(1, WEIGHTS // (query.shape[1] * query.shape[2] * key.shape[2]))
-    parts = [operand.split(clips) for operand in (query, key, value)]
-    masks = [attention_mask] * len(parts[0])
-    if attention_mask is not None and len(attention_mask) > 1:
-        masks = attention_mask.split(clips)
-    contexts = [_attend_by_products(*operands, dropout) for operands in zip(*parts, masks, strict=True)]
-    return torch.cat(contexts), None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return AttentionProducts.apply(query, key, value, attention_mask, scaling, dropout), None
 
 
-def _attend_by_products(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, p: float
-) -> torch.Tensor:
-    # made contiguous once, since each product would copy them
-    scores = query.contiguous() @ key.contiguous().transpose(2, 3)
-    if mask is not None and mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    elif mask is not None:
-        scores = scores + mask
-    weights = scores.float().softmax(dim=-1).to(value.dtype)  # five times as fast as in bfloat16, and exact
-    weights = dropout(weights, p) if p else weights
-    return (weights @ value.contiguous()).transpose(1, 2)
+class AttentionProducts(torch.autograd.Function):
+    """Attention by matrix products, with a backward pass of its own.
+
+    Gradients by autograd would copy each operand once more for each product, and join the parts of a batch again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        scaling: float,
+        p: float,
+    ) -> torch.Tensor:
+        """Return `(batch, tokens, heads, head_dim)`; the arguments are those of `attend`."""
+        batch, heads, tokens, width = query.shape
+        # made contiguous once, since each product would copy them
+        query, key, value = query * scaling, key.contiguous(), value.contiguous()
+        query = query.contiguous()
+        weights, dropped = [], []
+        context = query.new_empty(batch, tokens, heads, width)
+        for part in _parts(batch, heads * tokens * key.shape[2]):
+            scores = (query[part] @ key[part].transpose(2, 3)).float()
+            if mask is not None:
+                clips = mask[part] if len(mask) > 1 else mask
+                scores.masked_fill_(~clips, NOTHING) if mask.dtype == torch.bool else scores.add_(clips)
+            weights.append(scores.softmax(dim=-1).to(value.dtype))  # five times as fast as in bfloat16, and exact
+            dropped.append(dropout(weights[-1], p) if p else weights[-1])
+            context[part] = (dropped[-1] @ value[part]).transpose(1, 2)
+        ctx.save_for_backward(query, key, value, *weights, *(dropped if p else ()))
+        ctx.scaling = scaling
+        return context
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Return the gradients of query, key and value; `grad` is `(batch, tokens, heads, head_dim)`."""
+        query, key, value, *weights = ctx.saved_tensors
+        parts = _parts(len(query), query.shape[1] * query.shape[2] * key.shape[2])
+        # laid out as the projection of all three, so that its gradient is one copy
+        grads = [torch.empty_like(operand.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+                 for operand in (query, key, value)]  # fmt: skip
+        for number, part in enumerate(parts):
+            weight, dropped = weights[number], weights[number - len(parts)]
+            context_grad = grad[part].transpose(1, 2).contiguous()
+            grads[2][part] = dropped.transpose(2, 3) @ context_grad
+            # of softmax and dropout at once, since a dropped weight is 0
+            scores_grad = (context_grad @ value[part].transpose(2, 3)).float().mul_(dropped)
+            scores_grad.addcmul_(weight, scores_grad.sum(dim=-1, keepdim=True), value=-1)
+            scores_grad = scores_grad.to(value.dtype)
+            torch.mul(scores_grad @ key[part], ctx.scaling, out=grads[0][part])
+            grads[1][part] = scores_grad.transpose(2, 3) @ query[part]
+        return *grads, None, None, None
+
+
+def _parts(batch: int, weights: int) -> list[slice]:
+    """Return slices of as many clips as have weights that fit into the processor's cache, in equal parts."""
+    count = -(-batch // max(1, -(-batch * weights // WEIGHTS)))
+    return [slice(start, start + count) for start in range(0, batch, count)]
 
 
 AttentionInterface.register(NAME, attend)

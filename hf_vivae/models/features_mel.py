@@ -64,7 +64,8 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
     def extract(self, clips: list[np.ndarray]) -> np.ndarray:
         """Return mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
         if self.pad_clip:
-            return self._decibels(super().extract(clips))
+            # one by one, since the spectrum of one clip fits into the processor's cache
+            return np.concatenate([self._decibels(waveform[None]) for waveform in super().extract(clips)])
         spectrograms = []
         for clip in map(self.trim, clips):
             waveform = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)

@@ -136,8 +136,10 @@ class SpectrogramViTAttention(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = hidden_states.shape
-        qkv = self.qkv(hidden_states).view(batch, tokens, 3, self.config.num_attention_heads, self.config.head_dim)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, head_dim)
+        query, key, value = (
+            part.view(batch, tokens, self.config.num_attention_heads, self.config.head_dim).transpose(1, 2)
+            for part in self.qkv(hidden_states).chunk(3, dim=-1)
+        )  # each (batch, heads, tokens, head_dim)
         context = self.attend(query, key, value)  # (batch, tokens, heads, head_dim)
         return self.dropout(self.projection(context.reshape(batch, tokens, -1)))
 

@@ -22,6 +22,8 @@ from ..cli_parser import Terminated
 from ..files import write_lines
 from ..models import LogisticRegressionForAudioClassification, cpu_attention
 from ..validation import UserError
+from ..version import WAITS_PASSIVELY
+from .arguments import VivaeTrainingArguments
 from .linear import Standardized, fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
@@ -76,7 +78,10 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
             )
     trainer.add_callback(_BestCheckpoint(folder))
     if trainer.args.device.type == "cpu":
-        cpu_attention.speed_up(model)
+        if not trainer.args.torch_compile:  # which cannot compile random numbers of an integer tensor
+            cpu_attention.speed_up(model)
+        for sentence in _faster_ways(trainer.args):
+            logger.warning(sentence)
     with saved_on_sigterm(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     # mixed precision wraps forward in place; the model that is scored is the one that is saved
@@ -86,6 +91,20 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
         return None
     epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
     return {"metric": trainer.args.metric_for_best_model, "epoch": epoch}
+
+
+def _faster_ways(args: VivaeTrainingArguments) -> list[str]:
+    """Return sentences on what would make a training on this CPU faster, in the first process."""
+    sentences = []
+    if args.process_index == 0 and not WAITS_PASSIVELY:
+        sentences.append(
+            "torch was loaded before hf_vivae, so that training takes several times as long while another process is "
+            "busy; import hf_vivae first, or start Python with OMP_WAIT_POLICY=passive."
+        )
+    # not chosen for the user, since scores change in their third decimal
+    if args.process_index == 0 and not args.bf16 and cpu_attention.has_bfloat16():
+        sentences.append("This processor has instructions for bfloat16: --bf16 makes training about twice as fast.")
+    return sentences
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -391,6 +391,17 @@ def test_threads_that_score_padded_batches_at_once_do_not_disturb_each_other(tmp
         np.testing.assert_allclose(together.score(sounds), alone, atol=1e-5)
 
 
+def test_clips_are_read_while_earlier_ones_are_scored(scorer):
+    submitted = []
+    chunks = ([submitted.append(number) or sound(number)] for number in range(3))
+    scores = scorer.score_chunks(chunks)
+    (first,) = next(scores)
+    assert submitted == [0, 1]
+    np.testing.assert_allclose(first.probabilities, scorer.score([sound(0)])[0], atol=1e-6)
+    assert len(list(scores)) == 2
+    assert list(scorer.score_chunks([])) == []
+
+
 def test_bfloat16_moves_probabilities_a_little(checkpoint, clips):
     file = str(clips / "a" / "00.wav")
     (exact,), (rounded,) = (Scorer(str(checkpoint), bf16=bf16).score([file]) for bf16 in (False, True))

@@ -12,7 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from hf_vivae import models
 from hf_vivae.models import build_model
 from hf_vivae.models import cpu_attention as cpu
-from hf_vivae.models.cpu_attention import attend, dropout, speed_up
+from hf_vivae.models.cpu_attention import AttentionProducts, attend, dropout, speed_up
 
 
 class Attention(nn.Module):
@@ -60,6 +60,49 @@ def test_outputs_and_gradients_are_those_of_sdpa(mask, scaling, at_once, no_sdpa
     reference.backward(direction)
     for part, exact in zip(found, expected, strict=True):
         torch.testing.assert_close(part.grad.float(), exact.grad, atol=0.06, rtol=0.05)
+
+
+def by_autograd(query, key, value, scaling, p):
+    """Return what `attend` does, with gradients by autograd."""
+    weights = (query * scaling @ key.transpose(2, 3)).softmax(dim=-1)
+    return (dropout(weights, p) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+def test_gradients_are_those_of_autograd(p, no_sdpa):
+    operands_of_both, contexts = (operands(torch.float32), operands(torch.float32)), []
+    for function, parts in zip((AttentionProducts.apply, by_autograd), operands_of_both, strict=True):
+        torch.manual_seed(1)
+        contexts.append(function(*parts, *([None] if function is not by_autograd else []), 0.5, p))
+        contexts[-1].square().sum().backward()
+    torch.testing.assert_close(*contexts)
+    for part, exact in zip(*operands_of_both, strict=True):
+        torch.testing.assert_close(part.grad, exact.grad)
+
+
+def test_a_training_takes_the_same_way(monkeypatch):
+    """Check that the losses of some steps differ from those of plain attention by rounding only."""
+
+    def losses(plain: bool) -> list[float]:
+        torch.manual_seed(2)
+        model = build_model("vit-32-30", **CONFIGS["vit-32-30"] | {"hidden_dropout": 0.1, "attention_dropout": 0.1})
+        speed_up(model.train())
+        if plain:
+            function = lambda query, key, value, mask, scaling, p: by_autograd(query, key, value, scaling, p)  # noqa: E731
+            monkeypatch.setattr(AttentionProducts, "apply", function)
+        optimizer, steps = torch.optim.Adam(model.parameters(), lr=1e-3), []
+        spectrograms, labels = torch.randn(4, 1, 64, 690), torch.tensor([0, 1, 2, 3])
+        for _ in range(8):
+            loss = model(spectrograms, labels=labels).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps.append(loss.item())
+        return steps
+
+    ours, plain = losses(plain=False), losses(plain=True)
+    assert ours[-1] < ours[0]
+    assert ours == pytest.approx(plain, rel=1e-4)
 
 
 def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
