@@ -161,9 +161,10 @@ def _sinc_filters(source: int, target: int) -> tuple[np.ndarray, int]:
 
     The reach is the number of samples before the first one.
     """
+    import torch
     from torchaudio.transforms import Resample
 
-    sinc = Resample(source, target)
+    sinc = Resample(source, target, dtype=torch.float32)  # that of `torchaudio.functional.resample` for a clip
     return np.ascontiguousarray(sinc.kernel[:, 0].numpy().T), sinc.width
 
 

@@ -19,7 +19,7 @@ from transformers import (
 
 from hf_vivae.checkpoints.load import load_checkpoint, load_encoder
 from hf_vivae.features.cache import by_length, feature_lengths
-from hf_vivae.features.extraction import extract_features, max_input_seconds, set_max_length
+from hf_vivae.features.extraction import clip_threads, extract_features, max_input_seconds, set_max_length
 from hf_vivae.models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from hf_vivae.models.features_whisper import MaskedWhisperFeatureExtractor
 
@@ -192,3 +192,10 @@ def test_clips_of_one_length_keep_their_order(shape):
     kept = as_dataset([np.zeros(shape, np.float32)] * 3, kind)
     assert feature_lengths(kept) == [shape[0]] * 3
     assert by_length(kept, [2, 0, 1]) == [2, 0, 1]
+
+
+def test_each_clip_has_a_thread_of_one_core_and_the_threads_of_torch_stay():
+    before = torch.get_num_threads()
+    with clip_threads() as pool:
+        assert pool.submit(torch.get_num_threads).result() == 1
+    assert torch.get_num_threads() == before

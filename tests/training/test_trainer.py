@@ -1,5 +1,7 @@
 """Loss, optimizer, schedule and arguments of `VivaeTrainer`."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny import CONFIGS
@@ -7,6 +9,7 @@ from torch._dynamo.utils import counters
 from transformers import default_data_collator
 
 from hf_vivae.models import build_feature_extractor, build_model
+from hf_vivae.training import fit
 from hf_vivae.training.arguments import VivaeTrainingArguments
 from hf_vivae.training.trainer import EarlyStopping, VivaeTrainer
 from hf_vivae.validation import UserError
@@ -104,3 +107,15 @@ def test_the_collator_of_an_extractor_is_the_default_and_another_one_stays(tmp_p
         VivaeTrainer(model, args, data_collator=list, processing_class=extractor, **clips),
     ):
         assert trainer.data_collator is list
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_training_on_a_cpu_names_what_would_be_faster(process, monkeypatch):
+    def names(bf16: bool, waits: bool, has: bool) -> str:
+        monkeypatch.setattr(fit, "WAITS_PASSIVELY", waits)
+        monkeypatch.setattr(fit.cpu_attention, "has_bfloat16", lambda: has)
+        return " ".join(fit._faster_ways(SimpleNamespace(process_index=process, bf16=bf16)))
+
+    assert names(bf16=True, waits=True, has=True) == names(bf16=False, waits=True, has=False) == ""
+    both = names(bf16=False, waits=False, has=True)
+    assert ("OMP_WAIT_POLICY=passive" in both and "--bf16" in both) == (process == 0)
