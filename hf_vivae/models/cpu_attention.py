@@ -1,8 +1,9 @@
 """Attention and dropout for training on CPUs, where torch's own are slow for batches of short clips.
 
-torch's fused attention takes two to four times as long in bfloat16 as separate matrix products, and on CPUs it has no
-dropout: torch then computes the products with copies of each operand. torch's dropout draws a 32-bit number in one
-thread for each value. Nothing of this file is exported with a checkpoint.
+torch's fused attention has no dropout on CPUs: torch then computes the products with copies of each operand. Without
+dropout, separate products are faster for a few tokens, and in bfloat16 on processors without AMX, where the fused kernel
+takes two to four times as long. torch's dropout draws a 32-bit number in one thread for each value. Nothing of this
+file is exported with a checkpoint.
 """
 
 import torch
@@ -12,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "vivae_cpu"  # name of the attention, for `set_attn_implementation`; not saved in a configuration
+SHORT = 64  # tokens, up to which separate products are faster in any case
 LONGEST = 1000  # tokens; for more, the weights of all pairs take too much memory
 WEIGHTS = 2**20  # attention weights computed at once
 NOTHING = torch.finfo(torch.float32).min  # score of a key that is not attended to
@@ -88,7 +90,8 @@ def attend(
         kwargs.get(name) is not None for name in ("position_bias", "softcap", "cache")
     )
     small = query.device.type == "cpu" and key.shape[2] <= LONGEST and key.shape[1] == query.shape[1]
-    if special or not small or not (dropout or query.dtype == torch.bfloat16):
+    slow_kernel = query.dtype == torch.bfloat16 and not torch.cpu.get_capabilities().get("amx_bf16")
+    if special or not small or not (dropout or key.shape[2] <= SHORT or slow_kernel):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )

@@ -124,10 +124,21 @@ def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
     ],
 )
 def test_other_inputs_are_left_to_sdpa(dtype, options, monkeypatch):
+    monkeypatch.setattr(cpu, "SHORT", 6)
     called = []
     monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(kwargs))
     attend(Attention(), *operands(dtype), None, **options)
     assert all(called[0][name] is value for name, value in options.items())
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_bfloat16_is_left_to_sdpa_where_its_kernel_is_fast(amx, monkeypatch):
+    monkeypatch.setattr(cpu, "SHORT", 6)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    called = []
+    monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(args))
+    attend(Attention(), *operands(torch.bfloat16), None)
+    assert bool(called) == amx
 
 
 def test_long_inputs_are_left_to_sdpa(monkeypatch):
@@ -167,7 +178,7 @@ def test_a_model_computes_the_same_and_saves_nothing_of_it(tmp_path):
     with torch.no_grad():
         before = model(spectrogram).logits
         speed_up(model)
-        assert torch.equal(model(spectrogram).logits, before)
+        torch.testing.assert_close(model(spectrogram).logits, before)
         trained = [model.train()(spectrogram).logits for _ in range(2)]
         with torch.autocast("cpu", torch.bfloat16):
             torch.testing.assert_close(model.eval()(spectrogram).logits.float(), before, atol=0.05, rtol=0.05)
