@@ -15,7 +15,7 @@ from forks import run_forked
 from loopback_hub.server import WRITE_TOKEN
 from predicting import rows, sound, work
 
-from hf_vivae.inference import sources as streams
+from hf_vivae.inference import streamed_dataset as streams
 from hf_vivae.inference.predict import PredictResult
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.sources import find_shards, read_reference
