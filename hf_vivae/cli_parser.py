@@ -150,6 +150,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
     # otherwise recipes/evaluate.py would be imported instead of the library `evaluate`
     folder = Path(sys.argv[0]).resolve().parent
     sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != folder]
+    if not gc.get_freeze_count():  # once: the garbage of an earlier script in this process would stay for ever
+        gc.freeze()  # modules stay to the end; the passes over them, the last one at exit, take most of a second
     try:
         main(sys.argv[1:])
         leave_processes()

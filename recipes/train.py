@@ -12,7 +12,6 @@ from hf_vivae.cli_parser import run_script
 
 
 def main(argv: list[str]) -> None:
-    from hf_vivae.hub.push import PushToHubCallback
     from hf_vivae.training.folds_file import write_folds
     from hf_vivae.training.recipes import parse_folds, parse_run
     from hf_vivae.training.run import train
@@ -23,7 +22,11 @@ def main(argv: list[str]) -> None:
         return
     run, args = parse_run(argv, recipes=Path(__file__).parent)
     cards = Path(__file__).parents[1] / "model_cards"
-    pushes = [PushToHubCallback(args, cards)] if args.push_to_hub and args.process_index == 0 else []
+    pushes = []
+    if args.push_to_hub and args.process_index == 0:
+        from hf_vivae.hub.push import PushToHubCallback  # imports all that cards of models are made of
+
+        pushes = [PushToHubCallback(args, cards)]
     results, folders = train(run, args, callbacks=pushes)
     if args.process_index == 0:
         print(f"\n{format_results(results)}\n\n{describe(Path(args.output_dir), folders)}")

@@ -1,5 +1,6 @@
 """Promises that only real processes can break: several at once, killed ones, and every way to start one."""
 
+import gc
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -54,6 +56,21 @@ def test_a_script_ends_without_threads_of_the_process_group(monkeypatch):
     run_script(main)
     assert not torch.distributed.is_initialized()
     assert not loops()
+
+
+def test_the_garbage_of_one_script_is_collected_after_the_next(monkeypatch):
+    """`run_script` freezes modules, but only at its first call in a process."""
+
+    class Ring:
+        pass
+
+    ring = Ring()
+    ring.ring, collected = ring, weakref.ref(ring)
+    del ring
+    monkeypatch.setattr("sys.path", [*sys.path])
+    run_script(lambda argv: None)
+    gc.collect()
+    assert collected() is None
 
 
 def logits_by_file(folder: Path) -> dict[str, list[float]]:

@@ -1,5 +1,6 @@
 """An environment whose compiled packages are absent or do not load is reported in one sentence by every command."""
 
+import gc
 import json
 import os
 import runpy
@@ -141,3 +142,20 @@ def test_a_defect_of_the_package_keeps_its_traceback():
     """Only what torch and its kin raise is put into words."""
     with pytest.raises(RuntimeError, match="not one of them"), explained_imports():
         raise RuntimeError("not one of them")
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_imports_pause_the_garbage_collector(collects):
+    """It is on after them where it was on before, and objects that were frozen stay so."""
+    if not collects:
+        gc.disable()
+    try:
+        with explained_imports():
+            assert not gc.isenabled()
+        assert gc.isenabled() == collects
+        assert gc.get_freeze_count(), "conftest.py freezes what is imported"
+        with pytest.raises(RuntimeError), explained_imports():
+            raise RuntimeError
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()

@@ -175,7 +175,7 @@ def _rows(dataset: Any) -> Iterator[dict[str, Any]]:
     """Return an iterator over the rows of a dataset, with the clip as `audio`."""
     from datasets import Audio  # a second of imports that files and arrays do not need
 
-    from .sources import StoredAudio
+    from .streamed_dataset import StoredAudio
 
     features = dataset.features or {}
     columns = [name for name, feature in features.items() if isinstance(feature, Audio)]

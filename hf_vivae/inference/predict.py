@@ -20,7 +20,7 @@ from ..models.cpu_attention import has_bfloat16
 from ..validation import UserError, printable, readable
 from .output import KEPT, WRITERS, PredictionShards, check_errors_file, errors_file, write_output
 from .scorer import ClipScores, Scorer
-from .sources import STANDARD_INPUT, Shard, StreamedDataset, UnreadClip, file_state, find_shards, read_whole
+from .sources import STANDARD_INPUT, Shard, UnreadClip, file_state, find_shards, read_whole
 
 CLAIM_SECONDS = 1  # wait, since another process may hold the lock for a moment to see whether it is free
 
@@ -231,7 +231,11 @@ def run_predict(
         )
 
     content = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
-    streamed = StreamedDataset(dataset, split) if dataset else None
+    streamed = None
+    if dataset:
+        from .streamed_dataset import StreamedDataset  # imports datasets, which files and tables do not need
+
+        streamed = StreamedDataset(dataset, split)
 
     def shards() -> Iterable[Shard]:
         return streamed.shards() if streamed else find_shards(inputs, content)

@@ -20,7 +20,8 @@ from hf_vivae.inference import predict as predicting
 from hf_vivae.inference import sources
 from hf_vivae.inference.predict import PredictResult, ProcessShard, run_predict
 from hf_vivae.inference.scorer import Scorer, checkpoint_digest
-from hf_vivae.inference.sources import StreamedDataset, find_shards
+from hf_vivae.inference.sources import find_shards
+from hf_vivae.inference.streamed_dataset import StreamedDataset
 
 
 @pytest.fixture(scope="module")

@@ -15,17 +15,18 @@ from forks import run_forked
 from loopback_hub.server import WRITE_TOKEN
 from predicting import rows, sound, work
 
-from hf_vivae.inference import sources as streams
+from hf_vivae.inference import streamed_dataset as streams
 from hf_vivae.inference.predict import PredictResult
 from hf_vivae.inference.scorer import Scorer
-from hf_vivae.inference.sources import StreamedDataset, find_shards, read_reference
+from hf_vivae.inference.sources import find_shards, read_reference
+from hf_vivae.inference.streamed_dataset import StreamedDataset
 
 # pushes a folder and reads it as a dataset, twice with another clip: names, bytes and what tells the shards
 HUB = """
 import json, sys
 from pathlib import Path
 from huggingface_hub import HfApi
-from hf_vivae.inference.sources import StreamedDataset
+from hf_vivae.inference.streamed_dataset import StreamedDataset
 
 def names_and_scores(file):
     HfApi().upload_folder(repo_id="tester/loose", repo_type="dataset", folder_path=sys.argv[1])
