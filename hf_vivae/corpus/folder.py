@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, inspect
+from ..audio import BadAudio
 from ..files import read_table
 from ..validation import UserError, check_choice, readable
-from .decoded import load_clip
+from .decoded import load_with_info
 from .listing import Listing, normalize
 from .schema import BAD_AUDIO, INTENSITIES, ON_BAD_AUDIO, Corpus, CorpusError, Problems, build_dataset
 
@@ -131,8 +131,7 @@ def read_clip(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
     """
     path = clip.path.absolute()
     try:
-        info = inspect(path, clip.file)
-        load_clip(path, name=clip.file)  # damage and NaN show only when the sound is decoded
+        _, info = load_with_info(path, clip.file)  # damage and NaN show only when the sound is decoded
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{clip.file}: expected {error.expected}, found {error.found}"])
         return None
