@@ -7,6 +7,8 @@ where a file or a setting changes.
 import hashlib
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -207,7 +209,8 @@ def cached_map(
         return function(batch | {"digest": [digests[row] for row in rows]} if digests else batch)
 
     features = None if kept else _features_of(compute(dataset[:1], [0]), own_length)
-    with disk_errors(file.parent, CACHE_REMEDY):
+
+    def map_to(path: Path, read: bool) -> datasets.Dataset:
         return dataset.map(
             compute,
             with_indices=True,
@@ -215,11 +218,18 @@ def cached_map(
             batch_size=BATCH,
             remove_columns=dataset.column_names,
             features=features,
-            load_from_cache_file=kept,
-            cache_file_name=str(file),
+            load_from_cache_file=read,
+            cache_file_name=str(path),
             new_fingerprint=digest,
             desc=desc,
         )
+
+    if not kept:
+        # on a full disk, datasets leaves its unfinished file where it is
+        with disk_errors(file.parent, CACHE_REMEDY), tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as part:
+            map_to(Path(part, file.name), read=False)
+            os.replace(Path(part, file.name), file)
+    return map_to(file, read=True)
 
 
 def _is_whole(file: Path, rows: int) -> bool:
