@@ -100,6 +100,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "training": of_class("training", "BenchmarkArguments"),
         "attention": of_class("attention", "AttentionArguments"),
         "emogator": of_class("emogator", "EmogatorBenchmarkArguments"),
+        "growth": of_class("growth", "GrowthArguments"),
     }
 
 

@@ -133,7 +133,8 @@ def _known_flags() -> set[str]:
 
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
     emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
-    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention, emogator)
+    growth = script(ROOT / "benchmarks" / "growth.py").GrowthArguments
+    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention, emogator, growth)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [run_parser(), *scripts]
     commands = get_command(app).commands.values()
