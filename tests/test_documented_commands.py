@@ -102,6 +102,7 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "emogator": of_class("emogator", "EmogatorBenchmarkArguments"),
         "speed": of_class("speed", "SpeedArguments"),
         "gpu": of_class("gpu", "GpuBenchmarkArguments"),
+        "growth": of_class("growth", "GrowthArguments"),
     }
 
 

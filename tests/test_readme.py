@@ -134,7 +134,10 @@ def _known_flags() -> set[str]:
     attention = script(ROOT / "benchmarks" / "attention.py").AttentionArguments
     emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
     speed = script(ROOT / "benchmarks" / "speed.py").SpeedArguments
-    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, attention, emogator, speed)
+    growth = script(ROOT / "benchmarks" / "growth.py").GrowthArguments
+    gpu = script(ROOT / "benchmarks" / "gpu.py").GpuBenchmarkArguments
+    benchmarks = (attention, emogator, speed, growth, gpu)
+    classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, *benchmarks)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [run_parser(), *scripts]
     commands = get_command(app).commands.values()

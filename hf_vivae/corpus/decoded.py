@@ -16,34 +16,37 @@ from pathlib import Path
 import numpy as np
 
 from .. import audio
+from .schema import read_clip_file
 
 MAX_BYTES = 2**30  # of samples that are kept, 100 minutes at 44,100 Hz; clips after these are decoded each time
 MAX_SHARE = 0.25  # of the free space on the disk
+
+
+_peaks: dict[str, float] = {}  # largest sample of each decoded clip, by SHA-256 of its file
 
 
 class _DecodedClips:
     def __init__(self, file: int, limit: float) -> None:
         self._file, self._end, self._limit = file, 0, limit
         self._lock = threading.Lock()
-        self._entries: dict[str | bytes, tuple[int, int, int]] = {}  # first byte, number of bytes, rate in Hz
+        self._entries: dict[str, tuple[int, int, int]] = {}  # by SHA-256: first byte, number of bytes, rate in Hz
 
-    def load(self, source: audio.Source, name: str | None) -> tuple[np.ndarray, int]:
-        content = source["path"] if isinstance(source, dict) and source.get("bytes") is None else source
-        content = content["bytes"] if isinstance(content, dict) else content
-        key = hashlib.sha256(content).digest() if isinstance(content, bytes) else str(content)
-        if key in self._entries:
-            start, length, rate = self._entries[key]
-            return np.frombuffer(bytearray(os.pread(self._file, length, start)), np.float32), rate
-        samples, rate = audio.load(source, name=name)
+    def get(self, digest: str | None) -> tuple[np.ndarray, int] | None:
+        if digest not in self._entries:
+            return None
+        start, length, rate = self._entries[digest]
+        return np.frombuffer(bytearray(os.pread(self._file, length, start)), np.float32), rate
+
+    def keep(self, digest: str, samples: np.ndarray, rate: int) -> None:
         with self._lock:
-            if self._end + samples.nbytes <= self._limit:
-                try:
-                    if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
-                        self._entries[key] = self._end, samples.nbytes, rate
-                        self._end += samples.nbytes
-                except OSError:  # a full disk; the other clips are decoded each time
-                    self._limit = 0
-        return samples, rate
+            if self._end + samples.nbytes > self._limit:
+                return
+            try:
+                if os.pwrite(self._file, samples.tobytes(), self._end) == samples.nbytes:
+                    self._entries[digest] = self._end, samples.nbytes, rate
+                    self._end += samples.nbytes
+            except OSError:  # a full disk; the other clips are decoded each time
+                self._limit = 0
 
 
 _clips: _DecodedClips | None = None
@@ -72,10 +75,61 @@ def decode_once(folder: Path) -> Iterator[None]:
 
 
 def load_clip(
-    source: audio.Source, sampling_rate: int | None = None, name: str | None = None
+    source: audio.Source, sampling_rate: int | None = None, name: str | None = None, digest: str | None = None
 ) -> tuple[np.ndarray, int]:
-    """Return the samples of a clip as `audio.load` does, with the same arguments and errors."""
-    if _clips is None:
-        return audio.load(source, sampling_rate, name)
-    samples, rate = _clips.load(source, name)
+    """Return the samples of a clip as `audio.load` does.
+
+    A file is read once: its digest and its samples are of the same bytes, also where a program writes to it.
+
+    Args:
+        source: as for `audio.load`.
+        sampling_rate: as for `audio.load`.
+        name: as for `audio.load`.
+        digest: SHA-256 of the file when it was checked; None where it is checked now.
+
+    Raises:
+        BadAudio: as `audio.load`.
+        UserError: for a file with another digest, or that cannot be read any more.
+    """
+    samples, rate = _load(source, name, digest)
     return (samples, rate) if sampling_rate is None else (audio.resample(samples, rate, sampling_rate), sampling_rate)
+
+
+def load_with_info(source: audio.Source, name: str) -> tuple[np.ndarray, audio.ClipInfo]:
+    """Return the samples of a clip, and what `audio.inspect` returns for it, which is decoded once for both."""
+    with audio.open_sound(source, name) as sound:
+        header_samples, rate, channels = sound.header_samples, sound.sampling_rate, sound.channels
+    samples, _ = load_clip(source, name=name)
+    return samples, audio.ClipInfo(len(samples) if header_samples is None else header_samples, rate, channels)
+
+
+def clip_peak(source: audio.Source, name: str, digest: str) -> float:
+    """Return the largest absolute sample of a clip; see `load_clip` for arguments and errors."""
+    if digest not in _peaks:
+        _load(source, name, digest)
+    return _peaks[digest]
+
+
+def _load(source: audio.Source, name: str | None, digest: str | None) -> tuple[np.ndarray, int]:
+    if _clips is not None and (kept := _clips.get(digest)) is not None:
+        return kept
+    content, path = (source.get("bytes"), source.get("path")) if isinstance(source, dict) else (source, source)
+    if isinstance(content, bytes):
+        own = hashlib.sha256(content).hexdigest()
+    # others are refused: reading a pipe may never end, and a larger file may not fit into memory
+    elif digest is None and not (path and os.path.isfile(path) and os.path.getsize(path) <= audio.MAX_DECODED):
+        return audio.load(source, name=name)
+    else:
+        name = name or Path(path).name
+        try:
+            content, own = read_clip_file(path, name, digest)
+        except OSError as error:
+            found = f"an unreadable one ({error.strerror})"
+            raise audio.BadAudio(name, "a readable audio file", found) from error
+    if _clips is not None and (kept := _clips.get(own)) is not None:  # a copy of another clip
+        return kept
+    samples, rate = audio.load(content, name=name)
+    _peaks[own] = float(np.abs(samples).max())
+    if _clips is not None:
+        _clips.keep(own, samples, rate)
+    return samples, rate

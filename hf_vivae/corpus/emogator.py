@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..files import CACHE_REMEDY, atomic_file, cache_folder
 from ..validation import UserError, check_choice
 from .archive import is_folder, list_members, read_members
+from .checked import checked_clips
 from .download import download
 from .folder import LabelledFile, read_clip
 from .label_map import apply_label_map
@@ -130,12 +131,13 @@ def read_emogator(
     source = Path(path) if path is not None else download(URL, archive_path(cache), alternatives=ALTERNATIVES)
     problems, rows = Problems(), []
     paths = _find_clips(source, chosen, cache, problems)
-    # the whole corpus takes more than a minute
-    for name, file in tqdm(paths.items(), desc="Checking clips of EmoGator", unit="clip", delay=2):
-        speaker, number, take = FILE_NAME.fullmatch(name).groups()
-        clip = LabelledFile(name, file, CATEGORIES[int(number) - 1], speaker=speaker, item=take)
-        if row := read_clip(clip, problems):
-            rows.append(row)
+    with checked_clips() as checked:
+        # the whole corpus takes more than a minute at the first time
+        for name, file in tqdm(paths.items(), desc="Checking clips of EmoGator", unit="clip", delay=2):
+            speaker, number, take = FILE_NAME.fullmatch(name).groups()
+            clip = LabelledFile(name, file, CATEGORIES[int(number) - 1], speaker=speaker, item=take)
+            if row := read_clip(clip, problems, checked):
+                rows.append(row)
     accepted = problems.keys() if allow_partial else {BAD_AUDIO} if on_bad_audio == "skip" else set()
     if not rows or problems.keys() - accepted:
         count = len(chosen) * SPEAKERS * TAKES

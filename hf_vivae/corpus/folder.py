@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, inspect
+from ..audio import BadAudio, ClipInfo
 from ..files import read_table
 from ..validation import UserError, check_choice, readable
-from .decoded import load_clip
+from .checked import check_clip, checked_clips
 from .listing import Listing, normalize
 from .schema import BAD_AUDIO, INTENSITIES, ON_BAD_AUDIO, Corpus, CorpusError, Problems, build_dataset
 
@@ -102,7 +102,8 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
     if speaker_pattern is not None:
         clips = _add_speakers(clips, speaker_pattern, problems)
     clips = sorted(clips, key=lambda clip: clip.file)
-    rows = [row for clip in clips if (row := read_clip(clip, problems))]
+    with checked_clips() as checked:
+        rows = [row for clip in clips if (row := read_clip(clip, problems, checked))]
     if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
         raise _error(root, problems)
     labels = sorted({row["emotion"] for row in rows})
@@ -122,17 +123,17 @@ def may_be_clip(file: Path) -> bool:
     return (file.suffix or file.name).lower() not in NOT_CLIPS
 
 
-def read_clip(clip: LabelledFile, problems: Problems) -> dict[str, Any] | None:
+def read_clip(clip: LabelledFile, problems: Problems, checked: dict[str, ClipInfo]) -> dict[str, Any] | None:
     """Return the row of a clip for `build_dataset`, with its `sampling_rate` (Hz); None where its sound is unusable.
 
     Args:
         clip: with its path.
         problems: where unusable sound is added, by the name of the file.
+        checked: clips that need not be decoded, see `checked_clips`.
     """
     path = clip.path.absolute()
     try:
-        info = inspect(path, clip.file)
-        load_clip(path, name=clip.file)  # damage and NaN show only when the sound is decoded
+        info = check_clip(path, clip.file, checked)
     except BadAudio as error:
         problems.note(BAD_AUDIO, [f"{clip.file}: expected {error.expected}, found {error.found}"])
         return None

@@ -77,11 +77,14 @@ def generate_corpus(
                 # Only a complete corpus gets its name; the rest of a killed process is deleted by the next one.
                 partial = Path(f"{folder}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                (partial / "full_set").mkdir(parents=True)
-                for name in tqdm(names, desc=f"{kind} clips", unit="clip"):
-                    pcm = np.rint(make_clip(name, seed) * 32767).astype(np.int16)
-                    soundfile.write(partial / "full_set" / name, pcm, SAMPLING_RATE, subtype="PCM_16")
-                os.replace(partial, folder)
+                try:
+                    (partial / "full_set").mkdir(parents=True)
+                    for name in tqdm(names, desc=f"{kind} clips", unit="clip"):
+                        pcm = np.rint(make_clip(name, seed) * 32767).astype(np.int16)
+                        soundfile.write(partial / "full_set" / name, pcm, SAMPLING_RATE, subtype="PCM_16")
+                    os.replace(partial, folder)
+                finally:
+                    shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

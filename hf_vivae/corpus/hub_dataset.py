@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio, inspect
+from ..audio import BadAudio
 from ..validation import UserError, check_choice, did_you_mean, printable
-from .decoded import load_clip
+from .decoded import load_with_info
 from .folder import ABSENT
 from .hub_splits import NO_SPLITS, audio_columns, load_splits, read_card
 from .listing import normalize, real_folders
@@ -379,8 +379,7 @@ def _check_clips(sounds: Dataset, files: Sequence[str]) -> tuple[dict[int, Measu
     for row, (source, file) in enumerate(zip(sources, files, strict=True)):
         source = source or {"bytes": None, "path": None}
         try:
-            info = inspect(source, file)
-            samples, _ = load_clip(source, name=file)  # damage and NaN show only when the sound is decoded
+            samples, info = load_with_info(source, file)  # damage and NaN show only when the sound is decoded
         except BadAudio as error:
             problems.note(BAD_AUDIO, [f"{file}: expected {error.expected}, found {error.found}"])
             continue

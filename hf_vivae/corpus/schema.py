@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..validation import UserError
 
@@ -182,14 +182,71 @@ def corpus_key(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-# the caches and folds of a run all need the digests of its corpus, for which all bytes are read
+# the caches and folds of a run all need the digests of its corpus
 @functools.lru_cache(maxsize=1)
 def clip_digests(dataset: Dataset) -> tuple[str, ...]:
-    """Return the SHA-256 of the file of each clip, as it is stored."""
+    """Return the SHA-256 of the file of each clip, as it is stored; of one that was checked, of what was checked.
+
+    Raises:
+        UserError: for a file that has changed since it was checked, or that cannot be read.
+    """
     return tuple(
-        hashlib.sha256(Path(source["path"]).read_bytes() if source["bytes"] is None else source["bytes"]).hexdigest()
-        for batch in dataset.select_columns(["audio"]).iter(batch_size=256)
-        for source in batch["audio"]
+        _digest(source["path"], name) if source["bytes"] is None else hashlib.sha256(source["bytes"]).hexdigest()
+        for batch in dataset.select_columns(["audio", "file"]).iter(batch_size=256)
+        for source, name in zip(batch["audio"], batch["file"], strict=True)
+    )
+
+
+# by path, of files when they were last read as clips: size and time of the last change (ns), and SHA-256
+_read: dict[str, tuple[tuple[int, int], str]] = {}
+
+
+def read_clip_file(path: str | Path, name: str, digest: str | None = None) -> tuple[bytes, str]:
+    """Return content and SHA-256 of a file; `clip_digests` then need not read it again.
+
+    Args:
+        path: of an existing file.
+        name: of the clip in errors.
+        digest: SHA-256 that it had when it was checked; None where it is checked now.
+
+    Raises:
+        OSError: for a file that cannot be read, without a digest.
+        UserError: for one with another digest, or that cannot be read any more.
+    """
+    try:
+        with open(path, "rb") as file:
+            state, content = _state(file), file.read()
+    except OSError as error:
+        if digest is None:
+            raise
+        raise _changed(name, f"none ({error.strerror})") from error
+    own = hashlib.sha256(content).hexdigest()
+    if digest not in (None, own):
+        raise _changed(name, "a changed file")
+    _read[str(path)] = state, own
+    return content, own
+
+
+def _digest(path: str, name: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            state, digest = _read.get(path, (_state(file), None))
+            if state != _state(file):
+                raise _changed(name, "a changed file")
+            return digest or hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _changed(name, f"none ({error.strerror})") from error
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    state = os.fstat(file.fileno())
+    return state.st_size, state.st_mtime_ns
+
+
+def _changed(name: str, found: str) -> UserError:
+    return UserError(
+        f"expected clips that do not change while they are used, found {found} in place of {name}, which was checked "
+        "before; let the program that writes the clips finish, and load them again."
     )
 
 

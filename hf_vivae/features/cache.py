@@ -7,6 +7,8 @@ where a file or a setting changes.
 import hashlib
 import json
 import logging
+import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,8 +18,8 @@ import pyarrow.compute
 import torch
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
-from ..corpus.decoded import load_clip
-from ..corpus.schema import corpus_key
+from ..corpus.decoded import clip_peak, load_clip
+from ..corpus.schema import clip_digests, corpus_key
 from ..files import CACHE_REMEDY, cache_folder, disk_errors, make_folder
 from ..models.probe import ProbeForAudioClassification
 from ..validation import UserError
@@ -47,12 +49,12 @@ def build_features(
     settings = json.loads(extractor.to_json_string())
     settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
 
-    def extract_clip(source: dict, name: str) -> dict[str, np.ndarray]:
-        samples, _ = load_clip(source, extractor.sampling_rate, name)
+    def extract_clip(source: dict, name: str, digest: str) -> dict[str, np.ndarray]:
+        samples, _ = load_clip(source, extractor.sampling_rate, name, digest)
         return {name: clip for name, (clip,) in extract_features(extractor, [samples], max_seconds).items()}
 
     def extract(batch: dict) -> dict:
-        clips = list(pool.map(extract_clip, batch["audio"], batch["file"]))
+        clips = list(pool.map(extract_clip, batch["audio"], batch["file"], batch["digest"]))
         return {name: [clip[name] for clip in clips] for name in clips[0]}
 
     own_length = takes_variable_length(extractor)
@@ -102,8 +104,9 @@ def build_embeddings(
 
 def decode_batch(batch: dict, sampling_rate: int | None = None) -> list[np.ndarray]:
     """Return the samples `(samples,)` of each clip of a batch of rows, at a rate in Hz; by default at its own."""
-    rows = zip(batch["audio"], batch["file"], strict=True)
-    return [load_clip(source, sampling_rate, name)[0] for source, name in rows]
+    digests = batch.get("digest") or [None] * len(batch["file"])
+    rows = zip(batch["audio"], batch["file"], digests, strict=True)
+    return [load_clip(source, sampling_rate, name, digest)[0] for source, name, digest in rows]
 
 
 def fit_extractor(
@@ -130,7 +133,8 @@ def fit_extractor(
     if needs_scale(extractor):
 
         def peaks(batch: dict) -> dict:
-            return {"peak": [float(np.abs(samples).max()) for samples in decode_batch(batch)]}
+            rows = zip(batch["audio"], batch["file"], batch["digest"], strict=True)
+            return {"peak": [clip_peak(*row) for row in rows]}
 
         measured = cached_map(dataset, peaks, key=("peaks", corpus_key(dataset)), desc="Measuring clips")
         peak = max(measured[list(train)]["peak"])
@@ -190,32 +194,48 @@ def cached_map(
 
     Args:
         dataset: a corpus.
-        function: from a batch of rows to a list of arrays for each new column.
+        function: from a batch of rows, with the `digest` of each clip, to a list of arrays for each new column.
         key: everything that the result depends on, as JSON.
         desc: text of the progress bar.
         own_length: whether the first dimension of the arrays differs between clips.
 
     Raises:
         DiskError: where the file is not there and cannot be written.
+        UserError: where a clip has changed since its corpus was read.
     """
     digest = hashlib.sha256(json.dumps([__version__, *key], sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "features" / f"{digest}.arrow"
     kept = _is_whole(file, len(dataset))
     if not kept:
         make_folder(file.parent, CACHE_REMEDY)
-    features = None if kept else _features_of(function(dataset[:1]), own_length)
-    with disk_errors(file.parent, CACHE_REMEDY):
+    digests = () if kept or "audio" not in dataset.column_names else clip_digests(dataset)
+
+    def compute(batch: dict, rows: Sequence[int]) -> dict:
+        # so that the features of changed clips are not kept under the digests of the former ones
+        return function(batch | {"digest": [digests[row] for row in rows]} if digests else batch)
+
+    features = None if kept else _features_of(compute(dataset[:1], [0]), own_length)
+
+    def map_to(path: Path, read: bool) -> datasets.Dataset:
         return dataset.map(
-            function,
+            compute,
+            with_indices=True,
             batched=True,
             batch_size=BATCH,
             remove_columns=dataset.column_names,
             features=features,
-            load_from_cache_file=kept,
-            cache_file_name=str(file),
+            load_from_cache_file=read,
+            cache_file_name=str(path),
             new_fingerprint=digest,
             desc=desc,
         )
+
+    if not kept:
+        # on a full disk, datasets leaves its unfinished file where it is
+        with disk_errors(file.parent, CACHE_REMEDY), tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as part:
+            map_to(Path(part, file.name), read=False)
+            os.replace(Path(part, file.name), file)
+    return map_to(file, read=True)
 
 
 def _is_whole(file: Path, rows: int) -> bool:

@@ -14,6 +14,7 @@ from runner import ROOT, flags, run, script
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from hf_vivae import audio
 from hf_vivae.corpus import read_folder, read_vivae
 from hf_vivae.evaluation.rescore import UNKNOWN, predict_clips, score_checkpoint
 from hf_vivae.files import read_json
@@ -162,6 +163,20 @@ def test_evaluate_compares_checkpoints_on_other_clips(fold, tiny_vivae, tmp_path
     (system,) = results["groups"][0]["systems"]
     original = read_json(fold / "results.json")["test"]
     assert system["scores"]["accuracy"]["value"] == pytest.approx(original["accuracy"])
+
+
+@pytest.mark.parametrize("flags", [[], ["--cross"]])
+def test_clips_are_decoded_once_to_check_and_to_score_them(flags, fold, tiny_vivae, tmp_path, monkeypatch, undrawn):
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "cache"))
+    names, load = [], audio.load
+    monkeypatch.setattr(
+        audio, "load", lambda source, rate=None, name=None: names.append(name) or load(source, rate, name)
+    )
+    shutil.copytree(fold, tmp_path / "bare", ignore=shutil.ignore_patterns("run.json"))  # else its clips are left out
+    corpus = ["--data", "vivae", "--data_dir", str(tiny_vivae), "--allow_partial"]
+    argv = [*flags, str(tmp_path / "bare"), *corpus, "--output_dir", str(tmp_path / "out")]
+    script(ROOT / "recipes" / "evaluate.py").main(argv)
+    assert sorted(names) == sorted(path.name for path in (tiny_vivae / "full_set").iterdir())
 
 
 def test_evaluate_compares_a_checkpoint_with_predictions_of_another_program(fold, tiny_vivae, tmp_path, undrawn):

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from hf_vivae.corpus.download import download
 from hf_vivae.corpus.generated import generate_corpus
+from hf_vivae.features import cache
 from hf_vivae.files import DiskError, find_fault
 from hf_vivae.hub import client as hub
 from hf_vivae.training import run as fold_training
@@ -66,6 +67,9 @@ def test_generated_clips_are_whole_or_not_there(fault, make_disk):
     disk.fill(leave=10_000) if fault == FULL else disk.make_read_only()
     with refused(disk.folder, fault, OF_CACHE):
         make(1)
+    assert files(disk.folder).keys() == {f"synthetic/seed-0-1/{name}" for name in earlier}, (
+        "nothing half-written stays"
+    )
     assert files(make(0)) == earlier, "what is there is used as it is"
     if fault == FULL:
         disk.make_room()
@@ -83,10 +87,34 @@ def test_features_that_cannot_be_kept(fault, make_disk, tiny_vivae, tmp_path, mo
     other = ["--model_config", json.dumps({"num_samples": 3000, "hidden_sizes": [64]})]
     with refused(disk.folder, fault, OF_CACHE):
         run(flags(tiny_vivae, tmp_path / "two", "mlp", *other))
-    assert {name: content for name, content in files(disk.folder).items() if name in earlier} == earlier
+    assert files(disk.folder) == earlier, "nothing half-written stays"
     run(flags(tiny_vivae, tmp_path / "three", "mlp", *CONFIG))
     one, three = (load_file(tmp_path / name / "S01" / "model.safetensors") for name in ("one", "three"))
     torch.testing.assert_close(three, one, atol=0, rtol=0)
+
+
+def test_features_that_fill_the_disk_are_removed(make_disk, tiny_vivae, tmp_path, monkeypatch):
+    """The first batches still fit, and are no file that a later run would take for whole."""
+    disk = make_disk(4096)
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(disk.folder))
+    monkeypatch.setattr("hf_vivae.features.cache.BATCH", 4)
+    decode, batches = cache.decode_batch, []
+
+    def decode_and_fill(batch: dict, rate: int) -> list:
+        batches.append(batch["file"])
+        if len(batches) == 6:
+            disk.fill(leave=8192)
+        return decode(batch, rate)
+
+    config = ["--model_config", json.dumps({"num_samples": 3000, "hidden_sizes": [64]})]
+    with monkeypatch.context() as filling:
+        filling.setattr(cache, "decode_batch", decode_and_fill)
+        with refused(disk.folder, FULL, OF_CACHE):
+            run(flags(tiny_vivae, tmp_path / "one", "mlp", *config))
+    assert len(files(disk.folder)) == 1, "peaks"
+    disk.make_room()
+    run(flags(tiny_vivae, tmp_path / "one", "mlp", *config))
+    assert len(files(disk.folder)) == 2
 
 
 @pytest.mark.parametrize("room", [0, 300_000, 900_000, 1_400_000])
