@@ -363,6 +363,8 @@ def _range(key: str, bounds: Bounds | None) -> str:
 
 def _count_overlap(run: Run) -> dict[str, int] | None:
     """Return the number of test speakers, and of those in training too; None if any is unknown."""
+    if run.read("train") is None:  # of a run with --streaming
+        return None
     train, test = (
         set(zip(part.folds.tolist(), part.speakers.tolist(), strict=True))
         for part in (run.read("train"), run.read("test"))
