@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from datasets import Features
 
 READERS = 8  # threads that read columns of shards; on the Hub, they wait most of the time
-LARGEST_GROUP = 2**30  # bytes of the sounds of a row group, which is in memory as a whole
+FEWEST_GROUPS = 4  # row groups in memory: clips of one are neighbours, often of one label or speaker
+LARGEST_GROUP = 2**29  # bytes of the sounds of a row group, which is in memory as a whole
 NUMBERED = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")  # as `datasets` and push.py name shards
 
 
@@ -108,13 +109,14 @@ class ShardedRows:
     Args:
         shards: in the order of their rows.
         column: of the sounds.
-        clips: number of clips that the row groups in memory have together, at least a whole row group.
+        clips: number of clips that the row groups in memory have together on average; of larger row groups, there are
+            `FEWEST_GROUPS`.
     """
 
     def __init__(self, shards: Sequence[Shard], column: str, clips: int) -> None:
         sizes = [size for shard in shards for size in shard.groups]
         self.starts = np.cumsum([0, *sizes])  # first row of each row group, and the end: (groups + 1,)
-        self.window = max(1, clips * len(sizes) // int(self.starts[-1]))  # row groups in memory
+        self.window = max(FEWEST_GROUPS, clips * len(sizes) // int(self.starts[-1]))  # row groups in memory
         self._shards, self._column = shards, column
         self._groups = [(shard, number) for shard in shards for number in range(len(shard.groups))]
         self._kept: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
@@ -176,7 +178,7 @@ class ShardedCorpus:
 
     Args:
         corpus: its dataset has the column `emotion` alone.
-        digest: of the shards' names, sizes and rows, of labels and speakers; on the Hub, names contain the commit.
+        digest: of the shards' names, sizes and rows, and of labels and speakers.
         rows: sounds by row.
         parts: rows of train, validation and test; of validation there may be none.
         labels: label index of each row, `(rows,)`.

@@ -28,7 +28,7 @@ GROUPS = [
     Group(title, example, tuple(names.split()))
     for title, example, names in (
         ("What to train on what", "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
-         "model recipe data data_dir dataset_name task protocol folds augment normalization freeze"),
+         "model recipe data data_dir dataset_name streaming task protocol folds augment normalization freeze"),
         ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
          "num_train_epochs max_steps early_stopping_patience select_on"),
         ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",

@@ -47,7 +47,8 @@ def shard(split: str, clips: int) -> bytes:
 
 
 def test_shards_are_read_by_columns_and_row_groups_and_none_is_kept(hub, tmp_path):
-    sizes = {"train-00000-of-00002": 8, "train-00001-of-00002": 4, "validation-00000-of-00001": 4, "test": 4}
+    sizes = {"train-00000-of-00002": 8, "train-00001-of-00002": 4, "validation-00000-of-00001": 4}
+    sizes["test-00000-of-00001"] = 4
     files = {f"data/{name}.parquet": shard(name.partition("-")[0], clips) for name, clips in sizes.items()}
     repo = hub.store.create("dataset", "tester/shards", private=False)
     commit = repo.commit("main", "shards", {path: hub.store.keep(content) for path, content in files.items()})
@@ -56,21 +57,27 @@ def test_shards_are_read_by_columns_and_row_groups_and_none_is_kept(hub, tmp_pat
         "--model", f"encoder:{encoder}", "--data", "hub", "--dataset_name", "tester/shards", "--streaming",
         "--select_on", "validation", "--num_train_epochs", "1", "--disable_tqdm", "true", "--output_dir",
     ]  # fmt: skip
-    hub.faults.append(Fault("GET", "train-00001", 404, times=0))
-    home = tmp_path / "home"
-    (fault,) = hub.faults[-1:]
-    asked = len(hub.log)
-    done = run_forked(
-        [], code=TRAIN, input=json.dumps([str(ROOT / "recipes"), [[*argv, str(tmp_path / "run")]]]),
-        env=hub.environment(home, WRITE_TOKEN),
-    )  # fmt: skip
-    hub.faults.remove(fault)
-    assert done.returncode == 0, done.stderr
-    (corpus,) = json.loads(done.stdout.splitlines()[-1])
-    assert (corpus["name"], corpus["clips"]) == ("tester/shards", 20), corpus
+    home, asked = tmp_path / "home", len(hub.log)
+
+    def train(name: str) -> dict | str:
+        asks = json.dumps([str(ROOT / "recipes"), [[*argv, str(tmp_path / name)]]])
+        done = run_forked([], code=TRAIN, input=asks, env=hub.environment(home, WRITE_TOKEN))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])[0]
+
+    corpus = train("run")
+    assert isinstance(corpus, dict), corpus
+    assert (corpus["name"], corpus["clips"]) == ("tester/shards", 20)
     assert [path for path in Path(home).rglob("*") if path.suffix in (".parquet", ".arrow")] == []
     largest = max((path for path in Path(home).rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     assert largest.stat().st_size < 50_000, f"{largest} may have clips"
     resolved = [path for method, path, _ in hub.log[asked:] if "/resolve/" in path and ".parquet" in path]
     assert resolved
     assert all(commit.oid in path for path in resolved), "of one commit"
+    hub.faults.append(Fault("GET", r"resolve/.*train-00001", 404, times=99))
+    try:
+        error = train("cut")
+    finally:
+        hub.faults.clear()
+    assert error.startswith("error: expected the whole shard train-00001-of-00002.parquet of the dataset, found none")
+    assert not (tmp_path / "cut").exists()

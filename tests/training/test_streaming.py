@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +14,7 @@ import torch
 from datasets import Audio, ClassLabel, Features, Value
 from encoders import write_encoder
 from predicting import sound
-from runner import ROOT, run, script
+from runner import ROOT, TRAIN, run, script
 from safetensors.torch import load_file
 
 from hf_vivae.checkpoints.load import load_encoder
@@ -98,7 +100,7 @@ def arguments(dataset: Path | str, encoder: Path, output: Path, *more: str) -> l
 def trained(dataset, encoder, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "SHUFFLE_CLIPS", 10)  # two row groups, so that an epoch has several windows
+        patch.setattr(streaming, "SHUFFLE_CLIPS", 10)  # so that an epoch has two windows
         run(arguments(dataset, encoder, folder))
     return folder
 
@@ -174,6 +176,23 @@ class TestRun:
         assert read_predictions(whole) == read_predictions(tmp_path)
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_scores_of_one(dataset, tmp_path):
+    """Each reads all shards and computes every other batch; 29 clips leave a last step that the two share unevenly."""
+    whisper = write_encoder(tmp_path / "whisper", "whisper")
+    common = ["--optim", "sgd", "--learning_rate", "0.1", "--head_learning_rate", "0.5"]
+    common += ["--model_config", '{"head_dropout": 0.0}', "--per_device_train_batch_size"]
+    run([*arguments(dataset, whisper, tmp_path / "one"), *common, "8"])
+    argv = [*arguments(dataset, whisper, tmp_path / "two"), *common, "4"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(TRAIN)]
+    done = subprocess.run([*launcher, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (read_predictions(tmp_path / name) for name in ("one", "two"))
+    assert [row["file"] for row in one] == [row["file"] for row in two]
+    ours, theirs = ([row["logits"] for row in rows] for rows in (one, two))
+    torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
+
+
 class TestClips:
     @pytest.mark.parametrize("kind", ["group norm", "whisper"])
     def test_features_are_those_of_a_corpus(self, kind, dataset, tmp_path):
@@ -197,7 +216,7 @@ class TestClips:
 
     def test_an_epoch_has_every_clip_once_and_reads_every_row_group_once(self, dataset, monkeypatch):
         sharded = read_shards(str(dataset), clips=8)
-        assert sharded.rows.window == 2
+        assert sharded.rows.window == 4, "two windows of the eight row groups that train"
         epochs = [list(shuffle_shards(sharded.rows, sharded.parts["train"], 42, epoch)) for epoch in (0, 1, 0)]
         assert epochs[0] == epochs[2] != epochs[1]
         assert sorted(epochs[0]) == sorted(epochs[1]) == [*range(29)]
@@ -205,7 +224,7 @@ class TestClips:
         monkeypatch.setattr(ShardedRows, "_read_group", lambda self, n: read.append(n) or read_group(self, n))
         for start in range(0, 29, 5):
             sharded.rows.read(epochs[0][start : start + 5])
-            assert len(sharded.rows._kept) <= 2, "no more clips in memory than the window has"
+            assert len(sharded.rows._kept) <= 4, "no more clips in memory than the window has"
         assert sorted(read) == [*range(8)]
 
     def test_augmentation_changes_each_clip_in_each_epoch(self, dataset, encoder, tmp_path):
