@@ -18,7 +18,7 @@ from runner import ROOT, TRAIN, run, script
 from safetensors.torch import load_file
 
 from hf_vivae.checkpoints.load import load_encoder
-from hf_vivae.corpus import read_hub_dataset
+from hf_vivae.corpus import hub_shards, read_hub_dataset
 from hf_vivae.corpus.hub_shards import ShardedRows, ShardError, read_shards
 from hf_vivae.evaluation.rescore import read_used_digests
 from hf_vivae.features.cache import build_features
@@ -342,6 +342,32 @@ def test_damage_that_is_visible_before_the_training_is_one_sentence(case, copy, 
     with pytest.raises(UserError, match=sentence):
         run(arguments(copy, encoder, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_places_without_shards_are_sentences(dataset):
+    with pytest.raises(
+        UserError, match=r"^expected the Hub for --streaming of someone/clips, found HF_HUB_OFFLINE=1; "
+    ):
+        read_shards("someone/clips")
+    with pytest.raises(UserError, match=r"^expected a folder of Parquet files or a Hub id .*, found another at"):
+        read_shards(str(dataset / name_of("train", 0)))
+    with pytest.raises(UserError, match=r"^expected a Hub id or folder with --data hub --streaming, found none; give"):
+        read_shards(None)
+
+
+def test_row_groups_that_fill_the_memory_are_refused(dataset, monkeypatch):
+    monkeypatch.setattr(hub_shards, "LARGEST_GROUP", 1000)
+    with pytest.raises(UserError, match=r"^expected row groups of up to .*, found a larger one, number 0 of train-0"):
+        read_shards(str(dataset))
+
+
+def test_a_row_that_names_a_file_is_refused(copy):
+    """It may name any file of the machine."""
+    rows = rows_of("train", 1, 9)
+    rows[2]["audio"] = {"bytes": None, "path": str(copy / name_of("train", 0))}
+    write_shard(copy / name_of("train", 1), rows)
+    with pytest.raises(ShardError, match=r"^train-00001-of-00003.parquet:2: expected the bytes of .*, found a path;"):
+        read_shards(str(copy)).rows.read(range(29))
 
 
 def vanish(copy: Path) -> None:
