@@ -27,7 +27,7 @@ from hf_vivae.files import read_json
 from hf_vivae.hub.model_card import render_card
 from hf_vivae.hub.publication import find_publication
 from hf_vivae.run_folder import finished_results, read_predictions
-from hf_vivae.training import streaming
+from hf_vivae.training import build, streaming
 from hf_vivae.training.recipes import parse_run
 from hf_vivae.training.trainer import VivaeTrainer
 from hf_vivae.validation import UserError
@@ -191,6 +191,15 @@ def test_two_processes_give_the_scores_of_one(dataset, tmp_path):
     assert [row["file"] for row in one] == [row["file"] for row in two]
     ours, theirs = ([row["logits"] for row in rows] for rows in (one, two))
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
+
+
+def test_a_dataset_without_validation_clips_trains_on_all_others(copy, encoder, tmp_path, monkeypatch):
+    (copy / name_of("validation", 0)).unlink()
+    trained, order = [], build.shuffle_shards
+    monkeypatch.setattr(build, "shuffle_shards", lambda *args: trained.append(args[1]) or order(*args))
+    run([*arguments(copy, encoder, tmp_path / "out", "--num_train_epochs", "1"), "--select_on", "none"])
+    assert trained == [[*range(29)]]
+    assert [row["split"] for row in read_predictions(tmp_path / "out")] == ["test"] * 10
 
 
 class TestClips:
