@@ -35,7 +35,9 @@ VOLATILE = (
 )  # fmt: skip
 
 # values of arguments in runs that are older than the argument
-BEFORE = {"duplicates": "error", "categories": ["vivae"], "train_speakers": None, "speaker_draw": 0}
+BEFORE = {
+    "duplicates": "error", "categories": ["vivae"], "train_speakers": None, "speaker_draw": 0, "streaming": False,
+}  # fmt: skip
 
 RUN_FILES = (
     "run.json", "results.json", "history.jsonl", "predictions.parquet", "config.json", "preprocessor_config.json",

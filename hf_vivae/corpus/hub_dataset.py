@@ -118,13 +118,13 @@ def read_hub_dataset(
             "expected a Hub id, folder or Parquet file with --data hub, found none; give it with --dataset_name."
         )
     dataset, splits = _join_splits(name, load_splits(name, config, revision), split)
-    ours = _is_ours(dataset.features)
-    columns = _choose_columns(name, dataset.features, ours, audio_column, label_column, speaker_column)
+    ours = is_ours(dataset.features)
+    columns = choose_columns(name, dataset.features, ours, audio_column, label_column, speaker_column)
     sounds = dataset.select_columns([columns.audio])
     if columns.audio != "audio":
         sounds = sounds.rename_column(columns.audio, "audio")
     paths = _paths(sounds)
-    files = _file_names(dataset, paths, splits)
+    files = file_names(dataset, paths, splits)
     sounds = _embed_members(name, sounds, paths, files)
     labels, label_names = _read_labels(name, dataset, columns.label, files, splits, keep_all=ours)
     clips, problems = _check_clips(sounds, files)
@@ -143,7 +143,7 @@ def read_hub_dataset(
         )
     values = {
         "file": files,
-        "speaker": None if columns.speaker is None else _texts(dataset, columns.speaker),
+        "speaker": None if columns.speaker is None else column_texts(dataset, columns.speaker),
         "emotion": labels,
         "intensity": dataset["intensity"][:] if ours else None,
         "item": dataset["item"][:] if ours else [PurePosixPath(file).stem for file in files],
@@ -198,7 +198,7 @@ def _join_splits(name: str, splits: dict[str, Dataset], split: str | None) -> tu
     return concatenate_datasets([*splits.values()]), [split for split in splits for _ in range(len(splits[split]))]
 
 
-def _choose_columns(
+def choose_columns(
     name: str, types: Features, ours: bool, audio: str | None, label: str | None, speaker: str | None
 ) -> Columns:
     """Return the columns that the user names, or else the only candidates; those of ours need no choice."""
@@ -265,7 +265,7 @@ def _is_plain(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype.startswith(("string", "large_string", "int", "uint", "bool"))
 
 
-def _is_ours(types: Features) -> bool:
+def is_ours(types: Features) -> bool:
     """Return True for the columns of every corpus, as `recipes/push.py --dataset` writes them."""
     from datasets import ClassLabel
 
@@ -275,7 +275,7 @@ def _is_ours(types: Features) -> bool:
     return same and "audio" in types and isinstance(types.get("emotion"), ClassLabel)
 
 
-def _texts(dataset: Dataset, column: str) -> list[str | None]:
+def column_texts(dataset: Dataset, column: str) -> list[str | None]:
     """Return the values of a column as texts, `(rows,)`; None for missing ones."""
     names = getattr(dataset.features[column], "names", None)
     values = dataset[column][:]
@@ -289,7 +289,7 @@ def _read_labels(
     name: str, dataset: Dataset, column: str, files: Sequence[str], splits: Sequence[str], keep_all: bool
 ) -> tuple[list[int], list[str]]:
     """Return label index of each row, `(rows,)`, and the names: classes in their order, others sorted."""
-    feature, texts = dataset.features[column], _texts(dataset, column)
+    feature, texts = dataset.features[column], column_texts(dataset, column)
     missing = [row for row, text in enumerate(texts) if text is None]
     if missing:
         concerned = ", ".join(sorted({splits[row] for row in missing}))
@@ -298,13 +298,22 @@ def _read_labels(
             f"{len(missing)} (first: {files[missing[0]]}, splits: {concerned}); choose a split that has labels with "
             "--dataset_split, or name another --label_column."
         )
-    present = set(texts)
-    if hasattr(feature, "names"):  # their order is that of a model's outputs
-        names = [label for label in feature.names if keep_all or label in present]
-    else:
-        names = sorted(present, key=int if feature.dtype.startswith(("int", "uint")) else None)
+    names = order_labels(feature, set(texts), keep_all)
     index = {label: position for position, label in enumerate(names)}
     return [index[text] for text in texts], names
+
+
+def order_labels(feature: Any, present: set[str], keep_all: bool) -> list[str]:
+    """Return the names of the labels that clips have: classes in their order, others sorted.
+
+    Args:
+        feature: type of the column.
+        present: labels of the clips.
+        keep_all: return classes that no clip has, too.
+    """
+    if hasattr(feature, "names"):  # their order is that of a model's outputs
+        return [label for label in feature.names if keep_all or label in present]
+    return sorted(present, key=int if feature.dtype.startswith(("int", "uint")) else None)
 
 
 def _paths(sounds: Dataset) -> list[tuple[str | None, bool]]:
@@ -322,9 +331,9 @@ def _paths(sounds: Dataset) -> list[tuple[str | None, bool]]:
     ]
 
 
-def _file_names(dataset: Dataset, paths: Sequence[tuple[str | None, bool]], splits: Sequence[str]) -> list[str]:
+def file_names(dataset: Dataset, paths: Sequence[tuple[str | None, bool]], splits: Sequence[str]) -> list[str]:
     """Return a name of its own for each clip: its column `file`, its audio file, or its split and row."""
-    named = _texts(dataset, "file") if _is_plain(dataset.features.get("file")) else [None] * len(paths)
+    named = column_texts(dataset, "file") if _is_plain(dataset.features.get("file")) else [None] * len(paths)
     of_audio = [
         path and normalize(PurePosixPath(path.partition("::")[0].replace("\\", "/")).name) for path, _ in paths
     ]
@@ -426,11 +435,17 @@ def _corpus_name(
     generated = recognize_generated(lengths, deviations, steps)
     if generated == "synthetic" or (generated and {*files} <= published):  # somebody else's noise has other names
         return generated
-    tags = set(card.tags or ()) if card else set()
-    if OF_OUR_CARDS in tags and (marked := [corpus for corpus in GENERATED if corpus in tags]):
-        return marked[-1]  # too few clips to be recognized; the cards of noise have both tags
+    if (marked := marked_corpus(card)) is not None:
+        return marked  # too few clips to be recognized
     if {*files} == published and compare_lengths(lengths) is None:
         return "vivae"
     if len(files) == CORE_CLIPS and in_core and {*files} < published:
         return "vivae-core"
     return dataset_title(name)
+
+
+def marked_corpus(card: DatasetCardData | None) -> str | None:
+    """Return the generated corpus that a card of `recipes/push.py --dataset` is tagged with; None for other cards."""
+    tags = set(card.tags or ()) if card else set()
+    marked = [corpus for corpus in GENERATED if corpus in tags] if OF_OUR_CARDS in tags else []
+    return marked[-1] if marked else None  # the cards of noise have both tags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from ..network import NetworkError, check_reachable
 from ..validation import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from datasets import Audio, Dataset, Features
+    from datasets import Audio, Dataset, DatasetBuilder, Features
     from huggingface_hub import DatasetCardData
 
 
@@ -34,15 +34,48 @@ def load_splits(name: str, config: str | None = None, revision: str | None = Non
         UserError: for a dataset that is absent, private, gated, damaged or without data files, an unknown
             configuration or revision, and a Hub that cannot be reached.
     """
-    from datasets import Audio
+    from datasets import Audio, load_dataset
 
-    loaded = _load_local(name, config, revision) if os.path.exists(name) else _load_from_hub(name, config, revision)
+    if os.path.exists(name):
+        loaded = _load_local(name, config, revision)
+    else:
+        loaded = _load_from_hub(name, config, revision, load_dataset)
     splits = {}
     for split, rows in loaded.items():
         for column in audio_columns(rows.features):
             rows = rows.cast_column(column, Audio(decode=False))
         splits[split] = rows
     return splits
+
+
+def load_builder(name: str, config: str | None = None, revision: str | None = None) -> DatasetBuilder:
+    """Return the builder of a dataset, which knows its files and reads none of them.
+
+    Args:
+        name: folder or Hub id (owner/name).
+        config: configuration; by default the only or default one.
+        revision: branch, tag or commit of a Hub id.
+
+    Raises:
+        UserError: as `load_splits`; for a folder that `save_to_disk` wrote, a file, and HF_HUB_OFFLINE.
+    """
+    from datasets import load_dataset_builder
+    from huggingface_hub import constants
+
+    if os.path.exists(name):
+        _refuse_revision(name, revision)
+        if not os.path.isdir(name) or any(os.path.isfile(os.path.join(name, file)) for file in SAVED):
+            raise UserError(
+                f"expected a folder of Parquet files or a Hub id (owner/name) as --dataset_name with --streaming, "
+                f"found another at {name}; write it with `push.py --dataset`, or leave out --streaming."
+            )
+        return _load(os.path.realpath(name), name, config, load_dataset_builder)
+    if constants.is_offline_mode():
+        raise UserError(
+            f"expected the Hub for --streaming of {name}, found HF_HUB_OFFLINE=1; unset it, or give the folder of a "
+            "copy."
+        )
+    return _load_from_hub(name, config, revision, load_dataset_builder)
 
 
 def audio_columns(features: Features) -> list[str]:
@@ -85,18 +118,15 @@ def read_card(name: str, revision: str | None = None) -> DatasetCardData | None:
 def _load_local(name: str, config: str | None, revision: str | None) -> Mapping[str, Dataset]:
     import pyarrow
     import pyarrow.parquet
-    from datasets import DatasetDict, load_from_disk
+    from datasets import DatasetDict, load_dataset, load_from_disk
 
-    if revision is not None:
-        raise UserError(
-            f"expected a Hub id with --dataset_revision, found {name} on the disk; leave out one of the two."
-        )
+    _refuse_revision(name, revision)
     if any(os.path.isfile(os.path.join(name, file)) for file in SAVED):
         _refuse_config(name, config)
         loaded = load_from_disk(name)
         return loaded if isinstance(loaded, DatasetDict) else {NO_SPLITS: loaded}
     if os.path.isdir(name):
-        return _load(os.path.realpath(name), name, config)
+        return _load(os.path.realpath(name), name, config, load_dataset)
     _refuse_config(name, config)
     try:
         pyarrow.parquet.read_schema(name)
@@ -105,7 +135,14 @@ def _load_local(name: str, config: str | None, revision: str | None) -> Mapping[
             f"expected a folder, a Parquet file or a Hub id (owner/name) as --dataset_name, found another file at "
             f"{name} ({_first_line(error)}); give the folder of the dataset, or its Parquet file."
         ) from error
-    return {NO_SPLITS: _load("parquet", name, None, data_files=os.path.realpath(name))["train"]}
+    return {NO_SPLITS: _load("parquet", name, None, load_dataset, data_files=os.path.realpath(name))["train"]}
+
+
+def _refuse_revision(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise UserError(
+            f"expected a Hub id with --dataset_revision, found {name} on the disk; leave out one of the two."
+        )
 
 
 def _refuse_config(name: str, config: str | None) -> None:
@@ -116,7 +153,7 @@ def _refuse_config(name: str, config: str | None) -> None:
         )
 
 
-def _load_from_hub(name: str, config: str | None, revision: str | None) -> Mapping[str, Dataset]:
+def _load_from_hub(name: str, config: str | None, revision: str | None, load: Callable[..., Any]) -> Any:
     from huggingface_hub import constants
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -144,14 +181,13 @@ def _load_from_hub(name: str, config: str | None, revision: str | None) -> Mappi
                 f"expected the Hub for the dataset {name}, found {error.found}; check the network, or set "
                 "HF_HUB_OFFLINE=1 to read a copy in the cache."
             ) from error
-    return _load(name, name, config, revision=revision)
+    return _load(name, name, config, load, revision=revision)
 
 
-def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[str, Dataset]:
-    """Return the splits of a dataset by `load_dataset`; errors name the dataset as the user did."""
+def _load(path: str, name: str, config: str | None, load: Callable[..., Any], **options: Any) -> Any:
+    """Return the result of `load_dataset` or `load_dataset_builder`; errors name the dataset as the user did."""
     import pyarrow
     from datasets import config as settings
-    from datasets import load_dataset
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import HTTPError
@@ -161,7 +197,7 @@ def _load(path: str, name: str, config: str | None, **options: Any) -> Mapping[s
             if path != "parquet":
                 _check_config(path, name, config, options.get("revision"))
             with _audio_as_stored():
-                return load_dataset(path, config, **options)
+                return load(path, config, **options)
         except DatasetNotFoundError as error:
             raise _refusal(name, options.get("revision"), str(error)) from error
         except (DataFilesNotFoundError, EmptyDatasetError) as error:

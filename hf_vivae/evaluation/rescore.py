@@ -166,6 +166,11 @@ def read_used_digests(source: Path) -> dict[str, set[str]]:
     file = source / "predictions.parquet"
     if not file.is_file():
         raise UserError(f"expected {file.name} next to run.json in {source}, found none; {REMEDY}.")
+    if read_json(source / "run.json")["run"].get("streaming"):
+        raise UserError(
+            f"expected the digests of the training clips in {file}, found none, since {source} was trained with "
+            "--streaming; score clips that it has not seen with `hf-vivae predict`."
+        )
     digests = {part: {digest for _, digest in read_digests(source, part)} for part in PARTS}
     if None in set().union(*digests.values()):
         raise UserError(f"expected a digest of each clip in {file}, found clips without one; {REMEDY}.")

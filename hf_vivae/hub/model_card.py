@@ -228,7 +228,7 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
         "protocol_name": run["protocol"],
         "select_on": run["select_on"],
         "made_for": usual and usual.extractor.get("sampling_rate"),
-        "fold_clips": {part: len(files) for part, files in record["fold"].items()},
+        "fold_clips": _count_clips(record),
         "base": base and (base if on_hub else short_name(base)),
         "base_on_hub": on_hub,
         "usual_base": usual is not None and base == usual.pretrained,
@@ -247,6 +247,13 @@ def training_facts(record: dict[str, Any]) -> dict[str, Any]:
         "time": None if seconds is None else duration(seconds),
         "memory": None if seconds is None else f"{record['peak_memory_mb'] * 2**20 / 1e9:.1f}",
     }
+
+
+def _count_clips(record: dict[str, Any]) -> dict[str, int]:
+    """Return the number of clips of each part of a fold; with --streaming, those that train are not named."""
+    counts = {part: len(files) for part, files in record["fold"].items()}
+    streamed = record["corpus"]["clips"] - sum(counts.values()) if record["run"].get("streaming") else 0
+    return counts | {"train": counts["train"] + streamed}
 
 
 def counted(number: float, noun: str) -> str:
@@ -363,6 +370,8 @@ def _range(key: str, bounds: Bounds | None) -> str:
 
 def _count_overlap(run: Run) -> dict[str, int] | None:
     """Return the number of test speakers, and of those in training too; None if any is unknown."""
+    if run.read("train") is None:  # of a run with --streaming
+        return None
     train, test = (
         set(zip(part.folds.tolist(), part.speakers.tolist(), strict=True))
         for part in (run.read("train"), run.read("test"))
@@ -389,6 +398,8 @@ def _describe_weights(checkpoint: Path, scores: SystemScores, disjoint: bool) ->
         if "" not in speakers:
             names = ", ".join(speakers) if len(speakers) <= most_named else counted(len(speakers), "speaker")
             clips[name] += f" by {names}"
+    if clips["train"] is None:  # of a run with --streaming
+        clips["train"] = counted(_count_clips(read_json(checkpoint / "run.json"))["train"], "clip")
     selection = read_json(checkpoint / "results.json")["selection"]
     epoch = selection and selection.get("epoch")
     if selection:

@@ -8,7 +8,7 @@ import torch
 from transformers import Trainer, get_scheduler
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
-from ..models import CLASSIC, MODELS, PROBE, check_opensmile, split_name
+from ..models import CLASSIC, MODELS, PROBE, REGISTERED, WaveformFeatureExtractor, check_opensmile, split_name
 from ..models.backbones import BACKBONES
 from ..run_folder import UNSELECTED
 from ..validation import UserError
@@ -47,6 +47,8 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
         UserError: with the argument and the remedy.
     """
     _check_selection(run, args, explicit)
+    if run.streaming:
+        _check_streaming(run, args)
     if run.model.startswith(PROBE):
         _refuse(run, args, WITHOUT_EPOCHS, "a probe", "train the encoder: --model without probe:")
     if run.model in CLASSIC:
@@ -130,6 +132,29 @@ def _check_selection(run: RunArguments, args: VivaeTrainingArguments, explicit: 
         raise UserError(
             "--watch_test scores the test clips after each evaluation, found --eval_strategy no; leave out one of the "
             "two."
+        )
+
+
+def _check_streaming(run: RunArguments, args: VivaeTrainingArguments) -> None:
+    """Check for models and options that need all clips before the training."""
+    registered = REGISTERED.get(run.model)
+    needs_scale = registered is not None and issubclass(registered.extractor_class, WaveformFeatureExtractor)
+    if run.model.startswith(PROBE) or run.model in CLASSIC or needs_scale:
+        raise UserError(
+            f"expected an encoder with --streaming, found --model {run.model}, which needs all clips before the "
+            "training; give an encoder, or leave out --streaming."
+        )
+    needs_all = {
+        "--normalization mean_std": run.normalization != "none",
+        "mixup in --augment": bool(run.augment.get("mixup")),
+        "--resample false": not run.resample,
+        "--auc_split redrawn": run.auc_split != "test",
+        "--train_sampling_strategy group_by_length": args.train_sampling_strategy == "group_by_length",
+    }
+    if flags := [flag for flag, needs in needs_all.items() if needs]:
+        raise UserError(
+            f"expected only options that need one clip at a time with --streaming, found {flags[0]}; change it, or "
+            "leave out --streaming."
         )
 
 

@@ -14,7 +14,7 @@ from transformers.training_args import ParallelMode
 
 from ..checkpoints.adapters import AdapterArguments
 from ..corpus.arguments import CorpusArguments, TrimArguments
-from ..corpus.schema import GENERATED
+from ..corpus.schema import GENERATED, Corpus
 from ..corpus.tasks import TASKS
 from ..features.augmentation import parse_augmentation
 from ..models import CLASSIC, ENCODER, MODELS, REGISTERED, split_name
@@ -51,9 +51,15 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
         default=0,
         metadata={"help": "Seed of the draw of train_speakers; of one seed, fewer speakers are a subset of more."},
     )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the Parquet shards of a dataset while an encoder trains, without a local copy (hub)."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.streaming:
+            self._check_streaming()
         has_vivae_names = self.data in ("vivae", *GENERATED)
         self.protocol = self.protocol or ("random-80-20" if has_vivae_names else "speaker-k-fold")
         check_choice("--protocol", self.protocol, PROTOCOLS)
@@ -69,6 +75,39 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
                 f"expected --speaker_draw of 0 or more together with --train_speakers, found {self.speaker_draw} with "
                 f"{self.train_speakers or 'all'} speakers; correct it, or leave it out."
             )
+
+    def _check_streaming(self) -> None:
+        self.protocol = self.protocol or "given"
+        if self.data != "hub":
+            raise UserError(
+                f"expected --data hub with --streaming, found {self.data}; give its Hub id or folder with "
+                "--dataset_name, or leave out --streaming."
+            )
+        changed = {
+            "protocol": self.protocol != "given", "folds": self.folds is not None,
+            "num_groups": self.num_groups != NUM_GROUPS, "train_speakers": self.train_speakers is not None,
+            "duplicates": self.duplicates != "error", "task": self.task != "emotion",
+            "dataset_split": self.dataset_split is not None, "label_map": self.label_map is not None,
+            "on_bad_audio": self.on_bad_audio != "error",
+        }  # fmt: skip
+        if flags := [f"--{name}" for name, is_changed in changed.items() if is_changed]:
+            raise UserError(
+                f"expected the splits and labels of the dataset with --streaming, found {flags[0]}, which needs the "
+                "names or the sound of all clips before the training; leave out one of the two."
+            )
+
+    def load(self) -> Corpus:
+        """Return the corpus; see `CorpusArguments.load`.
+
+        Raises:
+            UserError: with `streaming`, for a command that needs the whole corpus.
+        """
+        if self.streaming:
+            raise UserError(
+                "expected train.py without --write_folds with --streaming, found a command that needs all clips; "
+                "leave out --streaming."
+            )
+        return super().load()
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Data, model, features and Trainer of one fold."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,13 @@ from ..checkpoints.load import (
     load_registered,
 )
 from ..checkpoints.resolve import starting_point
+from ..corpus.hub_shards import ShardedRows
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, corpus_record, describe_clips
 from ..corpus.tasks import task_labels
 from ..features.augmentation import AugmentedDataset, SetEpochCallback, build_waveforms, parse_augmentation
 from ..features.cache import build_embeddings, by_length, feature_lengths, fit_extractor
 from ..features.extraction import max_input_seconds, needs_scale, set_max_length, trims
+from ..features.streamed import StreamedArrays, StreamedClips, shuffle_shards
 from ..files import read_json
 from ..metrics import make_compute_metrics, most_frequent
 from ..models import PROBE, REGISTERED, WaveformFeatureExtractor, short_name
@@ -63,18 +65,21 @@ class TrainingData:
         digest: of content, names, speakers and labels of all clips.
         labels: label index of each clip, `(clips,)`.
         label_names: name of each label.
-        clips: file, digest, speaker, intensity, duration and `label` of each clip.
+        clips: file, digest, speaker, intensity, duration and `label` of each clip; where clips are streamed, by row,
+            without those that train.
         folds: of the protocol, with the speakers of `train_speakers`.
-        duplicates: number of clips that are copies of another.
+        duplicates: number of clips that are copies of another; None where clips are streamed.
+        sounds: of all clips, where these are streamed.
     """
 
     corpus: Corpus
     digest: str
     labels: list[int]
     label_names: list[str]
-    clips: list[dict[str, Any]]
+    clips: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]]
     folds: list[Fold]
-    duplicates: int
+    duplicates: int | None
+    sounds: ShardedRows | None = None
 
 
 def load_training_data(run: DataArguments, seed: int, corpus: Corpus) -> TrainingData:
@@ -141,8 +146,10 @@ def run_record(run: RunArguments, args: VivaeTrainingArguments, data: TrainingDa
 
 
 def fold_record(record: dict[str, Any], data: TrainingData, fold: Fold) -> dict[str, Any]:
-    """Return the record of a run with the file names of each part of one fold."""
+    """Return the record of a run with the file names of each part of one fold, without streamed training clips."""
     parts = fold_parts(fold, record["run"]["select_on"])
+    if data.sounds is not None:
+        parts["train"] = ()
     return {**record, "fold": {part: [data.clips[row]["file"] for row in parts.get(part, ())] for part in PARTS}}
 
 
@@ -174,7 +181,7 @@ class FoldInputs:
 
     model: PreTrainedModel
     extractor: FeatureExtractionMixin
-    features: Dataset
+    features: Dataset | StreamedClips
     max_seconds: float
     lora: "PeftModel | None" = None
 
@@ -199,7 +206,7 @@ def build_fold_inputs(
         UserError: where clips, model and arguments are incompatible.
     """
     set_seed(args.seed)
-    durations = data.corpus.dataset["duration"][:]
+    durations = data.corpus.dataset["duration"][:] if data.sounds is None else [LONGEST_INPUT]
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load_model(run, checkpoint, data.label_names, max_seconds)
     # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
@@ -223,6 +230,14 @@ def build_fold_inputs(
         find_encoder(model, "head_learning_rate")
     source = starting_point(run.model, run.model_name_or_path)
     lora = add_lora(model, run, source, checkpoint) if run.lora_rank else None
+    if data.sounds is not None:
+        if needs_scale(extractor):
+            raise UserError(
+                "expected an encoder whose features need no pass over all clips with --streaming, found --model "
+                f"{run.model}; give another, or leave out --streaming."
+            )
+        features = StreamedClips(data.sounds, range(len(data.sounds)), data.labels, extractor, max_seconds)
+        return FoldInputs(model, extractor, features, max_seconds, lora)
     dataset = data.corpus.dataset
     with args.main_process_first(desc="features"):
         if isinstance(model, ProbeForAudioClassification):
@@ -305,7 +320,8 @@ def build_trainer(
         trainer_class: class of the Trainer.
         kwargs: further arguments of it; `model_init` replaces the model.
     """
-    features, lengths = inputs.features, feature_lengths(inputs.features)
+    features = inputs.features
+    lengths = feature_lengths(features) if data.sounds is None else None
     labels, train = np.asarray(data.labels), list(parts["train"])
     selecting = parts.get(run.select_on)
     if "model_init" not in kwargs:
@@ -314,12 +330,13 @@ def build_trainer(
         **kwargs,
         args=args,
         train_dataset=training_clips(run, args, data, train, inputs),
-        train_lengths=[lengths[row] for row in train],
-        eval_dataset=selecting and features.select(by_length(features, selecting)),
+        train_lengths=lengths and [lengths[row] for row in train],
+        train_order=data.sounds and partial(shuffle_shards, data.sounds, train),
+        eval_dataset=selecting and features.select(by_length(features, selecting) if lengths else selecting),
         test_dataset=features.select(parts["test"]) if run.watch_test and run.select_on != "test" else None,
         processing_class=inputs.extractor,
         compute_metrics=make_compute_metrics(data.label_names),
-        files=[clip["file"] for clip in data.clips],
+        files=data.sounds or [clip["file"] for clip in data.clips],
         class_weights=_class_weights(args, labels[train], len(data.label_names)),
     )
     title = f"{short_name(run.model)} on {data.corpus.title}"
@@ -335,14 +352,19 @@ def build_trainer(
 
 def training_clips(
     run: ModelArguments, args: VivaeTrainingArguments, data: TrainingData, rows: Sequence[int], inputs: FoldInputs
-) -> Dataset | AugmentedDataset:
+) -> Dataset | StreamedClips | AugmentedDataset:
     """Return the training clips, with `--augment` changed in each epoch."""
     if not run.augment:
         return inputs.features.select(rows)
+    features = inputs.features
+    waveforms = partial(build_waveforms, data.corpus.dataset, inputs.extractor.sampling_rate)
+    if isinstance(features, StreamedClips):
+        waveforms = partial(StreamedArrays, features, "waveform")
+        features = StreamedArrays(features, inputs.extractor.model_input_names[0])
     with args.main_process_first(desc="waveforms"):
         return AugmentedDataset(
-            features=inputs.features,
-            waveforms=partial(build_waveforms, data.corpus.dataset, inputs.extractor.sampling_rate),
+            features=features,
+            waveforms=waveforms,
             labels=data.labels,
             num_labels=len(data.label_names),
             extractor=inputs.extractor,

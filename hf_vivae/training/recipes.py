@@ -1,6 +1,7 @@
 """Arguments of a run from recipe, command line and overrides, and the deviations of the paper's notebook."""
 
 import argparse
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,12 +21,14 @@ from ..validation import UserError, did_you_mean, json_object
 from .argument_checks import check_together, try_out
 from .arguments import DataArguments, RunArguments, VivaeTrainingArguments, usual_recipe
 
+logger = logging.getLogger(__name__)
+
 NO_RECIPES = ("ablation", "accelerate", "label_maps", "search")  # folders of other YAML files in recipes/
 GROUPS = [
     Group(title, example, tuple(names.split()))
     for title, example, names in (
         ("What to train on what", "--model vit-32-30 --data folder --data_dir my_clips --protocol speaker-k-fold",
-         "model recipe data data_dir dataset_name task protocol folds augment normalization freeze"),
+         "model recipe data data_dir dataset_name streaming task protocol folds augment normalization freeze"),
         ("How long", "--model mlp --num_train_epochs 20 --early_stopping_patience 5",
          "num_train_epochs max_steps early_stopping_patience select_on"),
         ("What is kept", "--model mlp --output_dir runs/first --metric_for_best_model uar",
@@ -97,6 +100,9 @@ def parse_run(
     training.setdefault("output_dir", default_output_dir(run, training.get("seed", VivaeTrainingArguments.seed)))
     if run.select_on == "none":
         training |= UNSELECTED
+    if run.streaming and "train_sampling_strategy" not in explicit and "train_sampling_strategy" in training:
+        strategy = training.pop("train_sampling_strategy")
+        logger.warning("--streaming does not know lengths before clips are read: without %s of the recipe.", strategy)
     try:
         args = VivaeTrainingArguments(**training)
         try_out(args)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import torch
 from datasets import Dataset
 from filelock import FileLock
@@ -24,6 +25,7 @@ from ..checkpoints.resolve import find_checkpoint
 from ..corpus.decoded import decode_once
 from ..corpus.schema import Corpus
 from ..files import RUN_REMEDY, FolderInUse, cache_folder, claim, disk_errors, make_folder, write_json
+from ..metrics import most_frequent
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
 from .arguments import RunArguments, VivaeTrainingArguments
@@ -41,6 +43,7 @@ from .build import (
 from .fit import drop_checkpoints_but_one, fit_model
 from .linear import Standardized, refit_on_train_and_validation
 from .scoring import predict_parts, report_scores, score_caveats, score_rows
+from .streaming import load_streamed_data
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
@@ -77,7 +80,10 @@ def train(
         with args.main_process_first(desc="reading checkpoint and corpus"):
             # first, since it fails at once where there is no network, and the corpus may take a minute
             checkpoint = find_checkpoint(run.model, run.model_name_or_path, run.from_scratch, run.trust_remote_code)
-            data = load_training_data(run, args.seed, corpus or run.load())
+            if run.streaming and corpus is None:
+                data = load_streamed_data(run)
+            else:
+                data = load_training_data(run, args.seed, corpus or run.load())
         folds = choose_folds(data.folds, run.folds)
         if args.process_index == 0 and (untrained := untrained_labels(data, folds, run.select_on)):
             listed = "; ".join(f"{label} in fold {', '.join(names)}" for label, names in untrained.items())
@@ -243,6 +249,9 @@ def _train(
     selection = fit_model(trainer, folder)
     if inputs.lora and run.lora_save == "merged":
         inputs.lora.merge_and_unload()  # in place; the model that is scored is the one that is saved
+    frequent = None
+    if data.sounds is not None:  # training clips are not predicted
+        frequent = {fold.name: most_frequent(np.asarray(data.labels)[list(parts.pop("train"))])}
     rows = _predict(trainer, data, inputs.features, fold.name, parts)
     results = {
         **identity(run, args, data),
@@ -250,7 +259,7 @@ def _train(
         "selection": selection and {"on": run.select_on, **selection},
         "habits": score_caveats(run, args.eval_dropout, selected=selection is not None),
         "reported": report_scores(run, rows, data.label_names, args.seed),
-        **score_rows(rows, data.label_names),
+        **score_rows(rows, data.label_names, frequent),
     }
     if args.should_save:
         keep_temperature(trainer.model.config, rows)

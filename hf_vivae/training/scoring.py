@@ -1,7 +1,7 @@
 """Predictions and scores of a run, and the summary of them for a terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from transformers import set_seed
 
 from ..corpus.schema import with_label_map
 from ..features.cache import by_length
+from ..features.streamed import StreamedClips
 from ..metrics import ClassificationScores, macro_auc, most_frequent_by_fold, one_versus_rest_auc
 from ..models import short_name
 from ..run_folder import UNRESAMPLED
@@ -22,10 +23,10 @@ from .trainer import VivaeTrainer
 
 def predict_parts(
     trainer: VivaeTrainer,
-    features: Dataset,
+    features: Dataset | StreamedClips,
     fold: str,
     parts: dict[str, Sequence[int]],
-    clips: Sequence[dict[str, Any]],
+    clips: Sequence[dict[str, Any]] | Mapping[int, dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Return a row for every clip of a fold, as for `run_folder.write_predictions`; each part is predicted once.
 
@@ -40,22 +41,30 @@ def predict_parts(
     # where dropout stays on, its random numbers must not depend on previous steps, such as a resume
     set_seed(trainer.args.seed)
     for part, indices in parts.items():
-        ordered = by_length(features, indices)
+        ordered = list(indices) if isinstance(features, StreamedClips) else by_length(features, indices)
         predictions = trainer.predict(features.select(ordered)).predictions  # (clips of the part, labels)
         logits = dict(zip(ordered, predictions.tolist(), strict=True))
         rows += [{**clips[index], "logits": logits[index], "fold": fold, "split": part} for index in indices]
     return rows
 
 
-def score_rows(rows: Sequence[dict[str, Any]], label_names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def score_rows(
+    rows: Sequence[dict[str, Any]], label_names: Sequence[str], frequent: Mapping[str, int] | None = None
+) -> dict[str, dict[str, Any]]:
     """Return scores of test, validation and training clips, each over all rows of that part, of any fold.
 
     In addition to the scores of `ClassificationScores`, `majority` has the accuracy of predicting, for each clip, the
     most frequent label of the training clips of its fold; and this label, or None where it differs between folds.
+
+    Args:
+        rows: those of `predict_parts`.
+        label_names: name of each label.
+        frequent: index of that label by fold; by default, that of the rows of training clips.
     """
     scorer, scores = ClassificationScores(label_names), {}
-    train = [row for row in rows if row["split"] == "train"]
-    frequent = most_frequent_by_fold([row["label"] for row in train], [row["fold"] for row in train])
+    if frequent is None:
+        train = [row for row in rows if row["split"] == "train"]
+        frequent = most_frequent_by_fold([row["label"] for row in train], [row["fold"] for row in train])
     labels = {label_names[index] for index in frequent.values()}
     label = labels.pop() if len(labels) == 1 else None
     for part in reversed(PARTS):

@@ -3,14 +3,14 @@
 import math
 import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.trainer_callback import ProgressCallback
@@ -36,6 +36,8 @@ class VivaeTrainer(Trainer):
         test_dataset: clips that are scored after each evaluation too, as `test_*`, and select nothing.
         files: name of each clip of the corpus, for errors; batches have the index of each clip as `clip`.
         train_lengths: length of each training clip for `group_by_length`; by default, the features are read for it.
+        train_order: function of seed and epoch that returns the positions of the training clips in their order; by
+            default, they are shuffled.
         class_weights: weight of a clip of each label in the loss of training, `(num_labels,)`; None for equal ones.
         kwargs: keyword arguments of `Trainer`. The feature extractor is its `processing_class`, of which the default
             `data_collator` is an `AudioDataCollator`.
@@ -50,6 +52,7 @@ class VivaeTrainer(Trainer):
         test_dataset: Dataset | None = None,
         files: Sequence[str] = (),
         train_lengths: Sequence[float] | None = None,
+        train_order: Callable[[int, int], Iterable[int]] | None = None,
         class_weights: torch.Tensor | None = None,
         **kwargs,
     ) -> None:
@@ -64,6 +67,7 @@ class VivaeTrainer(Trainer):
 
         super().__init__(*args, compute_loss_func=self._mean_loss, preprocess_logits_for_metrics=keep_logits, **kwargs)
         self._files, self._clips = files, ()
+        self._train_order = train_order
         self._test_dataset, self._lengths, self._class_weights = test_dataset, train_lengths, class_weights
         self._trained, self._scored = RunningMetrics(), RunningMetrics()
         if self.args.class_weights != "none" and class_weights is None:
@@ -206,6 +210,8 @@ class VivaeTrainer(Trainer):
         return super()._get_num_items_in_batch(clips, device)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        if self._train_order is not None:
+            return EpochSampler(self, self._train_order)
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         return SeededLengthGroupedSampler(self)
@@ -318,6 +324,26 @@ class SeededLengthGroupedSampler(LengthGroupedSampler):
         """Return positions of all clips, the same each time this epoch starts."""
         self.generator.manual_seed(self._seed + 1_000_003 * int(self._trainer.state.epoch or 0))
         return super().__iter__()
+
+
+class EpochSampler(Sampler):
+    """Sampler of an order that depends on the seed and the epoch alone, as that of `SeededLengthGroupedSampler`.
+
+    Args:
+        trainer: of the run.
+        order: see `VivaeTrainer`.
+    """
+
+    def __init__(self, trainer: VivaeTrainer, order: Callable[[int, int], Iterable[int]]) -> None:
+        self._trainer, self._order = trainer, order
+
+    def __len__(self) -> int:
+        return len(self._trainer.train_dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        """Return positions of all clips, the same each time this epoch starts."""
+        args, epoch = self._trainer.args, int(self._trainer.state.epoch or 0)
+        return iter(self._order(args.seed if args.data_seed is None else args.data_seed, epoch))
 
 
 def one_frame_ctc(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
