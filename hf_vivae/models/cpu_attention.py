@@ -1,9 +1,9 @@
 """Attention and dropout for training on CPUs, where torch's own are slow for batches of short clips.
 
 torch's fused attention has no dropout on CPUs: torch then computes the products with copies of each operand. Without
-dropout, separate products are faster for a few tokens, and in bfloat16 on processors without AMX, where the fused kernel
-takes two to four times as long. torch's dropout draws a 32-bit number in one thread for each value. Nothing of this
-file is exported with a checkpoint.
+dropout, separate products are faster for a few tokens, and in bfloat16 on processors without AMX, where the fused
+kernel takes two to four times as long. torch's dropout draws a 32-bit number in one thread for each value. Nothing of
+this file is exported with a checkpoint.
 """
 
 import torch
