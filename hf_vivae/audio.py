@@ -23,12 +23,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import soundfile
 
 from .validation import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 Source = bytes | str | Path | dict[str, Any]
 
@@ -142,21 +145,23 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndar
     """
     if source_rate == target_rate:
         return samples
+    import torch
+
     low, high = sorted((source_rate, target_rate))
     ratio = Fraction(low, high).limit_denominator(LARGEST_TERM)
     source, target = (ratio.numerator, ratio.denominator) if source_rate == low else ratio.as_integer_ratio()[::-1]
     filters, width = _sinc_filters(source, target)
     # torchaudio computes the filters for each clip, and their products as a convolution, which takes twice as long
-    padded = np.zeros(len(samples) + 2 * width + source, np.float32)
-    padded[width : width + len(samples)] = samples
-    windows = np.lib.stride_tricks.sliding_window_view(padded, len(filters))[::source]
-    rows = max(1, WINDOWS // len(filters))  # each product copies its windows, which overlap
-    products = [windows[start : start + rows] @ filters for start in range(0, len(windows), rows)]
-    return np.concatenate(products).reshape(-1)[: math.ceil(target * len(samples) / source)]
+    padded = filters.new_zeros(len(samples) + 2 * width + source)
+    padded[width : width + len(samples)] = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+    windows = padded.unfold(0, len(filters), source)
+    # each product copies its windows, which overlap; those of NumPy would take all cores in each thread
+    products = [part @ filters for part in windows.split(max(1, WINDOWS // len(filters)))]
+    return torch.cat(products).flatten()[: math.ceil(target * len(samples) / source)].numpy()
 
 
 @lru_cache(maxsize=32)
-def _sinc_filters(source: int, target: int) -> tuple[np.ndarray, int]:
+def _sinc_filters(source: int, target: int) -> tuple[torch.Tensor, int]:
     """Return torchaudio's filters `(taps, target)`, each for one of `target` samples out of `source`, and their reach.
 
     The reach is the number of samples before the first one.
@@ -165,7 +170,7 @@ def _sinc_filters(source: int, target: int) -> tuple[np.ndarray, int]:
     from torchaudio.transforms import Resample
 
     sinc = Resample(source, target, dtype=torch.float32)  # that of `torchaudio.functional.resample` for a clip
-    return np.ascontiguousarray(sinc.kernel[:, 0].numpy().T), sinc.width
+    return sinc.kernel[:, 0].T.contiguous(), sinc.width
 
 
 class _Decoder(soundfile.SoundFile):

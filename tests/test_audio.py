@@ -349,7 +349,7 @@ def test_filters_stay_small_whatever_rate_a_header_has(source, target, monkeypat
     if source == target:
         return
     terms = []
-    monkeypatch.setattr(audio, "_sinc_filters", lambda *rates: terms.extend(rates) or (np.zeros((20, rates[1])), 5))
+    monkeypatch.setattr(audio, "_sinc_filters", lambda *rates: terms.extend(rates) or (torch.zeros(20, rates[1]), 5))
     resample(np.zeros(10, dtype=np.float32), source, target)
     assert max(terms) <= 1000
     asked, taken = source / target, terms[0] / terms[1]
