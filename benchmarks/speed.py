@@ -279,25 +279,25 @@ def train(inputs: Inputs) -> dict[str, list[str]]:
     }
 
 
-def predict(inputs: Inputs) -> dict[str, list[str]]:
+def predict(inputs: Inputs, *flags: str) -> dict[str, list[str]]:
     checkpoint, clips, output = inputs.checkpoint, inputs.mp3_clips, inputs.new_output(".csv")
     return {
-        "ours": hf_vivae_command("predict", checkpoint, clips, "--output", output),
+        "ours": hf_vivae_command("predict", checkpoint, clips, "--output", output, *flags),
         "baseline": script("plain_pipeline", checkpoint, clips, "--batch_size", 32),
     }
 
 
-def predict_probe(inputs: Inputs) -> dict[str, list[str]]:
+def predict_probe(inputs: Inputs, *flags: str) -> dict[str, list[str]]:
     probe, clips, output = inputs.probe, inputs.probed_clips, inputs.new_output(".csv")
     return {
-        "ours": hf_vivae_command("predict", probe, clips, "--output", output),
+        "ours": hf_vivae_command("predict", probe, clips, "--output", output, *flags),
         "baseline": script("plain_pipeline", probe, clips, "--batch_size", 1),
     }
 
 
-def timeline(inputs: Inputs) -> dict[str, list[str]]:
+def timeline(inputs: Inputs, *flags: str) -> dict[str, list[str]]:
     output = inputs.new_output(".csv")
-    return {"ours": hf_vivae_command("timeline", inputs.checkpoint, inputs.recording, "--output", output)}
+    return {"ours": hf_vivae_command("timeline", inputs.checkpoint, inputs.recording, "--output", output, *flags)}
 
 
 def finetune(inputs: Inputs, encoder: str) -> dict[str, list[str]]:
@@ -344,6 +344,28 @@ def contention(inputs: Inputs) -> dict[str, list[str]]:
     }
 
 
+def scoring_rows(suffix: str, note: str, *flags: str) -> dict[str, Row]:
+    """Return the rows of the commands that score clips, with further flags."""
+
+    def with_flags(sides: Callable[..., dict[str, list[str]]]) -> Callable[[Inputs], dict[str, list[str]]]:
+        return lambda inputs: sides(inputs, *flags)
+
+    return {
+        f"predict{suffix}": Row(
+            f"predict by vit-32-30{note}, MP3 of 48 kHz", with_flags(predict), 60, ("ratio", "least", 2),
+            count="mp3_clips", unit="clips/s", limit="decoded_clips_per_second",
+        ),
+        f"predict-probe{suffix}": Row(
+            f"predict by a probe of Whisper base{note}, MP3 of 48 kHz", with_flags(predict_probe), 30,
+            ("ratio", "least", 2.5), count="probed_clips", unit="clips/s",
+        ),
+        f"timeline{suffix}": Row(
+            f"timeline by vit-32-30{note}, one recording", with_flags(timeline), 50, ("ours", "least", 120),
+            count="recording_seconds", unit="times real time",
+        ),
+    }  # fmt: skip
+
+
 OPERATIONS = ("bf16_gflops", "gigaflop")  # limit and amount
 # fmt: off
 ROWS = {
@@ -351,18 +373,8 @@ ROWS = {
         "an epoch of vit-32-30, with its scoring", train, 90, ("ratio", "least", 2.5), "epoch_seconds", None, "s",
         *OPERATIONS,
     ),
-    "predict": Row(
-        "predict by vit-32-30, MP3 of 48 kHz", predict, 70, ("ratio", "least", 2), count="mp3_clips", unit="clips/s",
-        limit="decoded_clips_per_second",
-    ),
-    "predict-probe": Row(
-        "predict by a probe of Whisper base, MP3 of 48 kHz", predict_probe, 45, ("ratio", "least", 2.5),
-        count="probed_clips", unit="clips/s",
-    ),
-    "timeline": Row(
-        "timeline by vit-32-30, one recording", timeline, 75, ("ours", "least", 120), count="recording_seconds",
-        unit="times real time",
-    ),
+    **scoring_rows("", ""),
+    **scoring_rows("-bf16", " with --bf16", "--bf16"),
     "finetune": Row(
         "fine-tuning of Whisper base", partial(finetune, encoder="whisper"), 150, ("ratio", "least", 3),
         "step_seconds", "batch_size", "clips/s", *OPERATIONS,
