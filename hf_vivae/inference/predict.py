@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import islice, tee
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +88,12 @@ def score_clips(
         bar: counts the clips, and those without scores.
     """
     clips, failed = iter(clips), 0
-    chunks, named = tee(iter(lambda: list(islice(clips, scorer.clips_at_once)), []))
-    scores = scorer.score_chunks([clip.sound for clip in chunk] for chunk in chunks)
-    for chunk, results in zip(named, scores, strict=True):
-        failed += sum(isinstance(result, ValueError) for result in results)
-        bar.update(len(chunk))
+    chunks = iter(lambda: [(clip.file, clip.sound) for clip in islice(clips, scorer.clips_at_once)], [])
+    for results in scorer.score_chunks(chunks):
+        failed += sum(isinstance(scores, ValueError) for _, scores in results)
+        bar.update(len(results))
         bar.set_postfix({"without scores": failed} if failed else {})
-        yield from zip((clip.file for clip in chunk), results, strict=True)
+        yield from results
 
 
 def predict(

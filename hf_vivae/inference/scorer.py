@@ -10,10 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedConfig
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
@@ -33,6 +34,7 @@ from .pipeline import load_classifier
 LONGEST_CLIP = 60.0  # seconds; a longer file is a recording, which would take too much memory
 CLIPS_AT_ONCE = 256  # read together, so that clips of similar length can share a batch
 BATCH_SIZES = {"cpu": 8}  # small ones are faster there, and divide more evenly among threads
+Key = TypeVar("Key")
 # files on which scores depend; a run's folder also has its results
 CHECKPOINT_FILES = (
     "*.safetensors", "config.json", "preprocessor_config.json", "processor_config.json",
@@ -108,6 +110,10 @@ class Scorer:
         self.bf16, self._own = bf16, threading.local()
         if self.model.device.type == "cpu":
             speed_up(self.model)
+        if bf16:  # once, as autocast would for each batch; not in subclasses, whose weights may be computed
+            for module in self.model.modules():
+                if type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d):
+                    module.to(torch.bfloat16)
         self._pool = ThreadPoolExecutor(workers or torch.get_num_threads(), initializer=self._start_worker)
 
     def load_audio(self, sound: Any) -> np.ndarray:
@@ -136,22 +142,30 @@ class Scorer:
 
     def score_clips(self, sounds: Sequence[Any]) -> list[ClipScores | ValueError]:
         """Return the same as `score`, with the duration of each clip and how much of it was used."""
-        return next(self.score_chunks([sounds]))
+        return [scores for _, scores in next(self.score_chunks([list(enumerate(sounds))]))]
 
-    def score_chunks(self, chunks: Iterable[Sequence[Any]]) -> Iterator[list[ClipScores | ValueError]]:
-        """Yield what `score_clips` returns for each of several sequences of clips, in order.
+    def score_chunks(
+        self, chunks: Iterable[Sequence[tuple[Key, Any]]]
+    ) -> Iterator[list[tuple[Key, ClipScores | ValueError]]]:
+        """Yield what `score_clips` returns for each of several sequences of clips, in order, with each clip's key.
 
         The clips of one are read while the model scores those of the one before; both are in memory.
-        """
-        reading: deque[list[Future]] = deque()
-        for sounds in chunks:
-            reading.append([self._pool.submit(self._prepare, sound) for sound in sounds])
-            if len(reading) > 1:
-                yield self._score([clip.result() for clip in reading.popleft()])
-        while reading:
-            yield self._score([clip.result() for clip in reading.popleft()])
 
-    def _score(self, inputs: list[_Input | ValueError]) -> list[ClipScores | ValueError]:
+        Args:
+            chunks: of pairs of a key and a clip as for `score`.
+        """
+        reading: deque[tuple[list[Key], list[Future]]] = deque()
+        for chunk in chunks:
+            keys, sounds = [key for key, _ in chunk], (sound for _, sound in chunk)
+            reading.append((keys, [self._pool.submit(self._prepare, sound) for sound in sounds]))
+            del chunk, sounds  # else a third one would be in memory
+            if len(reading) > 1:
+                yield self._score(*reading.popleft())
+        while reading:
+            yield self._score(*reading.popleft())
+
+    def _score(self, keys: list[Key], reading: list[Future]) -> list[tuple[Key, ClipScores | ValueError]]:
+        inputs: list[_Input | ValueError] = [clip.result() for clip in reading]
         results: list[Any] = [clip if isinstance(clip, ValueError) else None for clip in inputs]
         usable = [index for index, failure in enumerate(results) if failure is None]
         usable.sort(key=lambda index: len(next(iter(inputs[index].features.values()))))
@@ -161,7 +175,7 @@ class Scorer:
         scores = run(self._forward, [[inputs[index] for index in batch] for batch in batches])
         for index, row in zip(chain(*batches), chain.from_iterable(scores), strict=True):
             results[index] = row
-        return results
+        return list(zip(keys, results, strict=True))
 
     def _start_worker(self) -> None:
         torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import chain, pairwise, tee
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -166,12 +166,11 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     length, failure = math.ceil(windows.seconds / windows.hop), None
     fields = {"path": recording.path.name, "sampling_rate": rate}
-    blocks, audible = tee(
-        [(step, samples) for step, samples in pieces if loud[step : step + length].any()]
+    audible = (
+        [(step, fields | {"array": samples}) for step, samples in pieces if loud[step : step + length].any()]
         for pieces in _pieces(recording, rate, windows.hop, windows.seconds)
     )
-    scored = scorer.score_chunks([fields | {"array": samples} for _, samples in block] for block in blocks)
-    for (step, _), scores in chain.from_iterable(map(zip, audible, scored)):
+    for step, scores in chain.from_iterable(scorer.score_chunks(audible)):
         if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
             failure = scores
             continue

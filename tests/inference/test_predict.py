@@ -393,10 +393,11 @@ def test_threads_that_score_padded_batches_at_once_do_not_disturb_each_other(tmp
 
 def test_clips_are_read_while_earlier_ones_are_scored(scorer):
     submitted = []
-    chunks = ([submitted.append(number) or sound(number)] for number in range(3))
+    chunks = ([(f"clip {number}", submitted.append(number) or sound(number))] for number in range(3))
     scores = scorer.score_chunks(chunks)
-    (first,) = next(scores)
+    ((name, first),) = next(scores)
     assert submitted == [0, 1]
+    assert name == "clip 0"
     np.testing.assert_allclose(first.probabilities, scorer.score([sound(0)])[0], atol=1e-6)
     assert len(list(scores)) == 2
     assert list(scorer.score_chunks([])) == []
