@@ -299,6 +299,11 @@ class AugmentedDataset(torch.utils.data.Dataset):
                 f"shift_seconds in --augment adds silence around clips, and {kind} trims silence; leave one out."
             )
 
+    @property
+    def changes_sound(self) -> bool:
+        """True if features are computed for each item."""
+        return self._sound.changes_sound
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, counted from 0, of the items from now on."""
         self._epoch.fill_(epoch)

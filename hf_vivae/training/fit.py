@@ -19,11 +19,11 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
 from ..cli_parser import Terminated
+from ..features.augmentation import AugmentedDataset
 from ..files import write_lines
 from ..models import LogisticRegressionForAudioClassification, cpu_attention
 from ..validation import UserError
 from ..version import WAITS_PASSIVELY
-from .arguments import VivaeTrainingArguments
 from .linear import Standardized, fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
@@ -80,8 +80,9 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     if trainer.args.device.type == "cpu":
         if not trainer.args.torch_compile:  # which cannot compile random numbers of an integer tensor
             cpu_attention.speed_up(model)
-        for sentence in _faster_ways(trainer.args):
-            logger.warning(sentence)
+        if trainer.args.process_index == 0:
+            for sentence in _faster_ways(trainer):
+                logger.warning(sentence)
     with saved_on_sigterm(trainer):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
     # mixed precision wraps forward in place; the model that is scored is the one that is saved
@@ -93,17 +94,20 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     return {"metric": trainer.args.metric_for_best_model, "epoch": epoch}
 
 
-def _faster_ways(args: VivaeTrainingArguments) -> list[str]:
-    """Return sentences on what would make a training on this CPU faster, in the first process."""
+def _faster_ways(trainer: VivaeTrainer) -> list[str]:
+    """Return sentences on what would make a training on this CPU faster."""
     sentences = []
-    if args.process_index == 0 and not WAITS_PASSIVELY:
+    if not WAITS_PASSIVELY:
         sentences.append(
             "torch was loaded before hf_vivae, so that training takes several times as long while another process is "
             "busy; import hf_vivae first, or start Python with OMP_WAIT_POLICY=passive."
         )
     # not chosen for the user, since scores change in their third decimal
-    if args.process_index == 0 and not args.bf16 and cpu_attention.has_bfloat16():
+    if not trainer.args.bf16 and cpu_attention.has_bfloat16():
         sentences.append("This processor has instructions for bfloat16: --bf16 makes training about twice as fast.")
+    clips = trainer.train_dataset
+    if isinstance(clips, AugmentedDataset) and clips.changes_sound and not trainer.args.dataloader_num_workers:
+        sentences.append("Clips are changed in the process that trains: --dataloader_num_workers 2 is faster.")
     return sentences
 
 

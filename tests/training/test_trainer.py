@@ -8,6 +8,7 @@ from tiny import CONFIGS
 from torch._dynamo.utils import counters
 from transformers import default_data_collator
 
+from hf_vivae.features.augmentation import Augmentation, AugmentedDataset
 from hf_vivae.models import build_feature_extractor, build_model
 from hf_vivae.training import fit
 from hf_vivae.training.arguments import VivaeTrainingArguments
@@ -109,13 +110,21 @@ def test_the_collator_of_an_extractor_is_the_default_and_another_one_stays(tmp_p
         assert trainer.data_collator is list
 
 
-@pytest.mark.parametrize("process", [0, 1])
-def test_a_training_on_a_cpu_names_what_would_be_faster(process, monkeypatch):
-    def names(bf16: bool, waits: bool, has: bool) -> str:
+def test_a_training_on_a_cpu_names_what_would_be_faster(monkeypatch):
+    def names(bf16: bool, waits: bool, has: bool, workers: int) -> list[str]:
         monkeypatch.setattr(fit, "WAITS_PASSIVELY", waits)
         monkeypatch.setattr(fit.cpu_attention, "has_bfloat16", lambda: has)
-        return " ".join(fit._faster_ways(SimpleNamespace(process_index=process, bf16=bf16)))
+        args = SimpleNamespace(bf16=bf16, dataloader_num_workers=workers)
+        sentences = " ".join(fit._faster_ways(SimpleNamespace(args=args, train_dataset=clips)))
+        return [way for way in ("OMP_WAIT_POLICY=passive", "--bf16", "--dataloader_num_workers") if way in sentences]
 
-    assert names(bf16=True, waits=True, has=True) == names(bf16=False, waits=True, has=False) == ""
-    both = names(bf16=False, waits=False, has=True)
-    assert ("OMP_WAIT_POLICY=passive" in both and "--bf16" in both) == (process == 0)
+    clips = AugmentedDataset.__new__(AugmentedDataset)
+    clips._sound = Augmentation(shift_seconds=0.1)
+    assert (
+        names(bf16=True, waits=True, has=True, workers=1) == names(bf16=False, waits=True, has=False, workers=1) == []
+    )
+    assert names(bf16=False, waits=False, has=True, workers=0) == [
+        "OMP_WAIT_POLICY=passive", "--bf16", "--dataloader_num_workers",
+    ]  # fmt: skip
+    clips._sound = Augmentation(time_masks=0)
+    assert names(bf16=True, waits=True, has=True, workers=0) == []
