@@ -13,7 +13,7 @@ folder of temporary files, and are removed at the end. Each figure is of a new p
 - features: load, and the features of the model with an empty cache.
 - train: load, one epoch with these features, and the scores and files of the run.
 - evaluate: intervals, tables and report of that run.
-- predict: `hf-vivae predict` with its checkpoint on all files.
+- predict: `hf-vivae predict` on all files, with an untrained checkpoint.
 - s: the whole process, with its imports. step, s: without them. marginal, ms/clip: of the step, the difference to the
   next smaller size for each clip more.
 - MB: largest resident memory of the process; of train, since the training began, after load.
@@ -34,7 +34,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import hf_vivae  # noqa: F401 - first: its error states which packages do not load
+import hf_vivae  # first: its error states which packages do not load
 
 # isort: split
 from tqdm.auto import tqdm
@@ -225,7 +225,9 @@ def measure_step(step: str, model: str, folder: Path) -> float:
     elif step == "evaluate":
         evaluate([folder / "run"], folder / "evaluation")
     else:
-        [checkpoint] = [file.parent for file in (folder / "run").glob("*/model.safetensors")]
+        checkpoint = folder / "checkpoint"
+        hf_vivae.build_model(model).save_pretrained(checkpoint)
+        hf_vivae.build_feature_extractor(model).save_pretrained(checkpoint)
         run_predict(str(checkpoint), [str(folder / "clips")], output=folder / "scores.csv")
     return time.perf_counter() - started
 
