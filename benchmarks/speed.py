@@ -91,7 +91,7 @@ class Sizes:
     clips: int = 1085
     epochs: int = 2  # the first one is not measured
     mp3_clips: int = 3222
-    probed_clips: int = 400
+    probed_clips: int = 1000
     recording_seconds: int = 3600
     contended_steps: int = 12
     finetuned_steps: int = 5
