@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -49,13 +50,10 @@ def build_features(
     settings = json.loads(extractor.to_json_string())
     settings = {name: value for name, value in settings.items() if name not in ("mean", "std", "auto_map")}
 
-    def extract_clip(source: dict, name: str, digest: str) -> dict[str, np.ndarray]:
-        samples, _ = load_clip(source, extractor.sampling_rate, name, digest)
-        return {name: clip for name, (clip,) in extract_features(extractor, [samples], max_seconds).items()}
-
     def extract(batch: dict) -> dict:
-        clips = list(pool.map(extract_clip, batch["audio"], batch["file"], batch["digest"]))
-        return {name: [clip[name] for clip in clips] for name in clips[0]}
+        clips = decode_batch(batch, extractor.sampling_rate, pool)
+        features = list(pool.map(lambda clip: extract_features(extractor, [clip], max_seconds), clips))
+        return {name: [clip[name][0] for clip in features] for name in features[0]}
 
     own_length = takes_variable_length(extractor)
     key = ("features", settings, max_seconds, own_length, corpus_key(dataset))
@@ -102,11 +100,22 @@ def build_embeddings(
     )
 
 
-def decode_batch(batch: dict, sampling_rate: int | None = None) -> list[np.ndarray]:
-    """Return the samples `(samples,)` of each clip of a batch of rows, at a rate in Hz; by default at its own."""
+def decode_batch(
+    batch: dict, sampling_rate: int | None = None, pool: ThreadPoolExecutor | None = None
+) -> list[np.ndarray]:
+    """Return the samples `(samples,)` of each clip of a batch of rows, at a rate in Hz; by default at its own.
+
+    Args:
+        batch: columns `audio` and `file`, and the `digest` of each clip when it was checked.
+        sampling_rate: in Hz.
+        pool: threads that decode; by default the one that calls.
+    """
     digests = batch.get("digest") or [None] * len(batch["file"])
-    rows = zip(batch["audio"], batch["file"], digests, strict=True)
-    return [load_clip(source, sampling_rate, name, digest)[0] for source, name, digest in rows]
+
+    def decode(source: dict, name: str, digest: str | None) -> np.ndarray:
+        return load_clip(source, sampling_rate, name, digest)[0]
+
+    return list((pool.map if pool else map)(decode, batch["audio"], batch["file"], digests))
 
 
 def fit_extractor(

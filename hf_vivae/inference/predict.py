@@ -244,8 +244,6 @@ def run_predict(
     own = [count for number, count in enumerate(counts) if share.has(number)]
     scorer = Scorer(checkpoint, revision, device or share.device, batch_size, workers, bf16)
     total = None if None in own else sum(own)
-    if output and not bf16 and scorer.model.device.type == "cpu" and has_bfloat16():
-        print("This processor has instructions for bfloat16: --bf16 is faster.", file=sys.stderr)
     with tqdm(total=total, unit="clip", disable=None if output else True, smoothing=0.05) as bar:
         if output is None:
             return _print_table(scorer, shards(), bar)
@@ -253,6 +251,8 @@ def run_predict(
         result = predict(scorer, shards(), output, settings, share, bar)
     if result is None:
         return 0
+    if not bf16 and scorer.model.device.type == "cpu" and has_bfloat16():
+        print("This processor has instructions for bfloat16: --bf16 would have been faster.", file=sys.stderr)
     print(f"{result.scored} clips scored: {_terminal_text(str(output))}")
     if result.longer:
         print(f"{_cut_clips_note(result.longer, scorer)} (column duration_used)", file=sys.stderr)

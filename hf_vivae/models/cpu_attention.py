@@ -89,6 +89,7 @@ def attend(
     special = (causal and attention_mask is None) or any(
         kwargs.get(name) is not None for name in ("position_bias", "softcap", "cache")
     )
+    special = special or torch.compiler.is_exporting()  # the parts of a batch would fix its size
     small = query.device.type == "cpu" and key.shape[2] <= LONGEST and key.shape[1] == query.shape[1]
     slow_kernel = query.dtype == torch.bfloat16 and not torch.cpu.get_capabilities().get("amx_bf16")
     if special or not small or not (dropout or key.shape[2] <= SHORT or slow_kernel):

@@ -100,11 +100,11 @@ def test_features_that_fill_the_disk_are_removed(make_disk, tiny_vivae, tmp_path
     monkeypatch.setattr("hf_vivae.features.cache.BATCH", 4)
     decode, batches = cache.decode_batch, []
 
-    def decode_and_fill(batch: dict, rate: int) -> list:
+    def decode_and_fill(batch: dict, *args) -> list:
         batches.append(batch["file"])
         if len(batches) == 6:
             disk.fill(leave=8192)
-        return decode(batch, rate)
+        return decode(batch, *args)
 
     config = ["--model_config", json.dumps({"num_samples": 3000, "hidden_sizes": [64]})]
     with monkeypatch.context() as filling:

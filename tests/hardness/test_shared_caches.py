@@ -20,10 +20,10 @@ from hf_vivae.models import build_feature_extractor
 corpus, ready, number = load_vivae(sys.argv[1], allow_partial=True), pathlib.Path(sys.argv[2]), sys.argv[3]
 decode, computed = features.decode_batch, []
 
-def slow(batch, rate):
+def slow(batch, *args):
     computed.append(len(batch["file"]))
     time.sleep(0.3)
-    return decode(batch, rate)
+    return decode(batch, *args)
 
 features.decode_batch = slow
 (ready / number).touch()
