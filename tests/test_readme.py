@@ -135,8 +135,7 @@ def _known_flags() -> set[str]:
     emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
     speed = script(ROOT / "benchmarks" / "speed.py").SpeedArguments
     growth = script(ROOT / "benchmarks" / "growth.py").GrowthArguments
-    gpu = script(ROOT / "benchmarks" / "gpu.py").GpuBenchmarkArguments
-    benchmarks = (attention, emogator, speed, growth, gpu)
+    benchmarks = (attention, emogator, speed, growth)
     classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, *benchmarks)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [run_parser(), *scripts]
