@@ -28,8 +28,8 @@ COMPILED = {
 }
 
 # threads that spin while they wait keep a core from the thread that they wait for: next to one other busy process, a
-# step of training takes 14 times as long. A few thousand turns cost no speed where nothing else runs
-# (benchmarks/speed.py --rows contention). libgomp reads both, other runtimes the first.
+# step of training takes many times as long, with this policy twice (docs/speed.md, row contention). libgomp reads
+# both, and turns a few thousand times before a thread sleeps; other runtimes read the first.
 WAIT_POLICY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "4000"}
 
 
@@ -64,7 +64,7 @@ def explained_imports() -> Iterator[None]:
     """Pause the garbage collector for imports, and turn errors of broken packages into `BrokenEnvironment`.
 
     A program that does not catch the error ends with that sentence alone and exit code 1. The collector would pass
-    over half a million objects again and again, which is a sixth of the time of these imports.
+    over the half million objects of these imports again and again.
 
     Raises:
         BrokenEnvironment: where torch, torchaudio, torchvision or transformers is absent or does not load.

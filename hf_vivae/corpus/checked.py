@@ -1,6 +1,6 @@
 """Clips that were decoded without a fault, by the digests of their files: a later command need not decode them again.
 
-Decoding takes most of the time in which a corpus is read; for EmoGator, a minute of each command.
+Decoding takes most of the time in which a corpus is read.
 """
 
 import json

@@ -6,6 +6,8 @@ kernel takes two to four times as long. torch's dropout draws a 32-bit number in
 this file is exported with a checkpoint.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
@@ -23,6 +25,11 @@ LEVELS = 2**16  # values of the random numbers of dropout
 def has_bfloat16() -> bool:
     """Return whether the processor has instructions for products in bfloat16; without them it is slower."""
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+@lru_cache  # attention asks in each layer
+def _has_amx() -> bool:
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
 def speed_up(model: PreTrainedModel) -> None:
@@ -91,8 +98,8 @@ def attend(
     )
     special = special or torch.compiler.is_exporting()  # the parts of a batch would fix its size
     small = query.device.type == "cpu" and key.shape[2] <= LONGEST and key.shape[1] == query.shape[1]
-    slow_kernel = query.dtype == torch.bfloat16 and not torch.cpu.get_capabilities().get("amx_bf16")
-    if special or not small or not (dropout or key.shape[2] <= SHORT or slow_kernel):
+    faster = dropout or key.shape[2] <= SHORT or (query.dtype == torch.bfloat16 and not _has_amx())
+    if special or not small or not faster:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
         )

@@ -104,7 +104,7 @@ def _faster_ways(trainer: VivaeTrainer) -> list[str]:
         )
     # not chosen for the user, since scores change in their third decimal
     if not trainer.args.bf16 and cpu_attention.has_bfloat16():
-        sentences.append("This processor has instructions for bfloat16: --bf16 makes training about twice as fast.")
+        sentences.append("This processor has instructions for bfloat16: --bf16 makes training faster.")
     clips = trainer.train_dataset
     if isinstance(clips, AugmentedDataset) and clips.changes_sound and not trainer.args.dataloader_num_workers:
         sentences.append("Clips are changed in the process that trains: --dataloader_num_workers 2 is faster.")

@@ -134,7 +134,7 @@ def test_other_inputs_are_left_to_sdpa(dtype, options, monkeypatch):
 @pytest.mark.parametrize("amx", [True, False])
 def test_bfloat16_is_left_to_sdpa_where_its_kernel_is_fast(amx, monkeypatch):
     monkeypatch.setattr(cpu, "SHORT", 6)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr(cpu, "_has_amx", lambda: amx)
     called = []
     monkeypatch.setattr(cpu, "sdpa_attention_forward", lambda *args, **kwargs: called.append(args))
     attend(Attention(), *operands(torch.bfloat16), None)
