@@ -1,5 +1,6 @@
 """Attention and dropout for CPUs have the outputs and gradients of torch's, and are not saved."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -12,7 +13,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from hf_vivae import models
 from hf_vivae.models import build_model
 from hf_vivae.models import cpu_attention as cpu
-from hf_vivae.models.cpu_attention import AttentionProducts, attend, dropout, speed_up
+from hf_vivae.models.cpu_attention import (
+    AttentionProducts,
+    ClassTokenLayer,
+    PackedAttentionProducts,
+    attend,
+    dropout,
+    speed_up,
+)
+from hf_vivae.models.spectrogram_vit import SpectrogramViTLayer
 
 
 class Attention(nn.Module):
@@ -65,7 +74,7 @@ def test_outputs_and_gradients_are_those_of_sdpa(mask, scaling, at_once, no_sdpa
 def by_autograd(query, key, value, scaling, p):
     """Return what `attend` does, with gradients by autograd."""
     weights = (query * scaling @ key.transpose(2, 3)).softmax(dim=-1)
-    return (dropout(weights, p) @ value).transpose(1, 2)
+    return (dropout(weights, p, key.shape[2]) @ value).transpose(1, 2)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
@@ -80,6 +89,26 @@ def test_gradients_are_those_of_autograd(p, no_sdpa):
         torch.testing.assert_close(part.grad, exact.grad)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_the_gradient_of_one_projection_is_that_of_its_parts(order, no_sdpa, monkeypatch):
+    """Check operands of one projection in the order of `PackedAttentionProducts`, and in another one."""
+    calls, apply = [], PackedAttentionProducts.apply
+    monkeypatch.setattr(PackedAttentionProducts, "apply", lambda *inputs: calls.append(inputs) or apply(*inputs))
+    torch.manual_seed(4)
+    weight, sound = torch.randn(36, 5), torch.randn(2, 7, 5)
+    gradients = []
+    for function in (lambda *parts: attend(Attention(), *parts, None, scaling=0.5, dropout=0.3)[0], by_autograd):
+        leaf = weight.clone().requires_grad_()
+        parts = (sound @ leaf.T).view(2, 7, 3, 3, 4).permute(2, 0, 3, 1, 4)
+        torch.manual_seed(1)
+        function(
+            *(parts[index] for index in order), *((0.5, 0.3) if function is by_autograd else ())
+        ).sin().sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+    assert bool(calls) == (order == (0, 1, 2))
+
+
 def test_a_training_takes_the_same_way(monkeypatch):
     """Check that the losses of some steps differ from those of plain attention by rounding only."""
 
@@ -89,6 +118,7 @@ def test_a_training_takes_the_same_way(monkeypatch):
         speed_up(model.train())
         if plain:
             function = lambda query, key, value, mask, scaling, p: by_autograd(query, key, value, scaling, p)  # noqa: E731
+            monkeypatch.setattr(cpu, "_packed", lambda *operands: None)
             monkeypatch.setattr(AttentionProducts, "apply", function)
         optimizer, steps = torch.optim.Adam(model.parameters(), lr=1e-3), []
         spectrograms, labels = torch.randn(4, 1, 64, 690), torch.tensor([0, 1, 2, 3])
@@ -103,6 +133,36 @@ def test_a_training_takes_the_same_way(monkeypatch):
     ours, plain = losses(plain=False), losses(plain=True)
     assert ours[-1] < ours[0]
     assert ours == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "performer"])
+def test_the_last_block_of_the_class_token_alone_trains_as_the_whole(attention, monkeypatch):
+    """Check that logits and gradients are those of all tokens, with the same random numbers of dropout."""
+    dropouts = {"hidden_dropout": 0.2, "attention_dropout": 0.2, "embedding_dropout": 0.2}
+    torch.manual_seed(2)
+    model = build_model("vit-32-30", **CONFIGS["vit-32-30"] | dropouts | {"attention": attention})
+    whole = copy.deepcopy(model)
+    speed_up(model.train())
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "ClassTokenLayer", lambda layer, tokens: layer)
+        speed_up(whole.train())
+    assert (type(model.layers[-1]), type(whole.layers[-1])) == (ClassTokenLayer, SpectrogramViTLayer)
+    spectrograms, logits = torch.randn(3, 1, 64, 690), []
+    monkeypatch.setattr(cpu, "WEIGHTS", 1)  # several parts, each of which draws for itself
+    for part in (model, whole):
+        torch.manual_seed(3)
+        logits.append(part(spectrograms).logits)
+        logits[-1].square().sum().backward()
+    torch.testing.assert_close(*logits)
+    for (name, part), (_, expected) in zip(model.named_parameters(), whole.named_parameters(), strict=True):
+        torch.testing.assert_close(part.grad, expected.grad, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("settings", [{"pooling": "mean"}, {"attn_implementation": "eager"}])
+def test_the_last_block_of_other_models_has_all_tokens(settings):
+    model = build_model("vit-32-30", **CONFIGS["vit-32-30"], **settings)
+    speed_up(model)
+    assert type(model.layers[-1]) is SpectrogramViTLayer
 
 
 def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
