@@ -46,6 +46,7 @@ STREAMING_SIZE = 0x7FFFF000
 # more than a gigabyte (a minute of silence in 8 channels at 655,350 Hz), and each thread of `predict` decodes one.
 MAX_DECODED = 256 * 2**20
 PIECE = 2**22  # values that are decoded at once, in all channels: 16 MiB
+IN_MEMORY = 2**20  # bytes of a file that is read at once
 PADDING = 2 * 1728  # bytes of the two longest frames of an MP3
 UNKNOWN = 2**62  # samples; libsndfile gives this many or more where the header does not give the length
 
@@ -137,14 +138,20 @@ def load(
     return resample(samples, rate, sampling_rate), sampling_rate
 
 
-def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+def resample(samples: np.ndarray, source_rate: int, target_rate: int, count: int | None = None) -> np.ndarray:
     """Resample `(samples,)` between two rates in Hz, band-limited by torchaudio's windowed sinc.
 
     Its filters grow with the terms of the ratio, to gigabytes for a rate such as 44,101 Hz. So a ratio with terms
     above 1000 (no common rate has one) is replaced by the nearest with smaller terms, which differs by 0.01 % at most.
+
+    Args:
+        samples: `(samples,)`.
+        source_rate: of the samples, in Hz.
+        target_rate: of the result, in Hz.
+        count: largest number of samples of the result, which is cut there; by default all.
     """
     if source_rate == target_rate:
-        return samples
+        return samples if count is None else samples[:count]
     import torch
 
     low, high = sorted((source_rate, target_rate))
@@ -152,12 +159,15 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int) -> np.ndar
     source, target = (ratio.numerator, ratio.denominator) if source_rate == low else ratio.as_integer_ratio()[::-1]
     filters, width = _sinc_filters(source, target)
     # torchaudio computes the filters for each clip, and their products as a convolution, which takes twice as long
+    length = math.ceil(target * len(samples) / source)
+    if count is not None and count < length:
+        length, samples = count, samples[: -(-count // target) * source + width]
     padded = filters.new_zeros(len(samples) + 2 * width + source)
     padded[width : width + len(samples)] = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
     windows = padded.unfold(0, len(filters), source)
     # each product copies its windows, which overlap; those of NumPy would take all cores in each thread
     products = [part @ filters for part in windows.split(max(1, WINDOWS // len(filters)))]
-    return torch.cat(products).flatten()[: math.ceil(target * len(samples) / source)].numpy()
+    return torch.cat(products).flatten()[:length].numpy()
 
 
 @lru_cache(maxsize=32)
@@ -195,6 +205,8 @@ class _Data:
     def __init__(self, file: BinaryIO, number: int | None) -> None:
         self._file, self._number, self._error = file, number, None
         self.tell = file.tell
+        if type(file) is io.BytesIO and number is None:
+            self.readinto = file.readinto  # libsndfile reads an MP3 in pieces of 400 bytes
 
     def seek(self, offset: int, whence: int) -> None:
         # a damaged header may point before the start: the position stays, as in a C file
@@ -357,9 +369,12 @@ def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
     path = Path(source)
     name = name or path.name
     try:
-        mode = path.stat().st_mode
+        state = path.stat()
+        mode = state.st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for a writer
             raise BadAudio(name, "an audio file", "a pipe, socket or device", "check the path")
+        if state.st_size <= IN_MEMORY:  # each piece that libsndfile reads is a call of Python, twice as fast there
+            return io.BytesIO(path.read_bytes()), name
         return path.open("rb"), name
     except FileNotFoundError as error:
         raise BadAudio(name, "an audio file", f"no file at {path}", "check the path") from error

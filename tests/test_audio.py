@@ -366,6 +366,15 @@ def test_a_rare_rate_keeps_the_tone():
 
 def test_resampling_to_its_own_rate_changes_nothing():
     assert resample(TONE, 16000, 16000) is TONE
+    assert np.array_equal(resample(TONE, 16000, 16000, 100), TONE[:100])
+
+
+@pytest.mark.parametrize(("source", "target"), [(48000, 44100), (44100, 16000), (8000, 44100), (44101, 16000)])
+@pytest.mark.parametrize("count", [1, 147, 148, 9999, 10**6])
+def test_the_first_samples_are_those_of_the_whole_clip(source, target, count):
+    whole, part = resample(TONE, source, target), resample(TONE, source, target, count)
+    assert len(part) == min(count, len(whole))
+    np.testing.assert_allclose(part, whole[:count], atol=1e-6)
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")  # tracebacks from callbacks of C

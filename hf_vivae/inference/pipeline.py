@@ -107,10 +107,13 @@ class VocalisationPipeline(AudioClassificationPipeline):
         Raises:
             UserError: for input that is not a clip, or a clip that cannot be scored.
         """
-        return self.cut(*self.read(inputs))
+        samples, name, _ = self.read(inputs)
+        return self.cut(samples, name)
 
-    def read(self, clip: Any, max_seconds: float = math.inf) -> tuple[np.ndarray, str]:
-        """Return a whole clip, mono `(samples,)` at the model's rate, and its name in errors.
+    def read(self, clip: Any, max_seconds: float = math.inf) -> tuple[np.ndarray, str, float]:
+        """Return a clip, mono `(samples,)` at the model's rate, its name in errors, and its length in seconds.
+
+        Of a model whose input has one length, no more samples than these are resampled.
 
         Args:
             clip: in any form that the pipeline takes.
@@ -119,7 +122,9 @@ class VocalisationPipeline(AudioClassificationPipeline):
         Raises:
             UserError: for input that is not a clip, and for a clip that is damaged, too long or not finite.
         """
-        sampling_rate = self.feature_extractor.sampling_rate
+        extractor = self.feature_extractor
+        whole = trims(extractor) or not getattr(extractor, "pad_clip", True)  # cut afterwards
+        sampling_rate, count = extractor.sampling_rate, None if whole else getattr(extractor, "num_samples", None)
         if isinstance(clip, dict) and "audio" in clip:
             clip = clip["audio"]
         if hasattr(clip, "get_all_samples"):
@@ -129,11 +134,12 @@ class VocalisationPipeline(AudioClassificationPipeline):
             name = Path(clip.get("path") or "<array>").name
             array = clip["raw"] if clip.get("array") is None else clip["array"]
             samples, rate = _mono(array, name), _rate(clip.get("sampling_rate"), name)
-            return audio.resample(samples, rate, sampling_rate), name
+            return audio.resample(samples, rate, sampling_rate, count), name, len(samples) / rate
         if isinstance(clip, (str, Path, bytes)) or (isinstance(clip, dict) and clip.keys() & {"bytes", "path"}):
             path = None if isinstance(clip, bytes) else clip.get("path") if isinstance(clip, dict) else clip
             name = Path(path or "<bytes>").name
-            return audio.load(clip, sampling_rate, name, max_seconds)[0], name
+            samples, rate = audio.load(clip, None, name, max_seconds)
+            return audio.resample(samples, rate, sampling_rate, count), name, len(samples) / rate
         if isinstance(clip, (np.ndarray, torch.Tensor)):
             raise UserError(f"expected the sampling rate with the samples, found a bare array; {GIVE}.")
         keys = f" of {', '.join(map(str, clip))}" if isinstance(clip, dict) else ""

@@ -186,7 +186,7 @@ class Scorer:
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
             sound = sound() if callable(sound) else sound
-            samples, name = self._pipeline.read(sound, LONGEST_CLIP)
+            samples, name, duration = self._pipeline.read(sound, LONGEST_CLIP)
             clip = self._pipeline.cut(samples, name)
         except ClipTooLong as error:
             error.remedy = "use hf-vivae timeline, which takes recordings of any length"
@@ -201,9 +201,10 @@ class Scorer:
         features = extract_features(self.extractor, [clip], LONGEST_INPUT)
         tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
         # not `extractor.trim`, which may also pad the clip to the model's shortest input
-        kept = SilenceTrimmingMixin.trim(self.extractor, samples) if trims(self.extractor) else samples
-        used = min(len(kept) / self.sampling_rate, self.longest_input)
-        return _Input(tensors, len(samples) / self.sampling_rate, used)
+        kept = duration
+        if trims(self.extractor):
+            kept = len(SilenceTrimmingMixin.trim(self.extractor, samples)) / self.sampling_rate
+        return _Input(tensors, duration, min(kept, self.longest_input))
 
     @torch.inference_mode()
     def _forward(self, clips: list[_Input]) -> list[ClipScores | ValueError]:

@@ -2,8 +2,9 @@
 
 torch's fused attention has no dropout on CPUs: torch then computes the products with copies of each operand. Without
 dropout, separate products are faster for a few tokens, and in bfloat16 on processors without AMX, where the fused
-kernel takes two to four times as long. torch's dropout draws a 32-bit number in one thread for each value. A model that
-classifies by its class token needs no other token of its last block. Nothing of this file is exported with a checkpoint.
+kernel takes two to four times as long. torch's dropout draws a 32-bit number in one thread for each value. Of the last
+block, a model that classifies by its class token needs no other token. Nothing of this file is exported with a
+checkpoint.
 """
 
 import math

@@ -1,8 +1,10 @@
 """Training of one model, resumed from its last checkpoint, also after SIGTERM."""
 
+import ctypes
 import json
 import logging
 import os
+import platform
 import shutil
 import signal
 import threading
@@ -20,6 +22,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 
 from ..cli_parser import Terminated
 from ..features.augmentation import AugmentedDataset
+from ..features.cache import release_pages
 from ..files import write_lines
 from ..models import LogisticRegressionForAudioClassification, cpu_attention
 from ..validation import UserError
@@ -28,6 +31,7 @@ from .linear import Standardized, fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
+RELEASED_BATCHES = 16  # 100 MB of spectrograms
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
@@ -78,6 +82,7 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
                 f"{trainer.args.world_size}; start as many, or give another --output_dir."
             )
     trainer.add_callback(_BestCheckpoint(folder))
+    trainer.add_callback(_ReleasedFeatures())
     if trainer.args.device.type == "cpu":
         if not trainer.args.torch_compile:  # which cannot compile random numbers of an integer tensor
             cpu_attention.speed_up(model)
@@ -131,6 +136,20 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+class _ReleasedFeatures(TrainerCallback):
+    """Callback that gives the memory of features back after some batches, so that it does not grow with the corpus."""
+
+    def __init__(self) -> None:
+        self._batches = 0
+
+    def on_step_end(self, *args, **kwargs) -> None:
+        self._batches += 1
+        if self._batches % RELEASED_BATCHES == 0:
+            release_pages()
+
+    on_prediction_step = on_step_end
 
 
 class _BestCheckpoint(TrainerCallback):

@@ -1,5 +1,6 @@
 """Clips are decoded once; cached features are used again, and damaged ones computed again with a warning."""
 
+import sys
 from pathlib import Path
 
 import datasets
@@ -10,7 +11,7 @@ from runner import flags, run
 
 from hf_vivae import audio
 from hf_vivae.corpus import decoded
-from hf_vivae.features.cache import BATCH, cached_map
+from hf_vivae.features.cache import BATCH, cached_map, release_pages
 from hf_vivae.files import DiskError
 
 ROWS = 3 * BATCH
@@ -74,6 +75,25 @@ def test_who_reads_a_file_keeps_it_while_another_is_computed(file):
         Counted().read()
         assert len(reading.read()) == 1000
     assert file.stat().st_size > 1000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory of mappings is listed by Linux")
+def test_memory_of_features_that_were_read_is_given_back(tmp_path, monkeypatch):
+    def resident() -> int:
+        blocks = Path("/proc/self/smaps").read_text().split("VmFlags")
+        return sum(int(block.split("Rss:")[1].split()[0]) for block in blocks if str(tmp_path) in block)
+
+    monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "link"))
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    dataset = datasets.Dataset.from_dict({"number": list(range(ROWS))})
+    wide = lambda batch: {"values": [np.full(9000, number, np.float32) for number in batch["number"]]}  # noqa: E731
+    kept = cached_map(dataset, wide, key=("key",), desc="test").with_format("numpy")
+    before = kept["values"][:]
+    assert resident() > 3000  # KiB
+    release_pages()
+    assert resident() < 300
+    assert np.array_equal(kept["values"][:], before)
 
 
 def test_a_cache_that_cannot_be_made_is_a_sentence(tmp_path, monkeypatch):
