@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import datasets
@@ -227,10 +227,19 @@ def cached_map(
         return function(batch | {"digest": [digests[row] for row in rows]} if digests else batch)
 
     features = None if kept else _features_of(compute(dataset[:1], [0]), own_length)
+    following: Future | None = None
+
+    def compute_ahead(batch: dict, rows: Sequence[int]) -> dict:
+        # datasets writes this batch while the next one is computed
+        nonlocal following
+        current, end = following or thread.submit(compute, batch, rows), rows[-1] + 1
+        next_rows = range(end, min(end + BATCH, len(dataset)))
+        following = thread.submit(compute, dataset[end : next_rows.stop], next_rows) if next_rows else None
+        return current.result()
 
     def map_to(path: Path, read: bool) -> datasets.Dataset:
         return dataset.map(
-            compute,
+            compute_ahead,
             with_indices=True,
             batched=True,
             batch_size=BATCH,
@@ -244,7 +253,11 @@ def cached_map(
 
     if not kept:
         # on a full disk, datasets leaves its unfinished file where it is
-        with disk_errors(file.parent, CACHE_REMEDY), tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as part:
+        with (
+            disk_errors(file.parent, CACHE_REMEDY),
+            tempfile.TemporaryDirectory(dir=file.parent, prefix=".") as part,
+            ThreadPoolExecutor(1) as thread,
+        ):
             map_to(Path(part, file.name), read=False)
             os.replace(Path(part, file.name), file)
     return map_to(file, read=True)
