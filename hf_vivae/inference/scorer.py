@@ -5,7 +5,7 @@ import hashlib
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -55,6 +55,19 @@ class ClipScores:
     probabilities: np.ndarray
     duration: float
     duration_used: float
+
+
+@dataclass(frozen=True)
+class FeaturedClip:
+    """A clip whose features need not be extracted.
+
+    Args:
+        clip: in a form that the pipeline takes.
+        features: function that returns what the extractor would for the clip; called by the threads that read clips.
+    """
+
+    clip: Any
+    features: Callable[[], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,10 @@ class Scorer:
         """Return the part of a clip that the model takes, `(samples,)`; see `VocalisationPipeline.load_audio`."""
         return self._pipeline.load_audio(sound)
 
+    def map(self, function: Callable, *values: Iterable) -> Iterator:
+        """Return an iterator over the results of a function, which the threads that read clips call."""
+        return self._pool.map(function, *values)
+
     def label_index(self, label: str | None, scores: np.ndarray) -> int:
         """Return the index of a label, or of the likeliest by `scores` `(labels,)`.
 
@@ -136,7 +153,7 @@ class Scorer:
 
         Args:
             sounds: in any form that the pipeline of `load_classifier` takes; or functions that return such a form,
-                called by the threads that read clips.
+                called by the threads that read clips; or a `FeaturedClip`.
         """
         return [row if isinstance(row, ValueError) else row.probabilities for row in self.score_clips(sounds)]
 
@@ -185,7 +202,8 @@ class Scorer:
 
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
-            sound = sound() if callable(sound) else sound
+            known = sound if isinstance(sound, FeaturedClip) else None
+            sound = known.clip if known else sound() if callable(sound) else sound
             samples, name, duration = self._pipeline.read(sound, LONGEST_CLIP)
             clip = self._pipeline.cut(samples, name)
         except ClipTooLong as error:
@@ -198,8 +216,11 @@ class Scorer:
             failure = ValueError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             return failure
-        features = extract_features(self.extractor, [clip], LONGEST_INPUT)
-        tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
+        if known:
+            tensors = {name: torch.as_tensor(values) for name, values in known.features().items()}
+        else:
+            features = extract_features(self.extractor, [clip], LONGEST_INPUT)
+            tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}
         # not `extractor.trim`, which may also pad the clip to the model's shortest input
         kept = duration
         if trims(self.extractor):

@@ -50,9 +50,10 @@ def speed_up(model: PreTrainedModel) -> None:
             if type(child) is nn.Dropout:
                 setattr(parent, name, Dropout(child.p).train(child.training))
     if isinstance(model, SpectrogramViTForAudioClassification):
-        config = model.config
-        if config.pooling == "class" and config._attn_implementation == NAME:
-            model.layers[-1] = ClassTokenLayer(model.layers[-1], config.num_patches + 1)
+        config, last = model.config, model.layers[-1]
+        plain = type(last.attention.qkv) is nn.Linear  # not with an adapter, whose weights are its own
+        if config.pooling == "class" and config._attn_implementation == NAME and plain:
+            model.layers[-1] = ClassTokenLayer(last, config.num_patches + 1)
 
 
 class Dropout(nn.Dropout):

@@ -65,30 +65,38 @@ class LogMelFeatureExtractor(WaveformFeatureExtractor):
         """Return mel spectrograms in dB before `normalize`, `(batch, 1, num_mel_bins, frames)`."""
         if self.pad_clip:
             # one by one, since the spectrum of one clip fits into the processor's cache
-            return np.concatenate([self._decibels(waveform[None]) for waveform in super().extract(clips)])
+            return np.concatenate([self._above_floor(waveform) for waveform in super().extract(clips)])
         spectrograms = []
         for clip in map(self.trim, clips):
-            waveform = fit_length(clip, max(len(clip), self.num_samples))[None] / np.float32(self.peak)
-            decibels = self._decibels(waveform)
+            waveform = fit_length(clip, max(len(clip), self.num_samples)) / np.float32(self.peak)
+            decibels = self._above_floor(waveform)
             first = (decibels.shape[-1] - self.num_frames) // 2
             spectrograms.append(decibels[..., first : first + self.num_frames])
         return np.concatenate(spectrograms)
 
-    def _decibels(self, samples: np.ndarray) -> np.ndarray:
-        waveforms = torch.from_numpy(samples)  # (batch, samples)
+    def _above_floor(self, waveform: np.ndarray) -> np.ndarray:
+        decibels = self.decibels(torch.from_numpy(waveform)[None])[:, None]
+        return torch.maximum(decibels, decibels.amax() - self.top_db).numpy()
+
+    def decibels(self, waveforms: torch.Tensor, center: bool = True) -> torch.Tensor:
+        """Return power in mel bands in dB, without the floor of `top_db`: `(batch, num_mel_bins, frames)`.
+
+        Args:
+            waveforms: `(batch, samples)`, scaled.
+            center: the first frame is centred on sample 0, with a mirror image before it; else it begins there.
+        """
         spectrum = torch.stft(
             waveforms,
             self.fft_length,
             self.hop_length,
             window=torch.hann_window(self.fft_length),
+            center=center,
             return_complex=True,
         )  # (batch, bins, frames)
         filters = mel_filters(self.num_mel_bins, self.fft_length // 2 + 1, self.sampling_rate)
         squares = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)  # without the square root of abs()
         power = filters.T @ squares  # (batch, num_mel_bins, frames)
-        decibels = 10 * torch.log10(power.clamp(min=1e-10))
-        floor = decibels.amax(dim=(1, 2), keepdim=True) - self.top_db
-        return torch.maximum(decibels, floor)[:, None].numpy()
+        return 10 * torch.log10(power.clamp(min=1e-10))
 
 
 @lru_cache

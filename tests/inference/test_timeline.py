@@ -90,17 +90,21 @@ def test_a_flac_that_does_not_announce_its_length_is_measured(tmp_path):
     assert sum(map(len, recording.blocks(16000))) == 56000
 
 
-def test_each_step_is_the_mean_of_the_clips_that_it_lies_in(scorer, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("seconds", "multiple"), [(1.0, 64), (0.75, 1)])
+def test_each_step_is_the_mean_of_the_clips_that_it_lies_in(
+    seconds, multiple, scorer, checkpoint, tmp_path, monkeypatch
+):
+    """Check windows that share frames, which begin at one of them, and shorter ones, which do not."""
     monkeypatch.setattr(recordings, "BLOCK_SECONDS", 1)
-    samples = noise(3.1)
-    timeline = make_timeline(scorer, write(tmp_path / "x.wav", samples), Windows(1.0, 0.25))
+    samples, length = noise(3.1), round(seconds * RATE)
+    timeline = make_timeline(scorer, write(tmp_path / "x.wav", samples), Windows(seconds, 0.25))
     assert timeline.probabilities.shape == (13, 6)
     classify = load_classifier(checkpoint)
-    clips = [samples[round(step * 0.25 * RATE) :][:RATE] for step in range(13)]
+    clips = [samples[round(step * 0.25 * RATE / multiple) * multiple :][:length] for step in range(13)]
     scores = [classify({"array": clip, "sampling_rate": RATE}) for clip in clips]
     scores = np.array([[{i["label"]: i["score"] for i in one}[label] for label in scorer.labels] for one in scores])
     for step in range(13):
-        covering = scores[max(0, step - 3) : step + 1]
+        covering = scores[max(0, step + 1 - math.ceil(seconds / 0.25)) : step + 1]
         np.testing.assert_allclose(timeline.probabilities[step], covering.mean(axis=0), atol=1e-5)
 
 

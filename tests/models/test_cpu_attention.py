@@ -165,6 +165,17 @@ def test_the_last_block_of_other_models_has_all_tokens(settings):
     assert type(model.layers[-1]) is SpectrogramViTLayer
 
 
+def test_the_last_block_with_an_adapter_has_all_tokens():
+    class Adapted(nn.Linear):
+        pass
+
+    model = build_model("vit-32-30", **CONFIGS["vit-32-30"])
+    attention = model.layers[-1].attention
+    attention.qkv = Adapted(attention.qkv.in_features, attention.qkv.out_features, bias=False)
+    speed_up(model)
+    assert type(model.layers[-1]) is SpectrogramViTLayer
+
+
 def test_dropout_takes_weights_and_leaves_their_mean(no_sdpa):
     query, key, _ = operands(torch.float32)
     value = torch.eye(7)[None, None, :, :4].expand(2, 3, 7, 4)
