@@ -7,7 +7,9 @@ block, a model that classifies by its class token needs no other token. Nothing 
 checkpoint.
 """
 
+import ctypes
 import math
+import platform
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -25,6 +27,7 @@ SHORT = 64  # tokens, up to which separate products are faster in any case
 LONGEST = 1000  # tokens; for more, the weights of all pairs take too much memory
 WEIGHTS = 2**20  # attention weights computed at once
 NOTHING = torch.finfo(torch.float32).min  # score of a key that is not attended to
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 LEVELS = 2**16  # values of the random numbers of dropout
 
 
@@ -41,8 +44,10 @@ def _has_amx() -> bool:
 def speed_up(model: PreTrainedModel) -> None:
     """Replace attention (if it is sdpa), dropout and the last block of a model on CPUs by those of this file.
 
-    The model computes the same, except for rounding and the random numbers of dropout; nothing of it is saved.
+    The model computes the same, except for rounding and the random numbers of dropout; nothing of it is saved. Memory
+    that this process frees is kept for its next batch.
     """
+    _keep_freed_memory()
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)
     for parent in list(model.modules()):
@@ -54,6 +59,17 @@ def speed_up(model: PreTrainedModel) -> None:
         plain = type(last.attention.qkv) is nn.Linear  # not with an adapter, whose weights are its own
         if config.pooling == "class" and config._attn_implementation == NAME and plain:
             model.layers[-1] = ClassTokenLayer(last, config.num_patches + 1)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep memory that is freed, so that the next batch does not get it from the system page by page.
+
+    A batch of a small model allocates and frees tens or hundreds of megabytes. Blocks above 32 MiB cannot be kept.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        library.mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
 class Dropout(nn.Dropout):

@@ -1,10 +1,8 @@
 """Training of one model, resumed from its last checkpoint, also after SIGTERM."""
 
-import ctypes
 import json
 import logging
 import os
-import platform
 import shutil
 import signal
 import threading
@@ -32,7 +30,6 @@ from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
 RELEASED_BATCHES = 16  # 100 MB of spectrograms
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 
 def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
@@ -86,7 +83,6 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
     if trainer.args.device.type == "cpu":
         if not trainer.args.torch_compile:  # which cannot compile random numbers of an integer tensor
             cpu_attention.speed_up(model)
-        _keep_freed_memory()
         if trainer.args.process_index == 0:
             for sentence in _faster_ways(trainer):
                 logger.warning(sentence)
@@ -99,17 +95,6 @@ def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:
         return None
     epoch = next(entry["epoch"] for entry in trainer.state.log_history if entry.get("step") == best)
     return {"metric": trainer.args.metric_for_best_model, "epoch": epoch}
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep memory that is freed, so that the next step does not get it from the system page by page.
-
-    A step of a small model allocates and frees hundreds of megabytes. 32 MiB is the largest block that can be kept.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        library = ctypes.CDLL(None)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        library.mallopt(M_MMAP_THRESHOLD, 2**25)
 
 
 def _faster_ways(trainer: VivaeTrainer) -> list[str]:
