@@ -373,7 +373,7 @@ def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
         mode = state.st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for a writer
             raise BadAudio(name, "an audio file", "a pipe, socket or device", "check the path")
-        if state.st_size <= IN_MEMORY:  # each piece that libsndfile reads is a call of Python, twice as fast there
+        if state.st_size <= IN_MEMORY:  # each piece that libsndfile reads is a call of Python
             return io.BytesIO(path.read_bytes()), name
         return path.open("rb"), name
     except FileNotFoundError as error:

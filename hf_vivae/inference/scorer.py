@@ -91,8 +91,8 @@ class Scorer:
         batch_size: clips that the model is given at once; by default 8 without a GPU and 32 with one.
         workers: threads that read clips and, without a GPU, score them, each on a core of its own (afterwards
             `torch.get_num_threads` is 1); by default as many as torch uses.
-        bf16: compute in bfloat16 (autocast): where the processor has instructions for it, this is two to three times
-            as fast, and probabilities change in their third decimal.
+        bf16: compute in bfloat16 (autocast): faster where the processor has instructions for it; probabilities change
+            in their third decimal.
 
     Raises:
         UserError: as `load_classifier`.

@@ -98,7 +98,7 @@ def dropout(values: torch.Tensor, p: float, tokens: int | None = None) -> torch.
     numbers = numbers[:count].view(shape)
     if tokens:
         numbers = numbers[..., : values.shape[-2], :]
-    # written in the type of the values, since a comparison to booleans that are converted takes half as long again
+    # written in the type of the values, since converting booleans is one more pass
     kept = torch.ge(numbers, round(p * LEVELS) - LEVELS // 2, out=torch.empty_like(values, requires_grad=False))
     return values * kept.div_(1 - p)
 
