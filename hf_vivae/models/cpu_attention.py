@@ -25,7 +25,7 @@ from .spectrogram_vit import SpectrogramViTForAudioClassification, SpectrogramVi
 NAME = "vivae_cpu"  # name of the attention, for `set_attn_implementation`; not saved in a configuration
 SHORT = 64  # tokens, up to which separate products are faster in any case
 LONGEST = 1000  # tokens; for more, the weights of all pairs take too much memory
-WEIGHTS = 2**20  # attention weights computed at once
+WEIGHTS = 2**21  # attention weights computed at once
 NOTHING = torch.finfo(torch.float32).min  # score of a key that is not attended to
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 LEVELS = 2**16  # values of the random numbers of dropout
