@@ -207,7 +207,7 @@ def _pieces(
 ) -> Iterator[tuple[np.ndarray, list[tuple[int, slice]]]]:
     """Yield samples of a recording block by block, with step and place of each piece of some seconds in them.
 
-    The last pieces end with the recording. All begin at a multiple of samples.
+    The last pieces end with the recording. Each begins at a multiple of `multiple` samples, the nearest to its step.
     """
     length, step, first = round(seconds * rate), 0, 0  # `first`: position of the buffer in the recording
     buffer = np.zeros(0, np.float32)
