@@ -157,8 +157,8 @@ def resample(samples: np.ndarray, source_rate: int, target_rate: int, count: int
     low, high = sorted((source_rate, target_rate))
     ratio = Fraction(low, high).limit_denominator(LARGEST_TERM)
     source, target = (ratio.numerator, ratio.denominator) if source_rate == low else ratio.as_integer_ratio()[::-1]
-    filters, width = _sinc_filters(source, target)
     # torchaudio computes the filters for each clip, and their products as a convolution, which takes twice as long
+    filters, width = _sinc_filters(source, target)
     length = math.ceil(target * len(samples) / source)
     if count is not None and count < length:
         length, samples = count, samples[: -(-count // target) * source + width]
@@ -206,7 +206,7 @@ class _Data:
         self._file, self._number, self._error = file, number, None
         self.tell = file.tell
         if type(file) is io.BytesIO and number is None:
-            self.readinto = file.readinto  # libsndfile reads an MP3 in pieces of 400 bytes
+            self.readinto = file.readinto  # libsndfile reads an MP3 in many small pieces
 
     def seek(self, offset: int, whence: int) -> None:
         # a damaged header may point before the start: the position stays, as in a C file
