@@ -202,8 +202,8 @@ class Scorer:
 
     def _prepare(self, sound: Any) -> _Input | ValueError:
         try:
-            known = sound if isinstance(sound, FeaturedClip) else None
-            sound = known.clip if known else sound() if callable(sound) else sound
+            featured = sound if isinstance(sound, FeaturedClip) else None
+            sound = featured.clip if featured else sound() if callable(sound) else sound
             samples, name, duration = self._pipeline.read(sound, LONGEST_CLIP)
             clip = self._pipeline.cut(samples, name)
         except ClipTooLong as error:
@@ -216,8 +216,8 @@ class Scorer:
             failure = ValueError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             return failure
-        if known:
-            tensors = {name: torch.as_tensor(values) for name, values in known.features().items()}
+        if featured:
+            tensors = {name: torch.as_tensor(values) for name, values in featured.features().items()}
         else:
             features = extract_features(self.extractor, [clip], LONGEST_INPUT)
             tensors = {name: torch.as_tensor(values[0]) for name, values in features.items()}

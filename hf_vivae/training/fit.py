@@ -29,7 +29,7 @@ from .linear import Standardized, fit_logistic_regression, select_regularization
 from .trainer import VivaeTrainer
 
 logger = logging.getLogger(__name__)
-RELEASED_BATCHES = 4  # 20 MB of spectrograms at batches of 30
+RELEASED_BATCHES = 16  # 85 MB of spectrograms at batches of 30
 
 
 def fit_model(trainer: VivaeTrainer, folder: Path) -> dict[str, Any] | None:

@@ -31,10 +31,10 @@ def test_features_of_windows_are_those_of_their_samples(settings, monkeypatch):
     features = window_features(extractor, samples, starts)
     assert len(features) == len(starts)
     for start, of_window in zip(starts, features, strict=True):
-        (name, found), *others = of_window().items()
+        (name, spectrogram), *others = of_window().items()
         assert (name, others) == ("input_features", [])
         expected = extractor.extract([samples[start : start + length]])[0]
-        np.testing.assert_allclose(found, expected, atol=1e-3)  # dB
+        np.testing.assert_allclose(spectrogram, expected, atol=1e-3)  # dB
 
 
 def test_frames_between_windows_are_not_computed(monkeypatch):
