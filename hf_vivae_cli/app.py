@@ -151,7 +151,8 @@ def timeline(
     bf16: Bf16 = False,
 ) -> int:
     """Label the parts of a long recording over time."""
-    from hf_vivae.inference.timeline import Windows, run_timeline
+    from hf_vivae.inference.timeline import Windows
+    from hf_vivae.timelines.run import run_timeline
 
     return run_timeline(
         checkpoint, recording, outputs=output or [], windows=Windows(window, hop, gate_db), min_seconds=min_seconds,

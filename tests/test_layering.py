@@ -14,11 +14,12 @@ PACKAGE = ROOT / "hf_vivae"
 LAYERS = [
     {"validation", "version"},
     {"audio", "files", "metrics", "network", "models", "splits", "reporting"},
+    {"annotations"},
     {"corpus", "run_folder", "cli_parser"},
     {"features", "exploration"},
     {"checkpoints"},
     {"training", "evaluation", "inference"},
-    {"reproduction", "ablation", "curve", "search", "hub"},
+    {"reproduction", "ablation", "curve", "search", "hub", "timelines", "embeddings"},
 ]
 LINES = {name: line for line, rooms in enumerate(LAYERS) for name in rooms} | {"__init__": len(LAYERS)}
 LIBRARIES_OF_MODELS = {"torch", "torchaudio", "timm", "transformers", "numpy", "opensmile"}

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_vivae.inference.timeline import Recording, Segment, Timeline, write_timeline
+from hf_vivae.annotations.segment import Segment
+from hf_vivae.inference.timeline import Recording, Timeline
 from hf_vivae.reporting.tables import Table, csv_cell
+from hf_vivae.timelines.formats import write_timeline
 from hf_vivae.validation import JOINERS, printable, readable
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))

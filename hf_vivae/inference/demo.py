@@ -23,7 +23,8 @@ from ..models import LogMelFeatureExtractor
 from ..reporting.plots import BLUE, blank_figure
 from ..validation import UserError
 from .scorer import LONGEST_CLIP, Scorer
-from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline, timeline_figure
+from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline
+from .timeline_figure import timeline_figure
 
 if TYPE_CHECKING:
     from gradio import Blocks

@@ -1,29 +1,19 @@
-"""Labels of a long recording over time: windows, segments, file formats and figure."""
+"""Labels of a long recording over time: windows, their scores, and segments."""
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..annotations.segment import Segment
 from ..audio import BadAudio, inspect, open_sound, resample
-from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..reporting.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, blank_figure, escape_dollars
-from ..reporting.tables import csv_cell
-from ..validation import UserError, printable, readable
+from ..validation import UserError
 from .scorer import FeaturedClip, Scorer
 from .shared_frames import shares_frames, window_features
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 BLOCK_SECONDS = 60  # a whole number, so that blocks begin at whole samples of both rates
 CONTEXT_SECONDS = 1  # of sound on both sides of a block, for the resampling filter
@@ -115,16 +105,6 @@ class Windows:
             )
         if not self.gate_db > 0:  # also for NaN
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of a recording with one likeliest label: start and end in seconds, and the label's mean probability."""
-
-    start: float
-    end: float
-    label: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -245,159 +225,3 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
             if segment.end - segment.start >= min_seconds and score >= min_score:
                 segments.append(segment)
     return segments
-
-
-def run_timeline(
-    checkpoint: str,
-    path: Path,
-    *,
-    outputs: Sequence[Path],
-    windows: Windows,
-    min_seconds: float = 0.0,
-    min_score: float = 0.0,
-    revision: str | None = None,
-    device: str | None = None,
-    bf16: bool = False,
-) -> int:
-    """Label the parts of a recording, print or write its segments, and return the exit code."""
-    suffixes = (*FORMATS, ".png")
-    for file in outputs:
-        if file.suffix not in suffixes:
-            raise UserError(
-                f"expected --output with a suffix of {', '.join(suffixes)}, found {file.name}; give one of them."
-            )
-        check_new(file)
-    recording = Recording.open(path)
-    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), recording, windows)
-    segments = find_segments(timeline, min_seconds, min_score)
-    for file in outputs:
-        with atomic_file(file, OUTPUT_REMEDY) as part:
-            write_timeline(part, timeline, segments)
-        print(file)
-    if not outputs:
-        for segment in segments:
-            print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
-    return 0
-
-
-def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
-    """Write a timeline in the format of the file's suffix: one of `FORMATS`, or .png."""
-    if file.suffix == ".png":
-        timeline_figure(timeline).savefig(file)
-    else:
-        file.write_text(FORMATS[file.suffix](timeline, segments), encoding="utf-8")
-
-
-def _csv(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("start", "end", "label", "score"))
-    writer.writerows(
-        (f"{segment.start:.3f}", f"{segment.end:.3f}", csv_cell(segment.label), f"{segment.score:.4f}")
-        for segment in segments
-    )
-    return text.getvalue()
-
-
-def _audacity(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    """Return lines of start, end and text between tabs, for File > Import > Labels."""
-    return "".join(
-        f"{segment.start:.6f}\t{segment.end:.6f}\t{printable(segment.label)} {segment.score:.2f}\n"
-        for segment in segments
-    )
-
-
-def _webvtt(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    cues = (
-        f"\n{_clock(segment.start)} --> {_clock(segment.end)}\n"
-        f"{escape(printable(segment.label), quote=False)} {segment.score:.0%}\n"
-        for segment in segments
-    )
-    return "WEBVTT\n" + "".join(cues)
-
-
-def _clock(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
-
-
-def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    rows = np.round(timeline.probabilities, 4).tolist()
-    content = {
-        "file": readable(timeline.recording.path.name),
-        "seconds": timeline.recording.seconds,
-        "step": timeline.hop,
-        "labels": list(timeline.labels),
-        "segments": [vars(segment) for segment in segments],
-        "probabilities": [None if np.isnan(row[0]) else row for row in rows],  # None: silence
-    }
-    return json.dumps(content, allow_nan=False) + "\n"
-
-
-# by suffix; that of Audacity's labels is .txt
-FORMATS: dict[str, Callable[[Timeline, Sequence[Segment]], str]] = {
-    ".csv": _csv,
-    ".json": _json,
-    ".txt": _audacity,
-    ".vtt": _webvtt,
-}
-
-COLUMNS = 2000  # of the spectrogram at most, whatever the recording's length
-BANDS = 64
-FFT = 1024
-RANGE_DB = 80
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)  # all other labels are grey
-
-
-def timeline_figure(timeline: Timeline, width: float = 12) -> "Figure":
-    """Return the figure of a timeline; of more than seven labels, the least likely ones are shown as one.
-
-    Args:
-        timeline: of a recording, which is read again.
-        width: in inches.
-    """
-    figure = blank_figure(width, max(5, width / 2))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1))
-    seconds, name = timeline.recording.seconds, escape_dollars(timeline.recording.path.name)
-    rate = 16000
-    image = spectrogram(timeline.recording, rate)
-    above.imshow(
-        image, origin="lower", aspect="auto", extent=(0, seconds, 0, rate / 2000), cmap="magma",
-        vmin=image.max() - RANGE_DB, vmax=image.max(),
-    )  # fmt: skip
-    above.set(ylabel="frequency (kHz)", title=f"Labels of {name} over time")
-    starts = np.arange(len(timeline.levels) + 1) * timeline.hop
-    starts[-1] = seconds
-    heights = np.repeat(np.nan_to_num(timeline.probabilities), 2, axis=0)  # steps, not slopes
-    edges = np.repeat(starts, 2)[1:-1]
-    order = np.argsort(-heights.sum(axis=0))
-    shown, others = order[: len(COLOURS)], order[len(COLOURS) :]
-    stacked, names = [*heights[:, shown].T], [escape_dollars(timeline.labels[index]) for index in shown]
-    if len(others):
-        stacked, names = [*stacked, heights[:, others].sum(axis=1)], [*names, f"{len(others)} others"]
-    below.stackplot(edges, stacked, labels=names, colors=(*COLOURS[: len(shown)], GREY), linewidth=0)
-    below.set(xlabel="time (s)", ylabel="probability", ylim=(0, 1), xlim=(0, seconds))
-    handles, names = below.get_legend_handles_labels()
-    column = 0.9 + 0.09 * max(map(len, names))  # inches of the longest name with its colour and gap
-    columns = min(len(names), max(1, int(width / column)))
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
-    return figure
-
-
-def spectrogram(recording: Recording, rate: int) -> np.ndarray:
-    """Return power in dB, `(bands, columns)`: equal bands up to half the rate, the loudest frame of each column."""
-    hop = max(1, round(recording.seconds * rate / COLUMNS / 4))
-    window = np.hanning(FFT).astype(np.float32)
-    columns, margin = [], np.zeros(FFT // 2, np.float32)
-    buffer = margin
-    for block in chain(recording.blocks(rate), [margin]):
-        buffer = np.concatenate((buffer, block))
-        if len(buffer) < FFT:
-            continue
-        frames = np.lib.stride_tricks.sliding_window_view(buffer, FFT)[::hop]
-        power = np.abs(np.fft.rfft(frames * window, axis=1))[:, : FFT // 2] ** 2
-        columns.append(power.reshape(len(power), BANDS, -1).mean(axis=2))
-        buffer = buffer[len(frames) * hop :]
-    power = np.concatenate(columns)
-    edges = np.linspace(0, len(power), min(COLUMNS, len(power)) + 1).astype(int)[:-1]
-    return 10 * np.log10(np.maximum(np.maximum.reduceat(power, edges), 1e-12)).T

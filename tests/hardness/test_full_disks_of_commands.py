@@ -13,7 +13,8 @@ from hf_vivae.files import DiskError
 from hf_vivae.inference.explain import run_explain
 from hf_vivae.inference.export import run_export
 from hf_vivae.inference.predict import run_predict
-from hf_vivae.inference.timeline import Windows, run_timeline
+from hf_vivae.inference.timeline import Windows
+from hf_vivae.timelines.run import run_timeline
 
 RATE = 44100
 

@@ -1,0 +1,1 @@
+"""Labelled segments of recordings, and the formats of annotation tools."""

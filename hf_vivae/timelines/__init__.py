@@ -1,0 +1,1 @@
+"""Labels of recordings over time, started by `hf-vivae timeline`."""
