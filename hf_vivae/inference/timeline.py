@@ -142,7 +142,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     steps = (samples[part] for samples, parts in pieces for _, part in parts)
     power = np.array([np.mean(np.square(samples, dtype=np.float64)) for samples in steps])
     levels = 10 * np.log10(np.maximum(power, 1e-20))
-    loud = levels >= max(np.percentile(levels, 99) - windows.gate_db, QUIETEST_DB)
+    loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
         raise UserError(
             f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
@@ -180,6 +180,16 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
     return Timeline(recording, scorer.labels, windows.hop, probabilities, levels)
+
+
+def audible_steps(levels: np.ndarray, gate_db: float) -> np.ndarray:
+    """Return which steps are not silence, `(steps,)`.
+
+    Args:
+        levels: of each step in dB of full scale, `(steps,)`.
+        gate_db: see `Windows`.
+    """
+    return levels >= max(np.percentile(levels, 99) - gate_db, QUIETEST_DB)
 
 
 def _pieces(
@@ -222,6 +232,12 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
             segment = Segment(float(first) * timeline.hop, end, timeline.labels[label], score)
-            if segment.end - segment.start >= min_seconds and score >= min_score:
-                segments.append(segment)
-    return segments
+            segments.append(segment)
+    return keep_segments(segments, min_seconds, min_score)
+
+
+def keep_segments(segments: Sequence[Segment], min_seconds: float, min_score: float) -> list[Segment]:
+    """Return the segments of at least this length and mean probability; see `find_segments`."""
+    return [
+        segment for segment in segments if segment.end - segment.start >= min_seconds and segment.score >= min_score
+    ]
