@@ -84,7 +84,7 @@ def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[
     Raises:
         UserError: for names without a file, for folders and patterns without clips, and for tables without sound.
     """
-    paths = (path for name in inputs for path in ([name] if name == STANDARD_INPUT else _expand(name)))
+    paths = (path for name in inputs for path in ([name] if name == STANDARD_INPUT else find_files(name)))
     for is_clip, group in groupby(paths, lambda path: isinstance(path, Path) and not _is_table(path)):
         while is_clip and (files := list(islice(group, FILES_PER_SHARD))):
             clips = [UnreadClip(readable(str(path)), path) for path in files]
@@ -101,7 +101,19 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLES
 
 
-def _expand(name: str) -> Iterator[Path]:
+def find_files(
+    name: str, kind: str = "clips", remedy: str = "correct the name (datasets are given with --dataset)"
+) -> Iterator[Path]:
+    """Yield the files that a name of the command line stands for, in order: one file, a folder's, or a pattern's.
+
+    Args:
+        name: of a file, which is yielded without being opened, of a folder, or a pattern.
+        kind: of sound that is searched, for the message.
+        remedy: for the message.
+
+    Raises:
+        UserError: for a name without files.
+    """
     path = Path(name)
     if path.is_dir():
         files = (file for file in walk_files(path) if may_be_clip(file) and not _is_table(file))
@@ -112,8 +124,8 @@ def _expand(name: str) -> Iterator[Path]:
     first = next(files, None)
     if first is None:
         raise UserError(
-            f"expected {'clips in the folder' if path.is_dir() else 'a file, a folder or a pattern of files at'} "
-            f"{name}, found none; correct the name (datasets are given with --dataset)."
+            f"expected {kind + ' in the folder' if path.is_dir() else 'a file, a folder or a pattern of files at'} "
+            f"{name}, found none; {remedy}."
         )
     yield first
     yield from files

@@ -126,6 +126,16 @@ class Timeline:
     levels: np.ndarray
 
 
+class SilentRecording(UserError):
+    """A recording that is silent from start to end; `timeline` has no probabilities."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(
+            f"{timeline.recording.path.name}: expected sound, found silence from start to end; check the recording."
+        )
+        self.timeline = timeline
+
+
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
     """Score a recording, which is read twice, first to find silence.
 
@@ -135,7 +145,8 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
 
     Raises:
         BadAudio: for sound that does not decode.
-        UserError: for a recording of silence, and where the model can score no window.
+        SilentRecording: for a recording of silence.
+        UserError: where the model can score no window.
     """
     rate, extractor = scorer.sampling_rate, scorer.extractor
     pieces = _pieces(recording, rate, windows.hop, windows.hop)
@@ -144,9 +155,8 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     levels = 10 * np.log10(np.maximum(power, 1e-20))
     loud = levels >= max(np.percentile(levels, 99) - windows.gate_db, QUIETEST_DB)
     if not loud.any():
-        raise UserError(
-            f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
-        )
+        silence = np.full((len(levels), len(scorer.labels)), np.nan)
+        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels))
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     length, failure = math.ceil(windows.seconds / windows.hop), None
     shared = shares_frames(extractor, round(windows.seconds * rate))
