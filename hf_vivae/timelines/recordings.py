@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..inference.sources import find_files
 
-TABLES = ("segments", "summary")  # files of the output folder, whose names no recording's file may have
+TABLES = ("segments", "summary", "_errors", "_timeline")  # in the output folder, not of a recording
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class RecordingFile:
 
     path: Path
     stem: str
+
+    def files(self, folder: Path, formats: Sequence[str]) -> list[Path]:
+        """Return its files in an output folder, one for each format."""
+        return [folder / f"{self.stem}{suffix}" for suffix in formats]
 
 
 def find_recordings(inputs: Sequence[str]) -> list[RecordingFile]:
