@@ -71,7 +71,9 @@ FILES_PER_SHARD = 1000
 STANDARD_INPUT = "-"
 
 
-def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[Shard]:
+def find_shards(
+    inputs: Sequence[str], standard_input: bytes = b"", files_per_shard: int | None = None
+) -> Iterator[Shard]:
     """Yield shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in order.
 
     Folders are searched with all subfolders, without hidden files, tables and those of `corpus.folder.NOT_CLIPS`.
@@ -80,13 +82,14 @@ def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[
     Args:
         inputs: names as on a command line.
         standard_input: content of standard input.
+        files_per_shard: by default `FILES_PER_SHARD`; 1 for recordings, each of which may take long.
 
     Raises:
         UserError: for names without a file, for folders and patterns without clips, and for tables without sound.
     """
     paths = (path for name in inputs for path in ([name] if name == STANDARD_INPUT else find_files(name)))
     for is_clip, group in groupby(paths, lambda path: isinstance(path, Path) and not _is_table(path)):
-        while is_clip and (files := list(islice(group, FILES_PER_SHARD))):
+        while is_clip and (files := list(islice(group, files_per_shard or FILES_PER_SHARD))):
             clips = [UnreadClip(readable(str(path)), path) for path in files]
             yield Shard(digest(*map(str, files)), digest(*map(file_state, files)), partial(iter, clips), len(clips))
         for path in group:
