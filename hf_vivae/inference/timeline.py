@@ -117,6 +117,7 @@ class Timeline:
         hop: seconds of a step; the last one ends with the recording.
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
+        checkpoint: folder or Hub id, as it was given.
     """
 
     recording: Recording
@@ -124,6 +125,7 @@ class Timeline:
     hop: float
     probabilities: np.ndarray
     levels: np.ndarray
+    checkpoint: str | None = None
 
 
 class SilentRecording(UserError):
@@ -189,7 +191,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         raise failure
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
 
 
 def _pieces(
