@@ -158,7 +158,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     loud = levels >= max(np.percentile(levels, 99) - windows.gate_db, QUIETEST_DB)
     if not loud.any():
         silence = np.full((len(levels), len(scorer.labels)), np.nan)
-        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels))
+        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name))
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     length, failure = math.ceil(windows.seconds / windows.hop), None
     shared = shares_frames(extractor, round(windows.seconds * rate))

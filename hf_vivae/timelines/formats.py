@@ -11,8 +11,9 @@ from ..annotations.write import WRITERS, annotation_suffix, write_annotation
 from ..inference.timeline import Timeline
 from ..inference.timeline_figure import timeline_figure
 from ..validation import readable
+from .page import write_page
 
-WITH_PROBABILITIES = (".json", ".png")
+WITH_PROBABILITIES = (".json", ".png", ".html")
 FORMATS = (*WRITERS, *WITH_PROBABILITIES)  # suffixes; .txt is that of Audacity's labels
 
 
@@ -28,6 +29,8 @@ def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) 
             file.write_text(_json(timeline, segments), encoding="utf-8")
         case ".png":
             timeline_figure(timeline).savefig(file)
+        case ".html":
+            write_page(file, timeline, segments)
         case _:
             name = readable(timeline.recording.path.name)
             write_annotation(file, Annotation(name, tuple(segments), timeline.recording.seconds))

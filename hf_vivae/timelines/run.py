@@ -18,6 +18,7 @@ from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, 
 from ..validation import UserError, check_choice, printable
 from .folder import write_timelines
 from .formats import FORMATS, format_of, write_timeline
+from .page import check_page_length
 from .recordings import find_recordings
 
 DEFAULT_FORMATS = (".TextGrid",)  # of a folder
@@ -48,8 +49,16 @@ def run_timeline(
             f"expected a folder as --output of {len(recordings)} recordings, found {outputs[0]}; give a folder, and "
             "--format for its files."
         )
+    kinds = (formats or DEFAULT_FORMATS) if folder else [format_of(file) for file in outputs]
+
+    def open_recording(path: Path) -> Recording:
+        recording = Recording.open(path)
+        if ".html" in kinds:
+            check_page_length(recording)
+        return recording
+
     if not several:
-        Recording.open(recordings[0].path)  # refused before anything is loaded
+        open_recording(recordings[0].path)  # refused before anything is loaded
         for file in outputs:
             check_new(file)
     share = ProcessShard.of_this_process()
@@ -61,7 +70,7 @@ def run_timeline(
 
     def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
         try:
-            timeline = make_timeline(scorer, Recording.open(path), windows)
+            timeline = make_timeline(scorer, open_recording(path), windows)
         except SilentRecording as silence:
             if not several:
                 raise
@@ -75,7 +84,7 @@ def run_timeline(
         with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
             settings = {"checkpoint": scorer.identity, "window": window, "hop": hop, **asdict(thresholds), "bf16": bf16}
             numbers = write_timelines(
-                annotate, recordings, folder, formats=formats or DEFAULT_FORMATS, labels=scorer.labels,
+                annotate, recordings, folder, formats=kinds, labels=scorer.labels,
                 settings=settings, share=share, bar=bar,
             )  # fmt: skip
         if numbers is None:
