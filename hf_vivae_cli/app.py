@@ -144,9 +144,7 @@ def timeline(
     ] = None,
     format: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Format of each recording's file in the folder; repeatable.", show_default=".TextGrid"
-        ),
+        typer.Option(help="Format of each recording's file in the folder; repeatable.", show_default=".TextGrid"),
     ] = None,
     window: Annotated[float, typer.Option(help="Length of a window, in seconds.")] = 1.0,
     hop: Annotated[float, typer.Option(help="Step from one window to the next, in seconds.")] = 0.25,

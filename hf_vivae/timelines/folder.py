@@ -23,7 +23,17 @@ from .recordings import RecordingFile
 RECORD = "_timeline.json"
 PARTS = ".parts"
 UNKNOWN = "unknown"
-SEGMENT = ("start", "end", "label", "score")
+SEGMENT = {"start": pa.float64(), "end": pa.float64(), "label": pa.string(), "score": pa.float64()}
+SCHEMA = pa.schema(
+    {
+        "file": pa.string(),
+        DURATION: pa.float64(),
+        "silent": pa.float64(),  # seconds, as the next
+        UNKNOWN: pa.float64(),
+        "segments": pa.list_(pa.struct(SEGMENT)),
+        ERROR: pa.string(),
+    }
+)
 
 
 class TimelineParts(Parts):
@@ -41,18 +51,7 @@ class TimelineParts(Parts):
     def __init__(
         self, folder: Path, settings: dict[str, Any], recordings: Sequence[RecordingFile], formats: Sequence[str]
     ) -> None:
-        kinds = {"start": pa.float64(), "end": pa.float64(), "label": pa.string(), "score": pa.float64()}
-        schema = pa.schema(
-            {
-                "file": pa.string(),
-                DURATION: pa.float64(),
-                "silent": pa.float64(),
-                UNKNOWN: pa.float64(),
-                "segments": pa.list_(pa.struct(kinds)),
-                ERROR: pa.string(),
-            }
-        )
-        super().__init__(folder, RECORD, settings, schema, "timelines")
+        super().__init__(folder, RECORD, settings, SCHEMA, "timelines")
         self._recordings, self._formats = recordings, formats
 
     def path(self, number: int) -> Path:
@@ -131,8 +130,8 @@ def write_timelines(
             bar.update()
             yield clip.file, row
 
-    def join(parts: Parts, tables: Iterable[pa.Table]) -> tuple[int, int]:
-        return write_output(folder, parts.schema, _write_tables(folder, labels, tables))[:2]
+    def join(tables: Iterable[pa.Table]) -> tuple[int, int]:
+        return write_output(folder, SCHEMA, _write_tables(folder, labels, tables))[:2]
 
     return work_through(
         shards(), folder, lambda place: TimelineParts(place, settings, recordings, formats), compute, join, share, bar

@@ -63,9 +63,7 @@ def run_timeline(
             check_new(file)
     share = ProcessShard.of_this_process()
     scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
-    thresholds = timeline_settings(
-        scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds
-    )
+    thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = replace(windows, gate_db=thresholds.gate_db)
 
     def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
@@ -82,7 +80,13 @@ def run_timeline(
     if folder:
         total = sum(map(share.has, range(len(recordings))))
         with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
-            settings = {"checkpoint": scorer.identity, "window": window, "hop": hop, **asdict(thresholds), "bf16": bf16}
+            settings = {
+                "checkpoint": scorer.identity,
+                "window": window,
+                "hop": hop,
+                **asdict(thresholds),
+                "bf16": bf16,
+            }
             numbers = write_timelines(
                 annotate, recordings, folder, formats=kinds, labels=scorer.labels,
                 settings=settings, share=share, bar=bar,
@@ -92,9 +96,7 @@ def run_timeline(
         annotated, failed = numbers
         print(f"{annotated} recordings annotated: {printable(str(folder))}")
         if failed:
-            print(
-                f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr
-            )
+            print(f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr)
         return SOME_FAILED if failed else 0
     if outputs:
         timeline, segments = annotate(recordings[0].path)

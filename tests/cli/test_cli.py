@@ -159,7 +159,10 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
         ),
         (["predict", "nowhere", "CLIPS"], "expected a checkpoint folder or a Hub id (owner/name), found 'nowhere'"),
         (["predict", "someone/nothing", "CLIPS"], "HF_HUB_OFFLINE"),
-        (["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output with a suffix of .TextGrid"),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"],
+            "expected --output with a suffix of .TextGrid",
+        ),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--hop", "3"],
             "expected --hop of at least 0.01 and at most",

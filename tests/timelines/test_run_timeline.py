@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 from checkpoints_of import write_checkpoint
-
 from hf_vivae.annotations.read import read_annotations
+
 from hf_vivae.timelines import run
 from hf_vivae.timelines.formats import FORMATS
 from hf_vivae.timelines.run import run_timeline
@@ -72,7 +72,9 @@ def test_several_recordings_are_written_into_a_folder(checkpoint, capsys):
     assert [segment.label for segment in annotation.segments] == [row["label"] for row in segments]
     (silence,) = read_annotations(Path("out/silence.TextGrid"))
     assert silence.segments == ()
-    with pytest.raises(ValueError, match=r"^expected timelines with min_score 0\.5 in out, found some with 0\.0; give"):
+    with pytest.raises(
+        ValueError, match=r"^expected timelines with min_score 0\.5 in out, found some with 0\.0; give"
+    ):
         run_timeline(checkpoint, ["study"], outputs=[Path("out")], min_score=0.5)
 
 
@@ -87,7 +89,7 @@ def test_several_recordings_are_printed_with_their_names(checkpoint, capsys):
     lines = printed.out.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == ["study/a.wav", "study/b.flac", "study/silence.wav"]
     assert lines[1].split()[0] == "0.00"
-    assert printed.err.startswith("study/text.wav\ttext.wav: expected WAV, FLAC")
+    assert "study/text.wav\ttext.wav: expected WAV, FLAC" in printed.err
 
 
 def test_a_single_recording_that_cannot_be_used_is_an_error(checkpoint):

@@ -188,7 +188,9 @@ def test_a_full_disk_keeps_the_recordings_that_are_done(monkeypatch):
         write(file, *arguments)
 
     monkeypatch.setattr(timeline_folder, "write_timeline", full)
-    with pytest.raises(DiskError, match=r"No space left on device\); free some room and repeat the command, which goes"):
+    with pytest.raises(
+        DiskError, match=r"No space left on device\); free some room and repeat the command, which goes"
+    ):
         work()
     assert {file.name for file in Path("out").rglob("*.csv")} == {"0.csv", "=2.csv"}
     monkeypatch.setattr(timeline_folder, "write_timeline", write)
