@@ -138,7 +138,7 @@ def timeline(
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Output file of one recording (x.TextGrid, x.eaf, x.csv, x.png and others; repeatable), or folder; by "
+            help="Output file of one recording (x.TextGrid, x.eaf, x.csv, x.png, ...; repeatable), or folder; by "
             "default segments are printed."
         ),
     ] = None,
@@ -180,8 +180,8 @@ def timeline(
     """Label the parts of long recordings over time.
 
     A folder gets a file of each recording, a table of all segments (segments.csv) and the seconds of each label
-    (summary.csv). Recordings that cannot be used are listed with the reason in _errors.csv, and the exit code is 3. The
-    same command continues an interrupted one, and several processes share it, as for predict.
+    (summary.csv). Recordings that cannot be used are listed with the reason in _errors.csv, and the exit code is 3.
+    The same command continues an interrupted one, and several processes share it, as for predict.
     """
     from hf_vivae.timelines.run import run_timeline
 

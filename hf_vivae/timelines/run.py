@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..annotations.segment import Segment
+from ..annotations.write import WRITERS, check_format
 from ..checkpoints.timeline_settings import TimelineSettings, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..inference.output import errors_file
@@ -41,6 +42,10 @@ def run_timeline(
 ) -> int:
     """Label the parts of recordings, print or write their segments, and return the exit code."""
     folder = _output_folder(outputs, formats)
+    suffixes = (formats or DEFAULT_FORMATS) if folder else [format_of(file) for file in outputs]
+    for suffix in suffixes:
+        if suffix in WRITERS:
+            check_format(Path(f"x{suffix}"))  # whose library may not be installed
     windows = Windows(window, hop, TimelineSettings.gate_db if gate_db is None else gate_db)
     recordings = find_recordings(inputs)
     several = folder is not None or len(recordings) > 1
@@ -49,11 +54,10 @@ def run_timeline(
             f"expected a folder as --output of {len(recordings)} recordings, found {outputs[0]}; give a folder, and "
             "--format for its files."
         )
-    kinds = (formats or DEFAULT_FORMATS) if folder else [format_of(file) for file in outputs]
 
     def open_recording(path: Path) -> Recording:
         recording = Recording.open(path)
-        if ".html" in kinds:
+        if ".html" in suffixes:
             check_page_length(recording)
         return recording
 
@@ -80,16 +84,10 @@ def run_timeline(
     if folder:
         total = sum(map(share.has, range(len(recordings))))
         with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
-            settings = {
-                "checkpoint": scorer.identity,
-                "window": window,
-                "hop": hop,
-                **asdict(thresholds),
-                "bf16": bf16,
-            }
+            settings = {"checkpoint": scorer.identity, "bf16": bf16, "window": window, "hop": hop}
             numbers = write_timelines(
-                annotate, recordings, folder, formats=kinds, labels=scorer.labels,
-                settings=settings, share=share, bar=bar,
+                annotate, recordings, folder, formats=suffixes, labels=scorer.labels,
+                settings=settings | asdict(thresholds), share=share, bar=bar,
             )  # fmt: skip
         if numbers is None:
             return 0
@@ -139,8 +137,8 @@ def _output_folder(outputs: Sequence[Path], formats: Sequence[str]) -> Path | No
             )
     if folders and len(outputs) > 1:
         raise UserError(
-            f"expected one folder or several files as --output, found {', '.join(map(str, outputs))}; give the folder, "
-            "and --format for its files."
+            f"expected one folder or several files as --output, found {', '.join(map(str, outputs))}; give the "
+            "folder, and --format for its files."
         )
     if formats and not folders:
         raise UserError(

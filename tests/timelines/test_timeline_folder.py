@@ -18,6 +18,7 @@ from hf_vivae.timelines.folder import write_timelines
 from hf_vivae.timelines.recordings import find_recordings
 from hf_vivae.validation import UserError
 
+ALONE = ProcessShard()
 LABELS = ["anger", "=fear", "unknown"]
 STEPS = {"a": 0, "f": 1, "u": 2, ".": None}
 
@@ -61,7 +62,7 @@ def study(tmp_path, monkeypatch) -> Path:
 
 
 def work(
-    annotator=annotate, output: str = "out", share=ProcessShard(), formats=(".csv",), inputs=("study",), **settings
+    annotator=annotate, output: str = "out", share=ALONE, formats=(".csv",), inputs=("study",), **settings
 ) -> tuple[int, int] | None:
     with tqdm(disable=True) as bar:
         return write_timelines(
