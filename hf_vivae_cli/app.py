@@ -132,31 +132,62 @@ def predict(
 @_checkpoint_command
 def timeline(
     checkpoint: Checkpoint,
-    recording: Annotated[Path, typer.Argument(help="Audio file of any length.")],
+    recordings: Annotated[
+        list[str], typer.Argument(help="Audio files of any length, folders, or patterns ('*.wav').")
+    ],
     output: Annotated[
         list[Path] | None,
-        typer.Option(help="Output file: x.csv, x.json, x.txt (Audacity labels), x.vtt (WebVTT), x.png; repeatable."),
+        typer.Option(
+            help="Output file of one recording (x.TextGrid, x.eaf, x.csv, x.png, ...; repeatable), or folder; by "
+            "default segments are printed."
+        ),
+    ] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="Format of each recording's file in the folder; repeatable.", show_default=".TextGrid"),
     ] = None,
     window: Annotated[float, typer.Option(help="Length of a window, in seconds.")] = 1.0,
     hop: Annotated[float, typer.Option(help="Step from one window to the next, in seconds.")] = 0.25,
     gate_db: Annotated[
-        float, typer.Option("--gate_db", help="Threshold of silence, in dB below the recording's loud parts.")
-    ] = 40.0,
-    min_seconds: Annotated[float, typer.Option("--min_seconds", help="Leave out segments shorter than this.")] = 0.0,
+        float | None,
+        typer.Option(
+            "--gate_db",
+            help="Threshold of silence, in dB below the recording's loud parts; by default that of the checkpoint, "
+            "else 40.",
+            show_default=False,
+        ),
+    ] = None,
+    min_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--min_seconds",
+            help="Leave out segments shorter than this; by default as the checkpoint, else 0.",
+            show_default=False,
+        ),
+    ] = None,
     min_score: Annotated[
-        float, typer.Option("--min_score", help="Leave out segments with a mean probability below this.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            "--min_score",
+            help="Leave out segments with a mean probability below this; by default as the checkpoint, else 0.",
+            show_default=False,
+        ),
+    ] = None,
     revision: Revision = None,
     device: Device = None,
     bf16: Bf16 = False,
 ) -> int:
-    """Label the parts of a long recording over time."""
-    from hf_vivae.inference.timeline import Windows
+    """Label the parts of long recordings over time.
+
+    A folder gets a file of each recording, a table of all segments (segments.csv) and the seconds of each label
+    (summary.csv). Recordings that cannot be used are listed with the reason in _errors.csv, and the exit code is 3.
+    The same command continues an interrupted one, and several processes share it, as for predict.
+    """
     from hf_vivae.timelines.run import run_timeline
 
     return run_timeline(
-        checkpoint, recording, outputs=output or [], windows=Windows(window, hop, gate_db), min_seconds=min_seconds,
-        min_score=min_score, revision=revision, device=device, bf16=bf16,
+        checkpoint, recordings, outputs=output or [], formats=format or [], window=window, hop=hop, gate_db=gate_db,
+        min_seconds=min_seconds, min_score=min_score, revision=revision, device=device, bf16=bf16,
     )  # fmt: skip
 
 

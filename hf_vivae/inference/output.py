@@ -1,178 +1,25 @@
-"""Output of `hf-vivae predict`: its columns, its files, and the parts from which an interrupted command continues."""
+"""Output of `hf-vivae predict` and of commands like it: one file or a folder, and the list of failed clips."""
 
 import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.csv import CSVWriter
 
-from ..files import atomic_file, read_json, write_json
+from ..files import atomic_file
 from ..reporting.tables import csv_cell
-from ..validation import UserError, readable
-from .scorer import ClipScores
-from .sources import file_state
+from ..validation import UserError
 
-RECORD = "_predict.json"  # readers of a folder of Parquet ignore names that begin with _
 ERROR = "error"
 DURATION = "duration"
 KEPT = "free some room and repeat the command, which goes on after the finished parts"
-
-
-class PredictionShards:
-    """A folder with a Parquet file for each shard.
-
-    Columns are the clip's file, label, probability, a `p_<label>` for each label, duration and how much of it was used
-    in seconds, and error.
-
-    Args:
-        folder: is made.
-        settings: of the scores, such as the checkpoint; scores in the folder must have the same.
-        labels: of the checkpoint, in its order.
-
-    Raises:
-        UserError: for a folder with other files, or with scores of other settings.
-    """
-
-    def __init__(self, folder: Path, settings: dict[str, Any], labels: Sequence[str]) -> None:
-        self.folder, self.labels = folder, list(labels)
-        probabilities = [(f"p_{label}", pa.float32()) for label in labels]
-        self.schema = pa.schema(
-            [
-                ("file", pa.string()),
-                ("label", pa.string()),
-                ("probability", pa.float32()),
-                *probabilities,
-                (DURATION, pa.float64()),
-                ("duration_used", pa.float64()),
-                (ERROR, pa.string()),
-            ]
-        )
-        settings = settings | {"labels": self.labels}
-        record = folder / RECORD
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"expected a new folder as --output, found the file {folder}; give another name.")
-        if record.is_file() and (earlier := read_json(record)) != settings:
-            changed = next(name for name in {*earlier, *settings} if earlier.get(name) != settings.get(name))
-            raise UserError(
-                f"expected scores with {changed} {settings.get(changed)!r} in {folder}, found some with "
-                f"{earlier.get(changed)!r}; give another --output, or remove that folder."
-            )
-        if not record.is_file():
-            # hidden files are parts of an earlier start that was killed
-            if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
-                raise UserError(
-                    f"expected an empty or new folder, found other files in {folder}; give another --output."
-                )
-            write_json(record, settings)
-
-    def path(self, number: int) -> Path:
-        """Return the file of a shard, by its index."""
-        return self.folder / f"part-{number:06}.parquet"
-
-    def is_done(self, number: int, key: str, version: str) -> bool:
-        """Return whether a shard has been scored and neither it nor the files that its rows name have changed.
-
-        Args:
-            number: index of the shard.
-            key: of the shard.
-            version: of the shard; scores of another version are not used.
-
-        Raises:
-            UserError: where scores of other clips have that index, since the input is another.
-        """
-        file = self.path(number)
-        if not file.is_file():
-            return False
-        metadata = pq.read_schema(file).metadata or {}
-        if metadata.get(b"shard") != key.encode():
-            raise UserError(
-                f"expected the clips of an earlier start, found others in their place at {file.name}; give another "
-                f"--output, or remove {self.folder}."
-            )
-        named = json.loads(metadata.get(b"files", b"{}"))
-        return metadata.get(b"version") == version.encode() and all(file_state(name) == named[name] for name in named)
-
-    def is_worth_retrying(self, number: int) -> bool:
-        """Return whether clips of a finished shard failed for reasons outside of their files, such as a network."""
-        return b"retry" in pq.read_schema(self.path(number)).metadata
-
-    def write(
-        self,
-        number: int,
-        key: str,
-        version: str,
-        scores: Sequence[tuple[str, ClipScores | ValueError]],
-        named: Mapping[str, str],
-    ) -> None:
-        """Write a shard in one step.
-
-        Args:
-            number: as for `is_done`.
-            key: as for `is_done`.
-            version: as for `is_done`.
-            scores: name of each clip, and its scores or the error.
-            named: `file_state` of files that its rows name, before they were read.
-
-        Raises:
-            DiskError: where it cannot be written.
-        """
-        rows = [self._row(file, result) for file, result in scores]
-        metadata = {"shard": key, "version": version, "files": json.dumps(named)}
-        if any(isinstance(result, ValueError) and not _is_refusal(result) for _, result in scores):
-            metadata["retry"] = ""
-        table = pa.Table.from_pylist(rows, schema=self.schema).replace_schema_metadata(metadata)
-        with atomic_file(self.path(number), KEPT) as part:
-            pq.write_table(table, part)
-
-    def _row(self, file: str, result: ClipScores | ValueError) -> dict[str, Any]:
-        if isinstance(result, ValueError):
-            return {"file": file, ERROR: readable(str(result))}
-        scores = result.probabilities
-        probabilities = {f"p_{label}": float(score) for label, score in zip(self.labels, scores, strict=True)}
-        best = int(scores.argmax())
-        return {
-            "file": file,
-            "label": self.labels[best],
-            "probability": float(scores[best]),
-            **probabilities,
-            DURATION: result.duration,
-            "duration_used": result.duration_used,
-        }
-
-    def remove_beyond(self, count: int) -> int:
-        """Remove parts of an earlier start that had more shards, and return their number."""
-        removed = 0
-        for file in self.folder.glob("part-*.parquet"):
-            number = file.stem.removeprefix("part-")
-            if number.isdecimal() and int(number) >= count:
-                file.unlink()
-                removed += 1
-        return removed
-
-    def read(self, number: int) -> pa.Table:
-        """Return the scores of a finished shard."""
-        return pq.read_table(self.path(number))
-
-    def rows(self, number: int) -> int:
-        """Return the number of clips of a finished shard."""
-        return pq.read_metadata(self.path(number)).num_rows
-
-
-def _is_refusal(error: BaseException | None) -> bool:
-    """Return whether a clip was refused for its content, and would be again; not where it could not be read."""
-    if not isinstance(error, UserError):
-        return False
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__
-    return error is None
 
 
 class LineWriter:

@@ -1,65 +1,24 @@
-"""Labels of many clips: each process scores its own shards, and the last one to finish joins the scores."""
+"""Labels of many clips, printed or written to a file or a folder."""
 
-import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from filelock import FileLock, Timeout
+import pyarrow as pa
 from tqdm import tqdm
 
-from ..files import check_place, disk_errors
 from ..models.cpu_attention import has_bfloat16
-from ..validation import UserError, printable, readable
-from .output import KEPT, WRITERS, PredictionShards, check_errors_file, errors_file, write_output
+from ..validation import UserError, printable
+from .output import DURATION, ERROR, WRITERS, errors_file, write_output
 from .scorer import ClipScores, Scorer
-from .sources import STANDARD_INPUT, Shard, UnreadClip, file_state, find_shards, read_whole
+from .shards import Parts, ProcessShard, Row, work_through
+from .sources import STANDARD_INPUT, Shard, UnreadClip, find_shards, read_whole
 
-CLAIM_SECONDS = 1  # wait, since another process may hold the lock for a moment to see whether it is free
-
-
-@dataclass(frozen=True)
-class ProcessShard:
-    """The shards that one of several processes scores.
-
-    Args:
-        rank: number of this process among all.
-        processes: number of all processes.
-    """
-
-    rank: int = 0
-    processes: int = 1
-
-    @classmethod
-    def of_this_process(cls) -> "ProcessShard":
-        """Return the share by the numbers of `accelerate launch` and `torchrun`, on one machine or several.
-
-        Raises:
-            UserError: for numbers that no launcher sets.
-        """
-        rank, processes = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-        if not (rank.isdecimal() and processes.isdecimal() and int(rank) < int(processes)):
-            raise UserError(
-                f"expected RANK below WORLD_SIZE, as launchers set them, found {rank!r} and {processes!r}; unset both."
-            )
-        return cls(int(rank), int(processes))
-
-    @property
-    def device(self) -> str | None:
-        """Return the GPU of this process where several share a machine; None leaves the choice to the pipeline."""
-        rank = os.environ.get("LOCAL_RANK")
-        return f"cuda:{rank}" if rank and torch.cuda.is_available() else None
-
-    def has(self, number: int) -> bool:
-        """Return whether a shard, by its index, belongs to this process."""
-        return number % self.processes == self.rank
+RECORD = "_predict.json"  # of the settings, in the folder of parts
 
 
 @dataclass(frozen=True)
@@ -101,8 +60,8 @@ def predict(
 ) -> PredictResult | None:
     """Score shards into a file, or into a folder with a Parquet file for each shard.
 
-    Shards of an earlier start are not scored again, unless their clips have changed or could not be read. Of several
-    processes, the last to finish joins the scores, so that none waits for another.
+    See `work_through` for shards of an earlier start and of other processes. Columns are the clip's file, label,
+    probability, a `p_<label>` for each label, duration and how much of it was used in seconds, and error.
 
     Args:
         scorer: a checkpoint.
@@ -116,96 +75,59 @@ def predict(
         Numbers of all clips; None where other processes have not finished, or have already joined the scores.
 
     Raises:
-        UserError: for an output that exists, cannot be written to, or has other scores or files, and where another
-            process with the same share is at work on it.
-        DiskError: where the disk is full.
+        UserError: as `work_through`.
+        DiskError: as `work_through`.
     """
-    if (name := readable(str(output))) != str(output):  # which Arrow does not open
-        raise UserError(f"expected --output with a name in UTF-8, found {name}; give another name.")
-    if output.name in ("", ".."):
-        output = Path(os.path.abspath(output))
-    if not output.name:
-        raise UserError(f"expected --output as a file or a new folder, found {output}; give another place.")
-    is_file = output.suffix in WRITERS
-    folder = output.with_name(f".{output.name}.parts") if is_file else output
-    check_place(output)  # FileLock would wait for ever where it cannot make its file
-    lock, *claims = (
-        FileLock(folder.with_name(f".{folder.name.lstrip('.')}{rank}.lock"))
-        for rank in ("", *(f".{rank}" for rank in range(share.processes)))
-    )
-    own = claims.pop(share.rank)
-    with _claim(own, output):
-        if is_file and output.exists():
-            if share.rank:
-                return None
-            raise UserError(f"expected a new file as --output, found {output}; remove it, or give another name.")
-        check_errors_file(output)
-        with lock, disk_errors(folder.parent, KEPT):
-            parts = PredictionShards(folder, settings, scorer.labels)
-        done = []
-        for number, shard in enumerate(shards):
-            done.append((number, shard.key, shard.version))
-            if not share.has(number):
+    labels, text = scorer.labels, pa.string()
+    columns = [("file", text), ("label", text), ("probability", pa.float32())]
+    columns += [(f"p_{label}", pa.float32()) for label in labels]
+    columns += [(DURATION, pa.float64()), ("duration_used", pa.float64()), (ERROR, text)]
+    schema = pa.schema(columns)
+
+    def open_parts(folder: Path) -> Parts:
+        return Parts(folder, RECORD, settings | {"labels": labels}, schema, "scores")
+
+    def compute(clips: Iterable[UnreadClip]) -> Iterator[Row]:
+        for file, result in score_clips(scorer, clips, bar):
+            if isinstance(result, ValueError):
+                yield file, result
                 continue
-            if parts.is_done(*done[-1]) and not parts.is_worth_retrying(number):
-                bar.update(parts.rows(number))
-            else:
-                named: dict[str, str] = {}
-                scores = list(score_clips(scorer, _record_files(shard.read(), named), bar))
-                parts.write(*done[-1], scores, named)
-    with lock:
-        if not folder.is_dir():
-            return None
-        if removed := parts.remove_beyond(len(done)):
-            bar.write(
-                f"{removed} parts of an earlier start, with clips that are no longer in the input, were removed.",
-                file=sys.stderr,
-            )
-        missing = sum(not parts.is_done(*shard) for shard in done)
-        if missing:
-            bar.write(
-                f"{missing} of {len(done)} parts are missing, which other processes score; where none of these is at "
-                "work any more, repeat the command.",
-                file=sys.stderr,
-            )
-        if missing or not all(map(_is_free, claims)):
-            return None
-        tables = (parts.read(number) for number in range(len(done)))
-        result = PredictResult(*write_output(output, parts.schema, tables, scorer.longest_input))
-        if is_file:
-            shutil.rmtree(folder)
-    return result
+            probabilities, best = map(float, result.probabilities), int(result.probabilities.argmax())
+            scores = {f"p_{label}": score for label, score in zip(labels, probabilities, strict=True)}
+            used = {DURATION: result.duration, "duration_used": result.duration_used}
+            yield file, {"label": labels[best], "probability": scores[f"p_{labels[best]}"], **scores, **used}
 
+    def join(tables: Iterable[pa.Table]) -> PredictResult:
+        return PredictResult(*write_output(output, schema, tables, scorer.longest_input))
 
-def _record_files(clips: Iterable[UnreadClip], states: dict[str, str]) -> Iterator[UnreadClip]:
-    """Yield clips, and record the state of files that their rows name before they are decoded."""
-    for clip in clips:
-        if clip.named is not None:
-            states[clip.named] = file_state(clip.named)
-        yield clip
-
-
-def _claim(lock: FileLock, output: Path) -> AbstractContextManager:
-    """Acquire the lock of this process's share, and return the context that releases it."""
-    try:
-        return lock.acquire(CLAIM_SECONDS)
-    except Timeout as error:
-        raise UserError(
-            f"expected no other process at work on {output}, found one; wait for its end, give another --output, or "
-            "share the work with accelerate launch."
-        ) from error
-
-
-def _is_free(claim: FileLock) -> bool:
-    try:
-        claim.acquire(0)
-    except Timeout:
-        return False
-    claim.release()
-    return True
+    return work_through(shards, output, open_parts, compute, join, share, bar)
 
 
 SOME_FAILED = 3  # exit code
+
+
+def input_shards(
+    inputs: Sequence[str], dataset: str | None, split: str, files_per_shard: int | None = None
+) -> Callable[[], Iterable[Shard]]:
+    """Return a function that returns the shards of a command's clips, the same at each call.
+
+    Args:
+        inputs: files, folders, patterns and tables, or `-` for standard input, which is read at once.
+        dataset: in place of inputs.
+        split: of the dataset.
+        files_per_shard: as for `find_shards`.
+
+    Raises:
+        UserError: for both or neither of inputs and dataset.
+    """
+    if bool(inputs) == bool(dataset):
+        raise UserError("expected clips or --dataset, found both or neither; give one of the two.")
+    if dataset:
+        from .streamed_dataset import StreamedDataset  # imports datasets, which files and tables do not need
+
+        return StreamedDataset(dataset, split).shards
+    content = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
+    return lambda: find_shards(inputs, content, files_per_shard)
 
 
 def run_predict(
@@ -222,23 +144,12 @@ def run_predict(
     bf16: bool = False,
 ) -> int:
     """Label clips, print or write the labels, and return the exit code."""
-    if bool(inputs) == bool(dataset):
-        raise UserError("expected clips or --dataset, found both or neither; give one of the two.")
     if output and output.suffix and output.suffix not in WRITERS:
         raise UserError(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
 
-    content = read_whole(sys.stdin.buffer, "<stdin>") if STANDARD_INPUT in inputs else b""
-    streamed = None
-    if dataset:
-        from .streamed_dataset import StreamedDataset  # imports datasets, which files and tables do not need
-
-        streamed = StreamedDataset(dataset, split)
-
-    def shards() -> Iterable[Shard]:
-        return streamed.shards() if streamed else find_shards(inputs, content)
-
+    shards = input_shards(inputs, dataset, split)
     counts = [shard.clips for shard in shards()]  # also refuses missing inputs before anything is loaded
     share = ProcessShard.of_this_process()
     own = [count for number, count in enumerate(counts) if share.has(number)]

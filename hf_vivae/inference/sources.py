@@ -71,7 +71,9 @@ FILES_PER_SHARD = 1000
 STANDARD_INPUT = "-"
 
 
-def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[Shard]:
+def find_shards(
+    inputs: Sequence[str], standard_input: bytes = b"", files_per_shard: int | None = None
+) -> Iterator[Shard]:
     """Yield shards of files, folders, patterns such as `clips/*.wav`, tables, and `-` for standard input, in order.
 
     Folders are searched with all subfolders, without hidden files, tables and those of `corpus.folder.NOT_CLIPS`.
@@ -80,13 +82,14 @@ def find_shards(inputs: Sequence[str], standard_input: bytes = b"") -> Iterator[
     Args:
         inputs: names as on a command line.
         standard_input: content of standard input.
+        files_per_shard: by default `FILES_PER_SHARD`; 1 for recordings, each of which may take long.
 
     Raises:
         UserError: for names without a file, for folders and patterns without clips, and for tables without sound.
     """
-    paths = (path for name in inputs for path in ([name] if name == STANDARD_INPUT else _expand(name)))
+    paths = (path for name in inputs for path in ([name] if name == STANDARD_INPUT else find_files(name)))
     for is_clip, group in groupby(paths, lambda path: isinstance(path, Path) and not _is_table(path)):
-        while is_clip and (files := list(islice(group, FILES_PER_SHARD))):
+        while is_clip and (files := list(islice(group, files_per_shard or FILES_PER_SHARD))):
             clips = [UnreadClip(readable(str(path)), path) for path in files]
             yield Shard(digest(*map(str, files)), digest(*map(file_state, files)), partial(iter, clips), len(clips))
         for path in group:
@@ -101,7 +104,19 @@ def _is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLES
 
 
-def _expand(name: str) -> Iterator[Path]:
+def find_files(
+    name: str, kind: str = "clips", remedy: str = "correct the name (datasets are given with --dataset)"
+) -> Iterator[Path]:
+    """Yield the files that a name of the command line stands for, in order: one file, a folder's, or a pattern's.
+
+    Args:
+        name: of a file, which is yielded without being opened, of a folder, or a pattern.
+        kind: of sound that is searched, for the message.
+        remedy: for the message.
+
+    Raises:
+        UserError: for a name without files.
+    """
     path = Path(name)
     if path.is_dir():
         files = (file for file in walk_files(path) if may_be_clip(file) and not _is_table(file))
@@ -112,8 +127,8 @@ def _expand(name: str) -> Iterator[Path]:
     first = next(files, None)
     if first is None:
         raise UserError(
-            f"expected {'clips in the folder' if path.is_dir() else 'a file, a folder or a pattern of files at'} "
-            f"{name}, found none; correct the name (datasets are given with --dataset)."
+            f"expected {kind + ' in the folder' if path.is_dir() else 'a file, a folder or a pattern of files at'} "
+            f"{name}, found none; {remedy}."
         )
     yield first
     yield from files

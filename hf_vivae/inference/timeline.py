@@ -117,6 +117,7 @@ class Timeline:
         hop: seconds of a step; the last one ends with the recording.
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
+        checkpoint: folder or Hub id, as it was given.
     """
 
     recording: Recording
@@ -124,6 +125,17 @@ class Timeline:
     hop: float
     probabilities: np.ndarray
     levels: np.ndarray
+    checkpoint: str | None = None
+
+
+class SilentRecording(UserError):
+    """A recording that is silent from start to end; `timeline` has no probabilities."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        super().__init__(
+            f"{timeline.recording.path.name}: expected sound, found silence from start to end; check the recording."
+        )
+        self.timeline = timeline
 
 
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
@@ -135,7 +147,8 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
 
     Raises:
         BadAudio: for sound that does not decode.
-        UserError: for a recording of silence, and where the model can score no window.
+        SilentRecording: for a recording of silence.
+        UserError: where the model can score no window.
     """
     rate, extractor = scorer.sampling_rate, scorer.extractor
     pieces = _pieces(recording, rate, windows.hop, windows.hop)
@@ -144,9 +157,8 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
     levels = 10 * np.log10(np.maximum(power, 1e-20))
     loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
-        raise UserError(
-            f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
-        )
+        silence = np.full((len(levels), len(scorer.labels)), np.nan)
+        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name))
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     length, failure = math.ceil(windows.seconds / windows.hop), None
     shared = shares_frames(extractor, round(windows.seconds * rate))
@@ -179,7 +191,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         raise failure
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
 
 
 def audible_steps(levels: np.ndarray, gate_db: float) -> np.ndarray:

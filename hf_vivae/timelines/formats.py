@@ -1,4 +1,4 @@
-"""Formats of a timeline's files."""
+"""Formats of a timeline's files: those of annotation tools, and the ones with probabilities."""
 
 import json
 from collections.abc import Sequence
@@ -7,23 +7,33 @@ from pathlib import Path
 import numpy as np
 
 from ..annotations.segment import Annotation, Segment
-from ..annotations.write import WRITERS, write_annotation
+from ..annotations.write import WRITERS, annotation_suffix, write_annotation
 from ..inference.timeline import Timeline
 from ..inference.timeline_figure import timeline_figure
 from ..validation import readable
+from .page import write_page
 
-FORMATS = (".json", *WRITERS)  # by suffix; that of Audacity's labels is .txt
+WITH_PROBABILITIES = (".json", ".png", ".html")
+FORMATS = (*WRITERS, *WITH_PROBABILITIES)  # suffixes; .txt is that of Audacity's labels
+
+
+def format_of(file: Path) -> str | None:
+    """Return the format of `FORMATS` with which the name of a file ends, or None for another name."""
+    return annotation_suffix(file) or (file.suffix if file.suffix in WITH_PROBABILITIES else None)
 
 
 def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
-    """Write a timeline in the format of the file's suffix: one of `FORMATS`, or .png."""
-    if file.suffix == ".png":
-        timeline_figure(timeline).savefig(file)
-    elif file.suffix == ".json":
-        file.write_text(_json(timeline, segments), encoding="utf-8")
-    else:
-        recording = timeline.recording
-        write_annotation(file, Annotation(recording.path.name, tuple(segments), recording.seconds))
+    """Write a timeline in the format of the file's name, see `format_of`."""
+    match format_of(file):
+        case ".json":
+            file.write_text(_json(timeline, segments), encoding="utf-8")
+        case ".png":
+            timeline_figure(timeline).savefig(file)
+        case ".html":
+            write_page(file, timeline, segments)
+        case _:
+            name = readable(timeline.recording.path.name)
+            write_annotation(file, Annotation(name, tuple(segments), timeline.recording.seconds))
 
 
 def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:

@@ -1,43 +1,147 @@
 """The command `hf-vivae timeline`."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ..annotations.segment import Segment
+from ..annotations.write import WRITERS, check_format
+from ..checkpoints.timeline_settings import TimelineSettings, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
+from ..inference.output import errors_file
+from ..inference.predict import SOME_FAILED
 from ..inference.scorer import Scorer
-from ..inference.timeline import Recording, Windows, find_segments, make_timeline
-from ..validation import UserError, printable
-from .formats import FORMATS, write_timeline
+from ..inference.shards import ProcessShard
+from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
+from ..validation import UserError, check_choice, printable
+from .folder import write_timelines
+from .formats import FORMATS, format_of, write_timeline
+from .page import check_page_length
+from .recordings import find_recordings
+
+DEFAULT_FORMATS = (".TextGrid",)  # of a folder
 
 
 def run_timeline(
     checkpoint: str,
-    path: Path,
+    inputs: Sequence[str],
     *,
-    outputs: Sequence[Path],
-    windows: Windows,
-    min_seconds: float = 0.0,
-    min_score: float = 0.0,
+    outputs: Sequence[Path] = (),
+    formats: Sequence[str] = (),
+    window: float = 1.0,
+    hop: float = 0.25,
+    gate_db: float | None = None,
+    min_seconds: float | None = None,
+    min_score: float | None = None,
     revision: str | None = None,
     device: str | None = None,
     bf16: bool = False,
 ) -> int:
-    """Label the parts of a recording, print or write its segments, and return the exit code."""
-    suffixes = (*FORMATS, ".png")
-    for file in outputs:
-        if file.suffix not in suffixes:
-            raise UserError(
-                f"expected --output with a suffix of {', '.join(suffixes)}, found {file.name}; give one of them."
-            )
-        check_new(file)
-    recording = Recording.open(path)
-    timeline = make_timeline(Scorer(checkpoint, revision, device, bf16=bf16), recording, windows)
-    segments = find_segments(timeline, min_seconds, min_score)
-    for file in outputs:
-        with atomic_file(file, OUTPUT_REMEDY) as part:
-            write_timeline(part, timeline, segments)
-        print(file)
-    if not outputs:
+    """Label the parts of recordings, print or write their segments, and return the exit code."""
+    folder = _output_folder(outputs, formats)
+    suffixes = (formats or DEFAULT_FORMATS) if folder else [format_of(file) for file in outputs]
+    for suffix in suffixes:
+        if suffix in WRITERS:
+            check_format(Path(f"x{suffix}"))  # whose library may not be installed
+    windows = Windows(window, hop, TimelineSettings.gate_db if gate_db is None else gate_db)
+    recordings = find_recordings(inputs)
+    several = folder is not None or len(recordings) > 1
+    if several and not folder and outputs:
+        raise UserError(
+            f"expected a folder as --output of {len(recordings)} recordings, found {outputs[0]}; give a folder, and "
+            "--format for its files."
+        )
+
+    def open_recording(path: Path) -> Recording:
+        recording = Recording.open(path)
+        if ".html" in suffixes:
+            check_page_length(recording)
+        return recording
+
+    if not several:
+        open_recording(recordings[0].path)  # refused before anything is loaded
+        for file in outputs:
+            check_new(file)
+    share = ProcessShard.of_this_process()
+    scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
+    thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
+    windows = replace(windows, gate_db=thresholds.gate_db)
+
+    def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
+        try:
+            timeline = make_timeline(scorer, open_recording(path), windows)
+        except SilentRecording as silence:
+            if not several:
+                raise
+            timeline = silence.timeline
+        except OSError as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from error
+        return timeline, find_segments(timeline, thresholds.min_seconds, thresholds.min_score)
+
+    if folder:
+        total = sum(map(share.has, range(len(recordings))))
+        with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
+            settings = {"checkpoint": scorer.identity, "bf16": bf16, "window": window, "hop": hop}
+            numbers = write_timelines(
+                annotate, recordings, folder, formats=suffixes, labels=scorer.labels,
+                settings=settings | asdict(thresholds), share=share, bar=bar,
+            )  # fmt: skip
+        if numbers is None:
+            return 0
+        annotated, failed = numbers
+        print(f"{annotated} recordings annotated: {printable(str(folder))}")
+        if failed:
+            print(f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr)
+        return SOME_FAILED if failed else 0
+    if outputs:
+        timeline, segments = annotate(recordings[0].path)
+        for file in outputs:
+            with atomic_file(file, OUTPUT_REMEDY) as part:
+                write_timeline(part, timeline, segments)
+            print(file)
+        return 0
+    failed = False
+    for recording in recordings:
+        try:
+            _, segments = annotate(recording.path)
+        except ValueError as error:
+            if not several:
+                raise
+            failed = True
+            print(f"{printable(str(recording.path))}\t{printable(str(error))}", file=sys.stderr)
+            continue
+        if several:
+            print(printable(str(recording.path)))
         for segment in segments:
             print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
-    return 0
+    return SOME_FAILED if failed else 0
+
+
+def _output_folder(outputs: Sequence[Path], formats: Sequence[str]) -> Path | None:
+    """Return the output if it is a folder, None for files.
+
+    Raises:
+        UserError: for a file or a format that is not of `FORMATS`, and for outputs that do not go together.
+    """
+    for suffix in formats:
+        check_choice("--format", suffix, FORMATS)
+    folders = [output for output in outputs if format_of(output) is None]
+    for output in folders:
+        if output.suffix and not output.is_dir():
+            raise UserError(
+                f"expected --output with a suffix of {', '.join(FORMATS)}, or a folder, found {output.name}; give one "
+                "of them."
+            )
+    if folders and len(outputs) > 1:
+        raise UserError(
+            f"expected one folder or several files as --output, found {', '.join(map(str, outputs))}; give the "
+            "folder, and --format for its files."
+        )
+    if formats and not folders:
+        raise UserError(
+            f"expected a folder as --output with --format, found {outputs[0] if outputs else 'none'}; give one."
+        )
+    return folders[0] if folders else None

@@ -159,12 +159,28 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
         ),
         (["predict", "nowhere", "CLIPS"], "expected a checkpoint folder or a Hub id (owner/name), found 'nowhere'"),
         (["predict", "someone/nothing", "CLIPS"], "HF_HUB_OFFLINE"),
-        (["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output with a suffix of .csv"),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"],
+            "expected --output with a suffix of .TextGrid",
+        ),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--hop", "3"],
             "expected --hop of at least 0.01 and at most",
         ),
-        (["timeline", "CHECKPOINT", "CLIPS/none.wav"], "found no file at"),
+        (["timeline", "CHECKPOINT", "CLIPS/none.wav"], "none.wav, found none; check the path"),
+        (["timeline", "CHECKPOINT", "CLIPS", "--output", "x.csv"], "expected a folder as --output of 2 recordings"),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--format", ".eaf"],
+            "expected a folder as --output with --format, found none",
+        ),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS", "--output", "x", "--format", ".textgrid"],
+            "did you mean .TextGrid?",
+        ),
+        (
+            ["timeline", "CHECKPOINT", "CLIPS", "--output", "x", "--output", "x.eaf"],
+            "expected one folder or several files as --output, found x, x.eaf",
+        ),
         (["explain", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"], "expected --output as x.png or x.npz"),
         (["explain", "CHECKPOINT", "CLIPS/0.wav", "--label", "angr"], "did you mean anger?"),
         (["explain", "CHECKPOINT", "CLIPS/none.wav"], "found no file at"),

@@ -13,7 +13,6 @@ from hf_vivae.files import DiskError
 from hf_vivae.inference.explain import run_explain
 from hf_vivae.inference.export import run_export
 from hf_vivae.inference.predict import run_predict
-from hf_vivae.inference.timeline import Windows
 from hf_vivae.timelines.run import run_timeline
 
 RATE = 44100
@@ -24,7 +23,7 @@ def predict(checkpoint: str, clip: Path, output: Path) -> None:
 
 
 def timeline(checkpoint: str, clip: Path, output: Path) -> None:
-    run_timeline(checkpoint, clip, outputs=[output], windows=Windows())
+    run_timeline(checkpoint, [str(clip)], outputs=[output])
 
 
 def explain(checkpoint: str, clip: Path, output: Path) -> None:

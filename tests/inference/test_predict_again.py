@@ -17,6 +17,7 @@ from predicting import rows, sound, work
 from hf_vivae import audio
 from hf_vivae.files import DiskError
 from hf_vivae.inference import predict as predicting
+from hf_vivae.inference import shards as parts
 from hf_vivae.inference import sources
 from hf_vivae.inference.predict import PredictResult, ProcessShard, run_predict
 from hf_vivae.inference.scorer import Scorer, checkpoint_digest
@@ -251,7 +252,7 @@ def test_old_parts_of_other_processes_are_not_put_together(scorer, clips, tmp_pa
 
 def test_a_second_process_without_a_launcher_is_told_of_the_first(scorer, clips, tmp_path, monkeypatch):
     output, count = tmp_path / "x.csv", predicting.score_clips
-    monkeypatch.setattr(predicting, "CLAIM_SECONDS", 0.1)
+    monkeypatch.setattr(parts, "CLAIM_SECONDS", 0.1)
 
     def meanwhile(*arguments):
         monkeypatch.setattr(predicting, "score_clips", count)

@@ -1,7 +1,5 @@
-"""Timelines of long recordings: windows are scored as clips are, silence has no label, files say the same."""
+"""Timelines of long recordings: windows are scored as clips are, and silence has no label."""
 
-import csv
-import json
 import math
 import os
 import re
@@ -16,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_vivae import audio, load_classifier
-from hf_vivae.annotations.segment import Segment
 from hf_vivae.inference import timeline as recordings
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.timeline import Recording, Timeline, Windows, find_segments, make_timeline
 from hf_vivae.inference.timeline_figure import spectrogram, timeline_figure
-from hf_vivae.timelines.formats import write_timeline
 
 RATE = 44100
 
@@ -141,26 +137,6 @@ def test_short_and_unsure_segments_are_left_out():
         (0.0, 0.5, "a"), (1.0, 1.7, "c"),
     ]  # fmt: skip
     assert find_segments(timeline, min_score=0.9) == []
-
-
-def test_all_formats_say_the_same(tmp_path):
-    timeline = timeline_of([0, 0, 1, None, 2], 3661.2)
-    segments = [Segment(0.0, 0.5, "a", 0.8), Segment(3660.5, 3661.2, "b<", 0.76)]
-    for suffix in ("csv", "json", "txt", "vtt"):
-        write_timeline(tmp_path / f"x.{suffix}", timeline, segments)
-    with open(tmp_path / "x.csv", newline="") as file:
-        assert [tuple(row.values()) for row in csv.DictReader(file)] == [
-            ("0.000", "0.500", "a", "0.8000"), ("3660.500", "3661.200", "b<", "0.7600"),
-        ]  # fmt: skip
-    assert (tmp_path / "x.txt").read_text().splitlines()[1] == "3660.500000\t3661.200000\tb< 0.76"
-    assert (tmp_path / "x.vtt").read_text() == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:00.500\na 80%\n\n01:01:00.500 --> 01:01:01.200\nb&lt; 76%\n"
-    )
-    write_timeline(tmp_path / "y.json", timeline_of([0], 1.0, Path(os.fsdecode(b"lach\xe9.wav"))), [])
-    assert json.loads((tmp_path / "y.json").read_text())["file"] == "lach\\xe9.wav"
-    content = json.loads((tmp_path / "x.json").read_text())
-    assert content["segments"][1] == {"start": 3660.5, "end": 3661.2, "label": "b<", "score": 0.76}
-    assert content["probabilities"][2:4] == [[0.1, 0.8, 0.1], None]
 
 
 @pytest.mark.parametrize(
