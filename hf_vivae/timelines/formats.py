@@ -19,7 +19,7 @@ from ..validation import printable, readable
 def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
     """Write a timeline in the format of the file's suffix: one of `FORMATS`, or .png."""
     if file.suffix == ".png":
-        timeline_figure(timeline).savefig(file)
+        timeline_figure(timeline, segments).savefig(file)
     else:
         file.write_text(FORMATS[file.suffix](timeline, segments), encoding="utf-8")
 
