@@ -149,7 +149,11 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
         if isinstance(scores, ValueError):
             raise UserError(str(scores)) from scores
         long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
-        over_time = gradio.update(value=timeline_figure(long, NARROW), visible=True) if long else hidden
+        over_time = (
+            gradio.update(value=timeline_figure(long, find_segments(long), width=NARROW), visible=True)
+            if long
+            else hidden
+        )
     except UserError as error:
         deleted = path is not None and not Path(path).is_file()  # possible at any of the lines above
         return _message(DELETED if deleted else str(error)), hidden, hidden, hidden

@@ -28,7 +28,7 @@ def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) 
         case ".json":
             file.write_text(_json(timeline, segments), encoding="utf-8")
         case ".png":
-            timeline_figure(timeline).savefig(file)
+            timeline_figure(timeline, segments).savefig(file)
         case ".html":
             write_page(file, timeline, segments)
         case _:

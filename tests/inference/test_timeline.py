@@ -190,13 +190,30 @@ def test_nan_in_a_recording_is_named_with_its_place(tmp_path):
         list(write(tmp_path / "x.wav", samples).blocks(RATE))
 
 
-@pytest.mark.parametrize("seconds", [0.02, 1.0, 130.0])
-def test_pictures_of_recordings_of_any_length(seconds, scorer, tmp_path):
-    recording = write(tmp_path / "x.wav", noise(seconds, 16000), 16000)
+@pytest.mark.parametrize(("seconds", "width", "rows"), [(0.02, 12, 1), (1.0, 12, 1), (130.0, 12, 3), (130.0, 5.5, 5)])
+def test_pictures_of_recordings_of_any_length(seconds, width, rows, scorer, tmp_path):
+    recording = write(tmp_path / "$x.wav", noise(seconds, 16000), 16000)
     image = spectrogram(recording, 16000)
     assert image.shape[0] == 64
-    assert 1 <= image.shape[1] <= 2000
+    assert 1 <= image.shape[1] <= 1200
     steps = int(np.ceil(seconds / 0.25))
     shown = Timeline(recording, scorer.labels, 0.25, np.full((steps, 6), 1 / 6), np.zeros(steps))
-    timeline_figure(shown).savefig(tmp_path / "x.png")
+    segments = [Segment(0.0, seconds, scorer.labels[0], 0.5)]
+    by_hand = [Segment(0.0, seconds, "\u7b11\u3044"), Segment(seconds / 2, seconds, scorer.labels[1])]
+    for reference in (None, by_hand):
+        figure = timeline_figure(shown, segments, reference, width)
+        strips = [axes for axes in figure.axes if axes.get_ylabel() in ("labels", "reference")]
+        assert len(strips) == rows * (1 if reference is None else 2)
+        drawn = sum(patch.get_width() for axes in strips for patch in axes.patches if axes.get_ylabel() == "labels")
+        assert drawn == pytest.approx(seconds)  # a segment over several rows is drawn in each
+        assert any(axes.get_ylabel() == "probability" for axes in figure.axes) == (rows == 1)
+        figure.savefig(tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_a_recording_of_an_hour_and_more_has_sixty_rows(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_vivae.inference.timeline_figure.MOST_ROWS", 2)
+    recording = write(tmp_path / "x.wav", noise(200, 8000), 8000)
+    shown = Timeline(recording, scorer.labels, 0.25, np.full((800, 6), 1 / 6), np.zeros(800))
+    axes = [axes for axes in timeline_figure(shown, []).axes if axes.get_ylabel() == "kHz"]
+    assert [tuple(map(float, panel.get_xlim())) for panel in axes] == [(0, 100), (100, 200)]
