@@ -173,6 +173,32 @@ def timeline(
             show_default=False,
         ),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Annotations to compare with: a file, or a folder with one for each recording."),
+    ] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="Tier (of a table, the column) of the labels of --reference.")
+    ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option("--label_map", help="YAML file with the checkpoint's label for each label of --reference."),
+    ] = None,
+    collar: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds by which times of segments may differ from those of --reference; by default 0.2.",
+            show_default=False,
+        ),
+    ] = None,
+    fit: Annotated[
+        bool,
+        typer.Option(
+            "--fit",
+            help="Fit --gate_db, --min_score and --min_seconds on these recordings with --reference, and store them "
+            "in the checkpoint.",
+        ),
+    ] = False,
     revision: Revision = None,
     device: Device = None,
     bf16: Bf16 = False,
@@ -183,11 +209,20 @@ def timeline(
     (summary.csv). Recordings that cannot be used are listed with the reason in _errors.csv, and the exit code is 3.
     The same command continues an interrupted one, and several processes share it, as for predict.
     """
+    from hf_vivae.timelines.references import make_reference
     from hf_vivae.timelines.run import run_timeline
+    from hf_vivae.timelines.thresholds import run_fit
 
+    annotations = make_reference(reference, tier, label_map, collar, fit=fit, outputs=output)
+    if annotations and fit:
+        return run_fit(
+            checkpoint, recordings, annotations, window=window, hop=hop, gate_db=gate_db, min_seconds=min_seconds,
+            min_score=min_score, revision=revision, device=device, bf16=bf16,
+        )  # fmt: skip
     return run_timeline(
         checkpoint, recordings, outputs=output or [], formats=format or [], window=window, hop=hop, gate_db=gate_db,
         min_seconds=min_seconds, min_score=min_score, revision=revision, device=device, bf16=bf16,
+        reference=annotations,
     )  # fmt: skip
 
 

@@ -8,15 +8,16 @@ pyannote.metrics (Bredin, Interspeech 2017).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from ..annotations.segment import Segment
+from ..files import OUTPUT_REMEDY, atomic_file
 from ..reporting.tables import Row, Table, make_table
-from ..validation import UserError, printable
+from ..validation import printable
 
 RESOLUTION = 1.0  # seconds of a cell of the segment-based F1, as in sed_eval
 END_SHARE = 0.5  # of a reference segment's length, by which its end may differ, as in sed_eval
@@ -76,20 +77,6 @@ class Agreement:
     events: Mapping[str, Counts]
     errors: Mapping[str, float]
     detection: Mapping[str, float]
-
-
-def check_metrics() -> None:
-    """Refuse a score against a reference where pyannote.metrics is not installed.
-
-    Raises:
-        UserError: with the command that installs it.
-    """
-    # of a namespace that is absent, `find_spec` raises an error
-    if find_spec("pyannote") is None or find_spec("pyannote.metrics") is None:
-        raise UserError(
-            "expected pyannote.metrics, which hf-vivae timeline --reference needs, found none; pip install "
-            "'hf_vivae[annotation]' and repeat the command."
-        )
 
 
 def measure_agreement(
@@ -169,6 +156,19 @@ def count_events(reference: Sequence[Segment], predicted: Sequence[Segment], col
         matched = np.count_nonzero(maximum_bipartite_matching(csr_array(near)) >= 0) if near.any() else 0
         counts[label] = Counts(int(matched), len(true), len(found))
     return counts
+
+
+def report_agreement(agreements: Sequence[Agreement], collar: float, folder: Path | None) -> None:
+    """Print the tables of an agreement, and write them as CSV into a folder, if there is one; see `agreement_tables`.
+
+    Raises:
+        DiskError: where the disk is full.
+    """
+    for table in agreement_tables(agreements, collar):
+        print(f"\n{table.to_markdown()}", end="")
+        if folder:
+            with atomic_file(folder / f"{table.name}.csv", OUTPUT_REMEDY) as part:
+                part.write_text(table.to_csv(), encoding="utf-8")
 
 
 def agreement_tables(agreements: Sequence[Agreement], collar: float) -> tuple[Table, Table]:

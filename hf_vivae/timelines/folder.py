@@ -1,7 +1,7 @@
 """Timelines of many recordings in one folder: files of each recording, and tables of all segments and recordings."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from ..annotations.read import read_annotations
 from ..annotations.segment import Segment
-from ..files import DiskError, atomic_file
+from ..files import DiskError, atomic_file, read_table
 from ..inference.output import DURATION, ERROR, KEPT, write_output
 from ..inference.shards import Parts, ProcessShard, Row, work_through
 from ..inference.sources import Shard, UnreadClip, digest, file_state
@@ -84,6 +85,7 @@ def write_timelines(
     settings: dict[str, Any],
     share: ProcessShard,
     bar: tqdm,
+    references: Mapping[Path, Sequence[Segment]] | None = None,
 ) -> tuple[int, int] | None:
     """Annotate recordings into a folder: files of each recording, `segments.csv` and `summary.csv`.
 
@@ -100,6 +102,8 @@ def write_timelines(
         settings: on which the timelines depend; those of an earlier start with others are refused.
         share: of this process.
         bar: counts recordings.
+        references: segments that pictures show next to those of a timeline, by recording; another reference makes
+            these recordings be annotated again.
 
     Returns:
         Numbers of recordings with a timeline and without; None where other processes have not finished.
@@ -109,10 +113,15 @@ def write_timelines(
         DiskError: where the disk is full.
     """
 
+    shown = references if references and ".png" in formats else {}
+
     def shards() -> Iterator[Shard]:
         for recording in recordings:
             clip = UnreadClip(readable(str(recording.path)), recording)
-            yield Shard(digest(str(recording.path)), file_state(recording.path), [clip].__iter__, 1)
+            version = file_state(recording.path)
+            if recording.path in shown:
+                version = f"{version} {digest(repr(shown[recording.path]))}"
+            yield Shard(digest(str(recording.path)), version, [clip].__iter__, 1)
 
     def compute(clips: Iterable[UnreadClip]) -> Iterator[Row]:
         for clip in clips:
@@ -121,7 +130,7 @@ def write_timelines(
                 timeline, segments = annotate(clip.sound.path)
                 for file in clip.sound.files(folder, formats):
                     with atomic_file(file, KEPT) as part:
-                        write_timeline(part, timeline, segments)
+                        write_timeline(part, timeline, segments, shown.get(clip.sound.path))
                 row = _row(timeline, segments)
             except DiskError:
                 raise
@@ -136,6 +145,23 @@ def write_timelines(
     return work_through(
         shards(), folder, lambda place: TimelineParts(place, settings, recordings, formats), compute, join, share, bar
     )
+
+
+def read_timelines(folder: Path, recordings: Sequence[Path]) -> dict[Path, tuple[float, Sequence[Segment]]]:
+    """Return seconds and segments of the recordings that were annotated into a folder, from its tables.
+
+    Args:
+        folder: written by `write_timelines`.
+        recordings: audio files; those that could not be used are left out.
+    """
+    names = {readable(str(path)): path for path in recordings}
+    segments = {annotation.recording: annotation.segments for annotation in read_annotations(folder / "segments.csv")}
+    seconds = {row["file"]: float(row["seconds"]) for row in read_table(folder / "summary.csv")}
+    return {
+        path: (seconds[cell], segments.get(name, ()))
+        for name, path in names.items()
+        if (cell := csv_cell(name)) in seconds
+    }
 
 
 def _row(timeline: Timeline, segments: Sequence[Segment]) -> dict[str, Any]:

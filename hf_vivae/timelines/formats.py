@@ -22,13 +22,15 @@ def format_of(file: Path) -> str | None:
     return annotation_suffix(file) or (file.suffix if file.suffix in WITH_PROBABILITIES else None)
 
 
-def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
-    """Write a timeline in the format of the file's name, see `format_of`."""
+def write_timeline(
+    file: Path, timeline: Timeline, segments: Sequence[Segment], reference: Sequence[Segment] | None = None
+) -> None:
+    """Write a timeline in the format of the file's name, see `format_of`; a picture also shows the reference."""
     match format_of(file):
         case ".json":
             file.write_text(_json(timeline, segments), encoding="utf-8")
         case ".png":
-            timeline_figure(timeline, segments).savefig(file)
+            timeline_figure(timeline, segments, reference).savefig(file)
         case ".html":
             write_page(file, timeline, segments)
         case _:

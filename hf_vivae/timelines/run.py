@@ -16,11 +16,14 @@ from ..inference.predict import SOME_FAILED
 from ..inference.scorer import Scorer
 from ..inference.shards import ProcessShard
 from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
-from ..validation import UserError, check_choice, printable
-from .folder import write_timelines
+from ..validation import UserError, check_choice, printable, readable
+from .agreement import Agreement, measure_agreement, report_agreement
+from .folder import UNKNOWN, read_timelines, write_timelines
 from .formats import FORMATS, format_of, write_timeline
 from .page import check_page_length
 from .recordings import find_recordings
+from .references import Reference
+from .thresholds import warn_of_fit
 
 DEFAULT_FORMATS = (".TextGrid",)  # of a folder
 
@@ -39,10 +42,15 @@ def run_timeline(
     revision: str | None = None,
     device: str | None = None,
     bf16: bool = False,
+    reference: Reference | None = None,
 ) -> int:
-    """Label the parts of recordings, print or write their segments, and return the exit code."""
+    """Label the parts of recordings, print or write their segments, and return the exit code.
+
+    With a reference, the agreement with it is printed, and a folder also has tables and pictures of it.
+    """
     folder = _output_folder(outputs, formats)
-    suffixes = (formats or DEFAULT_FORMATS) if folder else [format_of(file) for file in outputs]
+    default = (*DEFAULT_FORMATS, ".png") if reference else DEFAULT_FORMATS
+    suffixes = (formats or default) if folder else [format_of(file) for file in outputs]
     for suffix in suffixes:
         if suffix in WRITERS:
             check_format(Path(f"x{suffix}"))  # whose library may not be installed
@@ -69,6 +77,20 @@ def run_timeline(
     scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
     thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = replace(windows, gate_db=thresholds.gate_db)
+    paths = [recording.path for recording in recordings]
+    references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN]) if reference else {}
+    agreements: list[Agreement] = []
+
+    def compare(path: Path, seconds: float, segments: Sequence[Segment]) -> None:
+        if reference:
+            agreements.append(
+                measure_agreement(readable(str(path)), seconds, references[path], segments, reference.collar)
+            )
+
+    def report() -> None:
+        if reference and agreements:
+            report_agreement(agreements, reference.collar, folder)
+            warn_of_fit(scorer.model.config, paths)
 
     def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
         try:
@@ -87,12 +109,15 @@ def run_timeline(
             settings = {"checkpoint": scorer.identity, "bf16": bf16, "window": window, "hop": hop}
             numbers = write_timelines(
                 annotate, recordings, folder, formats=suffixes, labels=scorer.labels,
-                settings=settings | asdict(thresholds), share=share, bar=bar,
+                settings=settings | asdict(thresholds), share=share, bar=bar, references=references,
             )  # fmt: skip
         if numbers is None:
             return 0
         annotated, failed = numbers
         print(f"{annotated} recordings annotated: {printable(str(folder))}")
+        for path, (seconds, segments) in read_timelines(folder, paths).items() if reference else ():
+            compare(path, seconds, segments)
+        report()
         if failed:
             print(f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr)
         return SOME_FAILED if failed else 0
@@ -100,13 +125,15 @@ def run_timeline(
         timeline, segments = annotate(recordings[0].path)
         for file in outputs:
             with atomic_file(file, OUTPUT_REMEDY) as part:
-                write_timeline(part, timeline, segments)
+                write_timeline(part, timeline, segments, references.get(paths[0]))
             print(file)
+        compare(paths[0], timeline.recording.seconds, segments)
+        report()
         return 0
     failed = False
     for recording in recordings:
         try:
-            _, segments = annotate(recording.path)
+            timeline, segments = annotate(recording.path)
         except ValueError as error:
             if not several:
                 raise
@@ -117,6 +144,8 @@ def run_timeline(
             print(printable(str(recording.path)))
         for segment in segments:
             print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
+        compare(recording.path, timeline.recording.seconds, segments)
+    report()
     return SOME_FAILED if failed else 0
 
 

@@ -1,16 +1,40 @@
 """Thresholds of a timeline that agree best with annotated recordings: `hf-vivae timeline --fit`."""
 
+import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedConfig
 
 from ..annotations.segment import Segment
-from ..checkpoints.timeline_settings import TimelineSettings
-from ..inference.timeline import Timeline, audible_steps, find_segments, keep_segments
+from ..checkpoints.resolve import is_folder
+from ..checkpoints.timeline_settings import (
+    TimelineSettings,
+    fitted_recordings,
+    store_timeline_settings,
+)
+from ..inference.scorer import Scorer
+from ..inference.shards import ProcessShard
+from ..inference.timeline import (
+    Recording,
+    SilentRecording,
+    Timeline,
+    Windows,
+    audible_steps,
+    find_segments,
+    keep_segments,
+    make_timeline,
+)
 from ..validation import UserError
 from .agreement import Counts, count_events
+from .folder import UNKNOWN
+from .recordings import find_recordings
+from .references import Reference
 
 # values that are tried, the default first: of equally good ones the first is taken
 GRID: dict[str, tuple[float, ...]] = {
@@ -79,6 +103,88 @@ def fit_thresholds(
         Counts(*map(int, sums[chosen])),
         Counts(*map(int, counts[others, range(len(timelines))].sum(axis=0))) if len(timelines) > 1 else None,
     )
+
+
+def run_fit(
+    checkpoint: str,
+    inputs: Sequence[str],
+    reference: Reference,
+    *,
+    window: float = 1.0,
+    hop: float = 0.25,
+    gate_db: float | None = None,
+    min_seconds: float | None = None,
+    min_score: float | None = None,
+    revision: str | None = None,
+    device: str | None = None,
+    bf16: bool = False,
+) -> int:
+    """Fit the thresholds of a checkpoint on recordings with a reference, store and print them; return the exit code.
+
+    A threshold that is given as a flag is kept.
+    """
+    folder = Path(checkpoint)
+    if not is_folder(checkpoint):
+        raise UserError(
+            f"expected the folder of a checkpoint with --fit, which writes into its config.json, found {checkpoint}; "
+            "download it with `hf download REPOSITORY --local-dir FOLDER`, and give the folder."
+        )
+    if ProcessShard.of_this_process().processes > 1:
+        raise UserError("expected one process with --fit, found several; start the command without a launcher.")
+    given = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
+    grid = GRID | {name: (value,) for name, value in given.items() if value is not None}
+    windows = Windows(window, hop, max(grid["gate_db"]))
+    paths = [recording.path for recording in find_recordings(inputs)]
+    scorer = Scorer(checkpoint, revision, device, bf16=bf16)
+    references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN])
+    timelines = []
+    for path in tqdm(paths, unit="recording", disable=None):
+        try:
+            timelines.append(make_timeline(scorer, Recording.open(path), windows))
+        except SilentRecording as silence:
+            timelines.append(silence.timeline)
+    fit = fit_thresholds(timelines, [references[path] for path in paths], reference.collar, grid)
+    seconds = sum(timeline.recording.seconds for timeline in timelines)
+    store_timeline_settings(
+        folder,
+        fit.settings,
+        {
+            "recordings": len(paths),
+            "seconds": round(seconds, 3),
+            "event_f1": fit.fitted.f1,
+            "event_f1_left_out": fit.left_out and fit.left_out.f1,
+            "collar": reference.collar,
+            "window": window,
+            "hop": hop,
+            "sha256": [_sha256(path) for path in paths],
+        },
+    )
+    for name, value in asdict(fit.settings).items():
+        print(f"--{name} {value:g}")
+    print(f"event F1 {fit.fitted.f1:.3f} on these {len(paths)} recordings ({seconds:.1f} s), on which it was highest")
+    if fit.left_out:
+        print(f"event F1 {fit.left_out.f1 or 0:.3f} of each recording with thresholds fitted on the others")
+    print(
+        f"{folder / 'config.json'} has them now; scores of clips are as before, but an unfinished hf-vivae predict of "
+        "this checkpoint starts again in a new folder."
+    )
+    return 0
+
+
+def warn_of_fit(config: PreTrainedConfig, recordings: Sequence[Path]) -> None:
+    """Print how many of the recordings that were scored are among those of the fit, if there are any."""
+    fitted = fitted_recordings(config)
+    if fitted and (same := sum(_sha256(path) in fitted for path in recordings)):
+        print(
+            f"The thresholds of the checkpoint were fitted on {same} of these {len(recordings)} recordings: scores of "
+            "others will be lower.",
+            file=sys.stderr,
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _gate(timeline: Timeline, gate_db: float) -> Timeline:
