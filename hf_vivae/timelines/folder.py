@@ -94,7 +94,7 @@ def write_timelines(
     used are listed in `_errors.csv`.
 
     Args:
-        annotate: returns timeline and segments of an audio file, or raises `ValueError` for one that cannot be used.
+        annotate: returns timeline and segments of an audio file, or raises `ValueError` or `OSError`.
         recordings: the same in the same order for each process.
         folder: new, or of an earlier start.
         formats: of the files of each recording, see `formats.FORMATS`.
@@ -112,7 +112,6 @@ def write_timelines(
         UserError: for a folder with other files or timelines, and where another process is at work on it.
         DiskError: where the disk is full.
     """
-
     shown = references if references and ".png" in formats else {}
 
     def shards() -> Iterator[Shard]:
@@ -136,6 +135,9 @@ def write_timelines(
                 raise
             except ValueError as error:
                 row = error
+            except OSError as error:
+                row = ValueError(f"{type(error).__name__}: {error}")
+                row.__cause__ = error
             bar.update()
             yield clip.file, row
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..inference.sources import find_files
 
-TABLES = ("segments", "summary", "agreement", "agreement_labels", "_errors", "_timeline")  # in the output folder, not of a recording
+# in the output folder, not of a recording
+TABLES = ("segments", "summary", "agreement", "agreement_labels", "_errors", "_timeline")
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,6 @@ def run_timeline(
             if not several:
                 raise
             timeline = silence.timeline
-        except OSError as error:
-            raise ValueError(f"{type(error).__name__}: {error}") from error
         return timeline, find_segments(timeline, thresholds.min_seconds, thresholds.min_score)
 
     if folder:
@@ -134,7 +132,7 @@ def run_timeline(
     for recording in recordings:
         try:
             timeline, segments = annotate(recording.path)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             if not several:
                 raise
             failed = True

@@ -46,6 +46,7 @@ def checkpoint(tmp_path_factory) -> str:
         (predict, "scores.parquet"),
         (timeline, "said.json"),
         (timeline, "said.png"),
+        (timeline, "timelines"),
         (explain, "why.png"),
         (explain, "why.npz"),
         pytest.param(export, "onnx", marks=pytest.mark.slow),

@@ -138,10 +138,11 @@ def test_new_and_changed_recordings_and_those_without_their_files_are_annotated_
 def test_a_recording_that_could_not_be_read_is_tried_again():
     def unreadable(path: Path) -> tuple[Timeline, list[Segment]]:
         if path.name == "0.wav":
-            raise ValueError("OSError: [Errno 5] Input/output error") from OSError(errno.EIO, "Input/output error")
+            raise OSError(errno.EIO, "Input/output error")
         return annotate(path)
 
     assert work(unreadable) == (2, 2)
+    assert table("_errors.csv")[1] == ["study/0.wav", "OSError: [Errno 5] Input/output error"]
     again = Annotator()
     assert work(again) == (3, 1)
     assert again.names == ["0.wav"]
