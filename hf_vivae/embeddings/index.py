@@ -1,8 +1,8 @@
 """Index of embeddings, and the command `hf-vivae similar`: the nearest clips of an archive.
 
 The index is a graph (HNSW: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-Hierarchical Navigable Small World graphs", TPAMI 2020), written by usearch. A search reads from the disk what it visits,
-and finds nearly all of the nearest; their similarities are exact.
+Hierarchical Navigable Small World graphs", TPAMI 2020), written by usearch. A search reads from the disk what it
+visits, and finds nearly all of the nearest; their similarities are exact.
 """
 
 from dataclasses import asdict

@@ -75,8 +75,9 @@ def test_the_graph_finds_nearly_all_of_the_nearest_and_is_the_same_each_time(che
     embedder.dimension = 32
     vectors = rng.standard_normal((2000, 32)).astype(np.float32) * rng.uniform(0.1, 10, (2000, 1)).astype(np.float32)
     vectors[7] = 0  # has no direction
-    schema = pa.schema([("file", pa.string()), ("start", pa.float64()), ("end", pa.float64()), ("label", pa.string()),
-                        ("probability", pa.float32()), (EMBEDDING, pa.list_(pa.float32(), 32)), ("error", pa.string())])  # fmt: skip
+    texts = [(name, pa.string()) for name in ("file", "label", "error")]
+    numbers = [(name, pa.float64()) for name in ("start", "end", "probability")]
+    schema = pa.schema([*texts, *numbers, (EMBEDDING, pa.list_(pa.float32(), 32))])
     for name in ("a", "b"):
         for part in range(2):
             rows = [
@@ -168,7 +169,7 @@ def test_a_clip_without_sound_and_an_archive_without_embeddings(checkpoint, arch
         run_similar(str(archive / "clips" / "1.wav"), archive / "emb")
     assert run_embed(str(checkpoint), [str(archive / "clips" / "1.wav")], output=tmp_path / "emb") == 3
     capsys.readouterr()
-    with pytest.raises(UserError, match="^expected embeddings in .*emb, found none"):
+    with pytest.raises(UserError, match=r"^expected embeddings in .*emb, found none"):
         run_similar(str(archive / "clips" / "4.wav"), tmp_path / "emb")
 
 
