@@ -117,6 +117,7 @@ class Timeline:
         hop: seconds of a step; the last one ends with the recording.
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
+        unknown: index of the label of rejected windows; None for a checkpoint that rejects none.
     """
 
     recording: Recording
@@ -124,6 +125,7 @@ class Timeline:
     hop: float
     probabilities: np.ndarray
     levels: np.ndarray
+    unknown: int | None = None
 
 
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
@@ -179,7 +181,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         raise failure
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.unknown)
 
 
 def _pieces(
@@ -207,7 +209,9 @@ def _pieces(
 
 
 def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float = 0.0) -> list[Segment]:
-    """Return the segments of steps with the same likeliest label, in order; silence ends a segment.
+    """Return the segments of steps with the same likeliest label, in order.
+
+    Silence and steps that are most likely `unknown` end a segment, and make none.
 
     Args:
         timeline: of a recording.
@@ -218,7 +222,7 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
     edges = [0, *(np.flatnonzero(np.diff(best)) + 1), len(best)]
     segments = []
     for first, last in pairwise(edges):
-        if (label := best[first]) >= 0:
+        if (label := best[first]) >= 0 and label != timeline.unknown:
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
             segment = Segment(float(first) * timeline.hop, end, timeline.labels[label], score)
