@@ -123,6 +123,7 @@ class Timeline:
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
         checkpoint: folder or Hub id, as it was given.
+        unknown: index of the label of rejected windows; None for a checkpoint that rejects none.
     """
 
     recording: Recording
@@ -131,6 +132,7 @@ class Timeline:
     probabilities: np.ndarray
     levels: np.ndarray
     checkpoint: str | None = None
+    unknown: int | None = None
 
 
 class SilentRecording(UserError):
@@ -162,7 +164,7 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         counts[step : step + windows.steps] += 1
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name, scorer.unknown)
 
 
 def measure_levels(scorer: Scorer, recording: Recording, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +186,7 @@ def measure_levels(scorer: Scorer, recording: Recording, windows: Windows) -> tu
     loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
         silence = np.full((len(levels), len(scorer.labels)), np.nan)
-        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name))
+        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name, scorer.unknown))
     return levels, loud
 
 
@@ -270,7 +272,9 @@ def _pieces(
 
 
 def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float = 0.0) -> list[Segment]:
-    """Return the segments of steps with the same likeliest label, in order; silence ends a segment.
+    """Return the segments of steps with the same likeliest label, in order.
+
+    Silence and steps that are most likely `unknown` end a segment, and make none.
 
     Args:
         timeline: of a recording.
@@ -281,7 +285,7 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
     edges = [0, *(np.flatnonzero(np.diff(best)) + 1), len(best)]
     segments = []
     for first, last in pairwise(edges):
-        if (label := best[first]) >= 0:
+        if (label := best[first]) >= 0 and label != timeline.unknown:
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
             segment = Segment(float(first) * timeline.hop, end, timeline.labels[label], score)
