@@ -283,6 +283,44 @@ def similar(
     return run_similar(clip, index, count=count, checkpoint=checkpoint, device=device)
 
 
+Embeddings = Annotated[Path, typer.Argument(help="Folder that `embed` has written.")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="Labels of the clips: a table (.csv, .jsonl, .parquet) with the columns file and label, and speaker if "
+        "known; or the word folders for the names of their folders."
+    ),
+]
+
+
+@_checkpoint_command
+def map(
+    embeddings: Embeddings,
+    output: Annotated[list[Path], typer.Option(help="Output file: x.png, or x.html, which plays clips; repeatable.")],
+    labels: Labels = None,
+) -> int:
+    """Draw embeddings in two dimensions: similar clips are near each other.
+
+    Clips have the colour of the label that the checkpoint predicts, or that of --labels.
+    """
+    from hf_vivae.embeddings.map import run_map
+
+    return run_map(embeddings, outputs=output, labels=labels)
+
+
+@_checkpoint_command
+def review(
+    embeddings: Embeddings,
+    output: Annotated[Path, typer.Option(help="New folder for duplicates.csv and, with --labels, doubtful.csv.")],
+    labels: Labels = None,
+    similarity: Annotated[float, typer.Option(help="Cosine from which on two clips are near-duplicates.")] = 0.95,
+) -> int:
+    """List near-duplicates, and clips whose label their nearest neighbours doubt."""
+    from hf_vivae.embeddings.review import run_review
+
+    return run_review(embeddings, output=output, labels=labels, similarity=similarity)
+
+
 @_checkpoint_command
 def explain(
     checkpoint: Checkpoint,

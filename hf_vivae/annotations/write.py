@@ -118,8 +118,8 @@ def _whole_milliseconds(file: Path, start: float, end: float) -> tuple[int, int]
     times = _milliseconds(start), _milliseconds(end)
     if times[0] == times[1]:
         raise UserError(
-            f"{file.name}: expected segments of 1 ms at least, found one from {start:g} to {end:g} s; write a table, such "
-            "as .csv."
+            f"{file.name}: expected segments of 1 ms at least, found one from {start:g} to {end:g} s; write a table, "
+            "such as .csv."
         )
     return times
 

@@ -8,6 +8,7 @@ visits, and finds nearly all of the nearest; their similarities are exact.
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..inference.output import KEPT, terminal_text
 from ..validation import UserError
 from .embedder import Embedder
 from .folder import EMBEDDING, INDEX, RECORD, REPEAT, EmbeddingFolder, describe_part, unit_vectors
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 SEARCHED = 128  # nodes of the graph that a search keeps; more find more of the nearest, and take longer
 
@@ -65,19 +69,11 @@ def write_index(path: Path, embedder: Embedder) -> None:
     write_json(path / RECORD, record)
 
 
-def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict]:
-    """Return the rows of a folder with the most similar embeddings, the most similar first.
-
-    Args:
-        folder: with its index.
-        embedding: `(dimension,)`.
-        count: of rows; fewer where the folder has no more.
-
-    Returns:
-        `file`, `start` and `end` in seconds (None for a whole clip), `label`, `probability` and `similarity` (cosine).
+def open_index(folder: EmbeddingFolder, count: int) -> "Index":
+    """Return the index of a folder for searches of so many neighbours; it stays on the disk.
 
     Raises:
-        UserError: for an index that is missing, damaged, empty or of other embeddings.
+        UserError: for an index that is missing, damaged or of other embeddings.
     """
     from usearch.index import Index
 
@@ -92,6 +88,24 @@ def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> 
     if not len(index):
         raise UserError(f"expected embeddings in {folder.path}, found none; see _errors.csv there for the reasons.")
     index.expansion_search = max(SEARCHED, 2 * count)
+    return index
+
+
+def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict]:
+    """Return the rows of a folder with the most similar embeddings, the most similar first.
+
+    Args:
+        folder: with its index.
+        embedding: `(dimension,)`.
+        count: of rows; fewer where the folder has no more.
+
+    Returns:
+        `file`, `start` and `end` in seconds (None for a whole clip), `label`, `probability` and `similarity` (cosine).
+
+    Raises:
+        UserError: for an index that is missing, damaged, empty or of other embeddings.
+    """
+    index = open_index(folder, count)
     query = embedding / max(np.linalg.norm(embedding), np.finfo(np.float32).tiny)
     numbers = index.search(query, count).keys.tolist()
     rows = folder.rows(numbers, "file", "start", "end", "label", "probability", EMBEDDING)

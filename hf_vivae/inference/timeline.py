@@ -186,7 +186,9 @@ def measure_levels(scorer: Scorer, recording: Recording, windows: Windows) -> tu
     loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
         silence = np.full((len(levels), len(scorer.labels)), np.nan)
-        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name, scorer.unknown))
+        raise SilentRecording(
+            Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name, scorer.unknown)
+        )
     return levels, loud
 
 
