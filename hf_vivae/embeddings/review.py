@@ -64,7 +64,8 @@ def doubtful_labels(
 
     Ten neighbours vote, each with its cosine: k nearest neighbours (Cover and Hart, "Nearest neighbor pattern
     classification", 1967), as a filter of labels (Wilson, "Asymptotic properties of nearest neighbor rules using
-    edited data", 1972). Rows of the same file and of the same speaker do not vote, since they would agree for other reasons.
+    edited data", 1972). Rows of the same file and of the same speaker do not vote, since they would agree for other
+    reasons.
 
     Args:
         folder: of embeddings.
