@@ -8,7 +8,7 @@ visits, and finds nearly all of the nearest; their similarities are exact.
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -70,10 +70,12 @@ def write_index(path: Path, embedder: Embedder) -> None:
 
 
 def open_index(folder: EmbeddingFolder, count: int) -> "Index":
-    """Return the index of a folder for searches of so many neighbours; it stays on the disk.
+    """Return the index of a folder, from which a search for `count` rows reads what it needs.
+
+    Keys are the numbers of rows, distances are 1 - cosine, rounded by the 16 bits of the index.
 
     Raises:
-        UserError: for an index that is missing, damaged or of other embeddings.
+        UserError: for an index that is missing, damaged, empty or of other embeddings.
     """
     from usearch.index import Index
 
@@ -91,7 +93,7 @@ def open_index(folder: EmbeddingFolder, count: int) -> "Index":
     return index
 
 
-def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict]:
+def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict[str, Any]]:
     """Return the rows of a folder with the most similar embeddings, the most similar first.
 
     Args:
@@ -103,11 +105,10 @@ def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> 
         `file`, `start` and `end` in seconds (None for a whole clip), `label`, `probability` and `similarity` (cosine).
 
     Raises:
-        UserError: for an index that is missing, damaged, empty or of other embeddings.
+        UserError: as `open_index`.
     """
-    index = open_index(folder, count)
     query = embedding / max(np.linalg.norm(embedding), np.finfo(np.float32).tiny)
-    numbers = index.search(query, count).keys.tolist()
+    numbers = open_index(folder, count).search(query, count).keys.tolist()
     rows = folder.rows(numbers, "file", "start", "end", "label", "probability", EMBEDDING)
     for row in rows:
         vector = np.array(row.pop(EMBEDDING), np.float32)
