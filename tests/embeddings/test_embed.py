@@ -8,10 +8,12 @@ import pytest
 import soundfile
 import torch
 from checkpoints_of import write_checkpoint
+from encoders import LABELS, SECONDS, write_encoder
 from predicting import sound
 from tiny import CONFIGS
 
 from hf_vivae import load_classifier
+from hf_vivae.checkpoints.load import load_encoder, load_probe
 from hf_vivae.embeddings.embedder import Embedder, find_classifier
 from hf_vivae.embeddings.run import run_embed
 from hf_vivae.inference import sources
@@ -66,6 +68,30 @@ def test_each_model_has_an_embedding_of_one_dimension(name, clips, tmp_path):
     assert [result.embedding.shape for result in results] == [(embedder.dimension,)] * 2
     assert embedder.dimension < 100
     assert not np.allclose(results[0].embedding, results[1].embedding)
+
+
+@pytest.mark.parametrize("kind", ["group norm", "w2v-bert", "whisper", "ast"])
+def test_classifiers_of_the_library_have_the_vector_of_their_last_layer(kind, clips, tmp_path):
+    embedder = Embedder(str(write_encoder(tmp_path, kind)), workers=1)
+    (result,) = embedder.score_clips([str(clips / "0.wav")])
+    layer = find_classifier(embedder.model)
+    with torch.no_grad():
+        probabilities = layer(torch.tensor(result.embedding)).softmax(dim=-1).numpy()
+    assert probabilities == pytest.approx(result.probabilities, abs=1e-6)
+    assert result.embedding.shape == (embedder.dimension,)
+
+
+@pytest.mark.parametrize("load", [load_encoder, load_probe])
+def test_heads_of_this_package_have_pooled_hidden_states(load, clips, tmp_path):
+    model, extractor = load(write_encoder(tmp_path / "encoder", "layer norm"), LABELS, {}, SECONDS)
+    model.save_pretrained(tmp_path / "checkpoint")
+    extractor.save_pretrained(tmp_path / "checkpoint")
+    embedder = Embedder(str(tmp_path / "checkpoint"), workers=1)
+    alone, shorter = (embedder.score_clips([str(clips / f"{number}.wav")])[0] for number in (0, 1))
+    together = embedder.score_clips([str(clips / "0.wav"), str(clips / "1.wav")])
+    assert together[0].embedding == pytest.approx(alone.embedding, abs=1e-5)
+    assert together[1].embedding == pytest.approx(shorter.embedding, abs=1e-5)
+    assert len(alone.embedding) == embedder.dimension
 
 
 def test_samples_are_no_embedding(tmp_path):
