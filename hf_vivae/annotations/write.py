@@ -173,14 +173,16 @@ def _write_audacity(file: Path, annotation: Annotation) -> None:
 
 
 def _write_csv(file: Path, annotation: Annotation) -> None:
-    _write_table(file, annotation, ",", {})
+    _write_table(file, annotation, ",", {}, str)
 
 
 def _write_tsv(file: Path, annotation: Annotation) -> None:
-    _write_table(file, annotation, "\t", {"file": csv_cell(readable(annotation.recording))})
+    _write_table(file, annotation, "\t", {"file": csv_cell(printable(annotation.recording))}, printable)
 
 
-def _write_table(file: Path, annotation: Annotation, delimiter: str, first: dict[str, str]) -> None:
+def _write_table(
+    file: Path, annotation: Annotation, delimiter: str, first: dict[str, str], shown: Callable[[str], str]
+) -> None:
     speakers = any(segment.speaker for segment in annotation.segments)
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
@@ -190,9 +192,9 @@ def _write_table(file: Path, annotation: Annotation, delimiter: str, first: dict
             *first.values(),
             f"{segment.start:.3f}",
             f"{segment.end:.3f}",
-            csv_cell(segment.label),
+            csv_cell(shown(segment.label)),
             "" if segment.score is None else f"{segment.score:.4f}",
-            *([csv_cell(segment.speaker or "")] if speakers else []),
+            *([csv_cell(shown(segment.speaker or ""))] if speakers else []),
         )
         for segment in annotation.segments
     )
@@ -210,12 +212,12 @@ def _write_raven(file: Path, annotation: Annotation) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Annotation], None]] = {
+    ".csv": _write_csv,
     ".TextGrid": _write_textgrid,
     ".eaf": _write_eaf,
     ".rttm": _write_rttm,
     ".srt": _write_srt,
     ".vtt": _write_webvtt,
-    ".csv": _write_csv,
     ".tsv": _write_tsv,
     ".txt": _write_audacity,
     ".selections.txt": _write_raven,
