@@ -11,12 +11,12 @@ from ..annotations.segment import Segment
 from ..annotations.write import WRITERS, check_format
 from ..checkpoints.timeline_settings import TimelineSettings, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..inference.output import errors_file
+from ..inference.output import errors_file, terminal_text
 from ..inference.predict import SOME_FAILED
 from ..inference.scorer import Scorer
 from ..inference.shards import ProcessShard
 from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
-from ..validation import UserError, check_choice, printable
+from ..validation import UserError, check_choice
 from .folder import write_timelines
 from .formats import FORMATS, format_of, write_timeline
 from .page import check_page_length
@@ -90,16 +90,18 @@ def run_timeline(
         if numbers is None:
             return 0
         annotated, failed = numbers
-        print(f"{annotated} recordings annotated: {printable(str(folder))}")
+        print(f"{annotated} recordings annotated: {terminal_text(str(folder))}")
         if failed:
-            print(f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr)
+            print(
+                f"{failed} recordings not, with the reason: {terminal_text(str(errors_file(folder)))}", file=sys.stderr
+            )
         return SOME_FAILED if failed else 0
     if outputs:
         timeline, segments = annotate(recordings[0].path)
         for file in outputs:
             with atomic_file(file, OUTPUT_REMEDY) as part:
                 write_timeline(part, timeline, segments)
-            print(file)
+            print(terminal_text(str(file)))
         return 0
     failed = False
     for recording in recordings:
@@ -109,12 +111,12 @@ def run_timeline(
             if not several:
                 raise
             failed = True
-            print(f"{printable(str(recording.path))}\t{printable(str(error))}", file=sys.stderr)
+            print(f"{terminal_text(str(recording.path))}\t{terminal_text(str(error))}", file=sys.stderr)
             continue
         if several:
-            print(printable(str(recording.path)))
+            print(terminal_text(str(recording.path)))
         for segment in segments:
-            print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
+            print(f"{segment.start:9.2f} {segment.end:9.2f}  {terminal_text(segment.label)}  {segment.score:.0%}")
     return SOME_FAILED if failed else 0
 
 
