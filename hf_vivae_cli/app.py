@@ -227,6 +227,63 @@ def timeline(
 
 
 @_checkpoint_command
+def embed(
+    checkpoint: Checkpoint,
+    output: Annotated[Path, typer.Option(help="Folder for Parquet files and their index.")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, patterns ('*.wav'), tables (.parquet, .arrow), or - for standard input."),
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Embed windows of this length, in seconds, of recordings of any length.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Step from one window to the next, in seconds; by default --window.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset to stream: an id on the Hub, or a folder that `datasets` loads.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of --dataset.")] = "train",
+    revision: Revision = None,
+    device: Device = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch_size", help="Batch size; by default 8, or 32 with a GPU.", min=1, show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of threads; by default one for each core.", min=1, show_default=False)
+    ] = None,
+    bf16: Bf16 = False,
+) -> int:
+    """Write embeddings of clips, or of windows of recordings, and an index of them.
+
+    The same command continues an interrupted one, as with `predict`, and several processes share the work.
+    """
+    from hf_vivae.embeddings.run import run_embed
+
+    return run_embed(
+        checkpoint, clips or [], output=output, window=window, hop=hop, dataset=dataset, split=split,
+        revision=revision, device=device, batch_size=batch_size, workers=workers, bf16=bf16,
+    )  # fmt: skip
+
+
+@_checkpoint_command
+def similar(
+    clip: Annotated[str, typer.Argument(help="Audio file.")],
+    index: Annotated[Path, typer.Option(help="Folder that `embed` has written.")],
+    count: Annotated[int, typer.Option(help="Number of clips to print.", min=1)] = 10,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Where the checkpoint of --index is now; by default where it was.")
+    ] = None,
+    device: Device = None,
+) -> int:
+    """Print the clips of an archive that are most similar to a clip."""
+    from hf_vivae.embeddings.index import run_similar
+
+    return run_similar(clip, index, count=count, checkpoint=checkpoint, device=device)
+
+
+@_checkpoint_command
 def explain(
     checkpoint: Checkpoint,
     clip: Annotated[Path, typer.Argument(help="Audio file.")],

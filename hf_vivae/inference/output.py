@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyarrow.csv import CSVWriter
 
 from ..files import atomic_file
 from ..reporting.tables import csv_cell
-from ..validation import UserError
+from ..validation import UserError, printable
 
 ERROR = "error"
 DURATION = "duration"
@@ -122,3 +123,9 @@ def _escape_formulas(table: pa.Table) -> pa.Table:
             cells = [csv_cell(cell) for cell in table[index].to_pylist()]
             table = table.set_column(index, field, pa.array(cells, field.type))
     return table
+
+
+def terminal_text(text: str) -> str:
+    """Return text that the terminal can show in its encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)

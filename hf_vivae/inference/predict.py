@@ -12,8 +12,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from ..models.cpu_attention import has_bfloat16
-from ..validation import UserError, printable
-from .output import DURATION, ERROR, WRITERS, errors_file, write_output
+from ..validation import UserError
+from .output import DURATION, ERROR, WRITERS, errors_file, terminal_text, write_output
 from .scorer import ClipScores, Scorer
 from .shards import Parts, ProcessShard, Row, work_through
 from .sources import STANDARD_INPUT, Shard, UnreadClip, find_shards, read_whole
@@ -148,7 +148,6 @@ def run_predict(
         raise UserError(
             f"expected --output as {', '.join(WRITERS)} or a folder, found {output.name}; give one of them."
         )
-
     shards = input_shards(inputs, dataset, split)
     counts = [shard.clips for shard in shards()]  # also refuses missing inputs before anything is loaded
     share = ProcessShard.of_this_process()
@@ -162,14 +161,27 @@ def run_predict(
         result = predict(scorer, shards(), output, settings, share, bar)
     if result is None:
         return 0
-    if not bf16 and scorer.model.device.type == "cpu" and has_bfloat16():
+    return report(result, output, scorer, "clips scored", " (column duration_used)")
+
+
+def report(result: PredictResult, output: Path, scorer: Scorer, content: str, where: str = "") -> int:
+    """Print what a command has written, and return the exit code.
+
+    Args:
+        result: numbers of rows and clips.
+        output: of the command.
+        scorer: its checkpoint.
+        content: of the output, such as `clips scored`.
+        where: the output states how much of a clip was used.
+    """
+    if not scorer.bf16 and scorer.model.device.type == "cpu" and has_bfloat16():
         print("This processor has instructions for bfloat16: --bf16 would have been faster.", file=sys.stderr)
-    print(f"{result.scored} clips scored: {_terminal_text(str(output))}")
+    print(f"{result.scored} {content}: {terminal_text(str(output))}")
     if result.longer:
-        print(f"{_cut_clips_note(result.longer, scorer)} (column duration_used)", file=sys.stderr)
+        print(f"{_cut_clips_note(result.longer, scorer)}{where}", file=sys.stderr)
     if not result.failed:
         return 0
-    print(f"{result.failed} clips not, with the reason: {_terminal_text(str(errors_file(output)))}", file=sys.stderr)
+    print(f"{result.failed} clips not, with the reason: {terminal_text(str(errors_file(output)))}", file=sys.stderr)
     return SOME_FAILED
 
 
@@ -179,12 +191,12 @@ def _print_table(scorer: Scorer, shards: Iterable[Shard], bar: tqdm) -> int:
         for file, result in score_clips(scorer, shard.read(), bar):
             if isinstance(result, ValueError):
                 failed += 1
-                print(f"{_terminal_text(file)}\t{_terminal_text(str(result))}", file=sys.stderr)
+                print(f"{terminal_text(file)}\t{terminal_text(str(result))}", file=sys.stderr)
                 continue
             longer += result.duration > scorer.longest_input
             scores = result.probabilities
             likeliest = (f"{scorer.labels[index]} {scores[index]:.0%}" for index in np.argsort(-scores)[:3])
-            print(f"{_terminal_text(file)}\t{_terminal_text('  '.join(likeliest))}")
+            print(f"{terminal_text(file)}\t{terminal_text('  '.join(likeliest))}")
     if longer:
         print(_cut_clips_note(longer, scorer), file=sys.stderr)
     return SOME_FAILED if failed else 0
@@ -194,9 +206,3 @@ def _cut_clips_note(count: int, scorer: Scorer) -> str:
     return (
         f"{count} clips are longer than the {scorer.longest_input:.3g} s that the model takes, and were used in part"
     )
-
-
-def _terminal_text(text: str) -> str:
-    """Return text that the terminal can show in its encoding."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return printable(text).encode(encoding, "backslashreplace").decode(encoding)

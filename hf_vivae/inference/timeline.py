@@ -12,7 +12,7 @@ import numpy as np
 from ..annotations.segment import Segment
 from ..audio import BadAudio, inspect, open_sound, resample
 from ..validation import UserError
-from .scorer import FeaturedClip, Scorer
+from .scorer import ClipScores, FeaturedClip, Scorer
 from .shared_frames import shares_frames, window_features
 
 BLOCK_SECONDS = 60  # a whole number, so that blocks begin at whole samples of both rates
@@ -106,6 +106,11 @@ class Windows:
         if not self.gate_db > 0:  # also for NaN
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
 
+    @property
+    def steps(self) -> int:
+        """Return the number of steps that a window contains, the last one in part."""
+        return math.ceil(self.seconds / self.hop)
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -129,13 +134,23 @@ class Timeline:
 
 
 class SilentRecording(UserError):
-    """A recording that is silent from start to end; `timeline` has no probabilities."""
+    """A recording that is silent from start to end.
 
-    def __init__(self, timeline: Timeline) -> None:
+    Args:
+        recording: that is silent.
+        levels: of each step in dB of full scale, `(steps,)`.
+
+    Attributes:
+        timeline: the timeline without probabilities, where `make_timeline` raises the error.
+    """
+
+    timeline: Timeline
+
+    def __init__(self, recording: Recording, levels: np.ndarray) -> None:
         super().__init__(
-            f"{timeline.recording.path.name}: expected sound, found silence from start to end; check the recording."
+            f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
         )
-        self.timeline = timeline
+        self.levels = levels
 
 
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
@@ -150,24 +165,67 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         SilentRecording: for a recording of silence.
         UserError: where the model can score no window.
     """
-    rate, extractor = scorer.sampling_rate, scorer.extractor
+    try:
+        levels, loud = measure_levels(recording, scorer.sampling_rate, windows)
+    except SilentRecording as silence:
+        probabilities = np.full((len(silence.levels), len(scorer.labels)), np.nan)
+        silence.timeline = Timeline(recording, scorer.labels, windows.hop, probabilities, silence.levels, scorer.name)
+        raise
+    sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
+    for step, scores in score_windows(scorer, recording, windows, loud):
+        sums[step : step + windows.steps] += scores.probabilities
+        counts[step : step + windows.steps] += 1
+    with np.errstate(invalid="ignore"):
+        probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
+
+
+def measure_levels(recording: Recording, rate: int, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+    """Return the level of each step in dB of full scale, and whether it is louder than silence, both `(steps,)`.
+
+    Args:
+        recording: is read once.
+        rate: at which it is read, in Hz.
+        windows: their hop and gate.
+
+    Raises:
+        BadAudio: for sound that does not decode.
+        SilentRecording: for a recording of silence.
+    """
     pieces = _pieces(recording, rate, windows.hop, windows.hop)
     steps = (samples[part] for samples, parts in pieces for _, part in parts)
     power = np.array([np.mean(np.square(samples, dtype=np.float64)) for samples in steps])
     levels = 10 * np.log10(np.maximum(power, 1e-20))
     loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
-        silence = np.full((len(levels), len(scorer.labels)), np.nan)
-        raise SilentRecording(Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name))
-    sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
-    length, failure = math.ceil(windows.seconds / windows.hop), None
+        raise SilentRecording(recording, levels)
+    return levels, loud
+
+
+def score_windows(
+    scorer: Scorer, recording: Recording, windows: Windows, loud: np.ndarray
+) -> Iterator[tuple[int, ClipScores]]:
+    """Yield step and scores of each window that has a loud step; the last ones may be too short for the model.
+
+    Args:
+        scorer: a checkpoint.
+        recording: is read once.
+        windows: of the recording.
+        loud: whether each step is louder than silence, `(steps,)`, see `measure_levels`.
+
+    Raises:
+        BadAudio: for sound that does not decode.
+        UserError: where the model can score no window.
+    """
+    rate, extractor = scorer.sampling_rate, scorer.extractor
+    failure, scored = None, False
     shared = shares_frames(extractor, round(windows.seconds * rate))
 
     def audible_windows() -> Iterator[list[tuple[int, dict[str, Any] | FeaturedClip]]]:
         for samples, parts in _pieces(
             recording, rate, windows.hop, windows.seconds, extractor.hop_length if shared else 1
         ):
-            parts = {step: part for step, part in parts if loud[step : step + length].any()}
+            parts = {step: part for step, part in parts if loud[step : step + windows.steps].any()}
             fields = {"path": recording.path.name, "sampling_rate": rate}
             clips = {step: fields | {"array": samples[part]} for step, part in parts.items()}
             if shared:
@@ -185,13 +243,10 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         if isinstance(scores, ValueError):  # such as of the last windows, where they are too short
             failure = scores
             continue
-        sums[step : step + length] += scores.probabilities
-        counts[step : step + length] += 1
-    if failure and not counts.any():
+        scored = True
+        yield step, scores
+    if failure and not scored:
         raise failure
-    with np.errstate(invalid="ignore"):
-        probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
 
 
 def audible_steps(levels: np.ndarray, gate_db: float) -> np.ndarray:

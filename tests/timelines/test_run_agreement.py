@@ -69,6 +69,23 @@ def test_a_timeline_agrees_with_itself_and_not_with_another(checkpoint, capsys):
     assert Path("out/b.png").read_bytes() == pictures["b.png"]
 
 
+def test_a_recording_that_cannot_be_used_is_listed_and_not_scored(checkpoint, capsys):
+    run_timeline(checkpoint, ["study"], outputs=[Path("gold")])
+    Path("study/b.wav").write_text("no sound")
+    reference = Reference(Path("gold"), tier="labels")
+    for file in Path("gold").glob("s*.csv"):  # a folder of annotations has one of each recording
+        file.unlink()
+    for options in ({"outputs": [Path("out")], "formats": [".csv"]}, {}):
+        capsys.readouterr()
+        assert run_timeline(checkpoint, ["study"], reference=reference, **options) == 3
+        printed = capsys.readouterr().out
+        assert "| study/a.wav |" in printed
+        assert "| study/b.wav |" not in printed
+    table = rows("out/agreement.csv")
+    assert list(table) == ["study/a.wav", "study/c.wav", "all"]
+    assert (table["study/c.wav"]["reference"], table["study/c.wav"]["error rate"]) == ("0", "")
+
+
 def test_one_recording_needs_no_output(checkpoint, capsys):
     run_timeline(checkpoint, ["study/a.wav"], outputs=[Path("gold.TextGrid")])
     capsys.readouterr()
