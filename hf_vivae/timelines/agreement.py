@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from ..annotations.segment import Segment
 from ..files import OUTPUT_REMEDY, atomic_file
 from ..reporting.tables import Row, Table, make_table
-from ..validation import printable
+from ..validation import printable, readable
 
 RESOLUTION = 1.0  # seconds of a cell of the segment-based F1, as in sed_eval
 END_SHARE = 0.5  # of a reference segment's length, by which its end may differ, as in sed_eval
@@ -158,12 +158,27 @@ def count_events(reference: Sequence[Segment], predicted: Sequence[Segment], col
     return counts
 
 
-def report_agreement(agreements: Sequence[Agreement], collar: float, folder: Path | None) -> None:
-    """Print the tables of an agreement, and write them as CSV into a folder, if there is one; see `agreement_tables`.
+def report_agreement(
+    timelines: Mapping[Path, tuple[float, Sequence[Segment]]],
+    references: Mapping[Path, Sequence[Segment]],
+    collar: float,
+    folder: Path | None = None,
+) -> None:
+    """Print the tables of `agreement_tables`, and write them as CSV into a folder, if there is one.
+
+    Args:
+        timelines: seconds and segments by recording.
+        references: segments of at least the same recordings.
+        collar: in seconds, see `measure_agreement`.
+        folder: for `agreement.csv` and `agreement_labels.csv`.
 
     Raises:
         DiskError: where the disk is full.
     """
+    agreements = [
+        measure_agreement(readable(str(path)), seconds, references[path], segments, collar)
+        for path, (seconds, segments) in timelines.items()
+    ]
     for table in agreement_tables(agreements, collar):
         print(f"\n{table.to_markdown()}", end="")
         if folder:

@@ -190,7 +190,7 @@ def _write_tables(folder: Path, labels: Sequence[str], tables: Iterable[pa.Table
         open(segments_part, "w", newline="", encoding="utf-8") as segments_file,
         open(summary_part, "w", newline="", encoding="utf-8") as summary_file,
     ):
-        segments, summary = csv.writer(segments_file), csv.writer(summary_file)
+        segments, summary = (csv.writer(file, lineterminator="\n") for file in (segments_file, summary_file))
         segments.writerow(("file", *SEGMENT))
         summary.writerow(("file", "seconds", "seconds_silent", *rejected, *(f"seconds_{name}" for name in names)))
         for table in tables:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..annotations.match import match_recordings
 from ..annotations.read import READABLE, read_annotations
 from ..annotations.segment import Annotation, Segment
+from ..audio import BadAudio
 from ..corpus.label_map import read_label_map
 from ..corpus.schema import LabelMap, first_names
 from ..inference.timeline import Recording
@@ -75,7 +76,10 @@ class Reference:
                 "them, or leave these recordings out."
             )
         for path, annotation in matched.items():
-            seconds = Recording.open(path).seconds
+            try:
+                seconds = Recording.open(path).seconds
+            except (BadAudio, OSError):
+                continue  # reported when it is scored
             last = max((segment.end for segment in annotation.segments), default=0.0)
             if last > seconds + LONGER:
                 raise UserError(

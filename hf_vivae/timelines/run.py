@@ -1,7 +1,7 @@
 """The command `hf-vivae timeline`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from ..annotations.segment import Segment
 from ..annotations.write import WRITERS, check_format
 from ..checkpoints.timeline_settings import TimelineSettings, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..inference.output import errors_file
+from ..inference.output import errors_file, terminal_text
 from ..inference.predict import SOME_FAILED
 from ..inference.scorer import Scorer
 from ..inference.shards import ProcessShard
 from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
-from ..validation import UserError, check_choice, printable, readable
-from .agreement import Agreement, measure_agreement, report_agreement
+from ..validation import UserError, check_choice
+from .agreement import report_agreement
 from .folder import UNKNOWN, read_timelines, write_timelines
 from .formats import FORMATS, format_of, write_timeline
 from .page import check_page_length
@@ -79,18 +79,11 @@ def run_timeline(
     windows = replace(windows, gate_db=thresholds.gate_db)
     paths = [recording.path for recording in recordings]
     references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN]) if reference else {}
-    agreements: list[Agreement] = []
 
-    def compare(path: Path, seconds: float, segments: Sequence[Segment]) -> None:
-        if reference:
-            agreements.append(
-                measure_agreement(readable(str(path)), seconds, references[path], segments, reference.collar)
-            )
-
-    def report() -> None:
-        if reference and agreements:
-            report_agreement(agreements, reference.collar, folder)
-            warn_of_fit(scorer.model.config, paths)
+    def report(timelines: Mapping[Path, tuple[float, Sequence[Segment]]]) -> None:
+        if reference and timelines:
+            report_agreement(timelines, references, reference.collar, folder)
+            warn_of_fit(scorer.model.config, list(timelines))
 
     def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
         try:
@@ -112,23 +105,23 @@ def run_timeline(
         if numbers is None:
             return 0
         annotated, failed = numbers
-        print(f"{annotated} recordings annotated: {printable(str(folder))}")
-        for path, (seconds, segments) in read_timelines(folder, paths).items() if reference else ():
-            compare(path, seconds, segments)
-        report()
+        print(f"{annotated} recordings annotated: {terminal_text(str(folder))}")
+        if reference:
+            report(read_timelines(folder, paths))
         if failed:
-            print(f"{failed} recordings not, with the reason: {printable(str(errors_file(folder)))}", file=sys.stderr)
+            print(
+                f"{failed} recordings not, with the reason: {terminal_text(str(errors_file(folder)))}", file=sys.stderr
+            )
         return SOME_FAILED if failed else 0
     if outputs:
         timeline, segments = annotate(recordings[0].path)
         for file in outputs:
             with atomic_file(file, OUTPUT_REMEDY) as part:
                 write_timeline(part, timeline, segments, references.get(paths[0]))
-            print(file)
-        compare(paths[0], timeline.recording.seconds, segments)
-        report()
+            print(terminal_text(str(file)))
+        report({paths[0]: (timeline.recording.seconds, segments)})
         return 0
-    failed = False
+    failed, printed = False, {}
     for recording in recordings:
         try:
             timeline, segments = annotate(recording.path)
@@ -136,14 +129,14 @@ def run_timeline(
             if not several:
                 raise
             failed = True
-            print(f"{printable(str(recording.path))}\t{printable(str(error))}", file=sys.stderr)
+            print(f"{terminal_text(str(recording.path))}\t{terminal_text(str(error))}", file=sys.stderr)
             continue
         if several:
-            print(printable(str(recording.path)))
+            print(terminal_text(str(recording.path)))
         for segment in segments:
-            print(f"{segment.start:9.2f} {segment.end:9.2f}  {printable(segment.label)}  {segment.score:.0%}")
-        compare(recording.path, timeline.recording.seconds, segments)
-    report()
+            print(f"{segment.start:9.2f} {segment.end:9.2f}  {terminal_text(segment.label)}  {segment.score:.0%}")
+        printed[recording.path] = timeline.recording.seconds, segments
+    report(printed)
     return SOME_FAILED if failed else 0
 
 

@@ -81,11 +81,14 @@ def test_silence_has_a_file_of_every_format(checkpoint):
     assert {file.name for file in Path("out").glob("silence*")} == {f"silence{suffix}" for suffix in FORMATS}
 
 
-def test_several_recordings_are_printed_with_their_names(checkpoint, capsys):
+def test_several_recordings_are_printed_with_their_names(checkpoint, study, capsys):
+    (study / "b.flac").rename(study / "b\x1b[31m.flac")
     assert run_timeline(checkpoint, ["study"]) == 3
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == ["study/a.wav", "study/b.flac", "study/silence.wav"]
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "study/a.wav", "study/b\\x1b[31m.flac", "study/silence.wav",
+    ]  # fmt: skip
     assert lines[1].split()[0] == "0.00"
     assert "study/text.wav\ttext.wav: expected WAV, FLAC" in printed.err
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from checkpoints_of import write_checkpoint
 
 from hf_vivae.annotations.segment import Segment
 from hf_vivae.checkpoints.timeline_settings import TimelineSettings
-from hf_vivae.inference.timeline import Recording, Timeline, find_segments
+from hf_vivae.inference.scorer import Scorer
+from hf_vivae.inference.timeline import Recording, Timeline, Windows, find_segments, make_timeline
 from hf_vivae.timelines.agreement import Counts, count_events
-from hf_vivae.timelines.thresholds import GRID, fit_thresholds
+from hf_vivae.timelines.thresholds import GRID, _gate, fit_thresholds
 
 HOP = 0.25
 
@@ -62,6 +65,24 @@ def test_the_estimate_for_other_recordings_leaves_each_out():
     ]  # fmt: skip
     assert fit.left_out == counts[0] + counts[1]
     assert fit.left_out.f1 < fit.fitted.f1
+
+
+def test_probabilities_do_not_depend_on_the_gate(tmp_path):
+    """So the recordings are scored once, for the highest gate of the grid."""
+    sound = np.random.default_rng(0).normal(0, 0.1, 4 * 16000) * np.repeat([1, 0.003, 1, 0.02, 1, 0.003, 0.1, 1], 8000)
+    soundfile.write(tmp_path / "x.wav", sound, 16000, subtype="FLOAT")
+    scorer, recording = (
+        Scorer(str(write_checkpoint(tmp_path / "checkpoint", "mlp"))),
+        Recording.open(tmp_path / "x.wav"),
+    )
+    highest = make_timeline(scorer, recording, Windows(gate_db=max(GRID["gate_db"])))
+    for gate in GRID["gate_db"]:
+        expected = make_timeline(scorer, recording, Windows(gate_db=gate))
+        gated = _gate(highest, gate)
+        np.testing.assert_allclose(gated.probabilities, expected.probabilities, atol=1e-6)
+        times = [[(one.start, one.end, one.label) for one in find_segments(of)] for of in (gated, expected)]
+        assert times[0] == times[1]
+    assert np.isnan(_gate(highest, 20.0).probabilities).any()
 
 
 def test_of_equally_good_thresholds_the_defaults_are_taken():
