@@ -94,7 +94,7 @@ function remove() {
 
 function rename(label) {
   if (selected < 0) return;
-  if (!label.trim()) {
+  if (!label) {
     announce("A segment needs a label; Delete removes it.");
     return choose(selected);
   }
@@ -186,7 +186,8 @@ function placeCursors() {
 // Scroll the table alone; `scrollIntoView` would move the page as well.
 function scrollTableTo(row) {
   const rows = element("rows"), top = row.offsetTop - rows.querySelector("thead").offsetHeight;
-  if (top < rows.scrollTop || row.offsetTop + row.offsetHeight > rows.scrollTop + rows.clientHeight) rows.scrollTop = top;
+  const bottom = row.offsetTop + row.offsetHeight;
+  if (top < rows.scrollTop || bottom > rows.scrollTop + rows.clientHeight) rows.scrollTop = top;
 }
 
 function followSound() {
@@ -405,7 +406,7 @@ table.addEventListener("click", (event) => {
   if (event.detail) canvas.focus({ preventScroll: true }); // a pointer's, so that Space plays and does not press again
 });
 element("form").addEventListener("submit", (event) => event.preventDefault());
-element("label").addEventListener("change", (event) => rename(event.target.value));
+element("label").addEventListener("change", (event) => rename(event.target.value.trim()));
 for (const side of ["start", "end"])
   element(side).addEventListener("change", (event) => setEnd(side, event.target.valueAsNumber));
 element("zoom").addEventListener("input", (event) => {
