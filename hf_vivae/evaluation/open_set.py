@@ -71,7 +71,7 @@ def evaluate_open_set(runs: Sequence[Path], folders: Sequence[Path], on_bad_audi
         UserError: for runs and folders that cannot be read, folders without clips, and where all clips of a folder
             trained or selected a checkpoint.
     """
-    found, left_out = find_folders(runs)
+    finished, left_out = find_folders(runs)
     for sentence in left_out:
         logger.warning("%s", sentence)
     if missing := [folder for folder in folders if not folder.is_dir()]:
@@ -84,7 +84,7 @@ def evaluate_open_set(runs: Sequence[Path], folders: Sequence[Path], on_bad_audi
     clips = concatenate_datasets([corpus.dataset for corpus in corpora])
     names = np.repeat([str(folder) for folder in folders], [len(corpus.dataset) for corpus in corpora])
     rows = []
-    for folds in by_run(found):
+    for folds in by_run(finished):
         margins = [_fold_margins(fold, clips) for fold in folds]
         name = str(folds[0].path if len(folds) == 1 else folds[0].path.parent)
         for title in [*map(str, folders), *([ALL] if len(folders) > 1 else [])]:
