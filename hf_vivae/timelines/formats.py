@@ -1,60 +1,29 @@
 """Formats of a timeline's files."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..annotations.segment import Segment
+from ..annotations.segment import Annotation, Segment
+from ..annotations.write import WRITERS, write_annotation
 from ..inference.timeline import Timeline
 from ..inference.timeline_figure import timeline_figure
-from ..reporting.tables import csv_cell
-from ..validation import printable, readable
+from ..validation import readable
+
+FORMATS = (".json", *WRITERS)  # by suffix; that of Audacity's labels is .txt
 
 
 def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
     """Write a timeline in the format of the file's suffix: one of `FORMATS`, or .png."""
     if file.suffix == ".png":
         timeline_figure(timeline).savefig(file)
+    elif file.suffix == ".json":
+        file.write_text(_json(timeline, segments), encoding="utf-8")
     else:
-        file.write_text(FORMATS[file.suffix](timeline, segments), encoding="utf-8")
-
-
-def _csv(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("start", "end", "label", "score"))
-    writer.writerows(
-        (f"{segment.start:.3f}", f"{segment.end:.3f}", csv_cell(segment.label), f"{segment.score:.4f}")
-        for segment in segments
-    )
-    return text.getvalue()
-
-
-def _audacity(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    """Return lines of start, end and text between tabs, for File > Import > Labels."""
-    return "".join(
-        f"{segment.start:.6f}\t{segment.end:.6f}\t{printable(segment.label)} {segment.score:.2f}\n"
-        for segment in segments
-    )
-
-
-def _webvtt(timeline: Timeline, segments: Sequence[Segment]) -> str:
-    cues = (
-        f"\n{_clock(segment.start)} --> {_clock(segment.end)}\n"
-        f"{escape(printable(segment.label), quote=False)} {segment.score:.0%}\n"
-        for segment in segments
-    )
-    return "WEBVTT\n" + "".join(cues)
-
-
-def _clock(seconds: float) -> str:
-    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}.{milliseconds % 1000:03}"
+        recording = timeline.recording
+        write_annotation(file, Annotation(recording.path.name, tuple(segments), recording.seconds))
 
 
 def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
@@ -70,12 +39,3 @@ def _json(timeline: Timeline, segments: Sequence[Segment]) -> str:
         "probabilities": [None if np.isnan(row[0]) else row for row in rows],  # None: silence
     }
     return json.dumps(content, allow_nan=False) + "\n"
-
-
-# by suffix; that of Audacity's labels is .txt
-FORMATS: dict[str, Callable[[Timeline, Sequence[Segment]], str]] = {
-    ".csv": _csv,
-    ".json": _json,
-    ".txt": _audacity,
-    ".vtt": _webvtt,
-}
