@@ -132,7 +132,7 @@ def _load(source: audio.Source, name: str | None, digest: str | None) -> tuple[n
     if _clips is not None and (kept := _clips.get(own)) is not None:  # a copy of another clip
         return kept
     samples, rate = audio.load(content, name=name)
-    if content is path:  # a part, whose file may have changed since its digest was compared
+    if not isinstance(content, bytes):  # a part, whose file may have changed since its digest was compared
         clip_digest(path, name or Path(path).name, own)
     _peaks[own] = float(np.abs(samples).max())
     if _clips is not None:

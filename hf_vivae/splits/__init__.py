@@ -72,8 +72,8 @@ def make_folds(
 
     Raises:
         UserError: for an unknown protocol, a number of groups that it does not use, labels or file names that do not
-            fit the rows, a corpus without columns or clips that the protocol needs, recordings that all share speakers,
-            copies of a clip in two parts, and folds that violate the protocol's claims.
+            fit the rows, a corpus without columns or clips that the protocol needs, fewer than three groups of
+            recordings, copies of a clip in two parts, and folds that violate the protocol's claims.
     """
     check_choice("the protocol", protocol, PROTOCOLS)
     check_num_groups(protocol, num_groups)
@@ -130,7 +130,7 @@ def check_num_groups(protocol: str, num_groups: int) -> None:
 
 
 def _join_recordings(dataset: Dataset, protocol: str) -> Dataset:
-    """Return the segments with one name for speakers who share a recording; unknown ones are named by the recording."""
+    """Return the segments with one name for speakers who share a recording, that of the recording for unknown ones."""
     recordings: dict[str, list[int]] = {}
     for row, recording in enumerate(dataset["recording"][:]):
         recordings.setdefault(recording, []).append(row)
@@ -139,9 +139,9 @@ def _join_recordings(dataset: Dataset, protocol: str) -> Dataset:
     joined = _join_speakers(named, list(recordings.values()), "recording")
     if (number := len(set(joined["speaker"][:]))) < 3:
         raise UserError(
-            f"{protocol}: expected at least 3 groups of recordings without a common speaker, one each to train, select "
-            f"and test, found {number} in {len(recordings)} recordings; add recordings, or name one speaker for each "
-            "recording with --speaker_pattern."
+            f"{protocol}: expected at least 3 groups of recordings without a common speaker, one each to train, "
+            f"select and test, found {number} in {len(recordings)} recordings; add recordings, or name one speaker "
+            "for each recording with --speaker_pattern."
         )
     return joined
 
