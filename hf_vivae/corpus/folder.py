@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ NOT_CLIPS = frozenset({
     ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".parquet",
     ".xml", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".db",
     ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg",
-    ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".srt", ".vtt", ".pkf", ".asd", ".reapeaks",
+    ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".srt", ".vtt", ".pkf", ".pfsx", ".asd", ".reapeaks",
     ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pt", ".arff", ".py", ".ipynb", ".m", ".r", ".sh",
     ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".bak", ".tmp",
     "readme", "license", "licence", "copying",
@@ -261,25 +262,40 @@ def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> s
 
 
 def _add_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
-    """Return the clips with the speakers in their file names, found within a second plus a millisecond for each."""
-    expression, group = _compile(pattern)
+    speakers = find_speakers([clip.file for clip in clips], pattern, problems)
     if any(clip.speaker for clip in clips):
         raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
-    matched: list[LabelledFile] = []
-    end = time.process_time() + 1.0 + 1e-3 * len(clips)  # the clock of `timeout`
-    for clip in clips:
+    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
+
+
+def find_speakers(files: Sequence[str], pattern: str, problems: Problems) -> list[str | None]:
+    """Return the speaker in each file's name, found within a second plus a millisecond for each.
+
+    Args:
+        files: names, with or without folders.
+        pattern: as in `read_folder`.
+        problems: where files without a speaker are added.
+
+    Raises:
+        UserError: for a pattern that is too slow or does not have exactly one group.
+    """
+    expression, group = _compile(pattern)
+    speakers: list[str | None] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
+    for file in files:
         try:
-            match = expression.search(Path(clip.file).name, timeout=max(end - time.process_time(), 1e-3))
+            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
         except TimeoutError as error:
             raise UserError(
                 f"expected a quick regular expression in --speaker_pattern, found that {pattern!r} takes more than a "
-                f"second at {clip.file}; write it without a repetition inside a repetition."
+                f"second at {file}; write it without a repetition inside a repetition."
             ) from error
-        matched.append(dataclasses.replace(clip, speaker=match[group] if match else None))
-    problems.note(f"without a speaker by {pattern!r}", [clip.file for clip in matched if not clip.speaker])
-    return matched
+        speakers.append((match[group] or None) if match else None)
+    without = [file for file, speaker in zip(files, speakers, strict=True) if speaker is None]
+    problems.note(f"without a speaker by {pattern!r}", without)
+    return speakers
 
 
 def _compile(pattern: str) -> tuple[Pattern[str], int | str]:

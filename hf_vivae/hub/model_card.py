@@ -356,7 +356,7 @@ def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
 
 def _is_folder(scores: SystemScores) -> bool:
     corpus = scores.system.folds[0].clips.corpus
-    return corpus == "folder" or corpus not in CLIPS
+    return corpus in ("folder", "segments") or corpus not in CLIPS
 
 
 def _star(scores: SystemScores | None) -> str:

@@ -53,6 +53,7 @@ ORIGINS = {
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "emogator": "Trained on EmoGator, in which speakers express emotions on request (Apache-2.0).",
     "folder": "Trained on clips of this checkpoint's author, without further information.",
+    "segments": "Trained on segments of recordings of this checkpoint's author, without further information.",
 }
 DELETED = (
     f"expected a clip on this machine, found a deleted one (clips are deleted within {GONE_MINUTES} minutes); drop or "

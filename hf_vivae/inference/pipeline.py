@@ -18,11 +18,11 @@ from .. import audio
 from ..checkpoints.load import load_for_inference
 from ..checkpoints.open_set import OutputLabels, output_labels
 from ..checkpoints.resolve import resolve_checkpoint
+from ..corpus.checked import QUIETEST
 from ..features.extraction import trims
 from ..models.features_trimmed import pad_to_minimum
 from ..validation import UserError
 
-QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
 LOUDEST = 100.0  # full scale is 1; 16-bit samples that were converted to floats without scaling are above
 REPLACE = "replace the clip or leave it out"
 GIVE = (

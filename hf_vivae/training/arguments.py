@@ -33,7 +33,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
         default=None,
         metadata={
             "help": f"Division into folds: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
-            "speaker-k-fold for emogator, hub and folder."
+            "speaker-k-fold for emogator, hub, folder and segments."
         },
     )
     num_groups: int = field(
