@@ -284,20 +284,15 @@ def similar(
 
 
 Embeddings = Annotated[Path, typer.Argument(help="Folder that `embed` has written.")]
-Labels = Annotated[
-    str | None,
-    typer.Option(
-        help="Labels of the clips: a table (.csv, .jsonl, .parquet) with the columns file and label, and speaker if "
-        "known; or the word folders for the names of their folders."
-    ),
-]
 
 
 @_checkpoint_command
 def map(
     embeddings: Embeddings,
     output: Annotated[list[Path], typer.Option(help="Output file: x.png, or x.html, which plays clips; repeatable.")],
-    labels: Labels = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Table with columns file and label; by default the checkpoint's own labels.")
+    ] = None,
 ) -> int:
     """Draw embeddings in two dimensions: similar clips are near each other.
 
@@ -311,19 +306,6 @@ def map(
 @_checkpoint_command
 def review(
     embeddings: Embeddings,
-    output: Annotated[Path, typer.Option(help="New folder for duplicates.csv and, with --labels, doubtful.csv.")],
-    labels: Labels = None,
-    similarity: Annotated[float, typer.Option(help="Cosine from which on two clips are near-duplicates.")] = 0.95,
-) -> int:
-    """List near-duplicates, and clips whose label their nearest neighbours doubt."""
-    from hf_vivae.embeddings.review import run_review
-
-    return run_review(embeddings, output=output, labels=labels, similarity=similarity)
-
-
-@_checkpoint_command
-def review(
-    index: Annotated[Path, typer.Argument(help="Folder that `embed` has written.")],
     output: Annotated[Path, typer.Option(help="Folder for duplicates.csv and doubts.csv.")],
     labels: Annotated[
         Path | None,
@@ -331,12 +313,12 @@ def review(
     ] = None,
     min_similarity: Annotated[
         float, typer.Option("--min_similarity", help="Cosine similarity from which two clips are near-duplicates.")
-    ] = 0.999,
+    ] = 0.95,
 ) -> int:
     """List near-duplicates, and clips whose label their neighbours doubt."""
     from hf_vivae.embeddings.review import run_review
 
-    return run_review(index, output=output, labels=labels, min_similarity=min_similarity)
+    return run_review(embeddings, output=output, labels=labels, min_similarity=min_similarity)
 
 
 @_checkpoint_command

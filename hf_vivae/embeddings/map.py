@@ -19,7 +19,7 @@ from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..reporting.plots import GREY, SERIES, blank_figure, escape_dollars
 from ..validation import UserError, printable
 from .folder import EMBEDDING, EmbeddingFolder
-from .labels import read_labelled_rows
+from .review import label_rows
 
 MOST_POINTS = 20_000  # of a picture; t-SNE of more takes hours
 MOST_PLAYED = 2_000  # of a page, which holds their sound
@@ -161,27 +161,39 @@ def _encode(point: MapPoint) -> str:
     return base64.b64encode(stream.getvalue()).decode()
 
 
-def run_map(path: Path, *, outputs: Sequence[Path], labels: str | None = None) -> int:
+def run_map(path: Path, *, outputs: Sequence[Path], labels: Path | None = None) -> int:
     """Draw a folder of embeddings as pictures and pages, and return the exit code."""
     for file in outputs:
         if file.suffix not in (".png", ".html"):
             raise UserError(f"expected --output with the suffix .png or .html, found {file.name}; give one of them.")
         check_new(file)
     folder = EmbeddingFolder.open(path)
-    rows = [row for row in read_labelled_rows(folder, labels) if row.label is not None]
+    if labels is None:
+        parts = folder.tables("file", "label", "start", "end")
+        points = {
+            number: MapPoint(**row)
+            for numbers, part in parts
+            for number, row in zip(numbers.tolist(), part.to_pylist(), strict=True)
+        }
+    else:
+        points = {
+            number: MapPoint(row.file, row.label, row.start, row.end)
+            for number, row in label_rows(folder, labels).items()
+            if row.label is not None
+        }
     most = MOST_PLAYED if any(file.suffix == ".html" for file in outputs) else MOST_POINTS
-    shown = [rows[index] for index in sample_rows(len(rows), most)]
-    points = [MapPoint(row.file, row.label, row.start, row.end) for row in shown]
-    places = project(np.array([row[EMBEDDING] for row in folder.rows([row.number for row in shown], EMBEDDING)]))
-    title = f"{len(shown)} of {len(rows)} clips of {path.name}"
+    numbers = [list(points)[index] for index in sample_rows(len(points), most)]
+    shown = [points[number] for number in numbers]
+    places = project(np.array([row[EMBEDDING] for row in folder.rows(numbers, EMBEDDING)]))
+    title = f"{len(shown)} of {len(points)} clips of {path.name}"
     caption = (
         f"Embeddings of {Path(folder.name).name}: the nearer, the more similar; distances between groups mean little."
     )
     for file in outputs:
         with atomic_file(file, OUTPUT_REMEDY) as part:
             if file.suffix == ".png":
-                write_map_picture(part, points, places, title)
+                write_map_picture(part, shown, places, title)
             else:
-                write_map_page(part, points, places, title, caption)
+                write_map_page(part, shown, places, title, caption)
         print(file)
     return 0

@@ -7,7 +7,7 @@ data", IEEE Transactions on Systems, Man, and Cybernetics 1972.
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..validation import UserError
 from .folder import EMBEDDING, EmbeddingFolder, unit_vectors
 from .index import check_usearch, open_index
 
+NEAR_DUPLICATE = 0.95  # cosine; an MP3 of a clip is less similar to it than 0.999
 VOTERS = 10
 SEARCHED = 50  # nearest rows, of which those of the same speaker have no vote
 TABLES = (".csv", ".jsonl", ".parquet")
@@ -55,7 +56,7 @@ def label_rows(folder: EmbeddingFolder, table: Path | None) -> dict[int, Labelle
             whole paths or their last parts.
 
     Raises:
-        UserError: for a table without these columns or without any of the files, and for files of one folder.
+        UserError: for a table without these columns or without two labels of the files. Files of one folder have none.
     """
     listed: dict[str, tuple[str, str | None]] = {}
     if table is not None:
@@ -79,10 +80,11 @@ def label_rows(folder: EmbeddingFolder, table: Path | None) -> dict[int, Labelle
             rows[number] = LabelledRow(**row, label=label, speaker=speaker)
     names = {row.label for row in rows.values() if row.label is not None}
     if len(names) < 2:
-        where = f"in {table} for the files of {folder.path}" if table else f"as folders of the files of {folder.path}"
+        if table is None:
+            return {number: replace(row, label=None) for number, row in rows.items()}
         raise UserError(
-            f"expected at least two labels {where}, found {', '.join(names) or 'none'}; give another "
-            "table as --labels."
+            f"expected at least two labels in {table} for the files of {folder.path}, found "
+            f"{', '.join(names) or 'none'}; give another table as --labels."
         )
     return rows
 
@@ -120,11 +122,13 @@ def doubt(row: LabelledRow, neighbours: Iterable[LabelledRow]) -> tuple[str, flo
     return (label, votes / len(voters), len(voters)) if label != row.label and 2 * votes > len(voters) else None
 
 
-def run_review(path: Path, *, output: Path, labels: Path | None = None, min_similarity: float = 0.999) -> int:
+def run_review(path: Path, *, output: Path, labels: Path | None = None, min_similarity: float = NEAR_DUPLICATE) -> int:
     """Write near-duplicates and doubts of a folder of embeddings as CSV, and return the exit code."""
     check_usearch("review")
     if not 0 < min_similarity <= 1:
-        raise UserError(f"expected --min_similarity above 0 and at most 1, found {min_similarity:g}; 0.999 is usual.")
+        raise UserError(
+            f"expected --min_similarity above 0 and at most 1, found {min_similarity:g}; {NEAR_DUPLICATE:g} is usual."
+        )
     files = {name: output / f"{name}.csv" for name in ("duplicates", "doubts")}
     for file in files.values():
         check_new(file)
@@ -146,10 +150,13 @@ def run_review(path: Path, *, output: Path, labels: Path | None = None, min_simi
         places = [cell for row in map(rows.get, numbers) for cell in (row.file, row.start, row.end)]
         pairs.append([*places, f"{similarity:.4f}"])
     _write(files["duplicates"], columns, pairs)
-    columns = ["file", "start", "end", "label", "neighbours_label", "share", "neighbours"]
-    _write(files["doubts"], columns, sorted(doubts, key=lambda cells: cells[5], reverse=True))
     unlabelled = sum(row.label is None for row in rows.values())
     print(f"{len(pairs)} pairs of near-duplicates: {files['duplicates']}")
+    if unlabelled == len(rows):
+        print("All files lie in one folder, so that no label is judged; give a table as --labels.")
+        return 0
+    columns = ["file", "start", "end", "label", "neighbours_label", "share", "neighbours"]
+    _write(files["doubts"], columns, sorted(doubts, key=lambda cells: cells[5], reverse=True))
     print(f"{len(doubts)} of {len(rows) - unlabelled} labels that their neighbours doubt: {files['doubts']}")
     if unlabelled:
         print(f"{unlabelled} rows have no label in {labels}: they are not judged, and have no vote.")
