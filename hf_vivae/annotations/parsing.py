@@ -161,7 +161,7 @@ def _label_tiers(tiers: Sequence[Tier], file: Path, name: str | None, speaker_na
             state = ", ".join(names or [f"{tier.name}, which has none" for tier in tiers]) or "no tiers"
             raise UserError(
                 f"{file}: expected one tier of intervals with text, or one of the name {LABELS}, found {state}; name "
-                "the tier of the labels."
+                "that of the labels with --tier."
             )
     return [_find_tier(tiers, file, label_name) for label_name in names or [name]]
 

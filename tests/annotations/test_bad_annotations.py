@@ -120,10 +120,16 @@ JOY, WHO = ("emotion", [(0, 4, "joy"), (4, 6, "")]), ("who", [(0, 3, "anna"), (3
         (textgrid(("a", [(0, 2, "x"), (1.5, 3, "y")])), "found one from 1.5 s in tier a, where another ends at 2 s;"),
         (textgrid(("a", [(3, 2, "x")])), "an end after the start, found 3 to 2 s in 'x' of tier a; correct it."),
         (textgrid(("a", [(-1, 2, "x")])), "expected times from 0 on .*, found -1 to 2 s in 'x' of tier a"),
-        (textgrid(JOY, WHO), "or one of the name labels, found emotion, who; name the tier of the labels."),
-        (textgrid(("a", []), ("b", [(0, 9, "")])), "found a, which has none, b, which has none; name the tier"),
-        (textgrid(), "or one of the name labels, found no tiers; name the tier of the labels."),
-        (SHORT.replace("<exists>\n2", "<absent>"), "or one of the name labels, found no tiers; name the tier"),
+        (textgrid(JOY, WHO), "or one of the name labels, found emotion, who; name that of the labels with --tier."),
+        (
+            textgrid(("a", []), ("b", [(0, 9, "")])),
+            "found a, which has none, b, which has none; name that",
+        ),
+        (textgrid(), "or one of the name labels, found no tiers; name that of the labels with --tier."),
+        (
+            SHORT.replace("<exists>\n2", "<absent>"),
+            "or one of the name labels, found no tiers; name that",
+        ),
         (
             textgrid(("labels", [(0, 1, "a")]), ("labels", [])),
             "one tier of the name labels, found 2 of this name among",
@@ -242,7 +248,10 @@ def test_annotations_of_elan_have_the_times_of_those_that_they_refer_to(text, en
         ),
         (EAF[: EAF.index("<LINGUISTIC")], "expected the XML of ELAN, found other text .no element found"),
         ("<html/>", "expected an ANNOTATION_DOCUMENT of ELAN, found html; give another file."),
-        (EAF[: EAF.index("<TIER ")] + "</ANNOTATION_DOCUMENT>", "found no tiers; name the tier of the labels."),
+        (
+            EAF[: EAF.index("<TIER ")] + "</ANNOTATION_DOCUMENT>",
+            "found no tiers; name that of the labels with",
+        ),
         (EAF.replace('"1000"', '"5000"'), "an end after the start, found 5.25 to 2.25 s in 'ha ha' of tier utterance"),
     ],
 )
@@ -280,7 +289,7 @@ def test_a_selection_table_of_several_files_and_views_is_read(tmp_path):
         Annotation("a.wav", (Segment(1.5, 2.0, "owl"),)),
         Annotation("b.wav", (Segment(1.0, 1.5, '"owl" x'),)),
     ]
-    with pytest.raises(UserError, match=r"expected one column label, found .'Selection', .*; add it or name another."):
+    with pytest.raises(UserError, match=r"expected one column label, found .'Selection', .*; add it, or name another"):
         read_annotations(file)
     file.write_text("Selection\tBegin Time (s)\tEnd Time (s)\tlabel\n1\t0\t1\tcall\n")
     assert read_annotations(file) == [Annotation("x", (Segment(0, 1, "call"),))]
@@ -321,7 +330,7 @@ def test_audacity_and_rttm_have_lines_of_their_own(tmp_path):
         (
             "x.csv",
             "file,start,end\n",
-            r"expected one column label, found \['file', 'start', 'end'\]; add it or name ano",
+            r"expected one column label, found \['file', 'start', 'end'\]; add it, or name another w",
         ),
         ("x.csv", "start,end,label\n0,1\n", "expected 3 fields, as in the header, found 2 in row 2; correct it."),
         ("x.csv", "start,end,label\n0,one,joy\n", "expected a number as end of row 2, found 'one'; correct it."),

@@ -190,9 +190,17 @@ def test_labels_with_control_characters_stay_one_line(suffix, tmp_path):
     assert re.search(r"a\\x1b\[31m\\x00b", text)
 
 
+def test_segments_meet_where_sums_of_steps_differ_in_their_last_digit(tmp_path):
+    """Praatio refuses intervals that overlap by any amount."""
+    segments = (Segment(0.0, 0.1 + 0.2, "a"), Segment(0.3, 1.0, "b"))
+    assert segments[0].end > segments[1].start
+    (annotation,) = read_annotations(write(tmp_path, ".TextGrid", Annotation("x", segments)))
+    assert [(segment.start, segment.end) for segment in annotation.segments] == [(0.0, 0.3), (0.3, 1.0)]
+
+
 @pytest.mark.parametrize("suffix", [".eaf", ".rttm"])
 def test_a_segment_shorter_than_the_resolution_is_refused(suffix, tmp_path):
-    with pytest.raises(UserError, match=r"expected segments of 1 ms at least, found one from 1.0001 to 1.0002 s"):
+    with pytest.raises(UserError, match=r"x.wav: expected segments of 1 ms at least, found one from 1.0001 to 1.0002"):
         write(tmp_path, suffix, Annotation("x.wav", (Segment(1.0001, 1.0002, "a"),)))
 
 
