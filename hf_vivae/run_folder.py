@@ -66,13 +66,16 @@ def write_predictions(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows of a fold's clips as `predictions.parquet`, in one step.
 
     They have file, label, logits, fold, split, speaker, intensity, duration and digest; the last four are null where a
-    row lacks them. Duration is in seconds, and the digest is of the clip's file.
+    row lacks them. Duration is in seconds, and the digest is of the clip's file. Rows of a probe also have the
+    distance of the clip from the training clips.
     """
     schema = pa.schema({
         "file": pa.string(), "label": pa.int64(), "logits": pa.list_(pa.float32()), "fold": pa.string(),
         "split": pa.string(), "speaker": pa.string(), "intensity": pa.string(), "duration": pa.float64(),
         "digest": pa.string(),
     })  # fmt: skip
+    if any("distance" in row for row in rows):
+        schema = schema.append(pa.field("distance", pa.float32()))
     with atomic_file(folder / "predictions.parquet") as part:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), part)
 

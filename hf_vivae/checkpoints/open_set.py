@@ -1,7 +1,9 @@
-"""Rejection of clips that have none of a checkpoint's labels: a background class, or a threshold of the largest logit.
+"""Rejection of clips that have none of a checkpoint's labels: a background class, or a threshold of a score.
 
-Both give the output a last label, `unknown`. The maximum logit is the score of Hendrycks, Basart, Mazeika, Zou, Kwon,
-Mostajabi, Steinhardt and Song, Scaling Out-of-Distribution Detection for Real-World Settings, ICML 2022.
+Both give the output a last label, `unknown`. The score is the distance from the training clips for a probe, which has
+their statistics (`ProbeForAudioClassification.measure_distance`), and for all other models the maximum logit of
+Hendrycks, Basart, Mazeika, Zou, Kwon, Mostajabi, Steinhardt and Song, Scaling Out-of-Distribution Detection for
+Real-World Settings, ICML 2022.
 """
 
 import math
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig
 
+from ..models.probe import ProbeConfig
 from ..validation import UserError
 
 UNKNOWN = "unknown"
@@ -20,7 +23,8 @@ BACKGROUND = ("background", "noise", "other")  # in any case; labels of clips th
 # fields of a configuration
 BACKGROUND_FIELD = "background_labels"
 OPEN_SET_FIELD = "open_set"
-MAX_LOGIT = "max_logit"
+PROBE = ProbeConfig.model_type
+MAX_LOGIT, DISTANCE = "max_logit", "distance"
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,45 @@ class OutputLabels:
         names: the model's labels without those of background, and `unknown` as the last where clips can be rejected.
         known: index of the logit of each of them but `unknown`.
         background: indices of the logits that are merged into `unknown`.
-        threshold: of the largest logit, below which a clip is `unknown`; None without one.
+        threshold: of the largest logit, below which a clip is `unknown`, or of the distance, above which it is; None
+            without one.
+        scale: of the distance, by which it becomes a difference of logits; None for a threshold of the largest logit.
     """
 
     names: tuple[str, ...]
     known: tuple[int, ...]
     background: tuple[int, ...] = ()
     threshold: float | None = None
+    scale: float | None = None
 
     @property
     def unknown(self) -> int | None:
         """Index of `unknown` among the names; None where no clip is rejected."""
         return None if len(self.names) == len(self.known) else len(self.known)
 
-    def merge(self, logits: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    def merge(
+        self, logits: torch.Tensor, temperature: float = 1.0, distance: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return logits of the names, `(clips, names)`, whose softmax is the probabilities.
 
-        The probability of `unknown` is the sum of those of the background classes. A threshold is the logit of one
-        more class, which is the likeliest exactly where all logits are below it.
+        The probability of `unknown` is the sum of those of the background classes. A threshold of logits is the logit
+        of one more class, which is the likeliest exactly where all logits are below it. With a threshold of the
+        distance, that class is the likeliest exactly where the distance is above it: its logit is above the largest by
+        the difference in units of `scale`.
 
         Args:
             logits: of the model, `(clips, labels)`.
             temperature: by which they are divided.
+            distance: of the clips from the training clips, `(clips,)`; needed where there is a `scale`.
         """
         logits = logits / temperature
         if self.unknown is None:
             return logits
         rejected = [logits[:, list(self.background)]] if self.background else []
-        if self.threshold is not None:
+        if self.scale is not None:
+            above = (distance.float() - self.threshold) / (self.scale * temperature)
+            rejected.append(logits.amax(dim=-1, keepdim=True) + above[:, None])
+        elif self.threshold is not None:
             rejected.append(torch.full_like(logits[:, :1], self.threshold / temperature))
         unknown = torch.logsumexp(torch.cat(rejected, dim=-1), dim=-1, keepdim=True)
         return torch.cat((logits[:, list(self.known)], unknown), dim=-1)
@@ -78,12 +93,16 @@ def output_labels(config: PreTrainedConfig) -> OutputLabels:
             "it."
         )
     open_set = getattr(config, OPEN_SET_FIELD, None)
-    threshold = open_set.get("threshold") if isinstance(open_set, dict) else None
-    is_finite = type(threshold) in (int, float) and math.isfinite(threshold)
-    if open_set is not None and not (is_finite and open_set.get("score") == MAX_LOGIT):
+    fitted = open_set if isinstance(open_set, dict) else {}
+    threshold, scale = fitted.get("threshold"), fitted.get("scale")
+    is_fitted = _is_finite(threshold) and (
+        (fitted.get("score") == MAX_LOGIT and scale is None)
+        or (fitted.get("score") == DISTANCE and _is_finite(scale) and scale > 0 and config.model_type == PROBE)
+    )
+    if open_set is not None and not is_fitted:
         raise UserError(
-            f"expected the score {MAX_LOGIT} and a finite threshold as {OPEN_SET_FIELD} in config.json, found "
-            f"{open_set!r}; correct or remove it."
+            f"expected the score {MAX_LOGIT} with a finite threshold, or for a probe {DISTANCE} with a threshold and "
+            f"a scale above 0, as {OPEN_SET_FIELD} in config.json, found {open_set!r}; correct or remove it."
         )
     known = tuple(index for index, name in enumerate(names) if name not in background)
     kept = tuple(names[index] for index in known)
@@ -95,7 +114,11 @@ def output_labels(config: PreTrainedConfig) -> OutputLabels:
                 f"{OPEN_SET_FIELD}."
             )
         kept = (*kept, UNKNOWN)
-    return OutputLabels(kept, known, tuple(map(names.index, background)), threshold)
+    return OutputLabels(kept, known, tuple(map(names.index, background)), threshold, scale)
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def background_labels(names: Sequence[str]) -> list[str]:
@@ -133,19 +156,18 @@ def fewest_clips(rate: float) -> int:
     return math.ceil(1 / rate - 1e-9) - 1
 
 
-def fit_threshold(logits: np.ndarray, rate: float) -> float:
-    """Return the threshold of the largest logit below which a share of further clips, at most `rate`, is expected.
+def fit_threshold(scores: np.ndarray, rate: float) -> float:
+    """Return the threshold of a score below which a share of further clips, at most `rate`, is expected.
 
-    Of n clips, it is the largest logit with rank floor(rate (n + 1)) from below, so that a further clip that is
-    exchangeable with these is rejected with a probability of at most `rate` (split conformal prediction; Vovk,
-    Gammerman and Shafer, Algorithmic Learning in a Random World, 2005).
+    Of n clips, it is the score with rank floor(rate (n + 1)) from below, so that a further clip that is exchangeable
+    with these is rejected with a probability of at most `rate` (split conformal prediction; Vovk, Gammerman and
+    Shafer, Algorithmic Learning in a Random World, 2005).
 
     Args:
-        logits: of clips that have the labels, `(clips, labels)`; at least `fewest_clips`.
+        scores: of clips that have the labels, `(clips,)`, the higher the more usual; at least `fewest_clips`.
         rate: above 0 and below 1.
     """
-    largest = np.sort(logits.max(axis=1))
-    return float(largest[int(rate * (len(largest) + 1) + 1e-9) - 1])
+    return float(np.sort(scores)[int(rate * (len(scores) + 1) + 1e-9) - 1])
 
 
 def keep_threshold(config: PreTrainedConfig, rows: Sequence[dict[str, Any]], rate: float) -> None:
@@ -153,10 +175,14 @@ def keep_threshold(config: PreTrainedConfig, rows: Sequence[dict[str, Any]], rat
 
     Args:
         config: configuration of the model that gave the logits, changed in place.
-        rows: rows of `scoring.predict_parts`.
+        rows: rows of `scoring.predict_parts`; those of a probe have a distance, which then is the score.
         rate: of false rejections.
     """
-    logits = np.asarray([row["logits"] for row in rows if row["split"] == "validation"])
-    threshold = fit_threshold(logits, rate)
-    fitted = {"score": MAX_LOGIT, "threshold": threshold, "rate": rate, "clips": len(logits)}
-    setattr(config, OPEN_SET_FIELD, fitted)
+    validation = [row for row in rows if row["split"] == "validation"]
+    if config.model_type == PROBE:
+        distances = np.asarray([row["distance"] for row in validation])
+        fitted = {"score": DISTANCE, "threshold": -fit_threshold(-distances, rate), "scale": float(distances.std())}
+    else:
+        logits = np.asarray([row["logits"] for row in validation])
+        fitted = {"score": MAX_LOGIT, "threshold": fit_threshold(logits.max(axis=1), rate)}
+    setattr(config, OPEN_SET_FIELD, {**fitted, "rate": rate, "clips": len(validation)})

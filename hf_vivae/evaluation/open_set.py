@@ -19,7 +19,7 @@ from ..validation import UserError
 from .bootstrap import Estimate, ResampledClips, auc, estimates, ratio
 from .report import write_tables
 from .rescore import predict_clips, read_used_digests
-from .runs import FoldFolder, by_run, find_folders, read_part
+from .runs import FoldFolder, by_run, find_folders, read_distances, read_part
 
 logger = logging.getLogger(__name__)
 TPR = 0.95
@@ -120,8 +120,12 @@ def _fold_margins(fold: FoldFolder, clips: Dataset) -> FoldMargins:
     used = [clip["digest"] in parts["train"] | parts["validation"] for clip in describe_clips(clips)]
     if any(used):
         logger.warning("%d unknown clips that trained or selected %s are left out.", sum(used), fold.path)
-    unknown = margins(output, predict_clips(model, extractor, clips))
-    known = margins(output, tested.logits[has_label])
+    if output.scale is None:
+        unknown = margins(output, predict_clips(model, extractor, clips))
+        known = margins(output, tested.logits[has_label])
+    else:  # in units of logits, as `OutputLabels.merge` has it
+        distances = (read_distances(fold.path, "test")[has_label], predict_clips(model, extractor, clips, "distance"))
+        known, unknown = ((output.threshold - distance) / output.scale for distance in distances)
     return FoldMargins(
         output, known, tested.files[has_label], tested.speakers[has_label], np.where(used, np.nan, unknown)
     )
@@ -164,8 +168,9 @@ def _score(folds: Sequence[FoldMargins], chosen: np.ndarray) -> Row:
     clips = ResampledClips(np.concatenate((files, names)), speakers, ())
     scores = estimates({name: float(values[0]) for name, values in whole.items()}, statistic, clips)
     output = folds[0].output
+    rule = "nothing" if output.unknown is None else "maximum logit" if output.scale is None else "distance"
     row = {
-        "rejects by": "background" if output.background else "maximum logit" if output.unknown else "nothing",
+        "rejects by": "background" if output.background else rule,
         **_cells("AUROC", "AUROC", scores["auroc"]),
         **_cells("FPR at 95 % TPR", "FPR", scores["fpr"]),
         "known clips": len(files),

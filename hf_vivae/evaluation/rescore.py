@@ -178,14 +178,17 @@ def read_used_digests(source: Path) -> dict[str, set[str]]:
 
 
 @torch.inference_mode()
-def predict_clips(model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset) -> np.ndarray:
-    """Return the logits of clips, `(clips, labels)`."""
+def predict_clips(
+    model: PreTrainedModel, extractor: FeatureExtractionMixin, clips: Dataset, output: str = "logits"
+) -> np.ndarray:
+    """Return the logits of clips, `(clips, labels)`, or another output of the model."""
     # clips are cut as in training only, at the length that the extractor keeps
     features = build_features(clips, extractor, max(clips["duration"])).with_format("torch")
     ordered = by_length(features, range(len(features)))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     batches = DataLoader(features.select(ordered), batch_size=32, collate_fn=AudioDataCollator(extractor))
-    logits = [
-        model(**{name: values.to(model.device) for name, values in batch.items()}).logits.cpu() for batch in batches
+    outputs = [
+        getattr(model(**{name: values.to(model.device) for name, values in batch.items()}), output).cpu()
+        for batch in batches
     ]
-    return torch.cat(logits)[np.argsort(ordered)].numpy()  # (clips, labels)
+    return torch.cat(outputs)[np.argsort(ordered)].numpy()

@@ -347,6 +347,25 @@ def read_digests(folder: Path, part: str) -> list[tuple[str, str | None]]:
     return [(row["file"], row.get("digest")) for row in rows]
 
 
+def read_distances(folder: Path, part: str) -> np.ndarray | None:
+    """Return the distance of each clip of one part of a fold from the training clips, in the order of `read_part`.
+
+    Args:
+        folder: run folder of the fold.
+        part: `train`, `validation` or `test`.
+
+    Returns:
+        `(clips,)`; None for a model without it, and for a probe of an earlier commit.
+
+    Raises:
+        UserError: see `read_part`.
+    """
+    table = _read_columns(folder / "predictions.parquet", part, ("file", "fold"), ("distance",))
+    if "distance" not in table.column_names:
+        return None
+    return table.sort_by([("file", "ascending"), ("fold", "ascending")])["distance"].to_numpy().astype(float)
+
+
 def _read_columns(file: Path, part: str, needed: Sequence[str] = COLUMNS, optional: Sequence[str] = ()) -> pa.Table:
     try:
         names = pq.read_schema(file).names

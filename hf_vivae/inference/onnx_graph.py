@@ -38,7 +38,8 @@ class SoundToScores(nn.Module):
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of clips."""
-        return self.output.merge(self.model(**self.front(samples)).logits, self.temperature).softmax(dim=-1)
+        outputs = self.model(**self.front(samples))
+        return self.output.merge(outputs.logits, self.temperature, outputs.get("distance")).softmax(dim=-1)
 
 
 def front_end(extractor: FeatureExtractionMixin) -> nn.Module:

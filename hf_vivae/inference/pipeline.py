@@ -189,7 +189,7 @@ class VocalisationPipeline(AudioClassificationPipeline):
         if self.output.unknown is None:
             return super().postprocess(model_outputs, **kwargs)
         # not by the library, which names scores by the model's own labels
-        scores = self.output.merge(model_outputs["logits"])[0]
+        scores = self.output.merge(model_outputs["logits"], distance=model_outputs.get("distance"))[0]
         if (function := kwargs.get("function_to_apply") or "softmax") != "none":
             scores = scores.softmax(dim=-1) if function == "softmax" else scores.sigmoid()
         best = scores.topk(kwargs["top_k"])

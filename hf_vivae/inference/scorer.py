@@ -236,8 +236,8 @@ class Scorer:
         features = self._collate([clip.features for clip in clips])
         batch = {name: values.to(model.device) for name, values in features.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = model(**batch).logits.float()
-        logits = self.output.merge(logits, self.temperature or 1.0)
+            outputs = model(**batch)
+        logits = self.output.merge(outputs.logits.float(), self.temperature or 1.0, outputs.get("distance"))
         not_finite = UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
         return [
             ClipScores(row, clip.duration, clip.duration_used) if np.isfinite(row).all() else not_finite

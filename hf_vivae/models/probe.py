@@ -4,7 +4,8 @@ Embeddings of all layers are computed once; scikit-learn fits the weights (`hf_v
 them with the encoder.
 """
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -35,6 +36,7 @@ class ProbeConfig(WrappedConfig):
     """
 
     model_type = "vivae_probe"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["distance"]  # else Trainer's predictions would be a pair
 
     def __init__(
         self,
@@ -75,12 +77,24 @@ class ProbeConfig(WrappedConfig):
             )
 
 
+@dataclass
+class ProbeOutput(SequenceClassifierOutput):
+    """Output of a probe.
+
+    Args:
+        distance: from the training clips, `(batch,)`, see `ProbeForAudioClassification.measure_distance`.
+    """
+
+    distance: torch.FloatTensor | None = None
+
+
 class ProbeForAudioClassification(WrappedForAudioClassification):
     """Linear probe of a frozen encoder.
 
     It measures the information in a representation that was trained for another task (Alain and Bengio,
     "Understanding intermediate layers using linear classifier probes", ICLR Workshops 2017). Takes the inputs of the
-    encoder, or embeddings `(batch, states, values)`, and returns logits `(batch, num_labels)`.
+    encoder, or embeddings `(batch, states, values)`, and returns logits `(batch, num_labels)`, and the distance of
+    each clip from the training clips `(batch,)`.
     """
 
     config_class = ProbeConfig
@@ -97,23 +111,43 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         self.post_init()
 
     def forward(
-        self, *inputs, embeddings: torch.Tensor | None = None, labels: torch.Tensor | None = None, **kwargs
-    ) -> SequenceClassifierOutput:
-        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+        **kwargs,
+    ) -> ProbeOutput:
+        """Return `logits` `(batch, num_labels)`, `distance` `(batch,)`, and `loss` where labels are given.
 
         Args:
-            inputs: see `WrappedForAudioClassification`.
-            embeddings: embeddings of all hidden states, `(batch, states, values)`, as `embed` returns them.
+            input_values: see `WrappedForAudioClassification`.
+            attention_mask: see `WrappedForAudioClassification`.
+            input_features: see `WrappedForAudioClassification`.
             labels: label index of each clip, `(batch,)`.
+            embeddings: embeddings of all hidden states, `(batch, states, values)`, as `embed` returns them, in place
+                of the encoder's inputs.
             kwargs: see `WrappedForAudioClassification`.
         """
         if embeddings is None:
-            return super().forward(*inputs, labels=labels, **kwargs)
-        return self._output(self.classifier(self.standardize(embeddings)), labels, **kwargs)
+            inputs = {"input_values": input_values, "input_features": input_features}
+            embeddings = self.embed(
+                attention_mask, **{name: value for name, value in inputs.items() if value is not None}
+            )
+        values = self.standardize(embeddings)
+        output = self._output(self.classifier(values), labels, **kwargs)
+        return ProbeOutput(**output, distance=self.measure_distance(values))
 
-    def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        return self.classifier(self.standardize(self.embed(attention_mask, **inputs)))
+    @staticmethod
+    def measure_distance(values: torch.Tensor) -> torch.Tensor:
+        """Return the root mean square of standardised embeddings `(batch, inputs)`, `(batch,)`: 1 for a usual clip.
+
+        It is the Mahalanobis distance from the mean of the training clips (Lee, Lee, Lee and Shin, "A Simple Unified
+        Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks", NeurIPS 2018), with one mean for
+        all labels and a diagonal covariance, which the probe has anyway.
+        """
+        return values.square().mean(dim=-1).sqrt()
 
     def standardize(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the selected layers of embeddings `(batch, states, values)`, standardised, `(batch, inputs)`."""

@@ -82,6 +82,7 @@ def write_timelines(
     *,
     formats: Sequence[str],
     labels: Sequence[str],
+    rejects: bool,
     settings: dict[str, Any],
     share: ProcessShard,
     bar: tqdm,
@@ -98,7 +99,8 @@ def write_timelines(
         recordings: the same in the same order for each process.
         folder: new, or of an earlier start.
         formats: of the files of each recording, see `formats.FORMATS`.
-        labels: of the checkpoint.
+        labels: that segments can have.
+        rejects: whether the checkpoint can reject sounds as `unknown`.
         settings: on which the timelines depend; those of an earlier start with others are refused.
         share: of this process.
         bar: counts recordings.
@@ -142,7 +144,7 @@ def write_timelines(
             yield clip.file, row
 
     def join(tables: Iterable[pa.Table]) -> tuple[int, int]:
-        return write_output(folder, SCHEMA, _write_tables(folder, labels, tables))[:2]
+        return write_output(folder, SCHEMA, _write_tables(folder, labels, rejects, tables))[:2]
 
     return work_through(
         shards(), folder, lambda place: TimelineParts(place, settings, recordings, formats), compute, join, share, bar
@@ -171,19 +173,19 @@ def _row(timeline: Timeline, segments: Sequence[Segment]) -> dict[str, Any]:
     edges[-1] = timeline.recording.seconds
     seconds, silent = np.diff(edges), np.isnan(timeline.probabilities[:, 0])
     best = np.nan_to_num(timeline.probabilities).argmax(axis=1)
-    unknown = timeline.labels.index(UNKNOWN) if UNKNOWN in timeline.labels else None
     return {
         DURATION: timeline.recording.seconds,
         "silent": float(seconds[silent].sum()),
-        UNKNOWN: None if unknown is None else float(seconds[(best == unknown) & ~silent].sum()),
+        UNKNOWN: None if timeline.unknown is None else float(seconds[(best == timeline.unknown) & ~silent].sum()),
         "segments": [{name: getattr(segment, name) for name in SEGMENT} for segment in segments],
     }
 
 
-def _write_tables(folder: Path, labels: Sequence[str], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _write_tables(
+    folder: Path, labels: Sequence[str], rejects: bool, tables: Iterable[pa.Table]
+) -> Iterator[pa.Table]:
     """Write the segments and the summary of recordings while their tables pass."""
-    names = [label for label in labels if label != UNKNOWN]
-    rejected = [f"seconds_{UNKNOWN}"] if UNKNOWN in labels else []
+    rejected = [f"seconds_{UNKNOWN}"] if rejects else []
     with (
         atomic_file(folder / "segments.csv", KEPT) as segments_part,
         atomic_file(folder / "summary.csv", KEPT) as summary_part,
@@ -192,12 +194,12 @@ def _write_tables(folder: Path, labels: Sequence[str], tables: Iterable[pa.Table
     ):
         segments, summary = (csv.writer(file, lineterminator="\n") for file in (segments_file, summary_file))
         segments.writerow(("file", *SEGMENT))
-        summary.writerow(("file", "seconds", "seconds_silent", *rejected, *(f"seconds_{name}" for name in names)))
+        summary.writerow(("file", "seconds", "seconds_silent", *rejected, *(f"seconds_{label}" for label in labels)))
         for table in tables:
             for row in table.to_pylist():
                 if row[ERROR] is not None:
                     continue
-                file, totals = csv_cell(row["file"]), dict.fromkeys(names, 0.0)
+                file, totals = csv_cell(row["file"]), dict.fromkeys(labels, 0.0)
                 for segment in row["segments"]:
                     start, end, label, score = (segment[name] for name in SEGMENT)
                     segments.writerow((file, f"{start:.3f}", f"{end:.3f}", csv_cell(label), f"{score:.4f}"))

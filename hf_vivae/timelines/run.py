@@ -18,7 +18,7 @@ from ..inference.shards import ProcessShard
 from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
 from ..validation import UserError, check_choice
 from .agreement import report_agreement
-from .folder import UNKNOWN, read_timelines, write_timelines
+from .folder import read_timelines, write_timelines
 from .formats import FORMATS, format_of, write_timeline
 from .page import check_page_length
 from .recordings import find_recordings
@@ -78,7 +78,7 @@ def run_timeline(
     thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = replace(windows, gate_db=thresholds.gate_db)
     paths = [recording.path for recording in recordings]
-    references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN]) if reference else {}
+    references = reference.read(paths, scorer.labels[: scorer.unknown]) if reference else {}
 
     def report(timelines: Mapping[Path, tuple[float, Sequence[Segment]]]) -> None:
         if reference and timelines:
@@ -99,8 +99,9 @@ def run_timeline(
         with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
             settings = {"checkpoint": scorer.identity, "bf16": bf16, "window": window, "hop": hop}
             numbers = write_timelines(
-                annotate, recordings, folder, formats=suffixes, labels=scorer.labels,
-                settings=settings | asdict(thresholds), share=share, bar=bar, references=references,
+                annotate, recordings, folder, formats=suffixes, labels=scorer.labels[: scorer.unknown],
+                rejects=scorer.unknown is not None, settings=settings | asdict(thresholds), share=share, bar=bar,
+                references=references,
             )  # fmt: skip
         if numbers is None:
             return 0

@@ -92,7 +92,7 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
 def check_rejection(
     run: RunArguments, label_names: Sequence[str], background: Sequence[str], clips: Mapping[str, int]
 ) -> None:
-    """Check that a threshold of the largest logit can be fitted with `reject_rate`.
+    """Check that a threshold can be fitted with `reject_rate`.
 
     Args:
         run: arguments of the run.
@@ -109,7 +109,8 @@ def check_rejection(
             "already; leave out --reject_rate, or the clips of that class."
         )
     check_unknown_is_free(label_names, "with --reject_rate")
-    solved = run.model.startswith(PROBE) or run.model in (*CLASSIC, "logistic-regression")
+    # the score of a probe is not its logits
+    solved = run.model in (*CLASSIC, "logistic-regression")
     if solved and len(label_names) < 3:  # their first logit is always 0
         raise UserError(
             f"expected at least 3 labels with --reject_rate and --model {run.model}, found {len(label_names)}; give a "

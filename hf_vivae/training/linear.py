@@ -1,6 +1,7 @@
 """Models fitted without epochs: logistic regression on waveforms or functionals, and the probe of a frozen encoder."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,19 @@ def refit_on_train_and_validation(trainer: VivaeTrainer, clips: Dataset) -> None
     A solver needs no validation clips to stop, and every further speaker helps.
     """
     _solve(trainer.model, *_read(trainer.model, clips))
+
+
+def embedding_distances(model: ProbeForAudioClassification, clips: Dataset, indices: Sequence[int]) -> list[float]:
+    """Return the distance of clips from the training clips, as `ProbeForAudioClassification.measure_distance`.
+
+    Args:
+        model: with the statistics of its training clips.
+        clips: with their embeddings.
+        indices: of clips.
+    """
+    batches = clips.select(indices).with_format("torch").iter(batch_size=ROWS)
+    values = (model.standardize(batch["embeddings"].to(model.device)) for batch in batches)
+    return torch.cat([model.measure_distance(batch) for batch in values]).tolist() if len(indices) else []
 
 
 def _read(model: Standardized, clips: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -14,10 +14,12 @@ from ..features.cache import by_length
 from ..features.streamed import StreamedClips
 from ..metrics import ClassificationScores, macro_auc, most_frequent_by_fold, one_versus_rest_auc
 from ..models import short_name
+from ..models.probe import ProbeForAudioClassification
 from ..run_folder import UNRESAMPLED
 from ..splits.folds import PARTS
 from ..validation import printable
 from .arguments import ReproductionArguments
+from .linear import embedding_distances
 from .trainer import VivaeTrainer
 
 
@@ -44,7 +46,11 @@ def predict_parts(
         ordered = list(indices) if isinstance(features, StreamedClips) else by_length(features, indices)
         predictions = trainer.predict(features.select(ordered)).predictions  # (clips of the part, labels)
         logits = dict(zip(ordered, predictions.tolist(), strict=True))
-        rows += [{**clips[index], "logits": logits[index], "fold": fold, "split": part} for index in indices]
+        part_rows = [{**clips[index], "logits": logits[index], "fold": fold, "split": part} for index in indices]
+        if isinstance(trainer.model, ProbeForAudioClassification):
+            for row, distance in zip(part_rows, embedding_distances(trainer.model, features, indices), strict=True):
+                row["distance"] = distance
+        rows += part_rows
     return rows
 
 

@@ -17,6 +17,10 @@ from hf_vivae.checkpoints.open_set import (
 from hf_vivae.validation import UserError
 
 
+def of_distance(value: float, scale: float = 0.1) -> dict:
+    return {"score": "distance", "threshold": value, "scale": scale, "rate": 0.05, "clips": 20}
+
+
 def config_of(*names: str, **fields) -> PreTrainedConfig:
     config = PreTrainedConfig(id2label=dict(enumerate(names)))
     for name, value in fields.items():
@@ -55,6 +59,33 @@ def test_unknown_is_the_likeliest_exactly_where_all_logits_are_below_the_thresho
     torch.testing.assert_close(probabilities.sum(dim=-1), torch.ones(50, dtype=torch.float64))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**16), st.floats(0.5, 2), st.floats(0.01, 10), st.floats(0.1, 10))
+def test_unknown_is_the_likeliest_exactly_where_the_distance_is_above_the_threshold(seed, value, scale, temperature):
+    output = output_labels(config_of("a", "b", model_type="vivae_probe", open_set=of_distance(value, scale)))
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(50, 2, generator=generator, dtype=torch.float64)
+    distance = 2 * torch.rand(50, generator=generator)
+    merged = output.merge(logits, temperature, distance)
+    assert torch.equal(merged.argmax(dim=-1) == output.unknown, distance > value)
+    torch.testing.assert_close(merged[:, :2], logits / temperature)
+    torch.testing.assert_close(
+        (merged[:, 2] - merged[:, :2].amax(dim=-1)) * temperature * scale, distance.double() - value,
+        atol=1e-5, rtol=1e-4,
+    )  # fmt: skip
+
+
+def test_the_distance_of_a_probe_rejects_the_least_usual_of_its_validation_clips():
+    config = config_of("a", "b", model_type="vivae_probe")
+    distances = np.random.default_rng(0).permutation(np.linspace(0.5, 1.5, 39))
+    rows = [{"split": "validation", "logits": [0.0, 1.0], "distance": distance} for distance in distances]
+    keep_threshold(config, [*rows, {"split": "test", "logits": [0.0, 1.0], "distance": 9.0}], 0.05)
+    assert config.open_set["score"] == "distance"
+    assert np.sum(distances > config.open_set["threshold"]) == 1  # rank 2 of 39 is the threshold itself
+    assert config.open_set["scale"] == pytest.approx(distances.std())
+    assert config.open_set["clips"] == 39
+
+
 def test_the_threshold_is_that_of_the_validation_clips(tmp_path):
     config, logits = config_of("a", "b"), np.arange(40.0).reshape(20, 2)
     rows = [{"split": "validation", "logits": row.tolist(), "label": 0} for row in logits]
@@ -68,7 +99,7 @@ def test_the_threshold_is_that_of_the_validation_clips(tmp_path):
 def test_further_clips_are_rejected_at_most_at_the_rate():
     """The mean over many draws of the share of clips below a threshold of 39 clips; its expectation is 3 / 40."""
     rng = np.random.default_rng(0)
-    shares = [np.mean(rng.normal(size=500) < fit_threshold(rng.normal(size=(39, 1)), 0.08)) for _ in range(400)]
+    shares = [np.mean(rng.normal(size=500) < fit_threshold(rng.normal(size=39), 0.08)) for _ in range(400)]
     assert 0.07 < np.mean(shares) <= 0.08
 
 
@@ -101,9 +132,11 @@ def test_background_without_labels_is_refused(names, sentence):
         ({"background_labels": ["laugh", "bark"]}, "expected a list of labels as background_labels"),
         ({"background_labels": "laugh"}, "expected a list of labels as background_labels"),
         ({"background_labels": ["laugh", "cry"]}, "expected labels besides laugh, cry"),
-        ({"open_set": 0.3}, "expected the score max_logit and a finite threshold"),
-        ({"open_set": threshold(float("nan"))}, "expected the score max_logit and a finite threshold"),
-        ({"open_set": threshold(0.3) | {"score": "vim"}}, "expected the score max_logit and a finite threshold"),
+        ({"open_set": 0.3}, "expected the score max_logit with a finite threshold"),
+        ({"open_set": threshold(float("nan"))}, "expected the score max_logit with a finite threshold"),
+        ({"open_set": of_distance(1.0)}, "or for a probe distance with a threshold and a scale above 0"),
+        ({"open_set": of_distance(1.0, 0.0), "model_type": "vivae_probe"}, "a scale above 0"),
+        ({"open_set": threshold(0.3) | {"score": "vim"}}, "expected the score max_logit with a finite threshold"),
     ],
 )
 def test_other_fields_than_training_writes_are_refused(fields, sentence):

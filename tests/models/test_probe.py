@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from encoders import ENCODERS, RATE, SECONDS, WAVEFORM, write_encoders
 from runner import flags, run
@@ -14,7 +15,9 @@ from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, 
 
 import hf_vivae
 from hf_vivae.checkpoints.load import load_probe
+from hf_vivae.evaluation.open_set import evaluate_open_set
 from hf_vivae.features.cache import build_embeddings
+from hf_vivae.inference.scorer import Scorer
 from hf_vivae.models.hidden_states import hidden_states
 from hf_vivae.models.probe import ProbeConfig, ProbeForAudioClassification
 from hf_vivae.run_folder import read_predictions
@@ -50,6 +53,19 @@ def test_an_embedding_depends_on_its_own_clip_only_and_is_the_same_in_a_pipeline
         torch.testing.assert_close(embed(model, extractor, [sound])[0], embedding, atol=1e-5, rtol=1e-4)
         alone = extractor(sound, sampling_rate=RATE, return_tensors="pt")  # as pipeline calls it
         torch.testing.assert_close(model.embed(**alone)[0], embedding, atol=1e-5, rtol=1e-4)
+
+
+def test_the_distance_is_that_from_the_mean_of_the_training_clips_in_their_deviations(encoders):
+    model, extractor = probe(encoders["whisper"])
+    sounds = clips(RATE)
+    states = embed(model, extractor, sounds)
+    usual = model.select_layer(states).mean(dim=0)
+    model.mean.copy_(usual)
+    model.std.copy_(torch.full_like(usual, 0.5))
+    expected = ((model.select_layer(states) - usual) / 0.5).square().mean(dim=1).sqrt()
+    for outputs in (model(**model_inputs(extractor, sounds, SECONDS)), model(embeddings=states)):
+        torch.testing.assert_close(outputs.distance, expected, atol=1e-4, rtol=1e-3)
+    assert (expected > 0).all()
 
 
 @pytest.mark.parametrize("name", ["group norm", "layer norm", "whisper"])
@@ -242,6 +258,30 @@ def test_an_encoder_fine_tuned_by_this_package_is_probed_with_a_mask(encoders, t
     torch.testing.assert_close(
         embed(model, extractor, sounds)[0], embed(model, extractor, sounds[:1])[0], atol=1e-5, rtol=1e-4
     )
+
+
+def test_a_probe_rejects_by_its_distance_from_the_training_clips(tiny_vivae, encoders, tmp_path):
+    run(probe_flags(tiny_vivae, encoders["whisper"], tmp_path / "run", "--reject_rate", "0.2"))
+    folder = tmp_path / "run" / "S01"
+    open_set = json.loads((folder / "config.json").read_text())["open_set"]
+    assert (open_set["score"], open_set["rate"]) == ("distance", 0.2)
+    tested = [row for row in read_predictions(folder) if row["split"] == "test"]
+    scorer = Scorer(str(folder), device="cpu")
+    assert scorer.labels[-1] == "unknown"
+    for row, scores in zip(
+        tested, scorer.score([tiny_vivae / "full_set" / row["file"] for row in tested]), strict=True
+    ):
+        assert abs(row["distance"] - open_set["threshold"]) < 1e-3 or (
+            (row["distance"] > open_set["threshold"]) == (scores.argmax() == scorer.unknown)
+        )
+    noise = np.random.default_rng(0).normal(0, 0.1, (4, RATE))
+    (tmp_path / "hiss").mkdir()
+    for number, samples in enumerate(noise):
+        soundfile.write(tmp_path / "hiss" / f"{number}.wav", samples, RATE)
+    table = evaluate_open_set([folder], [tmp_path / "hiss"])
+    (cells,) = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    assert (cells["rejects by"], cells["unknown clips"]) == ("distance", 4)
+    assert cells["known rejected"] == np.mean([row["distance"] > open_set["threshold"] for row in tested])
 
 
 def test_without_refit_only_the_training_clips_train(tiny_vivae, encoders, trained, tmp_path):

@@ -33,8 +33,8 @@ def annotate(path: Path) -> tuple[Timeline, list[Segment]]:
         if STEPS[letter] is not None:
             row[:] = np.where(np.arange(3) == STEPS[letter], 0.8, 0.1)
     seconds = 0.5 * len(text) - 0.2
-    timeline = Timeline(Recording(path, seconds, 16000), LABELS, 0.5, rows, np.zeros(len(text)))
-    return timeline, [segment for segment in find_segments(timeline) if segment.label != "unknown"]
+    timeline = Timeline(Recording(path, seconds, 16000), LABELS, 0.5, rows, np.zeros(len(text)), unknown=2)
+    return timeline, find_segments(timeline)
 
 
 class Annotator:
@@ -66,7 +66,8 @@ def work(
 ) -> tuple[int, int] | None:
     with tqdm(disable=True) as bar:
         return write_timelines(
-            annotator, find_recordings(inputs), Path(output), formats=formats, labels=LABELS,
+            annotator, find_recordings(inputs), Path(output), formats=formats, labels=LABELS[:2],
+            rejects=True,
             settings={"gate_db": 40.0} | settings, share=share, bar=bar,
         )  # fmt: skip
 
