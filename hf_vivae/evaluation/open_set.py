@@ -74,6 +74,7 @@ def evaluate_open_set(runs: Sequence[Path], folders: Sequence[Path], on_bad_audi
     finished, left_out = find_folders(runs)
     for sentence in left_out:
         logger.warning("%s", sentence)
+    # else a mistyped folder would be an error with the flag of another command
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"expected folders of clips with --unknown, found none at {missing[0]}; correct it.")
     corpora = [read_unlabelled(folder, on_bad_audio) for folder in folders]
@@ -85,16 +86,16 @@ def evaluate_open_set(runs: Sequence[Path], folders: Sequence[Path], on_bad_audi
     names = np.repeat([str(folder) for folder in folders], [len(corpus.dataset) for corpus in corpora])
     rows = []
     for folds in by_run(finished):
-        margins = [_fold_margins(fold, clips) for fold in folds]
+        scored = [_fold_margins(fold, clips) for fold in folds]
         name = str(folds[0].path if len(folds) == 1 else folds[0].path.parent)
         for title in [*map(str, folders), *([ALL] if len(folders) > 1 else [])]:
             chosen = np.ones(len(names), bool) if title == ALL else names == title
-            if not all(np.isfinite(fold.unknown[chosen]).any() for fold in margins):
+            if not all(np.isfinite(fold.unknown[chosen]).any() for fold in scored):
                 raise UserError(
                     f"expected clips in {title} that {name} was not trained on, found that all trained or selected a "
                     "checkpoint; give another folder as --unknown."
                 )
-            rows.append({"run": name, "unknown": title, **_score(margins, chosen)})
+            rows.append({"run": name, "unknown": title, **_score(scored, chosen)})
     return make_table("open_set", CAPTION, COLUMNS, rows)
 
 
@@ -117,9 +118,9 @@ def _fold_margins(fold: FoldFolder, clips: Dataset) -> FoldMargins:
     tested = read_part([fold.path], "test")
     has_label = np.isin(tested.labels, output.known)
     parts = read_used_digests(fold.path)
-    used = [clip["digest"] in parts["train"] | parts["validation"] for clip in describe_clips(clips)]
-    if any(used):
-        logger.warning("%d unknown clips that trained or selected %s are left out.", sum(used), fold.path)
+    learnt = [clip["digest"] in parts["train"] | parts["validation"] for clip in describe_clips(clips)]
+    if any(learnt):
+        logger.warning("%d unknown clips that trained or selected %s are left out.", sum(learnt), fold.path)
     if output.scale is None:
         unknown = margins(output, predict_clips(model, extractor, clips))
         known = margins(output, tested.logits[has_label])
@@ -127,7 +128,7 @@ def _fold_margins(fold: FoldFolder, clips: Dataset) -> FoldMargins:
         distances = (read_distances(fold.path, "test")[has_label], predict_clips(model, extractor, clips, "distance"))
         known, unknown = ((output.threshold - distance) / output.scale for distance in distances)
     return FoldMargins(
-        output, known, tested.files[has_label], tested.speakers[has_label], np.where(used, np.nan, unknown)
+        output, known, tested.files[has_label], tested.speakers[has_label], np.where(learnt, np.nan, unknown)
     )
 
 
