@@ -122,6 +122,10 @@ def run_similar(
     """Print the clips of a folder of embeddings that are most similar to a clip, and return the exit code."""
     check_usearch("similar")
     folder = EmbeddingFolder.open(path)
+    if checkpoint is None and Path(folder.name).is_absolute() and not Path(folder.name).exists():
+        raise UserError(
+            f"expected the checkpoint of {path} at {folder.name}, found none; give its place as --checkpoint."
+        )
     revision = folder.revision if checkpoint is None else None
     embedder = Embedder(checkpoint or folder.name, revision, device, bf16=folder.bf16)
     if embedder.identity != folder.checkpoint:

@@ -105,7 +105,7 @@ def find_neighbours(folder: EmbeddingFolder) -> Iterator[tuple[int, list[tuple[i
         batch = [batch] if len(numbers) == 1 else batch  # of one vector, usearch returns no batch
         for number, matches in zip(numbers.tolist(), batch, strict=True):
             nearest = zip(matches.keys.tolist(), matches.distances.tolist(), strict=True)
-            yield number, [(other, 1 - distance) for other, distance in nearest if other != number]
+            yield number, [(other, min(1 - distance, 1.0)) for other, distance in nearest if other != number]
 
 
 def doubt(row: LabelledRow, neighbours: Iterable[LabelledRow]) -> tuple[str, float, int] | None:

@@ -53,7 +53,7 @@ def test_a_copy_and_a_wrong_label_are_listed_and_no_other(clusters, tmp_path, ca
     assert run_review(clusters, output=tmp_path) == 0
     (pair,) = read(tmp_path / "duplicates.csv")
     assert (pair["file"], pair["other_file"]) == ("/data/fear/4.wav", "/data/fear/5.wav")
-    assert float(pair["similarity"]) == pytest.approx(1, abs=1e-3)
+    assert 0.999 <= float(pair["similarity"]) <= 1  # also where 16 bits round up
     (doubt,) = read(tmp_path / "doubts.csv")
     assert doubt == {
         "file": "/data/anger/3.wav", "start": "", "end": "", "label": "anger", "neighbours_label": "fear",

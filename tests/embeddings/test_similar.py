@@ -164,6 +164,15 @@ def test_an_index_of_another_checkpoint_is_refused(archive, tmp_path):
         run_similar(str(archive / "clips" / "4.wav"), archive / "emb", checkpoint=str(other))
 
 
+def test_a_checkpoint_that_has_moved_is_given_by_its_new_place(checkpoint, archive, tmp_path, copy, capsys):
+    clip = str(archive / "clips" / "4.wav")
+    change_record(copy, name=str(tmp_path / "before"))
+    with pytest.raises(UserError, match=r"^expected the checkpoint of .*emb at .*before, found none; give its place"):
+        run_similar(clip, copy)
+    assert run_similar(clip, copy, count=1, checkpoint=str(checkpoint)) == 0
+    assert capsys.readouterr().out.startswith("1.000\t")
+
+
 def test_a_clip_without_sound_and_an_archive_without_embeddings(checkpoint, archive, tmp_path, capsys):
     with pytest.raises(UserError, match="no readable audio"):
         run_similar(str(archive / "clips" / "1.wav"), archive / "emb")
