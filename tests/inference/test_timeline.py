@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_vivae import audio, load_classifier
+from hf_vivae.annotations.segment import Segment
 from hf_vivae.inference import timeline as recordings
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.inference.timeline import Recording, Timeline, Windows, find_segments, make_timeline
