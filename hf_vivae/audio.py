@@ -3,7 +3,8 @@
 All other modules read sound through this one. soundfile decodes (WAV of 8 to 32 bits and float, FLAC, OGG, MP3, ...),
 so neither FFmpeg nor torchcodec is needed. libsndfile reads most truncated files without an error. Here truncated WAV,
 RF64, W64, AIFF, AU, NIST SPHERE, CAF, FLAC, OGG and MP3 are refused, except an MP3 whose header does not give its
-length; a truncated file of a rarer format (VOC, AVR, IRCAM, SVX, MAT, PVF) is read as a shorter one.
+length; a truncated file of a rarer format (VOC, AVR, IRCAM, SVX, MAT, PVF) is read as a shorter one. Of a path with a
+fragment, as `interview.wav#t=2.5,4` (seconds; W3C, Media Fragments URI 1.0, 2012), only that part is decoded.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import torch
 
 Source = bytes | str | Path | dict[str, Any]
+Part = tuple[float, float]  # start and end, seconds
 
 MPEG_FRAME = 1152  # samples
 SHORTEST_SECONDS = 0.025  # one window of the library's encoders, which fail or return NaN for shorter clips
@@ -49,6 +51,8 @@ PIECE = 2**22  # values that are decoded at once, in all channels: 16 MiB
 IN_MEMORY = 2**20  # bytes of a file that is read at once
 PADDING = 2 * 1728  # bytes of the two longest frames of an MP3
 UNKNOWN = 2**62  # samples; libsndfile gives this many or more where the header does not give the length
+FRAGMENT = re.compile(r"(.+)#t=(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", re.DOTALL)
+ROUNDING = 0.02  # seconds by which a part may end after the file: annotations are rounded, some of them to frames
 
 
 class BadAudio(UserError):
@@ -96,7 +100,8 @@ def inspect(source: Source, name: str | None = None) -> ClipInfo:
 
     Raises:
         BadAudio: for a file that is absent, empty, not audio, truncated, without samples or with a rate outside
-            `MIN_RATE` to `MAX_RATE`. The header of an MP3 or FLAC does not show whether the file was truncated.
+            `MIN_RATE` to `MAX_RATE`, and a part that is not within it. The header of an MP3 or FLAC does not show
+            whether the file was truncated.
     """
     with open_sound(source, name) as sound:
         samples = sound.header_samples or 0
@@ -257,12 +262,38 @@ class Sound:
         data: the file that the decoder reads.
         name: of the file in errors.
         header_samples: samples per channel by the header, or None where it does not give or only estimates them.
+        part: start and end in seconds of the part to decode; None for all.
     """
 
-    def __init__(self, clip: _Decoder, data: _Data, name: str, header_samples: int | None) -> None:
+    def __init__(self, clip: _Decoder, data: _Data, name: str, header_samples: int | None, part: Part | None) -> None:
         self.name, self.header_samples = name, header_samples
         self.sampling_rate, self.channels = clip.samplerate, clip.channels
-        self._clip, self._data, self._decoded, self._ended = clip, data, 0, False
+        self._clip, self._data, self._decoded, self._ended, self._is_part = clip, data, 0, False, False
+        if part:
+            self._go_to(*part)
+
+    def _go_to(self, start: float, end: float) -> None:
+        """Go to a part, in seconds; reading ends at its end."""
+        total, rate = self.header_samples, self.sampling_rate
+        first, last = round(start * rate), round(end * rate)
+        if total is not None:
+            last = min(last, total) if last <= total + ROUNDING * rate else UNKNOWN
+        expected = f"a part within {'the file' if total is None else f'its {total / rate:.3f} s'}"
+        outside = BadAudio(self.name, expected, f"{start:.3f} to {end:.3f} s", "correct its times")
+        if not first < last < UNKNOWN:
+            raise outside
+        if total is None or not soundfile.SoundFile.seekable(self._clip):  # without the length, seeking is a guess
+            while self._decoded < first and not self._ended:
+                self.read(min(PIECE, first - self._decoded))
+            if self._ended:
+                raise outside
+        else:
+            try:
+                with QUIET.messages_off():
+                    self._clip.seek(first)
+            except soundfile.SoundFileError as error:
+                raise outside from error
+        self.header_samples, self._decoded, self._is_part = last - first, 0, True
 
     def read(self, samples: int) -> np.ndarray:
         """Return the next samples, mono float32 `(samples,)`, with any NaN or infinity; fewer at the end, then none.
@@ -297,14 +328,14 @@ class Sound:
         return channels.copy() if len(channels) < ask else channels  # a view would keep the whole piece in memory
 
     def _check_end(self) -> None:
-        expected = f"the {self.header_samples} samples of its header"
+        expected = f"the {self.header_samples} samples of its {'part' if self._is_part else 'header'}"
         # some encoders also count the frame that states an MP3's length
         missing = 0 if self.header_samples is None else self.header_samples - self._decoded
         if missing > (MPEG_FRAME if self._clip.format == "MP3" else 0):
             raise BadAudio(self.name, expected, f"only {self._decoded} samples (truncated)")
         if not self._decoded:
             raise BadAudio(self.name, "at least one sample", "0 samples")
-        if self._has_more():
+        if not self._is_part and self._has_more():
             if self.header_samples is None:  # libsndfile estimates too few from the bit rate of the first frame
                 expected = "the length of an MP3 of variable bit rate in its header"
                 raise BadAudio(self.name, expected, "none", "let ffmpeg write the file again")
@@ -334,12 +365,12 @@ def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
     Raises:
         BadAudio: as `inspect`.
     """
-    file, name = _open_file(source, name)
+    file, name, part = _open_file(source, name)
     with file:
         if not file.seek(0, io.SEEK_END):
             raise BadAudio(name, "sound", "an empty file (0 bytes)")
         flac = flac_samples(file)
-        data = _Data(file, flac[0] if flac else None)
+        data = _Data(file, flac[0] if flac and not part else None)  # libsndfile needs the number to seek
         file.seek(0)
         try:
             with QUIET.messages_off():  # whether it is an MP3 is known only afterwards
@@ -355,27 +386,33 @@ def open_sound(source: Source, name: str | None = None) -> Iterator[Sound]:
             file.seek(position)
             if not MIN_RATE <= clip.samplerate <= MAX_RATE:
                 raise BadAudio(name, f"a sampling rate of {MIN_RATE} to {MAX_RATE} Hz", f"{clip.samplerate} Hz")
-            yield Sound(clip, data, name, header_samples)
+            yield Sound(clip, data, name, header_samples, part)
 
 
-def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str]:
+def split_fragment(path: str | Path) -> tuple[Path, Part | None]:
+    """Return the file of a path, and start and end of its part in seconds; None for a whole file, of any name."""
+    match = FRAGMENT.fullmatch(str(path)) if "#t=" in str(path) and not os.path.exists(path) else None
+    return (Path(match[1]), (float(match[2]), float(match[3]))) if match else (Path(path), None)
+
+
+def _open_file(source: Source, name: str | None) -> tuple[BinaryIO, str, Part | None]:
     if isinstance(source, dict):
         content, path = source.get("bytes"), source.get("path")
         if content is None and path is None:
             raise BadAudio(name or "<row>", "bytes or a path in the audio column", "neither")
         source, name = path if content is None else content, name or (path and Path(path).name)
     if isinstance(source, bytes):
-        return io.BytesIO(source), name or "<bytes>"
-    path = Path(source)
-    name = name or path.name
+        return io.BytesIO(source), name or "<bytes>", None
+    name = name or Path(source).name
+    path, part = split_fragment(source)
     try:
         state = path.stat()
         mode = state.st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe waits for a writer
             raise BadAudio(name, "an audio file", "a pipe, socket or device", "check the path")
         if state.st_size <= IN_MEMORY:  # each piece that libsndfile reads is a call of Python
-            return io.BytesIO(path.read_bytes()), name
-        return path.open("rb"), name
+            return io.BytesIO(path.read_bytes()), name, part
+        return path.open("rb"), name, part
     except FileNotFoundError as error:
         raise BadAudio(name, "an audio file", f"no file at {path}", "check the path") from error
     except OSError as error:

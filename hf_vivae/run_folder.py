@@ -37,6 +37,7 @@ VOLATILE = (
 # values of arguments in runs that are older than the argument
 BEFORE = {
     "duplicates": "error", "categories": ["vivae"], "train_speakers": None, "speaker_draw": 0, "streaming": False,
+    "reject_rate": None,
 }  # fmt: skip
 
 RUN_FILES = (

@@ -283,6 +283,44 @@ def similar(
     return run_similar(clip, index, count=count, checkpoint=checkpoint, device=device)
 
 
+Embeddings = Annotated[Path, typer.Argument(help="Folder that `embed` has written.")]
+
+
+@_checkpoint_command
+def map(
+    embeddings: Embeddings,
+    output: Annotated[list[Path], typer.Option(help="Output file: x.png, or x.html, which plays clips; repeatable.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="Table with columns file and label; by default the checkpoint's own labels.")
+    ] = None,
+) -> int:
+    """Draw embeddings in two dimensions: similar clips are near each other.
+
+    Clips have the colour of the label that the checkpoint predicts, or that of --labels.
+    """
+    from hf_vivae.embeddings.map import run_map
+
+    return run_map(embeddings, outputs=output, labels=labels)
+
+
+@_checkpoint_command
+def review(
+    embeddings: Embeddings,
+    output: Annotated[Path, typer.Option(help="Folder for duplicates.csv and doubts.csv.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Table with columns file, label and, if known, speaker; by default the names of folders."),
+    ] = None,
+    min_similarity: Annotated[
+        float, typer.Option("--min_similarity", help="Cosine similarity from which two clips are near-duplicates.")
+    ] = 0.95,
+) -> int:
+    """List near-duplicates, and clips whose label their neighbours doubt."""
+    from hf_vivae.embeddings.review import run_review
+
+    return run_review(embeddings, output=output, labels=labels, min_similarity=min_similarity)
+
+
 @_checkpoint_command
 def explain(
     checkpoint: Checkpoint,

@@ -6,6 +6,7 @@ python recipes/evaluate.py runs/synthetic other_machine/runs --baseline "mlp pap
 python recipes/evaluate.py runs --ensemble "mlp tuned" "vit-32-30 tuned"
 python recipes/evaluate.py runs/.../1-of-5 someone/a-model --data folder --data_dir my_clips
 python recipes/evaluate.py --cross runs/a runs/b --data synthetic --data folder --data_dir my_clips
+python recipes/evaluate.py runs/a --unknown speech music
 """
 
 from pathlib import Path
@@ -20,13 +21,20 @@ def main(argv: list[str]) -> None:
     from hf_vivae.evaluation.cross_report import format_cross, write_cross_report
     from hf_vivae.evaluation.evaluate import evaluate, format_evaluation
     from hf_vivae.evaluation.foreign import is_foreign
+    from hf_vivae.evaluation.open_set import evaluate_open_set, write_open_set
     from hf_vivae.evaluation.rescore import score_checkpoints
     from hf_vivae.files import cache_folder
     from hf_vivae.run_folder import check_report_folder
 
     arguments = parse_evaluation(argv)
     runs, output = list(map(Path, arguments.runs)), Path(arguments.output_dir)
-    check_report_folder(output, "cross" if arguments.cross else "groups")
+    check_report_folder(output, "open_set" if arguments.unknown else "cross" if arguments.cross else "groups")
+    if arguments.unknown:
+        with decode_once(cache_folder()):
+            table = evaluate_open_set(runs, list(map(Path, arguments.unknown)), arguments.on_bad_audio)
+        write_open_set(output, table)
+        print(f"{table.to_markdown()}\nnumbers  {output / 'results.json'}")
+        return
     if arguments.cross:
         with decode_once(cache_folder()):
             cross = cross_evaluate(arguments.runs, arguments.corpora, arguments.task, arguments.trust_remote_code)

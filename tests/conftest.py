@@ -4,6 +4,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 
 HOME = os.environ.get("HF_VIVAE_TESTS")  # the first process of pytest makes it, and its workers share the caches in it
@@ -23,7 +24,7 @@ os.environ |= {
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each new process compiles the package again
 
-from collections import defaultdict  # noqa: E402
+from collections import Counter, defaultdict  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -40,6 +41,26 @@ if TYPE_CHECKING:
     from hf_vivae.corpus import Corpus
 
 RATE = 44100
+# files whose tests take longest: they start first, so that at the end no process works on one alone
+LONGEST = (
+    "reproduction/test_study.py",
+    "hub/test_push.py",
+    "test_processes.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give files to the processes in the order of their collection, not by their number of tests."""
+    config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order files by time, and the others by their number of tests."""
+    folder = config.rootpath / "tests"
+    places = {folder / name: place for place, name in enumerate(LONGEST)}
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (places.get(item.path, len(places)), -counts[item.path]))
 
 
 def tone(emotion: int, speaker: int, rng: np.random.Generator) -> np.ndarray:
@@ -111,11 +132,27 @@ def dataset_repos(tiny_vivae: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return write_all(read_vivae(tiny_vivae, allow_partial=True), tmp_path_factory.mktemp("repos"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_garbage_collection() -> None:
     """Studies and searches collect garbage after each training; among all imports that takes longer than one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_curves() -> Iterator[None]:
+    """Trainings of this process write pictures of a dot; `reporting/test_figures.py` and processes draw theirs."""
+    from PIL import Image
+
+    def save_dots(history: object, folder: Path, *more: object) -> None:
+        for name in ("loss", "accuracy"):
+            Image.new("RGB", (1, 1)).save(folder / f"{name}.png")
+
+    trainer = sys.modules.get("hf_vivae.training.trainer")  # None where no file of tests trains
+    with pytest.MonkeyPatch.context() as patch:
+        if trainer is not None:
+            patch.setattr(trainer, "save_curves", save_dots)
+        yield
 
 
 @contextmanager

@@ -281,7 +281,7 @@ def test_an_error_of_the_disk_is_no_truncated_file(monkeypatch):
                 raise OSError(5, "Input/output error")
             return super().readinto(buffer)
 
-    monkeypatch.setattr(audio, "_open_file", lambda source, name: (Failing(source), name))
+    monkeypatch.setattr(audio, "_open_file", lambda source, name: (Failing(source), name, None))
     found = f"a.wav: expected a readable audio file, found an unreadable one (Input/output error); {REMEDY}"
     assert sentence(encode()) == found
 
@@ -459,3 +459,66 @@ def test_errors_cross_processes():
     error = BadAudio("a.wav", "sound", "silence")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.name, again.expected, again.found) == (str(error), "a.wav", "sound", "silence")
+
+
+class TestParts:
+    """A path with a media fragment stands for that part of the file."""
+
+    @pytest.mark.parametrize(("format", "subtype", "_"), [*FORMATS, ("OGG", "OPUS", 0), ("WAV", "IMA_ADPCM", 0)])
+    def test_a_part_has_the_samples_of_the_whole_file(self, tmp_path, format, subtype, _):
+        rate, rng = 16000, np.random.default_rng(0)
+        (tmp_path / "x").write_bytes(encode(rng.uniform(-0.5, 0.5, (3 * rate, 2)), rate, format, subtype))
+        whole, _ = load(tmp_path / "x")
+        for start, end in ((0, 0.025), (1.2345, 2.5), (2.75, 3)):
+            source = f"{tmp_path / 'x'}#t={start},{end}"
+            expected = whole[round(start * rate) : round(end * rate)]
+            samples, rate_of_part = load(source)
+            # MP3 and Vorbis in float arithmetic
+            np.testing.assert_allclose(samples, expected, atol=1e-6)
+            assert rate_of_part == rate
+            assert inspect({"bytes": None, "path": source}) == audio.ClipInfo(len(expected), rate, 2)
+
+    def test_an_mp3_without_its_length_is_decoded_to_the_part(self, tmp_path):
+        (tmp_path / "x.mp3").write_bytes(encode_mp3(LOUD_FIRST[::-1], "CONSTANT", announce=False))
+        whole, _ = load(tmp_path / "x.mp3")
+        samples, _ = load(f"{tmp_path / 'x.mp3'}#t=2.5,2.75")
+        np.testing.assert_array_equal(samples, whole[RATE * 5 // 2 : RATE * 11 // 4])
+        assert sentence(f"{tmp_path / 'x.mp3'}#t=4.5,4.75") == (
+            "a.wav: expected a part within the file, found 4.500 to 4.750 s; correct its times."
+        )
+
+    def test_a_flac_without_its_length_is_decoded_to_the_part(self, tmp_path):
+        data = bytearray(encode(format="FLAC"))
+        data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+        (tmp_path / "x.flac").write_bytes(data)
+        whole, _ = load(tmp_path / "x.flac")
+        samples, _ = load(f"{tmp_path / 'x.flac'}#t=0.5,0.75")
+        np.testing.assert_array_equal(samples, whole[RATE // 2 : RATE * 3 // 4])
+
+    @pytest.mark.parametrize("times", ["0.5,1.03", "1.2,1.3", "0.5,0.5", "0.6,0.5", "1,1.01"])
+    def test_times_outside_of_the_file_are_refused(self, tmp_path, times):
+        (tmp_path / "x.wav").write_bytes(encode())
+        start, end = (f"{float(time):.3f}" for time in times.split(","))
+        assert sentence(f"{tmp_path / 'x.wav'}#t={times}", inspect) == (
+            f"a.wav: expected a part within its 1.000 s, found {start} to {end} s; correct its times."
+        )
+
+    def test_an_end_that_was_rounded_is_that_of_the_file(self, tmp_path):
+        (tmp_path / "x.wav").write_bytes(encode())
+        assert len(load(f"{tmp_path / 'x.wav'}#t=0.5,1.019")[0]) == RATE // 2
+
+    def test_a_file_of_that_name_is_taken_whole(self, tmp_path):
+        (tmp_path / "x.wav").write_bytes(encode())
+        (tmp_path / "x.wav#t=0,0.5").write_bytes(encode(TONE[:100]))
+        assert len(load(tmp_path / "x.wav#t=0,0.5")[0]) == 100
+        assert len(load(tmp_path / "x.wav#t=0,0.25")[0]) == RATE // 4
+
+    def test_a_part_of_an_absent_file_is_named_with_its_path(self, tmp_path):
+        with pytest.raises(
+            BadAudio, match=f"^x.wav#t=0,1: expected an audio file, found no file at {tmp_path}/x.wav; "
+        ):
+            load(tmp_path / "x.wav#t=0,1")
+
+    def test_only_the_part_is_limited_in_length(self, tmp_path):
+        (tmp_path / "x.wav").write_bytes(encode())
+        assert len(load(f"{tmp_path / 'x.wav'}#t=0.5,0.75", max_seconds=0.3)[0]) == RATE // 4

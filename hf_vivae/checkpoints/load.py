@@ -51,13 +51,14 @@ from .checks import (
     read_config,
     read_extractor,
 )
+from .open_set import BACKGROUND_FIELD, OPEN_SET_FIELD
 from .resolve import is_folder, resolve_checkpoint
 
 LONGEST_INPUT = 30.0  # seconds: Whisper's window, and enough for a vocal burst
 # fields of a classifier's configuration that do not belong to its encoder: embeddings do not depend on them
 HEAD_FIELDS = (
     "id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype",
-    TEMPERATURE_FIELD, CORPUS_FIELD,
+    TEMPERATURE_FIELD, CORPUS_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD,
 )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Sources of clips: VIVAE, EmoGator, datasets of the Hub, folders of labelled clips, a synthetic corpus, or noise.
+"""Sources of clips: VIVAE, EmoGator, datasets of the Hub, folders of labelled clips, annotated segments of recordings,
+a synthetic corpus, or noise.
 
 All of them have the same columns, see `schema.features`.
 """
@@ -16,6 +17,7 @@ from .folder import load_folder, read_folder
 from .hub_dataset import load_hub_dataset, read_hub_dataset
 from .label_map import apply_label_map, read_label_map
 from .schema import EMOTIONS, GENERATED, INTENSITIES, Corpus, CorpusError, Problems, build_dataset, first_names
+from .segments import read_segments
 from .tasks import TASKS, task_labels
 from .vivae import ZENODO_URL, load_vivae, read_rows, read_vivae
 
@@ -40,19 +42,23 @@ __all__ = [
     "read_folder",
     "read_generated",
     "read_hub_dataset",
+    "read_segments",
     "read_vivae",
     "task_labels",
 ]
 
-SOURCES = ("vivae", "emogator", "hub", "folder", "synthetic", "noise")
+SOURCES = ("vivae", "emogator", "hub", "folder", "segments", "synthetic", "noise")
 # options of a part of the sources; all others are for each of them
 OPTIONS = {
-    "data_dir": ("vivae", "emogator", "folder"),
+    "data_dir": ("vivae", "emogator", "folder", "segments"),
     "data_url": ("vivae",),
     "subset": ("vivae",),
     "allow_partial": ("vivae", "emogator"),
     "categories": ("emogator",),
-    "speaker_pattern": ("folder",),
+    "speaker_pattern": ("folder", "segments"),
+    "annotations": ("segments",),
+    "tier": ("segments",),
+    "speaker_tier": ("segments",),
     "dataset_name": ("hub",),
     "dataset_config": ("hub",),
     "dataset_split": ("hub",),
@@ -82,18 +88,21 @@ def load_corpus(
     speaker_column: str | None = None,
     label_map: str | Path | None = None,
     synthetic_seed: int = 0,
+    annotations: str | Path | None = None,
+    tier: str | None = None,
+    speaker_tier: str | None = None,
 ) -> Corpus:
     """Return the corpus of a source, and the problems with its files.
 
     Args:
         data: one of `SOURCES`.
-        data_dir: folder or archive of `vivae` and `emogator`, or the folder of `folder`.
+        data_dir: folder or archive of `vivae` and `emogator`, or the folder of `folder` and `segments`.
         data_url: another address of VIVAE's archive; `vivae` only.
         subset: "full" or "core"; `vivae` only.
         allow_partial: use the good clips of a corpus with missing or extra files; `vivae` and `emogator` only.
         on_bad_audio: "error", or "skip" to leave out clips whose sound cannot be used.
         categories: as for `read_emogator`; `emogator` only.
-        speaker_pattern: as for `read_folder`; `folder` only.
+        speaker_pattern: as for `read_folder` and `read_segments`; these two only.
         dataset_name: as for `read_hub_dataset`; `hub` only, as the six arguments after it.
         dataset_config: configuration of the dataset.
         dataset_split: split of the dataset; all by default.
@@ -104,6 +113,9 @@ def load_corpus(
         label_map: file of `read_label_map`, by which the labels of the source are replaced; it takes the place of the
             map that the categories "vivae" are read by.
         synthetic_seed: seed of the generated clips, at least 0; `synthetic` and `noise` only.
+        annotations: as for `read_segments`; `segments` only, as the two arguments after it.
+        tier: of the labels.
+        speaker_tier: of the speakers.
 
     Raises:
         UserError: for an unknown source, an option that the source does not have, and clips that cannot be used.
@@ -119,12 +131,15 @@ def load_corpus(
         unused, source = ["--data_url"], f"{source} with --data_dir"
     if unused:
         raise UserError(f"expected only options that {source} has, found {', '.join(unused)}; leave them out.")
+    if data in ("folder", "segments") and data_dir is None:
+        content = "clips" if data == "folder" else "recordings"
+        raise UserError(
+            f"expected the folder of the {content} with --data {data}, found none; give it with --data_dir."
+        )
     if data == "folder":
-        if data_dir is None:
-            raise UserError(
-                "expected the folder of the clips with --data folder, found none; give it with --data_dir."
-            )
         corpus = read_folder(data_dir, speaker_pattern, on_bad_audio)
+    elif data == "segments":
+        corpus = read_segments(data_dir, annotations, tier, speaker_tier, speaker_pattern, on_bad_audio)
     elif data in GENERATED:
         corpus = read_generated(data, synthetic_seed)
     elif data == "emogator":

@@ -17,12 +17,14 @@ class CorpusArguments(Arguments):
     """Source of the clips, and treatment of clips that are missing or cannot be used."""
 
     data: str = field(
-        default="vivae", metadata={"help": "Corpus: vivae, emogator, hub, folder, synthetic, or noise (a control)."}
+        default="vivae",
+        metadata={"help": "Corpus: vivae, emogator, hub, folder, segments, synthetic, or noise (a control)."},
     )
     data_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of the clips (folder), or folder or archive in place of the download (vivae, emogator)."
+            "help": "Folder of the clips (folder) or recordings (segments), or folder or archive in place of the "
+            "download (vivae, emogator)."
         },
     )
     data_url: str | None = field(default=None, metadata={"help": "Another address of VIVAE.zip, such as a mirror."})
@@ -67,9 +69,17 @@ class CorpusArguments(Arguments):
     )
     speaker_pattern: str | None = field(
         default=None,
-        metadata={"help": "Regular expression whose only group is the speaker in a file name (folder)."},
+        metadata={"help": "Regular expression whose only group is the speaker in a file name (folder, segments)."},
     )
     synthetic_seed: int = field(default=0, metadata={"help": "Seed of the corpora synthetic and noise."})
+    annotations: str | None = field(
+        default=None,
+        metadata={"help": "File or folder of the annotations of recordings; by default data_dir (segments)."},
+    )
+    tier: str | None = field(
+        default=None, metadata={"help": "Tier or column of the labels, where there are several (segments)."}
+    )
+    speaker_tier: str | None = field(default=None, metadata={"help": "Tier or column of the speakers (segments)."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,6 +89,8 @@ class CorpusArguments(Arguments):
             self.dataset_name = os.path.realpath(self.dataset_name)
         if self.label_map:
             self.label_map = os.path.realpath(self.label_map)
+        if self.annotations:
+            self.annotations = os.path.realpath(self.annotations)
 
     @property
     def folder_name(self) -> str:

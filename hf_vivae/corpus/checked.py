@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
-from ..audio import MAX_DECODED, ClipInfo
+from ..audio import MAX_DECODED, BadAudio, ClipInfo, split_fragment
 from ..files import cache_folder, write_text
 from ..version import __version__
 from .decoded import load_with_info
-from .schema import read_clip_file
+from .schema import clip_digest, read_clip_file
 
 logger = logging.getLogger(__name__)
+
+QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
 
 
 @contextmanager
@@ -59,13 +62,21 @@ def check_clip(path: Path, name: str, clips: dict[str, ClipInfo]) -> ClipInfo:
     """Return length, rate and channels of a clip; it is decoded where no clip of the same content has been.
 
     Args:
-        path: of its file.
+        path: of its file, or of a part of one; a part without any sound is refused.
         name: in errors.
         clips: those of `checked_clips`; the clip is added.
 
     Raises:
         BadAudio: as `audio.inspect` and `audio.load`.
     """
+    if split_fragment(path)[1]:
+        digest = clip_digest(str(path), name)
+        if digest not in clips:
+            samples, info = load_with_info(path, name, digest)
+            if np.ptp(samples) <= QUIETEST:
+                raise BadAudio(name, "sound", "silence")
+            clips[digest] = info
+        return clips[digest]
     try:
         # others are refused: reading a pipe may never end, and a larger file may not fit into memory
         if not (os.path.isfile(path) and os.path.getsize(path) <= MAX_DECODED):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import audio
-from .schema import read_clip_file
+from .schema import clip_digest, read_clip_file
 
 MAX_BYTES = 2**30  # of samples that are kept, 100 minutes at 44,100 Hz; clips after these are decoded each time
 MAX_SHARE = 0.25  # of the free space on the disk
@@ -79,7 +79,8 @@ def load_clip(
 ) -> tuple[np.ndarray, int]:
     """Return the samples of a clip as `audio.load` does.
 
-    A file is read once: its digest and its samples are of the same bytes, also where a program writes to it.
+    A file is read once: its digest and its samples are of the same bytes, also where a program writes to it. Of a part
+    of a file, size and time of the last change are compared before and after.
 
     Args:
         source: as for `audio.load`.
@@ -95,11 +96,11 @@ def load_clip(
     return (samples, rate) if sampling_rate is None else (audio.resample(samples, rate, sampling_rate), sampling_rate)
 
 
-def load_with_info(source: audio.Source, name: str) -> tuple[np.ndarray, audio.ClipInfo]:
+def load_with_info(source: audio.Source, name: str, digest: str | None = None) -> tuple[np.ndarray, audio.ClipInfo]:
     """Return the samples of a clip, and what `audio.inspect` returns for it, which is decoded once for both."""
     with audio.open_sound(source, name) as sound:
         header_samples, rate, channels = sound.header_samples, sound.sampling_rate, sound.channels
-    samples, _ = load_clip(source, name=name)
+    samples, _ = load_clip(source, name=name, digest=digest)
     return samples, audio.ClipInfo(len(samples) if header_samples is None else header_samples, rate, channels)
 
 
@@ -119,6 +120,8 @@ def _load(source: audio.Source, name: str | None, digest: str | None) -> tuple[n
     # others are refused: reading a pipe may never end, and a larger file may not fit into memory
     elif digest is None and not (path and os.path.isfile(path) and os.path.getsize(path) <= audio.MAX_DECODED):
         return audio.load(source, name=name)
+    elif audio.split_fragment(path)[1]:
+        content, own = path, clip_digest(path, name or Path(path).name, digest)
     else:
         name = name or Path(path).name
         try:
@@ -129,6 +132,8 @@ def _load(source: audio.Source, name: str | None, digest: str | None) -> tuple[n
     if _clips is not None and (kept := _clips.get(own)) is not None:  # a copy of another clip
         return kept
     samples, rate = audio.load(content, name=name)
+    if not isinstance(content, bytes):  # a part, whose file may have changed since its digest was compared
+        clip_digest(path, name or Path(path).name, own)
     _peaks[own] = float(np.abs(samples).max())
     if _clips is not None:
         _clips.keep(own, samples, rate)

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ NOT_CLIPS = frozenset({
     ".csv", ".tsv", ".xls", ".xlsx", ".ods", ".json", ".jsonl", ".parquet",
     ".xml", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".db",
     ".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg",
-    ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".srt", ".vtt", ".pkf", ".asd", ".reapeaks",
+    ".lab", ".textgrid", ".eaf", ".trs", ".rttm", ".srt", ".vtt", ".pkf", ".pfsx", ".asd", ".reapeaks",
     ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".pt", ".arff", ".py", ".ipynb", ".m", ".r", ".sh",
     ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".md5", ".sha1", ".sha256", ".bak", ".tmp",
     "readme", "license", "licence", "copying",
@@ -96,16 +97,9 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
             "keep one of them."
         )
     clips = _read_metadata(tables[0], listing, problems) if tables else _read_classes(listing, problems)
-    problems.note(
-        "with a name that is not UTF-8", [clip.file for clip in clips if readable(str(clip.path)) != str(clip.path)]
-    )
     if speaker_pattern is not None:
         clips = _add_speakers(clips, speaker_pattern, problems)
-    clips = sorted(clips, key=lambda clip: clip.file)
-    with checked_clips() as checked:
-        rows = [row for clip in clips if (row := read_clip(clip, problems, checked))]
-    if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
-        raise _error(root, problems)
+    rows = _read_clips(root, clips, problems, on_bad_audio)
     labels = sorted({row["emotion"] for row in rows})
     if len(labels) < 2:
         raise UserError(
@@ -113,6 +107,34 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
             f"with the columns file and label), found {f'only {labels[0]}' if labels else 'no clips'}; "
             "correct --data_dir."
         )
+    return _build_corpus(rows, labels, problems)
+
+
+def read_unlabelled(path: str | Path, on_bad_audio: str = "error") -> Corpus:
+    """Read all clips below a folder, as `read_folder` does, with the label `unknown`; there may be none.
+
+    Raises:
+        CorpusError: as `read_folder`.
+        UserError: for a missing folder.
+    """
+    root, problems = Path(path), Problems()
+    clips = _read_classes(Listing(root, may_be_clip), problems, "unknown")
+    return _build_corpus(_read_clips(root, clips, problems, on_bad_audio), ["unknown"], problems)
+
+
+def _read_clips(root: Path, clips: list[LabelledFile], problems: Problems, on_bad_audio: str) -> list[dict[str, Any]]:
+    problems.note(
+        "with a name that is not UTF-8", [clip.file for clip in clips if readable(str(clip.path)) != str(clip.path)]
+    )
+    clips = sorted(clips, key=lambda clip: clip.file)
+    with checked_clips() as checked:
+        rows = [row for clip in clips if (row := read_clip(clip, problems, checked))]
+    if problems.keys() - {NOT_LISTED} - ({BAD_AUDIO} if on_bad_audio == "skip" else set()):
+        raise _error(root, problems)
+    return rows
+
+
+def _build_corpus(rows: list[dict[str, Any]], labels: list[str], problems: Problems) -> Corpus:
     rates = {row.pop("sampling_rate") for row in rows}
     rate = rates.pop() if len(rates) == 1 else None
     return Corpus("folder", build_dataset(rows, labels, sampling_rate=rate), problems.lines())
@@ -160,16 +182,19 @@ def _error(root: Path, problems: Problems) -> CorpusError:
     return CorpusError(f"expected only usable clips in {root}, found {problems}; {remedy}.", problems.lines())
 
 
-def _read_classes(listing: Listing, problems: Problems) -> list[LabelledFile]:
+def _read_classes(listing: Listing, problems: Problems, label: str | None = None) -> list[LabelledFile]:
+    """Return the clips of the class folders; with a label, all clips, with this one."""
     paths = [(name, path) for name, paths in listing.paths.items() for path in paths]
     outside = {path for _, path in paths if listing.target_outside(path)}
-    unlabelled = [name for name, path in paths if "/" not in name and path not in outside]
+    unlabelled = [name for name, path in paths if not label and "/" not in name and path not in outside]
     problems.note("outside the class folders", unlabelled)
     problems.note(OUTSIDE, dict.fromkeys(_link_outside(listing, path) for path in sorted(outside)))
     twice = [name for name, places in listing.paths.items() if len(places) > 1]
     problems.note(TWICE, [f"{name}, in two Unicode forms" for name in twice])
     return [
-        LabelledFile(name, path, name.partition("/")[0]) for name, path in paths if "/" in name and path not in outside
+        LabelledFile(name, path, label or name.partition("/")[0])
+        for name, path in paths
+        if (label or "/" in name) and path not in outside
     ]
 
 
@@ -237,25 +262,40 @@ def _column(metadata: Path, rows: list[dict[str, str | None]], *names: str) -> s
 
 
 def _add_speakers(clips: list[LabelledFile], pattern: str, problems: Problems) -> list[LabelledFile]:
-    """Return the clips with the speakers in their file names, found within a second plus a millisecond for each."""
-    expression, group = _compile(pattern)
+    speakers = find_speakers([clip.file for clip in clips], pattern, problems)
     if any(clip.speaker for clip in clips):
         raise UserError(
             "expected speakers from the metadata file or from --speaker_pattern, found both; leave one of them out."
         )
-    matched: list[LabelledFile] = []
-    end = time.process_time() + 1.0 + 1e-3 * len(clips)  # the clock of `timeout`
-    for clip in clips:
+    return [dataclasses.replace(clip, speaker=speaker) for clip, speaker in zip(clips, speakers, strict=True)]
+
+
+def find_speakers(files: Sequence[str], pattern: str, problems: Problems) -> list[str | None]:
+    """Return the speaker in each file's name, found within a second plus a millisecond for each.
+
+    Args:
+        files: names, with or without folders.
+        pattern: as in `read_folder`.
+        problems: where files without a speaker are added.
+
+    Raises:
+        UserError: for a pattern that is too slow or does not have exactly one group.
+    """
+    expression, group = _compile(pattern)
+    speakers: list[str | None] = []
+    end = time.process_time() + 1.0 + 1e-3 * len(files)  # the clock of `timeout`
+    for file in files:
         try:
-            match = expression.search(Path(clip.file).name, timeout=max(end - time.process_time(), 1e-3))
+            match = expression.search(Path(file).name, timeout=max(end - time.process_time(), 1e-3))
         except TimeoutError as error:
             raise UserError(
                 f"expected a quick regular expression in --speaker_pattern, found that {pattern!r} takes more than a "
-                f"second at {clip.file}; write it without a repetition inside a repetition."
+                f"second at {file}; write it without a repetition inside a repetition."
             ) from error
-        matched.append(dataclasses.replace(clip, speaker=match[group] if match else None))
-    problems.note(f"without a speaker by {pattern!r}", [clip.file for clip in matched if not clip.speaker])
-    return matched
+        speakers.append((match[group] or None) if match else None)
+    without = [file for file, speaker in zip(files, speakers, strict=True) if speaker is None]
+    problems.note(f"without a speaker by {pattern!r}", without)
+    return speakers
 
 
 def _compile(pattern: str) -> tuple[Pattern[str], int | str]:

@@ -40,7 +40,9 @@ SPEAKERS = frozenset({
 })  # fmt: skip
 BATCH_CLIPS = 16  # in memory at a time
 OUTSIDE = "outside the dataset"  # the kind of problem of paths to other files
-RESERVED = frozenset({"vivae", "vivae-core", "emogator", "hub", "folder", *GENERATED})  # names of other corpora
+RESERVED = frozenset(
+    {"vivae", "vivae-core", "emogator", "hub", "folder", "segments", *GENERATED}
+)  # names of other corpora
 OF_OUR_CARDS = "nonverbal-vocalization"  # tag of every card of push.py --dataset
 
 
@@ -150,6 +152,7 @@ def read_hub_dataset(
         "duration": [clips[row].duration if row in clips else None for row in range(len(files))],
         "core": dataset["core"][:] if ours else None,
         "split": None if set(splits) == {NO_SPLITS} else splits,
+        "recording": dataset["recording"][:] if ours and "recording" in dataset.column_names else None,
     }
     rates = {clip.sampling_rate for clip in clips.values()}
     rate = rates.pop() if len(rates) == 1 else None
@@ -404,8 +407,9 @@ def _build(
     import pyarrow
     from datasets import Audio, Dataset, Features, Value, concatenate_datasets
 
-    types = {**features(labels, rate), "split": Value("string")}
-    types = {column: types[column] for column in values if column != "split" or values["split"] is not None}
+    of_all = features(labels, rate)
+    types = {**of_all, "split": Value("string"), "recording": Value("string")}
+    types = {column: types[column] for column in values if column in of_all or values[column] is not None}
     nothing = [None] * len(sounds)
     table = pyarrow.Table.from_pydict(
         {column: nothing if values[column] is None else values[column] for column in types},

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from ..audio import split_fragment
 from ..validation import UserError
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def features(emotions: Sequence[str] = EMOTIONS, sampling_rate: int | None = 441
     """Return the columns of every corpus: audio, file, speaker, emotion, intensity, item, duration (seconds), core.
 
     `core` is true for clips that VIVAE's core set contains as well, and None where this is not known. Datasets with
-    splits of their own have the column `split` as well, the name of each clip's split.
+    splits of their own have the column `split` as well, the name of each clip's split, and segments of recordings the
+    column `recording`, the name of each clip's recording.
     """
     from datasets import Audio, ClassLabel, Features, Value
 
@@ -187,11 +189,13 @@ def corpus_key(dataset: Dataset) -> str:
 def clip_digests(dataset: Dataset) -> tuple[str, ...]:
     """Return the SHA-256 of the file of each clip, as it is stored; of one that was checked, of what was checked.
 
+    That of a part of a file is of the file's digest and the part's times.
+
     Raises:
         UserError: for a file that has changed since it was checked, or that cannot be read.
     """
     return tuple(
-        _digest(source["path"], name) if source["bytes"] is None else hashlib.sha256(source["bytes"]).hexdigest()
+        clip_digest(source["path"], name) if source["bytes"] is None else hashlib.sha256(source["bytes"]).hexdigest()
         for batch in dataset.select_columns(["audio", "file"]).iter(batch_size=256)
         for source, name in zip(batch["audio"], batch["file"], strict=True)
     )
@@ -227,15 +231,39 @@ def read_clip_file(path: str | Path, name: str, digest: str | None = None) -> tu
     return content, own
 
 
-def _digest(path: str, name: str) -> str:
+def clip_digest(path: str, name: str, digest: str | None = None) -> str:
+    """Return the digest of a clip's path as `clip_digests` does.
+
+    Args:
+        path: of a file, or of a part of one.
+        name: of the clip in errors.
+        digest: that it had when it was checked; None where any is right.
+
+    Raises:
+        UserError: for a file that has changed since it was checked, or that cannot be read.
+    """
+    whole, part = split_fragment(path)
+    key = str(whole) if part else path
     try:
-        with open(path, "rb") as file:
-            state, digest = _read.get(path, (_state(file), None))
+        with open(whole, "rb") as file:
+            state, own = _read.get(key, (_state(file), None))
             if state != _state(file):
                 raise _changed(name, "a changed file")
-            return digest or hashlib.file_digest(file, "sha256").hexdigest()
+            own = own or hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise _changed(name, f"none ({error.strerror})") from error
+    if part:
+        _read[key] = state, own  # a recording may have thousands of parts
+        own = hashlib.sha256(f"{own}#t={part[0]:.6f},{part[1]:.6f}".encode()).hexdigest()
+    if digest not in (None, own):
+        raise _changed(name, "a changed file")
+    return own
+
+
+def hash_recording(path: Path) -> None:
+    """Hash a file whose parts are clips, as it is now, so that `clip_digest` need not read it for each of them."""
+    with open(path, "rb") as file:
+        _read[str(path)] = _state(file), hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(file: BinaryIO) -> tuple[int, int]:

@@ -101,7 +101,7 @@ def _embed_windows(embedder: Embedder, clip: UnreadClip, windows: Windows) -> It
             "file, or leave out --window."
         )
     recording = Recording.open(clip.sound)
-    _, loud = measure_levels(recording, embedder.sampling_rate, windows)
+    _, loud = measure_levels(embedder, recording, windows)
     for step, result in score_windows(embedder, recording, windows, loud):
         start = step * windows.hop
         end = min(start + windows.seconds, recording.seconds)

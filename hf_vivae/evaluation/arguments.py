@@ -9,7 +9,7 @@ from ..corpus.arguments import CorpusArguments
 from ..validation import UserError
 
 # all others are for checkpoints, with --data
-FOR_RUNS = {"runs", "ensemble", "baseline", "output_dir", "data", "cross", "corpora"}
+FOR_RUNS = {"runs", "ensemble", "baseline", "output_dir", "data", "cross", "corpora", "unknown"}
 GROUPS = (
     Group("Runs to compare", 'runs --baseline "mlp paper"', ("runs", "baseline", "ensemble", "output_dir")),
     Group(
@@ -22,6 +22,7 @@ GROUPS = (
         "--cross runs/a runs/b --data synthetic --data folder --data_dir my_clips",
         ("cross",),
     ),
+    Group("Clips that have none of the labels", "runs/a --unknown speech music", ("unknown", "on_bad_audio")),
 )
 
 
@@ -43,6 +44,12 @@ class EvaluateArguments(CorpusArguments):
     corpora: list[CorpusArguments] = field(default_factory=list, init=False)
     task: str = field(default="emotion", metadata={"help": "Task of the checkpoints, with --data."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Execute code that is part of a checkpoint."})
+    unknown: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Folders of clips that have none of the labels: how well each run tells them from its test clips."
+        },
+    )
     baseline: str | None = field(
         default=None,
         metadata={"help": "System that all others are compared with; by default all pairs of up to 10 systems."},
@@ -50,13 +57,15 @@ class EvaluateArguments(CorpusArguments):
     output_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Folder of tables, figures and report; by default runs/evaluation, or runs/cross with --cross."
+            "help": "Folder of tables, figures and report; by default runs/evaluation, runs/cross with --cross, or "
+            "runs/open_set with --unknown."
         },
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        changed = [name for name in self.changed() if name not in FOR_RUNS]
+        usable = {*FOR_RUNS, "on_bad_audio"} if self.unknown else FOR_RUNS
+        changed = [name for name in self.changed() if name not in usable]
         if changed and self.data is None:
             raise UserError(
                 f"expected --data together with --{', --'.join(changed)}, found none; run folders contain their clips."
@@ -111,7 +120,15 @@ def parse_evaluation(argv: list[str]) -> EvaluateArguments:
     runs, ensemble, cross = values.pop("runs"), values.pop("ensemble"), values.pop("cross")
     arguments = EvaluateArguments(**values)
     arguments.runs, arguments.ensemble, arguments.cross = runs, ensemble, cross
-    arguments.output_dir = arguments.output_dir or ("runs/cross" if cross else "runs/evaluation")
+    if arguments.unknown:
+        others = {"--data": arguments.data, "--cross": cross, "--baseline": arguments.baseline}
+        others["--ensemble"] = ensemble is not None
+        if used := [flag for flag, value in others.items() if value]:
+            raise UserError(
+                f"--unknown is for runs and their own test clips, found {used[0]}; leave out one of the two."
+            )
+    kind = "open_set" if arguments.unknown else "cross" if cross else "evaluation"
+    arguments.output_dir = arguments.output_dir or f"runs/{kind}"
     starts = [place for place, word in enumerate(argv) if word == "--data" or word.startswith("--data=")]
     if cross:
         arguments.corpora = _parse_corpora(argv, starts)

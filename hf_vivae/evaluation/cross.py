@@ -233,7 +233,7 @@ def read_column(arguments: CorpusArguments, task: str) -> Column:
 
 
 def _title(corpus: str, data_dir: str | None, label_map: str | None) -> str:
-    title = f"folder {Path(data_dir).name}" if corpus == "folder" and data_dir else corpus
+    title = f"{corpus} {Path(data_dir).name}" if corpus in ("folder", "segments") and data_dir else corpus
     return with_label_map(title, label_map)
 
 

@@ -29,7 +29,7 @@ SEEDS = ("seed", "data_seed")
 GROUPING = (
     "task", "protocol", "data", "data_dir", "data_url", "subset", "allow_partial", "categories", "dataset_name",
     "dataset_config", "dataset_split", "dataset_revision", "audio_column", "label_column", "speaker_column",
-    "label_map", "on_bad_audio", "speaker_pattern", "synthetic_seed",
+    "label_map", "on_bad_audio", "speaker_pattern", "synthetic_seed", "annotations", "tier", "speaker_tier",
 )  # fmt: skip
 WATCHING = ("run_name", "report_to")
 COLUMNS = ("file", "label", "logits", "fold", "speaker", "intensity", "duration")

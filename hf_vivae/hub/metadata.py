@@ -33,6 +33,7 @@ CLIPS = {  # names of the corpora in cards
     "synthetic": "synthetic clips",
     "noise": "white noise",
     "folder": "other clips",
+    "segments": "segments of recordings",
 }
 # score -> its identifier among the Hub's metrics, and the arguments of the Hub's metric
 METRICS: dict[str, tuple[str, dict[str, str]]] = {

@@ -14,6 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from safetensors import safe_open
 
+from ..checkpoints.open_set import BACKGROUND_FIELD, OPEN_SET_FIELD
 from ..corpus import EMOTIONS
 from ..corpus.schema import LabelMap
 from ..evaluation.bootstrap import Bounds
@@ -176,6 +177,8 @@ def checkpoint_facts(folder: Path) -> dict[str, Any]:
     code = "auto_map" in config or "auto_map" in extractor
     return {
         "config": config,
+        "background": config.get(BACKGROUND_FIELD) or (),
+        "open_set": config.get(OPEN_SET_FIELD),
         "extractor": extractor,
         "sampling_rate": extractor["sampling_rate"],
         "seconds": seconds and f"{seconds:.3g}",
@@ -353,7 +356,7 @@ def shown_groups(scores: SystemScores) -> dict[str, list[GroupScore]]:
 
 def _is_folder(scores: SystemScores) -> bool:
     corpus = scores.system.folds[0].clips.corpus
-    return corpus == "folder" or corpus not in CLIPS
+    return corpus in ("folder", "segments") or corpus not in CLIPS
 
 
 def _star(scores: SystemScores | None) -> str:

@@ -40,7 +40,8 @@ SWEEP_SECONDS = 60  # between two searches for older files
 GONE_MINUTES = (KEPT_SECONDS + SWEEP_SECONDS) // 60
 WAITING = 20  # requests in the queue, of which one is computed at a time; further ones are refused
 LIMITS = (
-    "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too. "
+    "The model chooses one of the labels that it was trained on, for any sound: speech, music and noise get one, too, "
+    "unless unknown is among its labels. "
     "A label is not evidence of what a person feels. The model must not decide on people."
 )
 # text of the page by the corpus that a checkpoint was trained on
@@ -52,6 +53,7 @@ ORIGINS = {
     "vivae-core": "Trained on VIVAE's core set, in which speakers portray emotions (CC BY-NC 4.0: no commercial use).",
     "emogator": "Trained on EmoGator, in which speakers express emotions on request (Apache-2.0).",
     "folder": "Trained on clips of this checkpoint's author, without further information.",
+    "segments": "Trained on segments of recordings of this checkpoint's author, without further information.",
 }
 DELETED = (
     f"expected a clip on this machine, found a deleted one (clips are deleted within {GONE_MINUTES} minutes); drop or "
@@ -201,6 +203,8 @@ def _bars(scorer: Scorer, scores: np.ndarray, cut: float | None) -> str:
         note = "Probabilities are those of the network, most likely overconfident: this checkpoint was not calibrated."
     else:
         note = f"Calibrated on validation clips (temperature {scorer.temperature:.2f})."
+    if scorer.unknown is not None:
+        note = f"Unknown: none of the other labels. {note}"
     if cut is not None:
         note = f"This model takes the first {cut:.1f} s of a clip. {note}"
     return f'<div class="bars">{rows}</div>{_origin(scorer)}<p>{note}</p>'

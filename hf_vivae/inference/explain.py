@@ -108,7 +108,7 @@ def gradient_saliency(scorer: Scorer, sound: Any, label: str | None = None) -> S
     samples = scorer.load_audio(sound)
     decibels = torch.from_numpy(extractor.extract([samples]))
     features = extractor.normalize(decibels.clone()).to(scorer.model.device).requires_grad_()
-    logits = scorer.model(**{extractor.model_input_names[0]: features}).logits[0].float()
+    logits = scorer.output.merge(scorer.model(**{extractor.model_input_names[0]: features}).logits.float())[0]
     scores = logits.detach().softmax(dim=0).cpu().numpy()
     index = scorer.label_index(label, scores)
     (gradient,) = torch.autograd.grad(logits[index] - logits.mean(), features)

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from ..checkpoints.calibration import temperature_of
+from ..checkpoints.open_set import output_labels
 from ..features.extraction import trims
 from ..models import LogMelFeatureExtractor, WaveformFeatureExtractor
 from ..models.features_mel import mel_filters
@@ -33,11 +34,11 @@ class SoundToScores(nn.Module):
     def __init__(self, model: PreTrainedModel, extractor: FeatureExtractionMixin) -> None:
         super().__init__()
         self.model, self.front = model, front_end(extractor)
-        self.temperature = temperature_of(model.config) or 1.0
+        self.temperature, self.output = temperature_of(model.config) or 1.0, output_labels(model.config)
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Return the probabilities of clips."""
-        return (self.model(**self.front(samples)).logits / self.temperature).softmax(dim=-1)
+        return self.output.merge(self.model(**self.front(samples)).logits, self.temperature).softmax(dim=-1)
 
 
 def front_end(extractor: FeatureExtractionMixin) -> nn.Module:

@@ -6,6 +6,7 @@ input is refused.
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from transformers import AudioClassificationPipeline, Wav2Vec2FeatureExtractor
 
 from .. import audio
 from ..checkpoints.load import load_for_inference
+from ..checkpoints.open_set import OutputLabels, output_labels
 from ..checkpoints.resolve import resolve_checkpoint
+from ..corpus.checked import QUIETEST
 from ..features.extraction import trims
 from ..models.features_trimmed import pad_to_minimum
 from ..validation import UserError
 
-QUIETEST = 2**-14  # from peak to peak: two steps of 16 bits, the dither of silence
 LOUDEST = 100.0  # full scale is 1; 16-bit samples that were converted to floats without scaling are above
 REPLACE = "replace the clip or leave it out"
 GIVE = (
@@ -70,6 +72,16 @@ def load_classifier(
 
 class VocalisationPipeline(AudioClassificationPipeline):
     """`AudioClassificationPipeline` for files that soundfile reads, bytes, arrays with their rate and dataset rows."""
+
+    @cached_property
+    def output(self) -> OutputLabels:
+        """Labels of the output, `unknown` among them where the checkpoint can reject a clip."""
+        return output_labels(self.model.config)
+
+    def _sanitize_parameters(self, top_k: int | None = None, **kwargs: Any) -> tuple[dict, dict, dict]:
+        steps, labels = super()._sanitize_parameters(top_k, **kwargs), len(self.output.names)
+        steps[2]["top_k"] = labels if top_k is None else min(top_k, labels)
+        return steps
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Return labels and scores of one clip or of several, the likeliest first.
@@ -174,7 +186,17 @@ class VocalisationPipeline(AudioClassificationPipeline):
         """Return labels and scores of one clip, the likeliest first."""
         if not torch.isfinite(model_outputs["logits"]).all():
             raise UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
-        return super().postprocess(model_outputs, **kwargs)
+        if self.output.unknown is None:
+            return super().postprocess(model_outputs, **kwargs)
+        # not by the library, which names scores by the model's own labels
+        scores = self.output.merge(model_outputs["logits"])[0]
+        if (function := kwargs.get("function_to_apply") or "softmax") != "none":
+            scores = scores.softmax(dim=-1) if function == "softmax" else scores.sigmoid()
+        best = scores.topk(kwargs["top_k"])
+        return [
+            {"score": score, "label": self.output.names[index]}
+            for score, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
 
 
 def _rows(dataset: Any) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from ..audio import ClipTooLong
 from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import temperature_of
 from ..checkpoints.load import LONGEST_INPUT
+from ..checkpoints.open_set import output_labels
 from ..checkpoints.resolve import resolve_checkpoint
 from ..features.extraction import AudioDataCollator, extract_features, max_input_seconds, trims
 from ..files import read_json
@@ -82,7 +83,8 @@ class _Input:
 class Scorer:
     """A checkpoint that returns the probabilities of clips.
 
-    They do not depend on the other clips of a batch: padding is masked, or all clips have one length.
+    They do not depend on the other clips of a batch: padding is masked, or all clips have one length. `labels` are
+    their names; where the checkpoint can reject a clip, the last is `unknown`, whose index the attribute `unknown` is.
 
     Args:
         checkpoint: folder or Hub id, as for `hf_vivae.load_classifier`.
@@ -113,7 +115,8 @@ class Scorer:
         self.model, self.extractor = self._pipeline.model, self._pipeline.feature_extractor
         self._collate = AudioDataCollator(self.extractor)
         config = self.model.config
-        self.labels = [config.id2label[number] for number in range(config.num_labels)]
+        self.output = output_labels(config)
+        self.labels, self.unknown = list(self.output.names), self.output.unknown
         self.temperature = temperature_of(config)
         self.training_corpus = training_corpus(folder, config)
         self.sampling_rate = self.extractor.sampling_rate  # in Hz; arrays of this rate are not resampled
@@ -234,7 +237,7 @@ class Scorer:
         batch = {name: values.to(model.device) for name, values in features.items()}
         with torch.autocast(model.device.type, torch.bfloat16, enabled=self.bf16):
             logits = model(**batch).logits.float()
-        logits /= self.temperature or 1.0
+        logits = self.output.merge(logits, self.temperature or 1.0)
         not_finite = UserError("expected finite scores of a clip, found NaN or infinite ones; check how loud it is.")
         return [
             ClipScores(row, clip.duration, clip.duration_used) if np.isfinite(row).all() else not_finite

@@ -123,6 +123,7 @@ class Timeline:
         probabilities: `(steps, labels)`, NaN where the recording is silent.
         levels: of each step in dB of full scale, `(steps,)`.
         checkpoint: folder or Hub id, as it was given.
+        unknown: index of the label of rejected windows; None for a checkpoint that rejects none.
     """
 
     recording: Recording
@@ -131,26 +132,17 @@ class Timeline:
     probabilities: np.ndarray
     levels: np.ndarray
     checkpoint: str | None = None
+    unknown: int | None = None
 
 
 class SilentRecording(UserError):
-    """A recording that is silent from start to end.
+    """A recording that is silent from start to end; `timeline` has no probabilities."""
 
-    Args:
-        recording: that is silent.
-        levels: of each step in dB of full scale, `(steps,)`.
-
-    Attributes:
-        timeline: the timeline without probabilities, where `make_timeline` raises the error.
-    """
-
-    timeline: Timeline
-
-    def __init__(self, recording: Recording, levels: np.ndarray) -> None:
+    def __init__(self, timeline: Timeline) -> None:
         super().__init__(
-            f"{recording.path.name}: expected sound, found silence from start to end; check the recording."
+            f"{timeline.recording.path.name}: expected sound, found silence from start to end; check the recording."
         )
-        self.levels = levels
+        self.timeline = timeline
 
 
 def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Timeline:
@@ -165,40 +157,38 @@ def make_timeline(scorer: Scorer, recording: Recording, windows: Windows) -> Tim
         SilentRecording: for a recording of silence.
         UserError: where the model can score no window.
     """
-    try:
-        levels, loud = measure_levels(recording, scorer.sampling_rate, windows)
-    except SilentRecording as silence:
-        probabilities = np.full((len(silence.levels), len(scorer.labels)), np.nan)
-        silence.timeline = Timeline(recording, scorer.labels, windows.hop, probabilities, silence.levels, scorer.name)
-        raise
+    levels, loud = measure_levels(scorer, recording, windows)
     sums, counts = np.zeros((len(levels), len(scorer.labels))), np.zeros(len(levels))
     for step, scores in score_windows(scorer, recording, windows, loud):
         sums[step : step + windows.steps] += scores.probabilities
         counts[step : step + windows.steps] += 1
     with np.errstate(invalid="ignore"):
         probabilities = np.where(loud[:, None], sums / counts[:, None], np.nan)
-    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name)
+    return Timeline(recording, scorer.labels, windows.hop, probabilities, levels, scorer.name, scorer.unknown)
 
 
-def measure_levels(recording: Recording, rate: int, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+def measure_levels(scorer: Scorer, recording: Recording, windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """Return the level of each step in dB of full scale, and whether it is louder than silence, both `(steps,)`.
 
     Args:
+        scorer: a checkpoint, at whose rate it is read.
         recording: is read once.
-        rate: at which it is read, in Hz.
         windows: their hop and gate.
 
     Raises:
         BadAudio: for sound that does not decode.
         SilentRecording: for a recording of silence.
     """
-    pieces = _pieces(recording, rate, windows.hop, windows.hop)
+    pieces = _pieces(recording, scorer.sampling_rate, windows.hop, windows.hop)
     steps = (samples[part] for samples, parts in pieces for _, part in parts)
     power = np.array([np.mean(np.square(samples, dtype=np.float64)) for samples in steps])
     levels = 10 * np.log10(np.maximum(power, 1e-20))
     loud = audible_steps(levels, windows.gate_db)
     if not loud.any():
-        raise SilentRecording(recording, levels)
+        silence = np.full((len(levels), len(scorer.labels)), np.nan)
+        raise SilentRecording(
+            Timeline(recording, scorer.labels, windows.hop, silence, levels, scorer.name, scorer.unknown)
+        )
     return levels, loud
 
 
@@ -284,7 +274,9 @@ def _pieces(
 
 
 def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float = 0.0) -> list[Segment]:
-    """Return the segments of steps with the same likeliest label, in order; silence ends a segment.
+    """Return the segments of steps with the same likeliest label, in order.
+
+    Silence and steps that are most likely `unknown` end a segment, and make none.
 
     Args:
         timeline: of a recording.
@@ -295,7 +287,7 @@ def find_segments(timeline: Timeline, min_seconds: float = 0.0, min_score: float
     edges = [0, *(np.flatnonzero(np.diff(best)) + 1), len(best)]
     segments = []
     for first, last in pairwise(edges):
-        if (label := best[first]) >= 0:
+        if (label := best[first]) >= 0 and label != timeline.unknown:
             end = min(float(last) * timeline.hop, timeline.recording.seconds)
             score = float(timeline.probabilities[first:last, label].mean())
             segment = Segment(float(first) * timeline.hop, end, timeline.labels[label], score)

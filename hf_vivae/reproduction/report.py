@@ -88,6 +88,7 @@ def study_title(corpus: Corpus, quick: bool) -> str:
         "noise": "pure noise",
         "emogator": f"{count} clips of EmoGator, not VIVAE",
         "folder": f"{count} clips of another corpus than VIVAE",
+        "segments": f"{count} segments of recordings, not VIVAE",
     }.get(corpus.name, f"{count} clips of {corpus.name}, not VIVAE")
     by_map = f" (labels by {corpus.label_map.name})" if corpus.label_map else ""
     return f"Emotion classifiers of Pak (2022), reproduced on {clips}{by_map}{' (quick study)' if quick else ''}"

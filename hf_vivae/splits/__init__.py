@@ -2,7 +2,8 @@
 
 Every fold is checked: its parts are disjoint by row and by the digest of the sound, no speaker is in two parts where
 the protocol claims so, and no clip is tested twice. Folds depend on the names of the clips and the seed, never on the
-order of the rows.
+order of the rows. Where clips are segments of recordings (column `recording`), protocols that keep speakers apart keep
+recordings apart, too.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def make_folds(
 
     Args:
         dataset: a corpus with the columns `file` and `speaker`, and `intensity` or `core` if the protocol needs them;
-            its audio is not read.
+            its audio is not read. With a column `recording`, speakers may be unknown: if the protocol keeps speakers
+            apart, speakers who share a recording count as one, and a recording without speakers as a speaker.
         protocol: a key of `PROTOCOLS`.
         labels: label index of each row, `(rows,)`.
         seed: seed of all random choices that the protocol does not fix; the same seed results in the same folds.
@@ -70,8 +72,8 @@ def make_folds(
 
     Raises:
         UserError: for an unknown protocol, a number of groups that it does not use, labels or file names that do not
-            fit the rows, a corpus without columns or clips that the protocol needs, copies of a clip in two parts, and
-            folds that violate the protocol's claims.
+            fit the rows, a corpus without columns or clips that the protocol needs, fewer than three groups of
+            recordings, copies of a clip in two parts, and folds that violate the protocol's claims.
     """
     check_choice("the protocol", protocol, PROTOCOLS)
     check_num_groups(protocol, num_groups)
@@ -86,21 +88,25 @@ def make_folds(
         )
     order = sorted(range(len(files)), key=files.__getitem__)
     copies = [[row] for row in order]  # the rows of each clip, in the order of their first names
-    clips = dataset
+    is_segmented = "recording" in dataset.column_names
+    keeps_apart = PROTOCOLS[protocol].speaker_disjoint
+    clips = speakers = _join_recordings(dataset, protocol) if is_segmented and keeps_apart else dataset
     if digests is not None and duplicates == "keep_together":
         groups: dict[str, list[int]] = {}
         for row in order:
             groups.setdefault(digests[row], []).append(row)
         copies = list(groups.values())
-        if PROTOCOLS[protocol].speaker_disjoint:
-            clips = _join_speakers(dataset, copies)
+        if keeps_apart:
+            clips = _join_speakers(clips, copies, "clip")
     first = [rows[0] for rows in copies]
     positions = PROTOCOLS[protocol].make_folds(clips.select(first), np.asarray(labels)[first], seed, num_groups)
     folds = [
         Fold(fold.name, *([row for clip in getattr(fold, part) for row in copies[clip]] for part in PARTS))
         for fold in positions
     ]
-    _check_folds(folds, protocol, dataset)
+    _check_folds(folds, protocol, speakers)
+    if is_segmented and not keeps_apart:
+        _warn_of_siblings(folds, protocol, dataset["recording"][:])
     if digests is not None:
         _check_copies(folds, files, digests)
     return folds
@@ -123,8 +129,31 @@ def check_num_groups(protocol: str, num_groups: int) -> None:
         )
 
 
-def _join_speakers(dataset: Dataset, copies: list[list[int]]) -> Dataset:
-    """Return the corpus with one name, the first, for speakers who share a clip, directly or through others."""
+def _join_recordings(dataset: Dataset, protocol: str) -> Dataset:
+    """Return the segments with one name for speakers who share a recording, that of the recording for unknown ones."""
+    recordings: dict[str, list[int]] = {}
+    for row, recording in enumerate(dataset["recording"][:]):
+        recordings.setdefault(recording, []).append(row)
+    names = [speaker or name for speaker, name in zip(dataset["speaker"][:], dataset["recording"][:], strict=True)]
+    named = dataset.remove_columns("speaker").add_column("speaker", names)
+    joined = _join_speakers(named, list(recordings.values()), "recording")
+    if (number := len(set(joined["speaker"][:]))) < 3:
+        raise UserError(
+            f"{protocol}: expected at least 3 groups of recordings without a common speaker, one each to train, "
+            f"select and test, found {number} in {len(recordings)} recordings; add recordings, or name one speaker "
+            "for each recording with --speaker_pattern."
+        )
+    return joined
+
+
+def _join_speakers(dataset: Dataset, copies: list[list[int]], shared: str) -> Dataset:
+    """Return the corpus with one name, the first, for speakers of one list of rows, directly or through others.
+
+    Args:
+        dataset: the corpus.
+        copies: rows of each clip, or of each recording.
+        shared: "clip" or "recording", for a warning.
+    """
     speakers = dataset["speaker"][:]
     if None in speakers:  # refused by the protocol, with a remedy
         return dataset
@@ -133,8 +162,8 @@ def _join_speakers(dataset: Dataset, copies: list[list[int]]) -> Dataset:
     links = coo_array((np.ones(len(first)), (first, second)), shape=(len(names), len(names)))
     _, component = connected_components(links, directed=False)
     groups = [names[component == number] for number in range(component.max() + 1)]
-    if shared := [" = ".join(group) for group in groups if len(group) > 1]:
-        logger.warning("Speakers who share a clip count as one: %s.", "; ".join(shared))
+    if joined := [" = ".join(group) for group in groups if len(group) > 1]:
+        logger.warning("Speakers who share a %s count as one: %s.", shared, "; ".join(joined))
     renamed = [str(groups[component[code]][0]) for code in codes]
     return dataset.remove_columns("speaker").add_column("speaker", renamed)
 
@@ -172,6 +201,20 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
                     f"fold {fold.name!r}: expected no speaker in both {part} and {other}, found {shared}; "
                     "correct the protocol."
                 )
+
+
+def _warn_of_siblings(folds: list[Fold], protocol: str, recordings: Sequence[str]) -> None:
+    """Log the number of recordings with segments in the test part of a fold and in another part of it."""
+    pairs = [
+        ({recordings[row] for row in fold.train + fold.validation}, {recordings[row] for row in fold.test})
+        for fold in folds
+    ]
+    if shared := set().union(*(train & test for train, test in pairs)):
+        logger.warning(
+            "%s divides segments without regard to their recordings: %d of the %d tested recordings have segments in "
+            "training too, so that its score is none on new recordings; --protocol speaker-k-fold keeps them apart.",
+            protocol, len(shared), len(set().union(*(test for _, test in pairs))),
+        )  # fmt: skip
 
 
 def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str]) -> None:

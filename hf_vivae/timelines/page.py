@@ -60,7 +60,9 @@ def write_page(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> N
     check_page_length(timeline.recording)
     sound, levels = _read_again(timeline.recording)
     folder = Path(__file__).parent
-    style, script, page = ((folder / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    names = ("page.html", "page.css", "page_drawing.js", "page.js")
+    page, style, *scripts = ((folder / name).read_text("utf-8") for name in names)
+    script = "".join(scripts)
     data = json.dumps(_content(timeline, segments, levels), allow_nan=False).replace("<", "\\u003c")  # no </script>
     name = printable(timeline.recording.path.name)
     values = {

@@ -8,6 +8,7 @@ import torch
 from transformers import Trainer, get_scheduler
 from transformers.trainer_utils import HubStrategy, IntervalStrategy
 
+from ..checkpoints.open_set import check_unknown_is_free, fewest_clips
 from ..models import CLASSIC, MODELS, PROBE, REGISTERED, WaveformFeatureExtractor, check_opensmile, split_name
 from ..models.backbones import BACKBONES
 from ..run_folder import UNSELECTED
@@ -86,6 +87,41 @@ def check_together(run: RunArguments, args: VivaeTrainingArguments, explicit: Ma
             f"expected {flag} with --push_to_hub, found {value}, which others could not load; change it, or leave out "
             "--push_to_hub."
         )
+
+
+def check_rejection(
+    run: RunArguments, label_names: Sequence[str], background: Sequence[str], clips: Mapping[str, int]
+) -> None:
+    """Check that a threshold of the largest logit can be fitted with `reject_rate`.
+
+    Args:
+        run: arguments of the run.
+        label_names: name of each label.
+        background: those that are background.
+        clips: number of validation clips of each fold, by its name.
+
+    Raises:
+        UserError: for labels or a number of validation clips without such a threshold.
+    """
+    if background:
+        raise UserError(
+            f"expected no background class with --reject_rate, found {', '.join(background)}, which rejects clips "
+            "already; leave out --reject_rate, or the clips of that class."
+        )
+    check_unknown_is_free(label_names, "with --reject_rate")
+    solved = run.model.startswith(PROBE) or run.model in (*CLASSIC, "logistic-regression")
+    if solved and len(label_names) < 3:  # their first logit is always 0
+        raise UserError(
+            f"expected at least 3 labels with --reject_rate and --model {run.model}, found {len(label_names)}; give a "
+            "class of background instead."
+        )
+    fewest = fewest_clips(run.reject_rate)
+    for fold, number in clips.items():
+        if number < fewest:
+            raise UserError(
+                f"expected at least {fewest} validation clips with --reject_rate {run.reject_rate:g}, found {number} "
+                f"in fold {fold}; give a higher rate, or more clips."
+            )
 
 
 def try_out(args: VivaeTrainingArguments) -> None:

@@ -33,7 +33,7 @@ class DataArguments(CorpusArguments, SplitArguments, TrimArguments):
         default=None,
         metadata={
             "help": f"Division into folds: {', '.join(PROTOCOLS)}; by default random-80-20 (the paper), or "
-            "speaker-k-fold for emogator, hub and folder."
+            "speaker-k-fold for emogator, hub, folder and segments."
         },
     )
     num_groups: int = field(
@@ -236,9 +236,23 @@ class RunArguments(DataArguments, ModelArguments, ReproductionArguments):
             "tuned."
         },
     )
+    reject_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Fit a threshold on validation clips, by which this share of clips of the labels is rejected as "
+            "unknown, such as 0.05; by default none."
+        },
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reject_rate is not None and not 0 < self.reject_rate < 1:
+            raise UserError(f"expected --reject_rate above 0 and below 1, found {self.reject_rate:g}; 0.05 is usual.")
+        if self.reject_rate is not None and self.select_on != "validation":
+            raise UserError(
+                f"expected --select_on validation with --reject_rate, found {self.select_on}, which leaves no "
+                "validation clips; leave out one of the two."
+            )
         self.recipe = self.recipe or usual_recipe(self.model) or "none"
         if Path(self.recipe).name != self.recipe:  # of a run.json; it is a part of the run folder's path
             raise UserError(f"expected the name of a recipe, found {self.recipe!r}; give one of recipes/.")

@@ -27,6 +27,7 @@ from ..checkpoints.load import (
     load_probe,
     load_registered,
 )
+from ..checkpoints.open_set import BACKGROUND_FIELD, OPEN_SET_FIELD, background_labels
 from ..checkpoints.resolve import starting_point
 from ..corpus.hub_shards import ShardedRows
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, corpus_record, describe_clips
@@ -210,7 +211,10 @@ def build_fold_inputs(
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load_model(run, checkpoint, data.label_names, max_seconds)
     # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
-    vars(model.config).pop(TEMPERATURE_FIELD, None)
+    for field in (TEMPERATURE_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD):
+        vars(model.config).pop(field, None)
+    if background := background_labels(data.label_names):
+        setattr(model.config, BACKGROUND_FIELD, background)
     setattr(model.config, run_folder.CORPUS_FIELD, data.corpus.name)
     if needs_scale(extractor):
         extractor.mean, extractor.std = 0.0, 1.0

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from .. import run_folder
 from ..checkpoints.adapters import ADAPTER
 from ..checkpoints.calibration import keep_temperature
+from ..checkpoints.open_set import background_labels, keep_threshold
 from ..checkpoints.resolve import find_checkpoint
 from ..corpus.decoded import decode_once
 from ..corpus.schema import Corpus
@@ -28,6 +29,7 @@ from ..files import RUN_REMEDY, FolderInUse, cache_folder, claim, disk_errors, m
 from ..metrics import most_frequent
 from ..splits.folds import PARTS, Fold
 from ..validation import UserError
+from .argument_checks import check_rejection
 from .arguments import RunArguments, VivaeTrainingArguments
 from .build import (
     TrainingData,
@@ -85,6 +87,15 @@ def train(
             else:
                 data = load_training_data(run, args.seed, corpus or run.load())
         folds = choose_folds(data.folds, run.folds)
+        background = background_labels(data.label_names)
+        if run.reject_rate is not None:
+            clips = {fold.name: len(fold_parts(fold, run.select_on)["validation"]) for fold in folds}
+            check_rejection(run, data.label_names, background, clips)
+        if args.process_index == 0 and background:
+            logger.warning(
+                "Clips of %s train as background, whose label is unknown in hf-vivae and load_classifier; to train a "
+                "label like the others, rename it with --label_map.", " and ".join(background),
+            )  # fmt: skip
         if args.process_index == 0 and (untrained := untrained_labels(data, folds, run.select_on)):
             listed = "; ".join(f"{label} in fold {', '.join(names)}" for label, names in untrained.items())
             logger.warning("No training clip has these labels, so the model cannot learn them: %s.", listed)
@@ -263,6 +274,8 @@ def _train(
     }
     if args.should_save:
         keep_temperature(trainer.model.config, rows)
+        if run.reject_rate is not None:
+            keep_threshold(trainer.model.config, rows, run.reject_rate)
         if inputs.lora and run.lora_save == "adapter":
             trainer.model.config.save_pretrained(folder)
             inputs.lora.save_pretrained(folder / ADAPTER)

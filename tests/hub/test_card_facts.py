@@ -282,3 +282,22 @@ def test_the_label_map_is_stated(tmp_path):
     lines = r"- **Labels**: by the map to-vivae: Sob -\> fear, Glee\_ -\> pleasure; left out: Awe."
     assert f"\n{lines}\n- **Licence**" in text
     assert "name: other clips (labels by to-vivae)\n" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"background_labels": ["pain"]}, "the probability of its background class (pain); how well"),
+        (
+            {"open_set": {"score": "max_logit", "threshold": 1.0, "rate": 0.05, "clips": 40}},
+            "by a threshold of the largest logit that about 5 % of validation clips are below; how well",
+        ),
+    ],
+)
+def test_a_checkpoint_that_rejects_is_not_described_as_labelling_any_sound(fields, words, tmp_path):
+    publication = publish(tmp_path, corpus="folder")
+    config = publication.checkpoint / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    text = render_card(CARDS, REPO, publication)
+    assert words in text
+    assert "and no others" not in text

@@ -116,19 +116,9 @@ def check_scores(found: Any, folder: Path) -> None:
         assert scores == pytest.approx(dict(zip(labels, expected, strict=True)), abs=1e-5)
 
 
-def test_every_model_loads_where_there_is_torch_transformers_and_numpy_alone(hub, pushed, folders, waves, tmp_path):
-    python = make_bare_environment(tmp_path / "bare")
-    # wav2vec2 is the library's, and needs no consent
-    trust = {name: {} if name == "wav2vec2" else {"trust_remote_code": True} for name in folders}
-    files = {name: [row["file"] for row in read_test_rows(folder)] for name, folder in folders.items()}
-    wanted = {f"tester/{name}": (trust[name], files[name]) for name in folders}
-    found = load(hub, tmp_path, python, wanted, waves)
-    assert re.search(r"packages that were not found in your environment: timm\b", found.pop("tester/vit-base"))
-    for name in folders.keys() - {"vit-base"}:
-        check_scores(found[f"tester/{name}"], folders[name])
-
-
-def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, folders, waves, tmp_path):
+@pytest.fixture(scope="module")
+def direct(hub, folders) -> str:
+    """Repository of a checkpoint that the library's own `push_to_hub` has sent."""
     program = (
         "import sys, hf_vivae\nfrom transformers import AutoFeatureExtractor, AutoModelForAudioClassification\n"
         "for auto in (AutoModelForAudioClassification, AutoFeatureExtractor):\n"
@@ -136,10 +126,29 @@ def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(hub, fol
     )
     done = run_forked([folders["vit-8-23"] / "S01"], code=program, env=hub.environment(hub.home, WRITE_TOKEN))
     assert done.returncode == 0, done.stderr
-    files = [row["file"] for row in read_test_rows(folders["vit-8-23"])]
-    wanted = {"tester/direct": ({"trust_remote_code": True}, files)}
-    found = load(hub, tmp_path, make_bare_environment(tmp_path / "bare"), wanted, waves)
-    check_scores(found["tester/direct"], folders["vit-8-23"])
+    return "tester/direct"
+
+
+@pytest.fixture(scope="module")
+def loaded_bare(hub, pushed, direct, folders, waves, tmp_path_factory) -> dict[str, Any]:
+    """Return the answers of `LOAD` for all these repositories, where there is torch, transformers and numpy alone."""
+    place = tmp_path_factory.mktemp("alone")
+    files = {name: [row["file"] for row in read_test_rows(folder)] for name, folder in folders.items()}
+    # wav2vec2 is the library's, and needs no consent
+    trust = {name: {} if name == "wav2vec2" else {"trust_remote_code": True} for name in folders}
+    wanted = {f"tester/{name}": (trust[name], files[name]) for name in folders}
+    wanted[direct] = (trust["vit-8-23"], files["vit-8-23"])
+    return load(hub, place, make_bare_environment(place / "bare"), wanted, waves)
+
+
+def test_every_model_loads_where_there_is_torch_transformers_and_numpy_alone(loaded_bare, folders):
+    assert re.search(r"packages that were not found in your environment: timm\b", loaded_bare["tester/vit-base"])
+    for name in folders.keys() - {"vit-base"}:
+        check_scores(loaded_bare[f"tester/{name}"], folders[name])
+
+
+def test_what_the_librarys_own_push_to_hub_has_sent_loads_there_as_well(loaded_bare, direct, folders):
+    check_scores(loaded_bare[direct], folders["vit-8-23"])
 
 
 def test_vit_base_loads_where_there_is_timm_as_well(hub, pushed, folders, waves, tmp_path):

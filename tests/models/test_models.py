@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from forks import run_forked
 from tiny import CONFIGS, PARAMETERS, clips, model_inputs
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 
@@ -123,16 +124,21 @@ class TestContract:
             build_feature_extractor(name, num_sample=3)
 
 
-def test_a_new_process_loads_the_same_logits_without_and_with_the_package(saved, tmp_path):
-    """Without the package the code that was saved with the weights runs, and only on consent."""
-    program = """
+# prints the error without consent to run the code of a checkpoint, where it is needed, and the logits of all models
+LOAD = """
 import json, sys
 import numpy as np, torch
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 consent, folders, waves = sys.argv[1] == "remote", json.loads(sys.argv[2]), np.load(sys.argv[3])
 if not consent:
     import hf_vivae
-logits = {}
+logits, refusal = {}, None
+if consent:
+    try:
+        AutoModelForAudioClassification.from_pretrained(folders["mlp"])
+    except ValueError as error:
+        refusal = str(error)
+    assert not [name for name in sys.modules if name.startswith("transformers_modules.")]
 for name, folder in folders.items():
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=consent)
     model = AutoModelForAudioClassification.from_pretrained(folder, trust_remote_code=consent)
@@ -142,26 +148,38 @@ for name, folder in folders.items():
         outputs = [model(**extractor(clip, sampling_rate=rate, return_tensors="pt")) for clip in batch]
     logits[name] = [output.logits[0].tolist() for output in outputs]
 assert ("hf_vivae" in sys.modules) == (not consent)
-print(json.dumps(logits))
+print()  # after the library's question for consent
+print(json.dumps([logits, refusal]))
 """
-    waves = {f"{rate}-{i}": clip for rate in (16000, 44100) for i, clip in enumerate(clips(rate))}
-    np.savez(tmp_path / "waves.npz", **waves)
-    folders = json.dumps({name: str(folder) for name, (folder, _) in saved.items()})
-    for way in ("installed", "remote"):
-        done = subprocess.run(
-            [sys.executable, "-c", program, way, folders, tmp_path / "waves.npz"],
-            capture_output=True, text=True, check=True, cwd=tmp_path,
-        )  # fmt: skip
-        for name, logits in json.loads(done.stdout.splitlines()[-1]).items():
-            np.testing.assert_allclose(logits, saved[name][1], atol=1e-6, err_msg=f"{name}, {way}")
 
 
-def test_without_consent_no_code_of_a_checkpoint_runs(saved, tmp_path):
-    program = "from transformers import AutoModelForAudioClassification as M; M.from_pretrained({!r})"
-    code = program.format(str(saved["mlp"][0]))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 1
-    assert "trust_remote_code" in done.stderr
+@pytest.fixture(scope="module")
+def load_arguments(saved, tmp_path_factory) -> list[str]:
+    """Folders of all models, and a file with clips, as `LOAD` takes them."""
+    file = tmp_path_factory.mktemp("waves") / "waves.npz"
+    np.savez(file, **{f"{rate}-{i}": clip for rate in (16000, 44100) for i, clip in enumerate(clips(rate))})
+    return [json.dumps({name: str(folder) for name, (folder, _) in saved.items()}), str(file)]
+
+
+def check_loaded(printed: str, saved) -> str | None:
+    """Compare the logits that `LOAD` has printed; return the error without consent."""
+    logits, refusal = json.loads(printed.splitlines()[-1])
+    assert logits.keys() == saved.keys()
+    for name, rows in logits.items():
+        np.testing.assert_allclose(rows, saved[name][1], atol=1e-6, err_msg=name)
+    return refusal
+
+
+def test_a_new_process_with_the_package_loads_the_same_logits(saved, load_arguments):
+    check_loaded(run_forked(["installed", *load_arguments], code=LOAD, check=True).stdout, saved)
+
+
+def test_without_the_package_the_code_of_a_checkpoint_runs_on_consent_only(saved, load_arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, "remote", *load_arguments],
+        capture_output=True, text=True, check=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert "trust_remote_code" in check_loaded(done.stdout, saved)
 
 
 @pytest.mark.parametrize("patch", [(32, 30), (16, 69), (8, 23), (32, 69)])
