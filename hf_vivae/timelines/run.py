@@ -18,7 +18,7 @@ from ..inference.shards import ProcessShard
 from ..inference.timeline import Recording, SilentRecording, Timeline, Windows, find_segments, make_timeline
 from ..validation import UserError, check_choice
 from .agreement import report_agreement
-from .folder import UNKNOWN, read_timelines, write_timelines
+from .folder import read_timelines, write_timelines
 from .formats import FORMATS, format_of, write_timeline
 from .page import check_page_length
 from .recordings import find_recordings
@@ -78,7 +78,8 @@ def run_timeline(
     thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = replace(windows, gate_db=thresholds.gate_db)
     paths = [recording.path for recording in recordings]
-    references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN]) if reference else {}
+    # no segment is `unknown`, the last label of a checkpoint that rejects
+    references = reference.read(paths, scorer.labels[: scorer.unknown]) if reference else {}
 
     def report(timelines: Mapping[Path, tuple[float, Sequence[Segment]]]) -> None:
         if reference and timelines:

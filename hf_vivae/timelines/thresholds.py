@@ -32,7 +32,6 @@ from ..inference.timeline import (
 )
 from ..validation import UserError
 from .agreement import Counts, count_events
-from .folder import UNKNOWN
 from .recordings import find_recordings
 from .references import Reference
 
@@ -136,7 +135,7 @@ def run_fit(
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
-    references = reference.read(paths, [label for label in scorer.labels if label != UNKNOWN])
+    references = reference.read(paths, scorer.labels[: scorer.unknown])  # no segment is `unknown`, the last
     timelines = []
     for path in tqdm(paths, unit="recording", disable=None):
         try:
