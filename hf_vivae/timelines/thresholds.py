@@ -135,7 +135,7 @@ def run_fit(
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
-    references = reference.read(paths, scorer.labels[: scorer.unknown])
+    references = reference.read(paths, scorer.labels[: scorer.unknown])  # no segment is `unknown`, the last
     timelines = []
     for path in tqdm(paths, unit="recording", disable=None):
         try:
@@ -160,12 +160,12 @@ def run_fit(
     )
     for name, value in asdict(fit.settings).items():
         print(f"--{name} {value:g}")
-    print(f"event F1 {fit.fitted.f1:.3f} on these {len(paths)} recordings ({seconds:.1f} s), on which it was highest")
+    print(f"event F1 {fit.fitted.f1:.3f} of these {len(paths)} recordings ({seconds:.1f} s), for which it is highest")
     if fit.left_out:
         print(f"event F1 {fit.left_out.f1 or 0:.3f} of each recording with thresholds fitted on the others")
     print(
-        f"{folder / 'config.json'} has them now; scores of clips are as before, but an unfinished hf-vivae predict of "
-        "this checkpoint starts again in a new folder."
+        f"{folder / 'config.json'} has them now; scores of clips stay as they are, but output folders that were begun "
+        "with the checkpoint before are not continued."
     )
     return 0
 

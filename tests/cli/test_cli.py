@@ -24,7 +24,7 @@ from hf_vivae_cli.app import RECIPES, recipes_folder
 from hf_vivae_cli.doctor import check_cache, errors_as_findings
 
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md"]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md", ROOT / "docs" / "timelines.md"]
 SHOWN = [
     shlex.split(line, comments=True)
     for page in PAGES
@@ -168,6 +168,7 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
             "expected --hop of at least 0.01 and at most",
         ),
         (["timeline", "CHECKPOINT", "CLIPS/none.wav"], "none.wav, found none; check the path"),
+        (["timeline", "CHECKPOINT", "CLIPS/0.wav", "--fit"], "expected --reference with --fit, found none"),
         (["timeline", "CHECKPOINT", "CLIPS", "--output", "x.csv"], "expected a folder as --output of 2 recordings"),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--format", ".eaf"],

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 from checkpoints_of import write_checkpoint
+from typer.testing import CliRunner
 
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.timelines.references import Reference
 from hf_vivae.timelines.run import run_timeline
 from hf_vivae.timelines.thresholds import run_fit
+from hf_vivae_cli import app
 
 RATE = 16000
 
@@ -109,7 +111,7 @@ def test_thresholds_are_fitted_stored_used_and_reported(checkpoint, tmp_path, ca
     config = json.loads((folder / "config.json").read_text())
     assert f"--gate_db {config['timeline_gate_db']:g}\n" in printed
     assert config["timeline_gate_db"] == 60
-    assert re.search(r"^event F1 1\.000 on these 2 recordings \(4\.0 s\)", printed, re.MULTILINE)
+    assert re.search(r"^event F1 1\.000 of these 2 recordings \(4\.0 s\)", printed, re.MULTILINE)
     assert "of each recording with thresholds fitted on the others" in printed
     fitted_on = config["timeline_fitted_on"]
     assert (fitted_on["recordings"], fitted_on["seconds"], fitted_on["event_f1"]) == (2, 4.0, 1.0)
@@ -125,11 +127,23 @@ def test_thresholds_are_fitted_stored_used_and_reported(checkpoint, tmp_path, ca
     assert "fitted" not in capsys.readouterr().err
 
 
-def test_a_threshold_that_is_given_is_kept(checkpoint, tmp_path):
+def test_the_command_passes_its_flags_on_and_keeps_a_threshold_that_is_given(checkpoint, tmp_path):
     folder = Path(shutil.copytree(checkpoint, tmp_path / "fitted"))
-    run_timeline(checkpoint, ["study/a.wav"], outputs=[Path("gold.TextGrid")])
-    run_fit(str(folder), ["study/a.wav"], Reference(Path("gold.TextGrid")), gate_db=33.0)
-    assert json.loads((folder / "config.json").read_text())["timeline_gate_db"] == 33
+    run_timeline(checkpoint, ["study/a.wav"], outputs=[Path("gold.csv")])
+    shutil.copy("gold.csv", "before.csv")
+    renamed = re.sub(r",label,", ",mood,", Path("gold.csv").read_text())
+    Path("gold.csv").write_text(re.sub(r"^(\d[^,]*,[^,]*),[^,]*,", r"\1,sound,", renamed, flags=re.MULTILINE))
+    label = max(Scorer(checkpoint).labels, key=Path("before.csv").read_text().count)
+    Path("map.yaml").write_text(f"sound: {label}\n")
+    flags = ["--reference", "gold.csv", "--tier", "mood", "--label_map", "map.yaml", "--collar", "0.3"]
+    done = CliRunner().invoke(app, ["timeline", str(folder), "study/a.wav", *flags, "--fit", "--gate_db", "33"])
+    assert done.exit_code == 0, done.output
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["timeline_gate_db"], config["timeline_fitted_on"]["collar"]) == (33, 0.3)
+    done = CliRunner().invoke(app, ["timeline", str(folder), "study/a.wav", *flags])
+    assert done.exit_code == 0, done.output
+    assert f"| {label} |" in done.stdout
+    assert "starts within 0.3 s" in done.stdout
 
 
 def test_what_cannot_be_fitted_is_refused_and_nothing_is_written(checkpoint, tmp_path, monkeypatch):

@@ -71,10 +71,8 @@ def test_probabilities_do_not_depend_on_the_gate(tmp_path):
     """So the recordings are scored once, for the highest gate of the grid."""
     sound = np.random.default_rng(0).normal(0, 0.1, 4 * 16000) * np.repeat([1, 0.003, 1, 0.02, 1, 0.003, 0.1, 1], 8000)
     soundfile.write(tmp_path / "x.wav", sound, 16000, subtype="FLOAT")
-    scorer, recording = (
-        Scorer(str(write_checkpoint(tmp_path / "checkpoint", "mlp"))),
-        Recording.open(tmp_path / "x.wav"),
-    )
+    recording = Recording.open(tmp_path / "x.wav")
+    scorer = Scorer(str(write_checkpoint(tmp_path / "checkpoint", "mlp")))
     highest = make_timeline(scorer, recording, Windows(gate_db=max(GRID["gate_db"])))
     for gate in GRID["gate_db"]:
         expected = make_timeline(scorer, recording, Windows(gate_db=gate))
