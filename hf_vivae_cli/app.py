@@ -249,6 +249,24 @@ def similar(
 
 
 @_checkpoint_command
+def review(
+    index: Annotated[Path, typer.Argument(help="Folder that `embed` has written.")],
+    output: Annotated[Path, typer.Option(help="Folder for duplicates.csv and doubts.csv.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Table with columns file, label and, if known, speaker; by default the names of folders."),
+    ] = None,
+    min_similarity: Annotated[
+        float, typer.Option("--min_similarity", help="Cosine similarity from which two clips are near-duplicates.")
+    ] = 0.999,
+) -> int:
+    """List near-duplicates, and clips whose label their neighbours doubt."""
+    from hf_vivae.embeddings.review import run_review
+
+    return run_review(index, output=output, labels=labels, min_similarity=min_similarity)
+
+
+@_checkpoint_command
 def explain(
     checkpoint: Checkpoint,
     clip: Annotated[Path, typer.Argument(help="Audio file.")],

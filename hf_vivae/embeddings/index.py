@@ -8,6 +8,7 @@ visits, and finds nearly all of the nearest; their similarities are exact.
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from ..inference.output import KEPT, terminal_text
 from ..validation import UserError
 from .embedder import Embedder
 from .folder import EMBEDDING, INDEX, RECORD, REPEAT, EmbeddingFolder, describe_part, unit_vectors
+
+if TYPE_CHECKING:
+    from usearch.index import Index
 
 SEARCHED = 128  # nodes of the graph that a search keeps; more find more of the nearest, and take longer
 
@@ -65,16 +69,10 @@ def write_index(path: Path, embedder: Embedder) -> None:
     write_json(path / RECORD, record)
 
 
-def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict]:
-    """Return the rows of a folder with the most similar embeddings, the most similar first.
+def open_index(folder: EmbeddingFolder, count: int) -> "Index":
+    """Return the index of a folder, from which a search for `count` rows reads what it needs.
 
-    Args:
-        folder: with its index.
-        embedding: `(dimension,)`.
-        count: of rows; fewer where the folder has no more.
-
-    Returns:
-        `file`, `start` and `end` in seconds (None for a whole clip), `label`, `probability` and `similarity` (cosine).
+    Keys are the numbers of rows, distances are 1 - cosine, rounded by the 16 bits of the index.
 
     Raises:
         UserError: for an index that is missing, damaged, empty or of other embeddings.
@@ -92,8 +90,25 @@ def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> 
     if not len(index):
         raise UserError(f"expected embeddings in {folder.path}, found none; see _errors.csv there for the reasons.")
     index.expansion_search = max(SEARCHED, 2 * count)
+    return index
+
+
+def find_similar(folder: EmbeddingFolder, embedding: np.ndarray, count: int) -> list[dict[str, Any]]:
+    """Return the rows of a folder with the most similar embeddings, the most similar first.
+
+    Args:
+        folder: with its index.
+        embedding: `(dimension,)`.
+        count: of rows; fewer where the folder has no more.
+
+    Returns:
+        `file`, `start` and `end` in seconds (None for a whole clip), `label`, `probability` and `similarity` (cosine).
+
+    Raises:
+        UserError: as `open_index`.
+    """
     query = embedding / max(np.linalg.norm(embedding), np.finfo(np.float32).tiny)
-    numbers = index.search(query, count).keys.tolist()
+    numbers = open_index(folder, count).search(query, count).keys.tolist()
     rows = folder.rows(numbers, "file", "start", "end", "label", "probability", EMBEDDING)
     for row in rows:
         vector = np.array(row.pop(EMBEDDING), np.float32)
