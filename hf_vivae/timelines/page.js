@@ -150,6 +150,7 @@ function choose(index) {
 function select(index) {
   const segment = segments[index];
   choose(index);
+  scrollTableTo(table.rows[index]);
   seek(segment.start);
   if (segment.end > start + span) moveView(segment.start - span / 10);
 }

@@ -123,7 +123,7 @@ def _content(timeline: Timeline, segments: Sequence[Segment], levels: np.ndarray
     seconds = timeline.recording.seconds
     columns = levels[: max(1, round(seconds * RATE / HOP))]
     top = np.percentile(columns.max(axis=1), 99.5)  # a single click does not darken the whole recording
-    grey = ((columns - (top - RANGE_DB)) * (255 / RANGE_DB)).clip(0, 255).astype(np.uint8)
+    grey = ((np.arange(256) - (top - RANGE_DB)) * (255 / RANGE_DB)).clip(0, 255).astype(np.uint8)[columns]
     edges = np.linspace(0, len(grey), min(OVERVIEW_COLUMNS, len(grey)) + 1).astype(int)[:-1]
     return {
         "stem": printable(timeline.recording.path.stem),

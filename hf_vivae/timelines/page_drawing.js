@@ -102,6 +102,7 @@ function drawSegment(context, width, segment, chosen) {
     context.stroke();
   }
   const from = Math.max(left, 0) + 5, room = Math.min(right, width) - 4 - from, middle = RULER + LABELS / 2;
+  if (room < 12) return;
   context.fillStyle = inkOn(colour);
   setFont(context, 13);
   context.fillText(shorten(context, segment.label, room), from, middle - 9);

@@ -27,7 +27,6 @@ STEPS = "bbaaaa..cc.."  # the label of each second
 LABELS = ["a", "</script><script>document.title='b'</script>", 'c "ü\u2028'] + [f"d{n}" for n in range(7)]
 NAME = "a<b>&'\u2028</script>.wav"
 GUARD = 60  # seconds that a busy machine may take
-SUFFIXES = (".TextGrid", ".csv")
 browser_test = [
     pytest.mark.browser,
     pytest.mark.skipif(DRIVER is None, reason="no chromedriver; apt-get install chromium chromium-driver"),
@@ -152,10 +151,15 @@ def rows(page: Chrome) -> list[list[str]]:
 
 def download(page: Chrome, button: str, folder: Path) -> Path:
     """The file that a button gives, once it is whole."""
-    before = set(folder.iterdir())
+    for file in files(folder):
+        file.unlink()  # the browser would replace it
     page.find_element(By.ID, button).click()
-    WebDriverWait(page, GUARD, 0.02).until(lambda _: {f for f in folder.iterdir() if f.suffix in SUFFIXES} - before)
-    return ({f for f in folder.iterdir() if f.suffix in SUFFIXES} - before).pop()
+    WebDriverWait(page, GUARD, 0.02).until(lambda _: files(folder))
+    return files(folder)[0]
+
+
+def files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.suffix in (".TextGrid", ".csv")]
 
 
 def entries(file: Path, tier: str) -> list[tuple[float, float, str]]:
@@ -202,6 +206,7 @@ class TestInABrowser:
         page.find_element(By.CSS_SELECTOR, "tbody tr:nth-child(2) .end").click()
         assert position(page) == 2
         assert page.find_element(By.CSS_SELECTOR, "tr.now .end").text == "0:06.00"
+        assert page.find_element(By.CSS_SELECTOR, "tr.selected .end").text == "0:06.00"
         click(page, 7, "spectrogram")
         assert position(page) == pytest.approx(7, abs=0.02)
         assert page.find_elements(By.CSS_SELECTOR, "tr.now") == []
