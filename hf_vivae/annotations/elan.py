@@ -1,11 +1,15 @@
 """EAF, the annotations of ELAN (https://www.mpi.nl/tools/elan/EAF_Annotation_Format_3.0_and_ELAN.pdf)."""
 
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 from ..validation import UserError
-from .parsing import Tier, check_library, check_times, read_text
+from .parsing import Tier, check_library, read_text
+
+if TYPE_CHECKING:
+    import pympi
 
 
 def read_eaf(file: Path) -> tuple[list[Tier], str | None]:
@@ -15,7 +19,7 @@ def read_eaf(file: Path) -> tuple[list[Tier], str | None]:
     one that pympi knows, is read as long as times and annotations are where they were.
 
     Raises:
-        UserError: for another or a truncated file, annotations without times, and times that run backwards.
+        UserError: for another or a truncated file, and for a schema that differs in times and annotations.
     """
     check_library("pympi", file)
     import pympi
@@ -26,38 +30,42 @@ def read_eaf(file: Path) -> tuple[list[Tier], str | None]:
         raise UserError(f"{file}: expected the XML of ELAN, found other text ({error}); save it again.") from error
     if root.tag != "ANNOTATION_DOCUMENT":
         raise UserError(f"{file}: expected an ANNOTATION_DOCUMENT of ELAN, found {root.tag}; give another file.")
-    version = root.get("VERSION") or root.get("FORMAT") or "unknown"
+    tiers, recording, origin = [], None, 0
     try:
-        # pympi raises a bare Exception for other text, which ElementTree has excluded, and takes attributes for given
+        # pympi raises a bare Exception for what is no XML, which is excluded here, and takes attributes for given
         eaf = pympi.Eaf(str(file), suppress_version_warning=True)
-        tiers = {name: eaf.get_annotation_data_for_tier(name) for name in eaf.get_tier_names()}
-        origin, recording = 0, None
         for media in sorted(eaf.media_descriptors, key=lambda media: not media["MIME_TYPE"].startswith("audio"))[:1]:
             recording = PurePosixPath(unquote(urlsplit(media["MEDIA_URL"].replace("\\", "/")).path)).name
-            origin = int(media.get("TIME_ORIGIN", 0))  # ms of the recording where the time of the tiers begins
+            origin = int(media.get("TIME_ORIGIN") or 0)  # ms of the recording at which the time of the tiers begins
+        for name, (aligned, references, attributes, _) in eaf.tiers.items():
+            texts = {key: entry[2] for key, entry in aligned.items()} | {
+                key: entry[1] for key, entry in references.items()
+            }
+            entries = [(*_slots(eaf, key), text.strip()) for key, text in texts.items() if text.strip()]
+            intervals = sorted(
+                ((start + origin) / 1000, (end + origin) / 1000, text)
+                for start, end, text in entries
+                if start is not None and end is not None
+            )
+            unaligned = len(entries) - len(intervals)
+            tiers.append(Tier(name, tuple(intervals), attributes.get("PARTICIPANT") or None, unaligned=unaligned))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        version = root.get("VERSION") or root.get("FORMAT") or "unknown"
         raise UserError(
             f"{file}: expected an EAF file of schema 2.7 to 3.0, found one of schema {version} that lacks a part of "
             f"these ({type(error).__name__}: {error}); save it in ELAN as schema 3.0."
         ) from error
-    return [
-        Tier(
-            name,
-            tuple(sorted(_interval(file, name, origin, *entry[:3]) for entry in entries if entry[2].strip())),
-            speaker=eaf.get_parameters_for_tier(name).get("PARTICIPANT"),
-        )
-        for name, entries in tiers.items()
-    ], recording
+    return tiers, recording
 
 
-def _interval(
-    file: Path, tier: str, origin: int, start: int | None, end: int | None, text: str
-) -> tuple[float, float, str]:
-    if start is None or end is None:  # a subdivision without bounds of its own
-        raise UserError(
-            f"{file}: expected times for each annotation, found none for {text.strip()} in tier {tier}; align it in "
-            "ELAN."
-        )
-    start, end = (start + origin) / 1000, (end + origin) / 1000
-    check_times(start, end, file, f"tier {tier}")
-    return start, end, text.strip()
+def _slots(eaf: "pympi.Eaf", key: str) -> tuple[int | None, int | None]:
+    """Return the times in ms of an annotation, or of the one that it refers to, over any number of tiers.
+
+    pympi's own search ends with a KeyError where an aligned tier has a parent (1.71).
+    """
+    for _ in range(1 + len(eaf.tiers)):  # references of a damaged file may go round
+        aligned, references = eaf.tiers[eaf.annotations[key]][:2]
+        if key in aligned:
+            return eaf.timeslots[aligned[key][0]], eaf.timeslots[aligned[key][1]]
+        key = references[key][0]
+    raise KeyError(key)

@@ -24,12 +24,14 @@ class Tier:
         intervals: start and end in seconds and text, in the order of their starts; empty texts are left out.
         speaker: the participant, where the format has a field for it.
         points: the tier has points in time in place of intervals.
+        unaligned: number of annotations without times of their own, which ELAN's subdivisions may have.
     """
 
     name: str
     intervals: tuple[tuple[float, float, str], ...]
     speaker: str | None = None
     points: bool = False
+    unaligned: int = 0
 
     @property
     def base(self) -> str:
@@ -124,11 +126,12 @@ def segments_of_tiers(
 
     Raises:
         UserError: for a name that is not there or not that of one tier of intervals, for several tiers that could be
-            that of the labels, for intervals that overlap, and for scores that are no numbers.
+            that of the labels, for intervals that overlap, run backwards or have no times, and for scores that are
+            no numbers.
     """
     segments = []
     speakers = _find_tier(tiers, file, speaker_name).intervals if speaker_name is not None else None
-    for tier in _label_tiers(tiers, file, name):
+    for tier in _label_tiers(tiers, file, name, speaker_name):
         suffix = tier.name[len(tier.base) :]
         scores = next((other.intervals for other in tiers if other.name == SCORES + suffix), ())
         for start, end, label in tier.intervals:
@@ -146,23 +149,21 @@ def segments_of_tiers(
     return tuple(sorted(segments, key=lambda segment: (segment.start, segment.end)))
 
 
-def _label_tiers(tiers: Sequence[Tier], file: Path, name: str | None) -> list[Tier]:
-    if name is not None and any(tier.name == name for tier in tiers):
-        chosen = [_find_tier(tiers, file, name)]
-    elif chosen := [tier for tier in tiers if tier.base == (name or LABELS)]:
-        chosen = [_find_tier(tiers, file, tier.name) for tier in chosen]
-    elif name is not None:
-        chosen = [_find_tier(tiers, file, name)]
-    else:
-        chosen = [tier for tier in tiers if tier.intervals and not tier.points]
-        if len(chosen) != 1:
-            names = ", ".join(tier.name for tier in chosen or tiers)
-            state = "" if chosen or not tiers else ", without text in intervals"
+def _label_tiers(tiers: Sequence[Tier], file: Path, name: str | None, speaker_name: str | None) -> list[Tier]:
+    names = [tier.name for tier in tiers if (name or LABELS) in (tier.name, tier.base)]
+    if name is None and not names:
+        names = [
+            tier.name
+            for tier in tiers
+            if (tier.intervals or tier.unaligned) and not tier.points and tier.name != speaker_name
+        ]
+        if len(names) != 1:
+            state = ", ".join(names or [f"{tier.name}, which has none" for tier in tiers]) or "no tiers"
             raise UserError(
-                f"{file}: expected one tier of intervals with text, or one of the name {LABELS}, found "
-                f"{names or 'no tiers'}{state}; name the tier of the labels."
+                f"{file}: expected one tier of intervals with text, or one of the name {LABELS}, found {state}; name "
+                "that of the labels with --tier."
             )
-    return chosen
+    return [_find_tier(tiers, file, label_name) for label_name in names or [name]]
 
 
 def _find_tier(tiers: Sequence[Tier], file: Path, name: str) -> Tier:
@@ -176,8 +177,14 @@ def _find_tier(tiers: Sequence[Tier], file: Path, name: str) -> Tier:
     tier = tiers[names.index(name)]
     if tier.points:
         raise UserError(f"{file}: expected a tier of intervals, found points in tier {name}; name another.")
+    if tier.unaligned:
+        raise UserError(
+            f"{file}: expected times for each annotation of tier {name}, found none for {tier.unaligned}; align them, "
+            "or name another tier."
+        )
     end = 0.0
-    for start, next_end, _ in tier.intervals:
+    for start, next_end, text in tier.intervals:
+        check_times(start, next_end, file, f"{short_repr(text, 40)} of tier {name}")
         if start < end - BOUNDARY:
             raise UserError(
                 f"{file}: expected intervals that do not overlap, found one from {start:g} s in tier {name}, where "

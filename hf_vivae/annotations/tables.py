@@ -145,11 +145,12 @@ def _rows(
     except csv.Error as error:
         raise UserError(f"{file}: expected a table, found another file ({error}); write it again.") from error
     columns = rows[0][1]
-    for name in (*times, tier or "label", *([speaker_tier] if speaker_tier else [])):
+    label = tier or "label"
+    for name in (*times, label, *([speaker_tier] if speaker_tier else [])):
         if columns.count(name) != 1:
             raise UserError(
                 f"{file}: expected one column {name}, found {short_repr(columns)}{did_you_mean(name, columns)}; "
-                "add it or name another."
+                f"add it{', or name another with --tier' if name == label else ''}."
             )
     for place, row in rows:
         if len(row) != len(columns):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..validation import UserError, short_repr
-from .parsing import Tier, check_times, read_text
+from .parsing import Tier, read_text
 
 # Praat takes texts in quotes, flags, and numbers that stand alone; words, brackets and comments (from ! on) are for
 # people, so that the long and the short form are one
@@ -20,7 +20,7 @@ def read_textgrid(file: Path) -> tuple[list[Tier], float]:
     times, and refuses numbers such as 1e-05 (6.2.2).
 
     Raises:
-        UserError: for another or a truncated file, and for intervals that run backwards.
+        UserError: for another or a truncated file.
     """
     tokens = _tokens(read_text(file))
 
@@ -46,6 +46,8 @@ def read_textgrid(file: Path) -> tuple[list[Tier], float]:
         place = f"tier {name}"
         take(float, f"a start of {place}")
         take(float, f"an end of {place}")
+        if kind not in ("IntervalTier", "TextTier"):
+            raise UserError(f"{file}: expected an IntervalTier or TextTier, found {short_repr(kind, 40)}; correct it.")
         points = kind == "TextTier"
         intervals = []
         for number in range(1, 1 + int(take(float, f"a number of entries of {place}"))):
@@ -53,8 +55,6 @@ def read_textgrid(file: Path) -> tuple[list[Tier], float]:
             start = take(float, f"a time of {entry}")
             end = start if points else take(float, f"an end of {entry}")
             text = take(str, f"a text of {entry}").strip()
-            if not points:
-                check_times(start, end, file, entry)
             if text:
                 intervals.append((start, end, text))
         tiers.append(Tier(name, tuple(sorted(intervals)), points=points))

@@ -57,7 +57,7 @@ def _write_textgrid(file: Path, annotation: Annotation) -> None:
 
     seconds = max(annotation.seconds or 0, *(segment.end for segment in annotation.segments), 1e-3)
     grid = textgrid.Textgrid(0, seconds)
-    for name, _, entries in _tiers(file, annotation):
+    for name, _, entries in _tiers(annotation):
         grid.addTier(textgrid.IntervalTier(name, entries, 0, seconds))
     grid.save(str(file), "long_textgrid", includeBlankSpaces=True)
 
@@ -70,16 +70,18 @@ def _write_eaf(file: Path, annotation: Annotation) -> None:
     media = quote(readable(annotation.recording))
     # ELAN looks for the recording next to the file; it takes the format from the recording itself
     eaf.add_linked_file(media, f"./{media}", mimetype="audio/x-wav" if media.lower().endswith(".wav") else "audio/*")
-    for name, speaker, entries in _tiers(file, annotation):
+    for name, speaker, entries in _tiers(annotation):
         eaf.add_tier(name, part=speaker)
         for start, end, text in entries:
-            eaf.add_annotation(name, *_whole_milliseconds(file, start, end), text)
+            eaf.add_annotation(name, *_whole_milliseconds(annotation, start, end), text)
     # to_file would rename a file of this name
     file.write_bytes(pympi.Elan.to_string(eaf, encoding="UTF-8"))
 
 
-def _tiers(file: Path, annotation: Annotation) -> list[tuple[str, str | None, list[tuple[float, float, str]]]]:
+def _tiers(annotation: Annotation) -> list[tuple[str, str | None, list[tuple[float, float, str]]]]:
     """Return name, speaker and intervals of the tiers: labels and, where there are any, scores for each speaker.
+
+    Times are whole microseconds, since sums of steps differ in their last digits where segments meet.
 
     Raises:
         UserError: for segments of one speaker that overlap.
@@ -87,18 +89,23 @@ def _tiers(file: Path, annotation: Annotation) -> list[tuple[str, str | None, li
     speakers = list(dict.fromkeys(segment.speaker for segment in annotation.segments)) or [None]
     tiers = []
     for speaker in speakers:
-        segments = sorted((s for s in annotation.segments if s.speaker == speaker), key=lambda s: s.start)
-        for segment, after in pairwise(segments):
-            if after.start < segment.end:
+        segments = [
+            (round(segment.start, 6), round(segment.end, 6), printable(segment.label), segment.score)
+            for segment in sorted(annotation.segments, key=lambda segment: segment.start)
+            if segment.speaker == speaker
+        ]
+        for (_, end, *_), (start, *_) in pairwise(segments):
+            if start < end:
                 raise UserError(
-                    f"{file.name}: expected segments that do not overlap, or speakers of those that do, found one "
-                    f"from {after.start:g} s where another ends at {segment.end:g} s; write a table, such as .csv."
+                    f"{annotation.recording}: expected segments that do not overlap, or speakers of those that do, "
+                    f"found one from {start:g} s where another ends at {end:g} s; write a table, such as .csv."
                 )
-        suffix = "" if speaker is None else f"@{printable(speaker)}"
-        tiers.append((LABELS + suffix, speaker, [(s.start, s.end, printable(s.label)) for s in segments]))
-        scores = [(s.start, s.end, f"{s.score:.4f}") for s in segments if s.score is not None]
+        name = None if speaker is None else printable(speaker)
+        suffix = "" if name is None else f"@{name}"
+        tiers.append((LABELS + suffix, name, [(start, end, label) for start, end, label, _ in segments]))
+        scores = [(start, end, f"{score:.4f}") for start, end, _, score in segments if score is not None]
         if scores:
-            tiers.append((SCORES + suffix, speaker, scores))
+            tiers.append((SCORES + suffix, name, scores))
     return tiers
 
 
@@ -107,19 +114,19 @@ def _write_rttm(file: Path, annotation: Annotation) -> None:
 
     content = core.Annotation(uri=_field(recording_stem(annotation.recording)))
     for track, segment in enumerate(annotation.segments):
-        start, end = _whole_milliseconds(file, segment.start, segment.end)
+        start, end = _whole_milliseconds(annotation, segment.start, segment.end)
         content[core.Segment(start / 1000, end / 1000), track] = _field(segment.label)
     with file.open("w", encoding="utf-8", newline="\n") as lines:
         content.write_rttm(lines)
 
 
-def _whole_milliseconds(file: Path, start: float, end: float) -> tuple[int, int]:
+def _whole_milliseconds(annotation: Annotation, start: float, end: float) -> tuple[int, int]:
     """Return the times of a segment in ms; pyannote.core would leave out one that has no length then."""
     times = _milliseconds(start), _milliseconds(end)
     if times[0] == times[1]:
         raise UserError(
-            f"{file.name}: expected segments of 1 ms at least, found one from {start:g} to {end:g} s; write a table, such "
-            "as .csv."
+            f"{annotation.recording}: expected segments of 1 ms at least, found one from {start:g} to {end:g} s; "
+            "write a table, such as .csv."
         )
     return times
 
@@ -173,14 +180,16 @@ def _write_audacity(file: Path, annotation: Annotation) -> None:
 
 
 def _write_csv(file: Path, annotation: Annotation) -> None:
-    _write_table(file, annotation, ",", {})
+    _write_table(file, annotation, ",", {}, str)
 
 
 def _write_tsv(file: Path, annotation: Annotation) -> None:
-    _write_table(file, annotation, "\t", {"file": csv_cell(readable(annotation.recording))})
+    _write_table(file, annotation, "\t", {"file": csv_cell(printable(annotation.recording))}, printable)
 
 
-def _write_table(file: Path, annotation: Annotation, delimiter: str, first: dict[str, str]) -> None:
+def _write_table(
+    file: Path, annotation: Annotation, delimiter: str, first: dict[str, str], shown: Callable[[str], str]
+) -> None:
     speakers = any(segment.speaker for segment in annotation.segments)
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
@@ -190,9 +199,9 @@ def _write_table(file: Path, annotation: Annotation, delimiter: str, first: dict
             *first.values(),
             f"{segment.start:.3f}",
             f"{segment.end:.3f}",
-            csv_cell(segment.label),
+            csv_cell(shown(segment.label)),
             "" if segment.score is None else f"{segment.score:.4f}",
-            *([csv_cell(segment.speaker or "")] if speakers else []),
+            *([csv_cell(shown(segment.speaker or ""))] if speakers else []),
         )
         for segment in annotation.segments
     )
@@ -210,12 +219,12 @@ def _write_raven(file: Path, annotation: Annotation) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Annotation], None]] = {
+    ".csv": _write_csv,
     ".TextGrid": _write_textgrid,
     ".eaf": _write_eaf,
     ".rttm": _write_rttm,
     ".srt": _write_srt,
     ".vtt": _write_webvtt,
-    ".csv": _write_csv,
     ".tsv": _write_tsv,
     ".txt": _write_audacity,
     ".selections.txt": _write_raven,

@@ -12,7 +12,7 @@ from ..inference.timeline import Timeline
 from ..inference.timeline_figure import timeline_figure
 from ..validation import readable
 
-FORMATS = (".json", *WRITERS)  # by suffix; that of Audacity's labels is .txt
+FORMATS = (*WRITERS, ".json")  # by suffix; that of Audacity's labels is .txt
 
 
 def write_timeline(file: Path, timeline: Timeline, segments: Sequence[Segment]) -> None:
