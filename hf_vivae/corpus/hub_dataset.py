@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..audio import BadAudio
+from ..audio import BadAudio, split_fragment
 from ..validation import UserError, check_choice, did_you_mean, printable
 from .decoded import load_with_info
 from .folder import ABSENT
@@ -370,7 +370,8 @@ def _embed_members(
         if not (is_path and path):
             continue
         member, _, place = path.rpartition("::")
-        below = os.path.isabs(place) and any(Path(os.path.realpath(place)).is_relative_to(each) for each in folders)
+        real = Path(os.path.realpath(split_fragment(place)[0]))
+        below = os.path.isabs(place) and any(real.is_relative_to(each) for each in folders)
         if not below or (member and (not member.startswith("zip://") or "::" in member)):  # others may lead anywhere
             problems.note(OUTSIDE, [f"{file}, with the path {printable(path)}"])
     if problems:

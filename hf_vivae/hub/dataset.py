@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import soundfile
 
+from ..audio import inspect, load, split_fragment
 from ..corpus.schema import INTENSITIES, Corpus, clip_digests, first_names
 from ..corpus.tasks import task_labels
 from ..files import atomic_file, make_folder, write_text
@@ -200,16 +204,19 @@ def divide(corpus: Corpus, protocol: str, seed: int, duplicates: str) -> Divisio
 
 
 def _audio_bytes(dataset: Dataset) -> list[int]:
-    """Return the bytes of each clip's file, `(clips,)`."""
+    """Return the bytes of each clip's file, `(clips,)`; of a part of a file, no less than those that it will have."""
     sizes, missing = [], []
     for batch in dataset.select_columns(["audio", "file"]).with_format("arrow").iter(batch_size=GROUP_CLIPS):
         embedded = pc.binary_length(pc.struct_field(batch["audio"], "bytes")).to_pylist()
         paths = pc.struct_field(batch["audio"], "path").to_pylist()
         for size, path, file in zip(embedded, paths, batch["file"].to_pylist(), strict=True):
-            if size is None and not Path(path).is_file():
+            whole, part = split_fragment(path or "")
+            if size is None and not whole.is_file():
                 missing.append(file)
+            elif size is None and part:
+                sizes.append(4 * inspect(path, file).samples)
             else:
-                sizes.append(Path(path).stat().st_size if size is None else size)
+                sizes.append(whole.stat().st_size if size is None else size)
     if missing:
         raise UserError(
             f"expected the files of {len(dataset)} clips, found none for {len(missing)} of them "
@@ -263,11 +270,31 @@ def _embed(dataset: Dataset, rows: Sequence[int], folds: Sequence[str | None], s
     sources = zip(table["audio"].to_pylist(), table["file"].to_pylist(), strict=True)
     clips = []
     for audio, file in sources:
-        content = Path(audio["path"]).read_bytes() if audio["bytes"] is None else audio["bytes"]
-        clips.append({"bytes": content, "path": PurePosixPath(file).name})
+        content, name = audio["bytes"], PurePosixPath(file).name
+        if content is None and split_fragment(audio["path"])[1]:
+            content, name = _cut_wav(audio["path"], file), f"{name}.wav"
+        elif content is None:
+            content = Path(audio["path"]).read_bytes()
+        clips.append({"bytes": content, "path": name})
     columns = {name: table[name] for name in table.column_names}
     columns |= {"audio": pa.array(clips, schema.field("audio").type), "fold": pa.array(folds, pa.string())}
     return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _cut_wav(path: str, name: str) -> bytes:
+    """Return a part of a file as a mono WAV of the same samples: of 16 bits where that is exact, else of floats."""
+    samples, rate = load(path, name=name)
+    steps = samples * 2**15
+    is_exact = np.array_equal(steps, np.rint(steps)) and steps.min() >= -(2**15) and steps.max() < 2**15
+    file = io.BytesIO()
+    soundfile.write(
+        file,
+        steps.astype(np.int16) if is_exact else samples,
+        rate,
+        format="WAV",
+        subtype="PCM_16" if is_exact else "FLOAT",
+    )
+    return file.getvalue()
 
 
 def render_dataset_card(
@@ -308,6 +335,7 @@ def render_dataset_card(
         label_map=corpus.label_map and escape_markdown(corpus.label_map.text),
         minutes=f"{sum(dataset['duration'][:]) / 60:.1f}",
         rate=dataset.features["audio"].sampling_rate,
+        segments="recording" in dataset.column_names,
         emotions=[escape_markdown(emotion) for emotion in emotions],
         speakers=len(speakers),
         empty=[column for column in MAY_BE_EMPTY if set(dataset[column]) == {None}],

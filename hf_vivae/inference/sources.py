@@ -15,6 +15,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..audio import split_fragment
 from ..corpus.folder import may_be_clip
 from ..corpus.listing import real_folders
 from ..corpus.schema import walk_files
@@ -240,7 +241,7 @@ def row_clip(row: Mapping[str, Any], column: str, names: str | None, default_nam
     if path is not None and all(sound.get(key) is None for key in ("bytes", "array")):
         sound = partial(read_reference, path, root)
         if "://" not in root:  # on the Hub, a commit does not change
-            named = os.path.join(root, path.rpartition("::")[2])
+            named = str(split_fragment(os.path.join(root, path.rpartition("::")[2]))[0])
     return UnreadClip(readable(str((names and row[names]) or path or default_name)), sound, named)
 
 
@@ -262,8 +263,10 @@ def read_reference(path: str, root: str) -> str | dict[str, Any]:
     if "://" in root:
         is_below = outer.startswith(f"{root}/") and ".." not in outer.split("/")
     else:
-        file = Path(root, outer).resolve()
-        is_below, outer = any(file.is_relative_to(home) for home in real_folders(Path(root))), str(file)
+        place = os.path.join(root, outer)
+        whole = split_fragment(place)[0]  # a link may be followed to any file
+        file, fragment = whole.resolve(), place.removeprefix(str(whole)) if str(whole) != place else ""
+        is_below, outer = any(file.is_relative_to(home) for home in real_folders(Path(root))), f"{file}{fragment}"
     if not is_below or (inner and (not inner.startswith(ZIP) or "::" in inner)):  # a longer chain may lead anywhere
         raise UserError(
             f"{Path(path).name}: expected a file below {root}, found {path}; give a table that holds the bytes of its "

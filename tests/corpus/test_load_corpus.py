@@ -59,7 +59,8 @@ class TestLoadCorpus:
         [
             (
                 {"data": "vivea"},
-                "expected --data to be one of vivae, emogator, hub, folder, synthetic, noise, found 'vivea' "
+                "expected --data to be one of vivae, emogator, hub, folder, segments, synthetic, noise, "
+                "found 'vivea' "
                 "(did you mean vivae?).",
             ),
             (

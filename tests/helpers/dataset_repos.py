@@ -22,6 +22,7 @@ LICENSE = {
     "synthetic": "apache-2.0",
     "noise": "apache-2.0",
     "folder": "cc-by-sa-4.0",
+    "segments": "cc-by-4.0",
 }
 
 

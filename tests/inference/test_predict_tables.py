@@ -18,7 +18,7 @@ from predicting import rows, sound, work
 from hf_vivae.inference import streamed_dataset as streams
 from hf_vivae.inference.predict import PredictResult
 from hf_vivae.inference.scorer import Scorer
-from hf_vivae.inference.sources import find_shards, read_reference
+from hf_vivae.inference.sources import find_shards, read_reference, row_clip
 from hf_vivae.inference.streamed_dataset import StreamedDataset
 
 # pushes a folder and reads it as a dataset, twice with another clip: names, bytes and what tells the shards
@@ -159,6 +159,8 @@ def stranger(tmp_path) -> tuple[Path, dict[str, str]]:
         str(secret): refused,
         "../mine.wav": refused,
         "link.wav": refused,
+        "good.wav#t=0.1,0.4": "",
+        "link.wav#t=0.1,0.4": refused,
         f"file://{secret}": "no file at",
         f"file://{secret}::good.wav": refused,
         f"zip://x.wav::{secret}": refused,
@@ -179,10 +181,16 @@ def test_rows_name_files_below_their_table_alone(kind, scorer, stranger, tmp_pat
     if kind == "dataset":
         (folder / "train.arrow").unlink()
     shards = StreamedDataset(str(folder), "train").shards() if kind == "dataset" else find_shards([str(file)])
-    assert work(scorer, shards, tmp_path / "x.jsonl") == PredictResult(2, 6)
+    assert work(scorer, shards, tmp_path / "x.jsonl") == PredictResult(3, 7)
     assert [row["file"] for row in rows(tmp_path / "x.jsonl")] == [name for name, text in wrong.items() if not text]
     for row in rows(tmp_path / "x.jsonl.errors.csv"):
         assert wrong[row["file"]] in row["error"]
+
+
+def test_a_row_that_names_a_part_depends_on_the_whole_file(tmp_path):
+    row = {"audio": {"bytes": None, "path": "a.wav#t=0,1"}}
+    clip = row_clip(row, "audio", None, "0", str(tmp_path))
+    assert (clip.file, clip.named) == ("a.wav#t=0,1", str(tmp_path / "a.wav"))
 
 
 @pytest.mark.parametrize(
