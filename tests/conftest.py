@@ -43,9 +43,20 @@ if TYPE_CHECKING:
 RATE = 44100
 # files whose tests take longest: they start first, so that at the end no process works on one alone
 LONGEST = (
-    "reproduction/test_study.py",
     "hub/test_push.py",
+    "reproduction/test_study.py",
+    "inference/test_export.py",
     "test_processes.py",
+    "test_version.py",
+    "cli/test_cli.py",
+    "hub/test_push_to_hub.py",
+    "search/test_search_stops.py",
+    "search/test_search_study.py",
+    "ablation/test_ablation.py",
+    "corpus/test_synthetic.py",
+    "inference/test_demo_server.py",
+    "models/test_models.py",
+    "hub/test_push_space.py",
 )
 
 

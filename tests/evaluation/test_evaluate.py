@@ -104,8 +104,12 @@ def test_the_overview_has_a_row_for_each_system_and_protocol(tmp_path):
     assert f"* {SELECTED_ON_TEST}: vit-32-30 paper." in (tmp_path / "out/tables/overview.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_recipe_does_not_hide_the_library_of_its_name():
-    """`recipes/evaluate.py` lies where Python looks first for `evaluate`, when a script of recipes/ is started."""
+    """`recipes/evaluate.py` lies where Python looks first for `evaluate`, when a script of recipes/ is started.
+
+    `test_processes.py` trains so in each run of the tests, with that library's scores.
+    """
     command = [sys.executable, str(ROOT / "recipes" / "train.py"), "--model", "nonsense", "--data", "synthetic"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
@@ -200,7 +204,7 @@ def test_a_run_of_train_py_is_evaluated(tiny_vivae, tmp_path):
     assert system["calibration"]["loss"] == pytest.approx(test["loss"], rel=1e-5)
 
 
-def test_of_many_runs_few_predictions_are_held(tmp_path, monkeypatch):
+def test_of_many_runs_few_predictions_are_held(tmp_path, monkeypatch, undrawn):
     for number in range(17):
         for seed in (1, 2):
             settings = {"learning_rate": 0.1 * number}
