@@ -255,7 +255,7 @@ def embed(
     ] = None,
     bf16: Bf16 = False,
 ) -> int:
-    """Write embeddings of clips, or of windows of recordings, and an index of them.
+    """Write embeddings of clips or windows, with an index.
 
     The same command continues an interrupted one, as with `predict`, and several processes share the work.
     """
@@ -277,7 +277,7 @@ def similar(
     ] = None,
     device: Device = None,
 ) -> int:
-    """Print the clips of an archive that are most similar to a clip."""
+    """Print the clips of an archive that are nearest to one."""
     from hf_vivae.embeddings.index import run_similar
 
     return run_similar(clip, index, count=count, checkpoint=checkpoint, device=device)
@@ -294,9 +294,10 @@ def map(
         Path | None, typer.Option(help="Table with columns file and label; by default the checkpoint's own labels.")
     ] = None,
 ) -> int:
-    """Draw embeddings in two dimensions: similar clips are near each other.
+    """Draw embeddings in two dimensions.
 
-    Clips have the colour of the label that the checkpoint predicts, or that of --labels.
+    Similar clips are near each other. Clips have the colour of the label that the checkpoint predicts, or that of
+    --labels.
     """
     from hf_vivae.embeddings.map import run_map
 
@@ -315,7 +316,10 @@ def review(
         float, typer.Option("--min_similarity", help="Cosine similarity from which two clips are near-duplicates.")
     ] = 0.95,
 ) -> int:
-    """List near-duplicates, and clips whose label their neighbours doubt."""
+    """List near-duplicates and doubtful labels.
+
+    A label is doubtful where most of the most similar clips have another.
+    """
     from hf_vivae.embeddings.review import run_review
 
     return run_review(embeddings, output=output, labels=labels, min_similarity=min_similarity)

@@ -68,10 +68,13 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
 
     paths = {file.stem: file for file in SCRIPTS}
 
-    def export(argv: list[str]) -> object:
-        arguments, unknown = script(paths["export"]).make_parser().parse_known_args(argv)
-        refuse_unknown(unknown, vars(arguments))
-        return arguments
+    def of_parser(name: str) -> Callable[[list[str]], object]:
+        def parse(argv: list[str]) -> object:
+            arguments, unknown = script(paths[name]).make_parser().parse_known_args(argv)
+            refuse_unknown(unknown, vars(arguments))
+            return arguments
+
+        return parse
 
     def of_class(name: str, arguments: str) -> Callable[[list[str]], object]:
         return lambda argv: parse_flags(getattr(script(paths[name]), arguments), argv, "")
@@ -95,7 +98,9 @@ def parsers() -> dict[str, Callable[[list[str]], object]]:
         "reproduce": lambda argv: parse_flags(StudyArguments, argv, ""),
         "evaluate": parse_evaluation,
         "push": parse_push,
-        "export": export,
+        "export": of_parser("export"),
+        "recordings": of_parser("recordings"),
+        "sounds": of_class("sounds", "SoundsArguments"),
         "explore": of_class("explore", "ExploreArguments"),
         "training": of_class("training", "BenchmarkArguments"),
         "attention": of_class("attention", "AttentionArguments"),

@@ -25,7 +25,7 @@ from hf_vivae_cli.app import RECIPES, recipes_folder
 from hf_vivae_cli.doctor import check_cache, errors_as_findings
 
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md", ROOT / "docs" / "timelines.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("using", "timelines", "embeddings"))]
 SHOWN = [
     shlex.split(line, comments=True)
     for page in PAGES
@@ -184,7 +184,7 @@ def test_processes_share_an_archive(checkpoint, clips, tmp_path):
         (["predict", "someone/nothing", "CLIPS"], "HF_HUB_OFFLINE"),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--output", "x.doc"],
-            "expected --output with a suffix of .TextGrid",
+            "expected --output with a suffix of .csv, .TextGrid",
         ),
         (
             ["timeline", "CHECKPOINT", "CLIPS/0.wav", "--hop", "3"],
