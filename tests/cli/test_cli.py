@@ -24,7 +24,7 @@ from hf_vivae_cli.app import RECIPES, recipes_folder
 from hf_vivae_cli.doctor import check_cache, errors_as_findings
 
 COMMAND = typer.main.get_command(app)
-PAGES = [ROOT / "README.md", ROOT / "docs" / "using.md"]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("using", "embeddings"))]
 SHOWN = [
     shlex.split(line, comments=True)
     for page in PAGES
