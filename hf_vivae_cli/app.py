@@ -255,7 +255,7 @@ def embed(
     ] = None,
     bf16: Bf16 = False,
 ) -> int:
-    """Write embeddings of clips, or of windows of recordings, and an index of them.
+    """Write embeddings of clips or windows, and an index of them.
 
     The same command continues an interrupted one, as with `predict`, and several processes share the work.
     """
@@ -294,7 +294,7 @@ def map(
         Path | None, typer.Option(help="Table with columns file and label; by default the checkpoint's own labels.")
     ] = None,
 ) -> int:
-    """Draw embeddings in two dimensions: similar clips are near each other.
+    """Draw embeddings as a map, on which similar clips are near.
 
     Clips have the colour of the label that the checkpoint predicts, or that of --labels.
     """
@@ -315,7 +315,7 @@ def review(
         float, typer.Option("--min_similarity", help="Cosine similarity from which two clips are near-duplicates.")
     ] = 0.95,
 ) -> int:
-    """List near-duplicates, and clips whose label their neighbours doubt."""
+    """List near-duplicates, and labels that neighbours doubt."""
     from hf_vivae.embeddings.review import run_review
 
     return run_review(embeddings, output=output, labels=labels, min_similarity=min_similarity)
