@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from markupsafe import Markup
 
 from .. import audio
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
-from ..reporting.plots import GREY, SERIES, blank_figure, escape_dollars
+from ..reporting.plots import GREY, SERIES, blank_figure, escape_dollars, wrap_text
 from ..validation import UserError, printable
 from .folder import EMBEDDING, EmbeddingFolder
 from .review import label_rows
 
 MOST_POINTS = 20_000  # of a picture; t-SNE of more takes hours
 MOST_PLAYED = 2_000  # of a page, which holds their sound
+LONGEST_TEXT = 50  # letters of a line in the legend of a picture
 PLAYED_SECONDS = 5.0
 RATE = 22_050  # Hz, of the sound in a page
 COMPRESSION = 0.8  # of libsndfile's MP3: about 3.3 kB a second
@@ -71,18 +73,23 @@ def project(embeddings: np.ndarray) -> np.ndarray:
         UserError: for fewer than 4 clips.
     """
     if len(embeddings) < FEWEST_POINTS:
-        raise UserError(f"expected at least {FEWEST_POINTS} clips for a map, found {len(embeddings)}; embed more.")
+        raise UserError(
+            f"expected at least {FEWEST_POINTS} clips for a map, found {len(embeddings)}; embed more, or label more."
+        )
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
     directions = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     components = min(COMPONENTS, *directions.shape)
-    reduced = PCA(components, svd_solver="full", random_state=SEED).fit_transform(directions)
+    with np.errstate(invalid="ignore"):  # of the variance of equal embeddings, which is not used
+        reduced = PCA(components, svd_solver="full", random_state=SEED).fit_transform(directions)
     perplexity = min(30.0, (len(reduced) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(reduced)
-    low, size = places.min(axis=0), np.ptp(places, axis=0).max()
-    # the smaller side is in the middle
-    return (places - low + (size - np.ptp(places, axis=0)) / 2) / max(size, 1e-12)
+    # what init="pca" is, but for a division by zero where all embeddings are equal
+    start = np.zeros((len(reduced), 2), np.float32)
+    start[:, :components] = reduced[:, :2] * (1e-4 / max(reduced[:, 0].std(), 1e-12))
+    places = TSNE(perplexity=perplexity, init=start, random_state=SEED).fit_transform(reduced)
+    low, high = places.min(axis=0), places.max(axis=0)
+    return np.clip((places - (low + high) / 2) / max(*(high - low), 1e-12) + 0.5, 0, 1)
 
 
 def colours_of(points: Sequence[MapPoint]) -> dict[str, str]:
@@ -91,12 +98,21 @@ def colours_of(points: Sequence[MapPoint]) -> dict[str, str]:
     return {label: SERIES[place] if place < len(SERIES) else GREY for place, label in enumerate(labels)}
 
 
+def legend_of(points: Sequence[MapPoint]) -> list[tuple[str, str, set[str]]]:
+    """Return text, colour and labels of each entry of the legend, as `colours_of` sorts them; grey ones share one."""
+    colours = colours_of(points)
+    entries = [(printable(label), colour, {label}) for label, colour in colours.items()]
+    if len(others := entries[len(SERIES) :]) > 1:
+        return [*entries[: len(SERIES)], (f"{len(others)} others", GREY, set(list(colours)[len(SERIES) :]))]
+    return entries
+
+
 def write_map_picture(file: Path, points: Sequence[MapPoint], places: np.ndarray, title: str) -> None:
     """Draw a map as a picture.
 
     Args:
         file: such as `map.png`.
-        points: clips.
+        points: clips, at least one.
         places: of the clips, `(clips, 2)`, as from `project`.
         title: above the picture.
     """
@@ -104,13 +120,21 @@ def write_map_picture(file: Path, points: Sequence[MapPoint], places: np.ndarray
     figure = blank_figure(8, 1.2 + 8 * min(high / wide, 1.5))
     axes = figure.add_subplot()
     size = float(np.clip(12_000 / len(points), 6, 60))
-    for label, colour in colours_of(points).items():
-        own = np.array([point.label == label for point in points])
-        text = f"{escape_dollars(printable(label))} ({own.sum()})"
-        axes.scatter(*places[own].T, s=size, color=colour, alpha=0.7, linewidths=0, label=text)
+    texts, handles = [], []
+    for text, colour, labels in legend_of(points):
+        own = np.array([point.label in labels for point in points])
+        handles.append(axes.scatter(*places[own].T, s=size, color=colour, alpha=0.7, linewidths=0))
+        texts.append(wrap_text(f"{text} ({own.sum()})", LONGEST_TEXT))
     axes.set(xticks=(), yticks=(), aspect="equal")
     axes.set_title(escape_dollars(title), fontsize="medium")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize="small", markerscale=2)
+    columns = min(4, 2 * LONGEST_TEXT // (6 + max(map(len, texts))))
+    legend = figure.legend(
+        handles, [str(number) for number in range(len(texts))], loc="outside lower center", ncols=max(1, columns),
+        frameon=False, fontsize="small",
+    )  # fmt: skip
+    for handle, entry, text in zip(legend.legend_handles, legend.get_texts(), texts, strict=True):
+        handle.set_sizes([40])
+        entry.set_text(text)  # not as a label of the legend, which leaves out those that begin with "_"
     figure.savefig(file)
 
 
@@ -130,12 +154,12 @@ def write_map_page(file: Path, points: Sequence[MapPoint], places: np.ndarray, t
     Raises:
         BadAudio: for a clip that does not decode any more.
     """
-    colours = colours_of(points)
-    labels = list(colours)
-    sounds = [_encode(point) if Path(point.file).is_file() else None for point in points]
+    labels = list(colours_of(points))
+    # not `Path.is_file`, which raises for a name that is too long, as names of rows may be
+    sounds = [_encode(point) if os.path.isfile(point.file) else None for point in points]
     data = {
         "labels": [printable(label) for label in labels],
-        "colours": list(colours.values()),
+        "groups": [[text, colour] for text, colour, _ in legend_of(points)],
         "points": [
             [labels.index(point.label), round(float(x), 4), round(float(y), 4), point.name, sound]
             for point, (x, y), sound in zip(points, places, sounds, strict=True)
@@ -152,12 +176,12 @@ def write_map_page(file: Path, points: Sequence[MapPoint], places: np.ndarray, t
 
 def _encode(point: MapPoint) -> str:
     """Return the beginning of a clip as MP3 in Base64."""
-    samples, _ = audio.load(point.file, RATE)
-    first = 0 if point.start is None else round(point.start * RATE)
-    last = len(samples) if point.end is None else round(point.end * RATE)
+    start = point.start or 0.0
+    end = audio.inspect(point.file).duration if point.end is None else point.end
+    part = f"{point.file}#t={start:.6f},{min(end, start + PLAYED_SECONDS):.6f}"
+    samples, _ = audio.load(part, RATE, Path(point.file).name)
     stream = io.BytesIO()
-    part = samples[first : min(last, first + round(PLAYED_SECONDS * RATE))]
-    soundfile.write(stream, np.clip(part, -1, 1), RATE, format="MP3", compression_level=COMPRESSION)
+    soundfile.write(stream, np.clip(samples, -1, 1), RATE, format="MP3", compression_level=COMPRESSION)
     return base64.b64encode(stream.getvalue()).decode()
 
 
@@ -168,32 +192,35 @@ def run_map(path: Path, *, outputs: Sequence[Path], labels: Path | None = None) 
             raise UserError(f"expected --output with the suffix .png or .html, found {file.name}; give one of them.")
         check_new(file)
     folder = EmbeddingFolder.open(path)
-    if labels is None:
-        parts = folder.tables("file", "label", "start", "end")
-        points = {
-            number: MapPoint(**row)
-            for numbers, part in parts
-            for number, row in zip(numbers.tolist(), part.to_pylist(), strict=True)
-        }
-    else:
-        points = {
-            number: MapPoint(row.file, row.label, row.start, row.end)
-            for number, row in label_rows(folder, labels).items()
-            if row.label is not None
-        }
+    numbers = [number for part, _ in folder.tables() for number in part.tolist()]
+    named: dict[int, str] = {}
+    if labels is not None:
+        named = {number: row.label for number, row in label_rows(folder, labels).items() if row.label is not None}
+        if len(named) < len(numbers):
+            print(f"{len(numbers) - len(named)} rows have no label in {labels}: they are not on the map.")
+        numbers = list(named)
+    count = len(numbers)
     most = MOST_PLAYED if any(file.suffix == ".html" for file in outputs) else MOST_POINTS
-    numbers = [list(points)[index] for index in sample_rows(len(points), most)]
-    shown = [points[number] for number in numbers]
-    places = project(np.array([row[EMBEDDING] for row in folder.rows(numbers, EMBEDDING)]))
-    title = f"{len(shown)} of {len(points)} clips of {path.name}"
+    numbers = [numbers[index] for index in sample_rows(count, most)]
+    rows = folder.rows(numbers, "file", "label", "start", "end", EMBEDDING)
+    points = [
+        MapPoint(row["file"], named.get(number, row["label"]) or "no label", row["start"], row["end"])
+        for number, row in zip(numbers, rows, strict=True)
+    ]
+    places = project(np.array([row[EMBEDDING] for row in rows]))
+    title = printable(f"{len(points)} of {count} clips of {path.resolve().name}")
     caption = (
-        f"Embeddings of {Path(folder.name).name}: the nearer, the more similar; distances between groups mean little."
+        f"Embeddings of {printable(Path(folder.name).name)}: the nearer, the more similar; distances between groups "
+        "mean little."
     )
     for file in outputs:
+        silent = 0
         with atomic_file(file, OUTPUT_REMEDY) as part:
             if file.suffix == ".png":
-                write_map_picture(part, shown, places, title)
+                write_map_picture(part, points, places, title)
             else:
-                write_map_page(part, shown, places, title, caption)
+                silent = len(points) - write_map_page(part, points, places, title, caption)
         print(file)
+        if silent:
+            print(f"{silent} of {len(points)} clips do not play, since their files are not there.")
     return 0

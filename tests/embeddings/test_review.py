@@ -42,7 +42,7 @@ def clusters(tmp_path_factory) -> Path:
     """Ten clips of each of two labels, far apart; `anger/3.wav` is among those of fear, and `fear/5.wav` copies 4."""
     rng = np.random.default_rng(0)
     centres = np.eye(2, WIDTH)
-    vectors = np.repeat(centres, 10, axis=0) + 0.05 * rng.standard_normal((20, WIDTH))
+    vectors = np.repeat(centres, 10, axis=0) + 0.3 * rng.standard_normal((20, WIDTH))
     vectors[3] = centres[1] + 0.05 * rng.standard_normal(WIDTH)
     vectors[15] = 2 * vectors[14] + 1e-4
     files = [f"/data/{label}/{number}.wav" for label in ("anger", "fear") for number in range(10)]
@@ -94,11 +94,12 @@ def test_tables_without_labels_are_refused(content, sentence, clusters, tmp_path
         run_review(clusters, output=tmp_path / "out", min_similarity=1.5)
 
 
-def test_files_of_one_folder_need_a_table_for_doubts(tmp_path, capsys):
-    vectors = np.random.default_rng(0).standard_normal((2, WIDTH))
+def test_files_of_one_folder_have_no_labels_to_doubt(tmp_path, capsys):
+    vectors = np.ones((2, WIDTH))
     folder = write_embeddings(tmp_path / "emb", ["clips/a.wav", "clips/b.wav"], vectors)
-    run_review(folder, output=tmp_path / "out")
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["duplicates.csv"]
-    assert (
-        "All files lie in one folder, so that no label is judged; give a table as --labels." in capsys.readouterr().out
-    )
+    assert run_review(folder, output=tmp_path / "out") == 0
+    (pair,) = read(tmp_path / "out" / "duplicates.csv")
+    assert (pair["file"], pair["other_file"]) == ("clips/a.wav", "clips/b.wav")
+    assert float(pair["similarity"]) == pytest.approx(1, abs=1e-3)
+    assert not (tmp_path / "out" / "doubts.csv").exists()
+    assert "All files lie in one folder, so that no label is judged; give a table" in capsys.readouterr().out
