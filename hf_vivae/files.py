@@ -1,4 +1,4 @@
-"""Files: atomic writes, JSON, YAML and tables, locks, the cache folder, and errors of disks as `DiskError`."""
+"""Files: atomic writes, JSON, YAML and tables, walks, locks, the cache folder, and errors of disks as `DiskError`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -308,6 +308,46 @@ def claim(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def walk_files(root: Path, enters: Callable[[Path], bool] = lambda folder: True) -> Iterator[Path]:
+    """Yield the files under a folder in sorted order, without hidden ones and `__MACOSX`; links are followed once.
+
+    Pipes, sockets and devices are left out: reading one may never end. A link without a target is yielded, so that the
+    caller can name it.
+
+    Args:
+        root: the folder.
+        enters: returns True for subfolders to walk; any other subfolder is yielded like a file, to be named.
+
+    Raises:
+        UserError: for a folder that cannot be read.
+    """
+    seen: set[str] = set()
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        inner = sorted(name for name in subfolders if not is_clutter(name))
+        subfolders[:] = [name for name in inner if enters(Path(folder, name))]
+        closed = {*inner} - {*subfolders}
+        for name in sorted(name for name in (*names, *closed) if not is_clutter(name)):
+            file = os.path.join(folder, name)
+            if name in closed or os.path.isfile(file) or not os.path.exists(file):
+                yield Path(file)
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise UserError(
+        f"expected a folder that can be read at {error.filename}, found one that cannot ({error.strerror}); change "
+        "its permissions, or take it out."
+    ) from error
+
+
+def is_clutter(name: str) -> bool:
+    """Return True for files and folders that operating systems and tools create, which are never clips."""
+    return name == "__MACOSX" or (name.startswith(".") and name != "..")  # "._x.wav" is the resource fork of x.wav
 
 
 def cache_folder() -> Path:

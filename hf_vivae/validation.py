@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -65,6 +65,12 @@ def short_repr(value: Any, limit: int = 120) -> str:
     """Return `repr(value)`, cut to a number of characters: settings may be lists of thousands of files."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def first_names(names: Sequence[str], limit: int = 10) -> str:
+    """Return the first names of a list, and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> None:

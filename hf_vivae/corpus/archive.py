@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from ..validation import UserError
-from .schema import first_names, is_clutter
+from ..files import is_clutter
+from ..validation import UserError, first_names
 
 # The largest corpus, EmoGator, takes 0.5 GiB with clips of up to 30 kB, and VIVAE's longest clip 176 kB; archives far
 # above that are refused.

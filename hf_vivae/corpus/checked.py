@@ -16,8 +16,7 @@ import soundfile
 from ..audio import MAX_DECODED, BadAudio, ClipInfo, split_fragment
 from ..files import cache_folder, write_text
 from ..version import __version__
-from .decoded import load_with_info
-from .schema import clip_digest, read_clip_file
+from .decoded import clip_digest, load_with_info, read_clip_file
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Decoded clips, kept in a temporary file while the steps of a run read the same clips.
+"""Digests of the files of clips, and decoded clips, kept in a temporary file while the steps of a run read them.
 
 A run decodes each clip to check it, to measure its peak, for its features and for its augmentation. Decoding a FLAC
 takes ten times as long as writing and reading its samples, and a WAV four times.
@@ -12,11 +12,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from .. import audio
-from .schema import clip_digest, read_clip_file
+from ..validation import UserError
 
 MAX_BYTES = 2**30  # of samples that are kept, 100 minutes at 44,100 Hz; clips after these are decoded each time
 MAX_SHARE = 0.25  # of the free space on the disk
@@ -138,3 +139,80 @@ def _load(source: audio.Source, name: str | None, digest: str | None) -> tuple[n
     if _clips is not None:
         _clips.keep(own, samples, rate)
     return samples, rate
+
+
+# by path, of files when they were last read as clips: size and time of the last change (ns), and SHA-256
+_read: dict[str, tuple[tuple[int, int], str]] = {}
+
+
+def read_clip_file(path: str | Path, name: str, digest: str | None = None) -> tuple[bytes, str]:
+    """Return content and SHA-256 of a file; `clip_digests` then need not read it again.
+
+    Args:
+        path: of an existing file.
+        name: of the clip in errors.
+        digest: SHA-256 that it had when it was checked; None where it is checked now.
+
+    Raises:
+        OSError: for a file that cannot be read, without a digest.
+        UserError: for one with another digest, or that cannot be read any more.
+    """
+    try:
+        with open(path, "rb") as file:
+            state, content = _state(file), file.read()
+    except OSError as error:
+        if digest is None:
+            raise
+        raise _changed(name, f"none ({error.strerror})") from error
+    own = hashlib.sha256(content).hexdigest()
+    if digest not in (None, own):
+        raise _changed(name, "a changed file")
+    _read[str(path)] = state, own
+    return content, own
+
+
+def clip_digest(path: str, name: str, digest: str | None = None) -> str:
+    """Return the digest of a clip's path as `clip_digests` does.
+
+    Args:
+        path: of a file, or of a part of one.
+        name: of the clip in errors.
+        digest: that it had when it was checked; None where any is right.
+
+    Raises:
+        UserError: for a file that has changed since it was checked, or that cannot be read.
+    """
+    whole, part = audio.split_fragment(path)
+    key = str(whole) if part else path
+    try:
+        with open(whole, "rb") as file:
+            state, own = _read.get(key, (_state(file), None))
+            if state != _state(file):
+                raise _changed(name, "a changed file")
+            own = own or hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _changed(name, f"none ({error.strerror})") from error
+    if part:
+        _read[key] = state, own  # a recording may have thousands of parts
+        own = hashlib.sha256(f"{own}#t={part[0]:.6f},{part[1]:.6f}".encode()).hexdigest()
+    if digest not in (None, own):
+        raise _changed(name, "a changed file")
+    return own
+
+
+def hash_recording(path: Path) -> None:
+    """Hash a file whose parts are clips, as it is now, so that `clip_digest` need not read it for each of them."""
+    with open(path, "rb") as file:
+        _read[str(path)] = _state(file), hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state(file: BinaryIO) -> tuple[int, int]:
+    state = os.fstat(file.fileno())
+    return state.st_size, state.st_mtime_ns
+
+
+def _changed(name: str, found: str) -> UserError:
+    return UserError(
+        f"expected clips that do not change while they are used, found {found} in place of {name}, which was checked "
+        "before; let the program that writes the clips finish, and load them again."
+    )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..files import CACHE_REMEDY, atomic_file, cache_folder
+from ..files import CACHE_REMEDY, atomic_file, cache_folder, walk_files
 from ..validation import UserError, check_choice
 from .archive import is_folder, list_members, read_members
 from .checked import checked_clips
@@ -29,7 +29,6 @@ from .schema import (
     Problems,
     build_dataset,
     first_names,
-    walk_files,
 )
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+from ..files import walk_files
 from ..validation import UserError, readable
-from .schema import walk_files
 
 
 def normalize(text: str) -> str:

@@ -10,14 +10,12 @@ import functools
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from ..audio import split_fragment
-from ..validation import UserError
+from ..validation import UserError, first_names
+from .decoded import clip_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -201,83 +199,6 @@ def clip_digests(dataset: Dataset) -> tuple[str, ...]:
     )
 
 
-# by path, of files when they were last read as clips: size and time of the last change (ns), and SHA-256
-_read: dict[str, tuple[tuple[int, int], str]] = {}
-
-
-def read_clip_file(path: str | Path, name: str, digest: str | None = None) -> tuple[bytes, str]:
-    """Return content and SHA-256 of a file; `clip_digests` then need not read it again.
-
-    Args:
-        path: of an existing file.
-        name: of the clip in errors.
-        digest: SHA-256 that it had when it was checked; None where it is checked now.
-
-    Raises:
-        OSError: for a file that cannot be read, without a digest.
-        UserError: for one with another digest, or that cannot be read any more.
-    """
-    try:
-        with open(path, "rb") as file:
-            state, content = _state(file), file.read()
-    except OSError as error:
-        if digest is None:
-            raise
-        raise _changed(name, f"none ({error.strerror})") from error
-    own = hashlib.sha256(content).hexdigest()
-    if digest not in (None, own):
-        raise _changed(name, "a changed file")
-    _read[str(path)] = state, own
-    return content, own
-
-
-def clip_digest(path: str, name: str, digest: str | None = None) -> str:
-    """Return the digest of a clip's path as `clip_digests` does.
-
-    Args:
-        path: of a file, or of a part of one.
-        name: of the clip in errors.
-        digest: that it had when it was checked; None where any is right.
-
-    Raises:
-        UserError: for a file that has changed since it was checked, or that cannot be read.
-    """
-    whole, part = split_fragment(path)
-    key = str(whole) if part else path
-    try:
-        with open(whole, "rb") as file:
-            state, own = _read.get(key, (_state(file), None))
-            if state != _state(file):
-                raise _changed(name, "a changed file")
-            own = own or hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _changed(name, f"none ({error.strerror})") from error
-    if part:
-        _read[key] = state, own  # a recording may have thousands of parts
-        own = hashlib.sha256(f"{own}#t={part[0]:.6f},{part[1]:.6f}".encode()).hexdigest()
-    if digest not in (None, own):
-        raise _changed(name, "a changed file")
-    return own
-
-
-def hash_recording(path: Path) -> None:
-    """Hash a file whose parts are clips, as it is now, so that `clip_digest` need not read it for each of them."""
-    with open(path, "rb") as file:
-        _read[str(path)] = _state(file), hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _state(file: BinaryIO) -> tuple[int, int]:
-    state = os.fstat(file.fileno())
-    return state.st_size, state.st_mtime_ns
-
-
-def _changed(name: str, found: str) -> UserError:
-    return UserError(
-        f"expected clips that do not change while they are used, found {found} in place of {name}, which was checked "
-        "before; let the program that writes the clips finish, and load them again."
-    )
-
-
 def describe_clips(dataset: Dataset) -> list[dict[str, Any]]:
     """Return file, digest, speaker, intensity and duration of each clip, as `run_folder.write_predictions` needs."""
     described = dataset.select_columns(["file", "speaker", "intensity", "duration"]).to_list()
@@ -286,49 +207,3 @@ def describe_clips(dataset: Dataset) -> list[dict[str, Any]]:
         row["intensity"] = None if row["intensity"] is None else intensities[row["intensity"]]
         row["digest"] = digest[:16]
     return described
-
-
-def walk_files(root: Path, enters: Callable[[Path], bool] = lambda folder: True) -> Iterator[Path]:
-    """Yield the files under a folder in sorted order, without hidden ones and `__MACOSX`; links are followed once.
-
-    Pipes, sockets and devices are left out: reading one may never end. A link without a target is yielded, so that the
-    caller can name it.
-
-    Args:
-        root: the folder.
-        enters: returns True for subfolders to walk; any other subfolder is yielded like a file, to be named.
-
-    Raises:
-        UserError: for a folder that cannot be read.
-    """
-    seen: set[str] = set()
-    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        inner = sorted(name for name in subfolders if not is_clutter(name))
-        subfolders[:] = [name for name in inner if enters(Path(folder, name))]
-        closed = {*inner} - {*subfolders}
-        for name in sorted(name for name in (*names, *closed) if not is_clutter(name)):
-            file = os.path.join(folder, name)
-            if name in closed or os.path.isfile(file) or not os.path.exists(file):
-                yield Path(file)
-
-
-def _refuse_folder(error: OSError) -> None:
-    raise UserError(
-        f"expected a folder that can be read at {error.filename}, found one that cannot ({error.strerror}); change "
-        "its permissions, or take it out."
-    ) from error
-
-
-def is_clutter(name: str) -> bool:
-    """Return True for files and folders that operating systems and tools create, which are never clips."""
-    return name == "__MACOSX" or (name.startswith(".") and name != "..")  # "._x.wav" is the resource fork of x.wav
-
-
-def first_names(names: Sequence[str], limit: int = 10) -> str:
-    """Return the first names of a list, and the number of the others."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from ..annotations.match import match_recordings, recording_stem
 from ..annotations.read import READABLE, read_annotations
 from ..audio import ROUNDING, SHORTEST_SECONDS, BadAudio, open_sound
+from ..files import walk_files
 from ..validation import UserError, check_choice, readable
 from .checked import checked_clips
+from .decoded import hash_recording
 from .folder import OUTSIDE, TWICE, LabelledFile, find_speakers, may_be_clip, read_clip
 from .listing import Listing, normalize
 from .schema import (
@@ -21,8 +23,6 @@ from .schema import (
     CorpusError,
     Problems,
     build_dataset,
-    hash_recording,
-    walk_files,
 )
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..audio import BadAudio, inspect
-from ..files import cache_folder
+from ..files import cache_folder, walk_files
 from ..validation import UserError, check_choice
 from .archive import is_folder, list_members, read_members
 from .decoded import load_clip
@@ -28,7 +28,6 @@ from .schema import (
     Problems,
     build_dataset,
     first_names,
-    walk_files,
 )
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ..audio import split_fragment
 from ..corpus.folder import may_be_clip
 from ..corpus.listing import real_folders
-from ..corpus.schema import walk_files
+from ..files import walk_files
 from ..validation import UserError, readable
 
 

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from hf_vivae.corpus.schema import walk_files
+from hf_vivae.files import walk_files
 from hf_vivae.validation import UserError
 
 
