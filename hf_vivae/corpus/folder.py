@@ -113,13 +113,16 @@ def read_folder(path: str | Path, speaker_pattern: str | None = None, on_bad_aud
 def read_unlabelled(path: str | Path, on_bad_audio: str = "error") -> Corpus:
     """Read all clips below a folder, as `read_folder` does, with the label `unknown`; there may be none.
 
+    The type of their column states no sampling rate, so that clips of several folders can be put together.
+
     Raises:
         CorpusError: as `read_folder`.
         UserError: for a missing folder.
     """
     root, problems = Path(path), Problems()
     clips = _read_classes(Listing(root, may_be_clip), problems, "unknown")
-    return _build_corpus(_read_clips(root, clips, problems, on_bad_audio), ["unknown"], problems)
+    rows = [row | {"sampling_rate": None} for row in _read_clips(root, clips, problems, on_bad_audio)]
+    return _build_corpus(rows, ["unknown"], problems)
 
 
 def _read_clips(root: Path, clips: list[LabelledFile], problems: Problems, on_bad_audio: str) -> list[dict[str, Any]]:

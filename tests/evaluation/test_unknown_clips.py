@@ -70,6 +70,12 @@ def test_a_run_has_a_row_for_each_folder_and_one_for_all(trained, folders, tmp_p
     assert (tmp_path / "tables" / "open_set.csv").is_file()
 
 
+def test_folders_may_have_different_sampling_rates(trained, folders, tmp_path):
+    soundfile.write(tmp_path / "slow.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    cells = rows(evaluate_open_set([trained], [folders[0], tmp_path]))
+    assert [row["unknown clips"] for row in cells] == [6, 1, 7]
+
+
 def test_clips_that_trained_a_checkpoint_are_not_unknown_to_it(trained, folders, tiny_vivae, tmp_path, caplog):
     mixed = Path(shutil.copytree(folders[0], tmp_path / "mixed"))
     for file in (tiny_vivae / "full_set").glob("S03_*"):  # trains in both folds
