@@ -49,20 +49,30 @@ LONGEST = (
     "test_processes.py",
     "test_version.py",
     "cli/test_cli.py",
-    "hub/test_push_to_hub.py",
     "search/test_search_stops.py",
     "search/test_search_study.py",
     "ablation/test_ablation.py",
     "corpus/test_synthetic.py",
     "inference/test_demo_server.py",
     "models/test_models.py",
-    "hub/test_push_space.py",
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Give files to the processes in the order of their collection, not by their number of tests."""
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """Give all files of `hub/` to one process: they share a Hub, and the imports of processes that use it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/hub" if nodeid.startswith("tests/hub/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)
