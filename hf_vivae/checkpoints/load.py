@@ -53,12 +53,13 @@ from .checks import (
 )
 from .open_set import BACKGROUND_FIELD, OPEN_SET_FIELD
 from .resolve import is_folder, resolve_checkpoint
+from .timeline_settings import TIMELINE_FIELDS
 
 LONGEST_INPUT = 30.0  # seconds: Whisper's window, and enough for a vocal burst
 # fields of a classifier's configuration that do not belong to its encoder: embeddings do not depend on them
 HEAD_FIELDS = (
     "id2label", "label2id", "num_labels", "architectures", "_name_or_path", "transformers_version", "dtype",
-    TEMPERATURE_FIELD, CORPUS_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD,
+    TEMPERATURE_FIELD, CORPUS_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD, *TIMELINE_FIELDS,
 )  # fmt: skip
 
 

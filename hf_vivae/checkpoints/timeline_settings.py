@@ -38,6 +38,9 @@ VALID: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 
+TIMELINE_FIELDS = (*(PREFIX + name for name in VALID), FITTED_ON)  # of a configuration
+
+
 def timeline_settings(config: PreTrainedConfig, **flags: float | None) -> TimelineSettings:
     """Return the thresholds of a timeline: flags, else those of the checkpoint, else the defaults.
 

@@ -118,9 +118,9 @@ def count_cells(reference: Sequence[Segment], predicted: Sequence[Segment]) -> d
     """Return the counts of the segment-based F1: a label is in each second that one of its segments touches."""
     cells = [_cells(segments) for segments in (reference, predicted)]
     return {
-        label: Counts(*(len(numbers) for numbers in (true & found, true, found)))
+        label: Counts(*(len(numbers) for numbers in (true & labelled, true, labelled)))
         for label in sorted(cells[0].keys() | cells[1].keys())
-        for true, found in [[of.get(label, set()) for of in cells]]
+        for true, labelled in [[of.get(label, set()) for of in cells]]
     }
 
 
@@ -146,15 +146,15 @@ def count_events(reference: Sequence[Segment], predicted: Sequence[Segment], col
     """
     counts = {}
     for label in sorted({segment.label for segment in (*reference, *predicted)}):
-        true, found = (
+        true, labelled = (
             np.array([(segment.start, segment.end) for segment in segments if segment.label == label]).reshape(-1, 2)
             for segments in (reference, predicted)
         )
-        starts, ends = np.moveaxis(np.abs(true[:, None] - found[None]), -1, 0)
+        starts, ends = np.moveaxis(np.abs(true[:, None] - labelled[None]), -1, 0)
         longest = np.maximum(collar, END_SHARE * (true[:, 1] - true[:, 0]))[:, None]
         near = (starts <= collar + PRECISION) & (ends <= longest + PRECISION)
         matched = np.count_nonzero(maximum_bipartite_matching(csr_array(near)) >= 0) if near.any() else 0
-        counts[label] = Counts(int(matched), len(true), len(found))
+        counts[label] = Counts(int(matched), len(true), len(labelled))
     return counts
 
 

@@ -130,8 +130,8 @@ def run_fit(
         )
     if ProcessShard.of_this_process().processes > 1:
         raise UserError("expected one process with --fit, found several; start the command without a launcher.")
-    given = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
-    grid = GRID | {name: (value,) for name, value in given.items() if value is not None}
+    flags = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
+    grid = GRID | {name: (value,) for name, value in flags.items() if value is not None}
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)

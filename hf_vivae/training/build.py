@@ -28,6 +28,7 @@ from ..checkpoints.load import (
     load_registered,
 )
 from ..checkpoints.open_set import BACKGROUND_FIELD, OPEN_SET_FIELD, background_labels
+from ..checkpoints.timeline_settings import TIMELINE_FIELDS
 from ..checkpoints.resolve import starting_point
 from ..corpus.hub_shards import ShardedRows
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, corpus_record, describe_clips
@@ -211,7 +212,7 @@ def build_fold_inputs(
     max_seconds = run.max_seconds or min(max(durations), LONGEST_INPUT)
     model, extractor = _load_model(run, checkpoint, data.label_names, max_seconds)
     # of an earlier training on other clips; lengths and trimming follow from this run's arguments below
-    for field in (TEMPERATURE_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD):
+    for field in (TEMPERATURE_FIELD, BACKGROUND_FIELD, OPEN_SET_FIELD, *TIMELINE_FIELDS):
         vars(model.config).pop(field, None)
     if background := background_labels(data.label_names):
         setattr(model.config, BACKGROUND_FIELD, background)

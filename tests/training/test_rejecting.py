@@ -10,6 +10,7 @@ import pytest
 from runner import flags, run
 
 from hf_vivae.checkpoints.open_set import fit_threshold
+from hf_vivae.checkpoints.timeline_settings import TIMELINE_FIELDS, TimelineSettings, store_timeline_settings
 from hf_vivae.files import read_json
 from hf_vivae.inference.scorer import Scorer
 from hf_vivae.run_folder import read_predictions
@@ -54,9 +55,10 @@ def test_a_threshold_is_fitted_on_validation_clips_and_does_not_outlive_its_trai
     }  # fmt: skip
     assert "background_labels" not in config
     assert Scorer(str(folder), device="cpu").labels[-1] == "unknown"
+    store_timeline_settings(folder, TimelineSettings(30.0, 0.5, 0.25), {"sha256": []})
     run(flags(tiny_vivae, tmp_path / "child", "mlp", "--model_name_or_path", str(folder)))
     config = read_json(tmp_path / "child" / "S01" / "config.json")
-    assert not config.keys() & {"open_set", "background_labels"}
+    assert not config.keys() & {"open_set", "background_labels", *TIMELINE_FIELDS}
 
 
 @pytest.mark.parametrize(
