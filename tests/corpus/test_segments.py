@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import soundfile
+from datasets import Audio, Dataset
 
 from hf_vivae.audio import load
-from hf_vivae.corpus import CorpusError, load_corpus, read_segments
+from hf_vivae.corpus import CorpusError, load_corpus, read_hub_dataset, read_segments
 from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.corpus.schema import clip_digests
 from hf_vivae.validation import UserError
@@ -239,3 +241,20 @@ def test_the_command_line_keeps_absolute_paths(folder, monkeypatch):
     assert arguments.annotations == str(folder / "all.csv")
     assert len(arguments.load().dataset) == 4
     assert arguments.folder_name == "segments"
+
+
+def test_a_dataset_that_names_parts_of_its_files_is_read(folder, tmp_path):
+    """And none that names a part of a file elsewhere, through a link."""
+    record(tmp_path / "mine.flac")
+    (folder / "link.flac").symlink_to(tmp_path / "mine.flac")
+    for name, file in (("mine", "link.flac"), ("ours", "b.flac")):
+        parts = [{"bytes": None, "path": f"{folder / file}#t={start},{start + 1}"} for start in (0, 1)]
+        sounds = pyarrow.array(parts, Audio().pa_type)
+        table = pyarrow.table({"audio": sounds, "label": ["cry", "laugh"]})
+        dataset = Dataset(table).cast_column("audio", Audio(decode=False))
+        pyarrow.parquet.write_table(dataset.data.table, folder / f"{name}.parquet")
+    with pytest.raises(CorpusError, match=r"found 2 outside the dataset \(link\.flac#t=0,1, with the path "):
+        read_hub_dataset(str(folder / "mine.parquet"))
+    dataset = read_hub_dataset(str(folder / "ours.parquet")).dataset
+    assert dataset["file"][:] == ["b.flac#t=0,1", "b.flac#t=1,2"]
+    np.testing.assert_array_equal(load(dataset[1]["audio"])[0], load(folder / "b.flac")[0][RATE : 2 * RATE])
