@@ -28,8 +28,8 @@ from ..checkpoints.load import (
     load_registered,
 )
 from ..checkpoints.open_set import BACKGROUND_FIELD, OPEN_SET_FIELD, background_labels
-from ..checkpoints.timeline_settings import TIMELINE_FIELDS
 from ..checkpoints.resolve import starting_point
+from ..checkpoints.timeline_settings import TIMELINE_FIELDS
 from ..corpus.hub_shards import ShardedRows
 from ..corpus.schema import Corpus, clip_digests, corpus_digest, corpus_record, describe_clips
 from ..corpus.tasks import task_labels
