@@ -77,7 +77,6 @@ function add(gap, from, to) {
   const segment = { start: low, end: high, label: lastLabel };
   edit(segments.toSpliced(gap.index, 0, segment), gap.index, `Added ${lastLabel} at ${clock(low)}.`);
   element("label").focus({ preventScroll: true });
-  element("label").select();
 }
 
 function addAtPosition() {
@@ -407,6 +406,8 @@ table.addEventListener("click", (event) => {
   if (event.detail) canvas.focus({ preventScroll: true }); // a pointer's, so that Space plays and does not press again
 });
 element("form").addEventListener("submit", (event) => event.preventDefault());
+// browsers suggest only labels that contain the text of the field, so that typing replaces it
+element("label").addEventListener("focus", (event) => event.target.select());
 element("label").addEventListener("change", (event) => rename(event.target.value.trim()));
 for (const side of ["start", "end"])
   element(side).addEventListener("change", (event) => setEnd(side, event.target.valueAsNumber));

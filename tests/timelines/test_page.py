@@ -293,3 +293,24 @@ class TestInABrowser:
         assert max(places) <= 390
         unnamed = "return [...document.querySelectorAll('button')].filter(e => !e.innerText && !e.ariaLabel).length"
         assert page.execute_script(unnamed) == 0
+
+    def test_a_finger_moves_an_end(self, page):
+        resize(page, 390, 844)
+        box = page.find_element(By.CSS_SELECTOR, "#view canvas").rect
+        for kind, seconds in (("touchStart", 6), ("touchMove", 6.5), ("touchMove", 7), ("touchEnd", None)):
+            place = {"x": box["x"] + box["width"] * (seconds or 0) / SECONDS, "y": box["y"] + 50}
+            points = [] if seconds is None else [place]
+            page.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        WebDriverWait(page, GUARD, 0.02).until(lambda page: rows(page)[1][3] == "edited")
+        assert page.execute_script("return segments[1].end") == pytest.approx(7, abs=0.06)
+
+    def test_a_short_recording_without_segments_can_be_labelled(self, browser, tmp_path):
+        soundfile.write(tmp_path / "x.wav", np.zeros(RATE // 32), RATE)
+        recording = Recording.open(tmp_path / "x.wav")
+        write_page(tmp_path / "x.html", Timeline(recording, ["a"], 0.25, np.full((1, 1), np.nan), np.zeros(1)), [])
+        browser.get_log("browser")  # that of other tests
+        browser.get((tmp_path / "x.html").as_uri())
+        assert rows(browser) == []
+        browser.find_element(By.ID, "add").click()
+        assert rows(browser) == [["0:00.00", "0:00.03", "a", "edited"]]
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
