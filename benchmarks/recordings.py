@@ -26,8 +26,7 @@ from hf_vivae.annotations.write import write_annotation
 from hf_vivae.cli_parser import FlagParser, refuse_unknown, run_script
 from hf_vivae.corpus.arguments import CorpusArguments
 from hf_vivae.corpus.folder import may_be_clip
-from hf_vivae.corpus.schema import walk_files
-from hf_vivae.files import read_json
+from hf_vivae.files import read_json, walk_files
 from hf_vivae.models.silence import non_silent_range
 from hf_vivae.run_folder import read_predictions
 
