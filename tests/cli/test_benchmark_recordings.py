@@ -1,4 +1,4 @@
-"""Recordings made of clips at known times, and sounds that are no vocalisations, for docs/timelines.md and unknown.md."""
+"""Recordings made of clips at known times, and sounds that are no vocalisations."""
 
 import numpy as np
 import pytest
