@@ -15,6 +15,7 @@ from ..annotations.segment import Segment
 from ..checkpoints.resolve import is_folder
 from ..checkpoints.timeline_settings import (
     TimelineSettings,
+    check_thresholds,
     fitted_recordings,
     store_timeline_settings,
 )
@@ -131,10 +132,13 @@ def run_fit(
     if ProcessShard.of_this_process().processes > 1:
         raise UserError("expected one process with --fit, found several; start the command without a launcher.")
     given = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
+    check_thresholds(**given)
     grid = GRID | {name: (value,) for name, value in given.items() if value is not None}
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
+    # models that take less than the default keep it
+    windows.check_length(max(scorer.longest_input, Windows.seconds))
     references = reference.read(paths, scorer.labels[: scorer.unknown])  # no segment is `unknown`, the last
     timelines = []
     for path in tqdm(paths, unit="recording", disable=None):
