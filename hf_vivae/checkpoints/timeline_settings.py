@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from ..files import atomic_file, read_json
 from ..validation import UserError, short_repr
 
+CLOSED = "make the folder of the checkpoint writable, or copy it"  # the remedy where nothing can be written
 PREFIX = "timeline_"  # of the fields in config.json, followed by the name of the flag
 FITTED_ON = "timeline_fitted_on"  # recordings and settings of the fit
 
@@ -91,7 +92,7 @@ def store_timeline_settings(folder: Path, settings: TimelineSettings, fitted_on:
     file = folder / "config.json"
     content = read_json(file, "copy the checkpoint again")
     content |= {PREFIX + name: value for name, value in asdict(settings).items()} | {FITTED_ON: fitted_on}
-    with atomic_file(file, "make the folder of the checkpoint writable, or copy it") as part:
+    with atomic_file(file, CLOSED) as part:
         # not `write_json`, which replaces numbers that are not finite
         part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

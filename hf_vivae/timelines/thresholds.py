@@ -14,11 +14,13 @@ from transformers import PreTrainedConfig
 from ..annotations.segment import Segment
 from ..checkpoints.resolve import is_folder
 from ..checkpoints.timeline_settings import (
+    CLOSED,
     TimelineSettings,
     check_thresholds,
     fitted_recordings,
     store_timeline_settings,
 )
+from ..files import check_place
 from ..inference.scorer import Scorer
 from ..inference.shards import ProcessShard
 from ..inference.timeline import (
@@ -133,6 +135,7 @@ def run_fit(
         raise UserError("expected one process with --fit, found several; start the command without a launcher.")
     given = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
     check_thresholds(**given)
+    check_place(folder / "config.json", remedy=CLOSED)
     grid = GRID | {name: (value,) for name, value in given.items() if value is not None}
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]

@@ -37,6 +37,21 @@ def test_a_folder_has_the_reference_of_each_recording_with_mapped_labels():
     assert list(found.items()) == [("b.wav", []), ("a.wav", [(0, 1, "fear"), (1, 1.5, "anger")])]
 
 
+def test_a_folder_may_have_notes_and_the_tables_of_a_timeline(capsys):
+    expected = read("gold", label_map=Path("map.yaml"))
+    Path("gold/README.txt").write_text("Coded by two people.\n")
+    for name in ("_timeline.json", "segments.csv", "summary.csv"):
+        Path("gold/deep", name).write_text("file,seconds\n")
+    assert read("gold", label_map=Path("map.yaml")) == expected
+    assert capsys.readouterr().err == (
+        "Files that are not annotations of these recordings: gold/README.txt, gold/deep/segments.csv, "
+        "gold/deep/summary.csv.\n"
+    )
+    Path("gold/summary.csv").write_text("file,seconds\n")
+    with pytest.raises(ValueError, match=r"^gold/summary\.csv: expected one column start, found"):
+        read("gold")
+
+
 def test_null_leaves_segments_out():
     Path("map.yaml").write_text("laugh: null\n")
     assert read("gold", label_map=Path("map.yaml"))["a.wav"] == [(0, 1, "fear")]
