@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..annotations.match import match_recordings
+from ..annotations.match import match_recordings, recording_stem
 from ..annotations.read import READABLE, read_annotations
 from ..annotations.segment import Annotation, Segment
 from ..audio import BadAudio
@@ -68,7 +68,17 @@ class Reference:
                 that are not among `labels`, and times after the end of a recording.
         """
         files = self._files(recordings)
-        annotations = [annotation for file in files for annotation in read_annotations(file, self.tier)]
+        annotations = []
+        for file in files:
+            for annotation in read_annotations(file, self.tier):
+                # recordings of the same name in several folders have annotations in folders of these names
+                folder = file.relative_to(self.path).parent.as_posix()
+                name = f"{folder}/{annotation.recording}"
+                ends = tuple(f"/{end}" for end in (name, recording_stem(name)))
+                paths = [f"/{path.as_posix()}" for path in recordings]
+                if folder != "." and any(path.endswith(ends) or recording_stem(path).endswith(ends) for path in paths):
+                    annotation = replace(annotation, recording=name)
+                annotations.append(annotation)
         # of its stem: formats without the name of a recording
         if len(annotations) == len(recordings) == 1 and annotations[0].recording == self.path.stem:
             annotations = [replace(annotations[0], recording=recordings[0].as_posix())]

@@ -1,5 +1,6 @@
 """References of recordings: matched, mapped, and refused where they do not fit, each with one sentence."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,17 @@ def test_a_folder_may_have_notes_and_the_tables_of_a_timeline(capsys):
     Path("gold/summary.csv").write_text("file,seconds\n")
     with pytest.raises(ValueError, match=r"^gold/summary\.csv: expected one column start, found"):
         read("gold")
+
+
+def test_recordings_of_one_name_have_references_in_folders_of_their_names():
+    for folder, end in (("mon", 1), ("tue", 2)):
+        Path("study", folder).mkdir(parents=True)
+        shutil.copy("a.wav", f"study/{folder}/a.wav")
+        Path("both", folder).mkdir(parents=True)
+        Path(f"both/{folder}/a.csv").write_text(f"start,end,label\n0,{end},fear\n")
+    paths = [Path("study/tue/a.wav"), Path("study/mon/a.wav")]
+    segments = Reference(Path("both")).read(paths, LABELS)
+    assert [(path, of[0].end) for path, of in segments.items()] == list(zip(paths, (2, 1), strict=True))
 
 
 def test_null_leaves_segments_out():
