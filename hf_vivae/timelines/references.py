@@ -14,8 +14,7 @@ from ..corpus.label_map import read_label_map
 from ..corpus.schema import LabelMap, first_names
 from ..inference.timeline import Recording
 from ..validation import UserError, did_you_mean
-from .folder import RECORD
-from .recordings import TABLES
+from .recordings import RECORD, TABLES
 
 LONGER = 0.1  # seconds by which a reference may end after its recording: encoders such as MP3's change the length
 
