@@ -39,22 +39,6 @@ VALID: dict[str, tuple[str, Callable[[float], bool]]] = {
 }
 
 
-def check_thresholds(**flags: float | None) -> None:
-    """Refuse flags that are no thresholds, before anything is computed.
-
-    Args:
-        **flags: fields of `TimelineSettings` by name; None where the flag was not given.
-
-    Raises:
-        UserError: for the first of them.
-    """
-    for name, value in flags.items():
-        expected, valid = VALID[name]
-        if value is not None and not valid(value):
-            default = getattr(TimelineSettings, name)
-            raise UserError(f"expected {expected} as --{name}, found {value:g}; the default is {default:g}.")
-
-
 def timeline_settings(config: PreTrainedConfig, **flags: float | None) -> TimelineSettings:
     """Return the thresholds of a timeline: flags, else those of the checkpoint, else the defaults.
 
@@ -75,6 +59,22 @@ def timeline_settings(config: PreTrainedConfig, **flags: float | None) -> Timeli
                 )
             values[name] = value
     return TimelineSettings(**values | {name: value for name, value in flags.items() if value is not None})
+
+
+def check_thresholds(**flags: float | None) -> None:
+    """Refuse flags that are no thresholds, before anything is computed.
+
+    Args:
+        **flags: fields of `TimelineSettings` by name; None where the flag was not given.
+
+    Raises:
+        UserError: for the first of them.
+    """
+    for name, value in flags.items():
+        expected, valid = VALID[name]
+        if value is not None and not valid(value):
+            default = getattr(TimelineSettings, name)
+            raise UserError(f"expected {expected} as --{name}, found {value:g}; the default is {default:g}.")
 
 
 def store_timeline_settings(folder: Path, settings: TimelineSettings, fitted_on: dict[str, Any]) -> None:

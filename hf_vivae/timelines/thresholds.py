@@ -125,6 +125,7 @@ def run_fit(
 
     A threshold that is given as a flag is kept.
     """
+    check_thresholds(gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     folder = Path(checkpoint)
     if not is_folder(checkpoint):
         raise UserError(
@@ -134,11 +135,10 @@ def run_fit(
     if ProcessShard.of_this_process().processes > 1:
         raise UserError("expected one process with --fit, found several; start the command without a launcher.")
     given = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
-    check_thresholds(**given)
-    check_place(folder / "config.json", remedy=CLOSED)
     grid = GRID | {name: (value,) for name, value in given.items() if value is not None}
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
+    check_place(folder / "config.json", remedy=CLOSED)
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
     # models that take less than the default keep it
     windows.check_length(max(scorer.longest_input, Windows.seconds))
