@@ -86,7 +86,7 @@ def check_packages() -> Iterator[Finding]:
 USES = {
     "search": "hf-vivae search", "ray": "hf-vivae search --backend ray", "export": "hf-vivae export",
     "demo": "hf-vivae demo", "classic": "hf-vivae train --model egemaps",
-    "embed": "hf-vivae embed",
+    "annotation": "hf-vivae timeline --output x.TextGrid", "embed": "hf-vivae embed",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from ..validation import UserError, did_you_mean
+from ..validation import UserError, did_you_mean, readable
 from .segment import Annotation
 
 # suffixes that a recording's name may end with; the name of an annotation may end after a point of its own, such as
@@ -49,7 +49,7 @@ def match_recordings(annotations: Sequence[Annotation], recordings: Sequence[Pat
                 path for path in index[key] if f"/{_composed(path.parent.as_posix())}".endswith(folder)
             ]
         if len(fitting) != 1:
-            names = [path.name for path in recordings]
+            names = [readable(path.name) for path in recordings]
             state = (
                 f"{len(fitting)}, such as {fitting[0]} and {fitting[1]}"
                 if fitting

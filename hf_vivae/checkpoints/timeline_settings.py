@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from ..files import atomic_file, read_json
 from ..validation import UserError, short_repr
 
+CLOSED = "make the folder of the checkpoint writable, or copy it"  # the remedy where nothing can be written
 PREFIX = "timeline_"  # of the fields in config.json, followed by the name of the flag
 FITTED_ON = "timeline_fitted_on"  # recordings and settings of the fit
 
@@ -63,6 +64,22 @@ def timeline_settings(config: PreTrainedConfig, **flags: float | None) -> Timeli
     return TimelineSettings(**values | {name: value for name, value in flags.items() if value is not None})
 
 
+def check_thresholds(**flags: float | None) -> None:
+    """Refuse flags that are no thresholds, before anything is computed.
+
+    Args:
+        **flags: fields of `TimelineSettings` by name; None where the flag was not given.
+
+    Raises:
+        UserError: for the first of them.
+    """
+    for name, value in flags.items():
+        expected, valid = VALID[name]
+        if value is not None and not valid(value):
+            default = getattr(TimelineSettings, name)
+            raise UserError(f"expected {expected} as --{name}, found {value:g}; the default is {default:g}.")
+
+
 def store_timeline_settings(folder: Path, settings: TimelineSettings, fitted_on: dict[str, Any]) -> None:
     """Write thresholds into a checkpoint's config.json, in one step; all other fields stay as they are.
 
@@ -78,7 +95,7 @@ def store_timeline_settings(folder: Path, settings: TimelineSettings, fitted_on:
     file = folder / "config.json"
     content = read_json(file, "copy the checkpoint again")
     content |= {PREFIX + name: value for name, value in asdict(settings).items()} | {FITTED_ON: fitted_on}
-    with atomic_file(file, "make the folder of the checkpoint writable, or copy it") as part:
+    with atomic_file(file, CLOSED) as part:
         # not `write_json`, which replaces numbers that are not finite
         part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -98,8 +98,15 @@ class EmbeddingFolder:
 
 
 def describe_part(file: Path) -> dict[str, Any]:
-    """Return name, rows and digest of a part; the digest is of its metadata, which change with its content."""
-    metadata = pq.read_metadata(file)
+    """Return name, rows and digest of a part; the digest is of its metadata, which change with its content.
+
+    Raises:
+        UserError: for a damaged file.
+    """
+    try:
+        metadata = pq.read_metadata(file)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"expected a Parquet file at {file}, found a damaged one ({error}); {REPEAT}.") from error
     content = digest(str(metadata.to_dict()), str(metadata.metadata))
     return {"file": file.name, "rows": metadata.num_rows, "digest": content}
 

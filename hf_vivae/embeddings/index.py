@@ -56,8 +56,11 @@ def write_index(path: Path, embedder: Embedder) -> None:
         path, embedder.identity, name, embedder.revision, embedder.dimension, embedder.bf16, parts
     )
     record = {key: value for key, value in asdict(folder).items() if key != "path"}
-    if (path / INDEX).is_file() and (path / RECORD).is_file() and read_json(path / RECORD, REPEAT) == record:
-        return
+    try:
+        if (path / RECORD).is_file() and read_json(path / RECORD, REPEAT) == record and open_index(folder, 1):
+            return
+    except UserError:  # of a record or an index that is damaged: both are written again
+        pass
     # the inner product of unit vectors is their cosine; 16 bits halve the file
     index = Index(ndim=embedder.dimension, metric="ip", dtype="f16")
     for numbers, table in folder.tables(EMBEDDING):
@@ -89,6 +92,8 @@ def open_index(folder: EmbeddingFolder, count: int) -> "Index":
         raise UserError(f"expected an index of dimension {folder.dimension} at {file}, found {size}; {REPEAT}.")
     if not len(index):
         raise UserError(f"expected embeddings in {folder.path}, found none; see _errors.csv there for the reasons.")
+    if len(index) != (rows := sum(len(numbers) for numbers, _ in folder.tables())):
+        raise UserError(f"expected an index of {rows} embeddings at {file}, found one of {len(index)}; {REPEAT}.")
     index.expansion_search = max(SEARCHED, 2 * count)
     return index
 

@@ -144,11 +144,8 @@ def run_embed(
     share = ProcessShard.of_this_process()
     counts = [shard.clips for number, shard in enumerate(shards()) if share.has(number)]
     embedder = Embedder(checkpoint, revision, device or share.device, batch_size, workers, bf16)
-    if windows and windows.seconds > embedder.longest_input:
-        raise UserError(
-            f"expected --window of at most {embedder.longest_input:g} s, of which the model takes no more, found "
-            f"{windows.seconds:g}; give a shorter one."
-        )
+    if windows:
+        windows.check_length(embedder.longest_input)
     total = None if None in counts else sum(counts)
     with tqdm(total=total, unit="file", smoothing=0.05) as bar:
         result = embed(embedder, shards(), output, windows, share, bar)

@@ -82,7 +82,8 @@ class Parts:
         path = folder / record
         if folder.exists() and not folder.is_dir():
             raise UserError(f"expected a new folder as --output, found the file {folder}; give another name.")
-        if path.is_file() and (earlier := read_json(path)) != settings:
+        again = f"give another --output, or remove {folder}"
+        if path.is_file() and (earlier := read_json(path, again)) != settings:
             changed = next(name for name in {*earlier, *settings} if earlier.get(name) != settings.get(name))
             raise UserError(
                 f"expected {content} with {changed} {settings.get(changed)!r} in {folder}, found some with "
@@ -103,6 +104,8 @@ class Parts:
     def is_done(self, number: int, key: str, version: str) -> bool:
         """Return whether a shard is done and neither it nor the files that its rows name have changed.
 
+        A damaged file is not done, such as that of a disk that lost its power.
+
         Args:
             number: index of the shard.
             key: of the shard.
@@ -114,7 +117,10 @@ class Parts:
         file = self.path(number)
         if not file.is_file():
             return False
-        metadata = pq.read_schema(file).metadata or {}
+        try:
+            metadata = pq.read_schema(file).metadata or {}
+        except pa.ArrowInvalid:
+            return False
         if metadata.get(b"shard") != key.encode():
             raise UserError(
                 f"expected the clips of an earlier start, found others in their place at {file.name}; give another "

@@ -88,7 +88,8 @@ class Windows:
             models miss screams and laughs.
 
     Raises:
-        UserError: for an infinite window, a hop longer than it or below 0.01 s, or a gate that is not positive.
+        UserError: for a window that is not positive or infinite, a hop longer than it or below 0.01 s, or a gate that
+            is not positive.
     """
 
     seconds: float = 1.0
@@ -96,7 +97,7 @@ class Windows:
     gate_db: float = 40.0
 
     def __post_init__(self) -> None:
-        if math.isinf(self.seconds):
+        if not 0 < self.seconds < math.inf:  # also for NaN
             raise UserError(f"expected --window in seconds, found {self.seconds:g}; 1 is usual.")
         if not SMALLEST_HOP <= self.hop <= self.seconds:
             raise UserError(
@@ -105,6 +106,21 @@ class Windows:
             )
         if not self.gate_db > 0:  # also for NaN
             raise UserError(f"expected --gate_db above 0, found {self.gate_db:g}; 40 is usual.")
+
+    def check_length(self, longest: float) -> None:
+        """Refuse windows of which a model would take the beginning alone.
+
+        Args:
+            longest: seconds that the model takes, see `Scorer.longest_input`.
+
+        Raises:
+            UserError: for longer windows.
+        """
+        if self.seconds > longest:
+            raise UserError(
+                f"expected --window of at most {longest:g} s, of which the model takes no more, found "
+                f"{self.seconds:g}; give a shorter one."
+            )
 
     @property
     def steps(self) -> int:

@@ -19,9 +19,8 @@ from ..inference.timeline import Timeline
 from ..reporting.tables import csv_cell
 from ..validation import readable
 from .formats import write_timeline
-from .recordings import RecordingFile
+from .recordings import RECORD, RecordingFile
 
-RECORD = "_timeline.json"
 PARTS = ".parts"
 UNKNOWN = "unknown"
 SEGMENT = {"start": pa.float64(), "end": pa.float64(), "label": pa.string(), "score": pa.float64()}

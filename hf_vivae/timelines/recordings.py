@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..inference.sources import find_files
 
+RECORD = "_timeline.json"  # in an output folder: the settings of its timelines
 # in the output folder, not of a recording
 TABLES = ("segments", "summary", "agreement", "agreement_labels", "_errors", "_timeline")
 

@@ -1,11 +1,12 @@
 """Reference annotations of recordings: `hf-vivae timeline --reference`."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..annotations.match import match_recordings
+from ..annotations.match import match_recordings, recording_stem
 from ..annotations.read import READABLE, read_annotations
 from ..annotations.segment import Annotation, Segment
 from ..audio import BadAudio
@@ -13,6 +14,7 @@ from ..corpus.label_map import read_label_map
 from ..corpus.schema import LabelMap, first_names
 from ..inference.timeline import Recording
 from ..validation import UserError, did_you_mean
+from .recordings import RECORD, TABLES
 
 LONGER = 0.1  # seconds by which a reference may end after its recording: encoders such as MP3's change the length
 
@@ -64,7 +66,18 @@ class Reference:
             UserError: for an annotation that cannot be read or is of no recording, a recording without one, labels
                 that are not among `labels`, and times after the end of a recording.
         """
-        annotations = [annotation for file in self._files() for annotation in read_annotations(file, self.tier)]
+        files = self._files(recordings)
+        annotations = []
+        for file in files:
+            for annotation in read_annotations(file, self.tier):
+                # recordings of the same name in several folders have annotations in folders of these names
+                folder = file.relative_to(self.path).parent.as_posix()
+                name = f"{folder}/{annotation.recording}"
+                ends = tuple(f"/{end}" for end in (name, recording_stem(name)))
+                paths = [f"/{path.as_posix()}" for path in recordings]
+                if folder != "." and any(path.endswith(ends) or recording_stem(path).endswith(ends) for path in paths):
+                    annotation = replace(annotation, recording=name)
+                annotations.append(annotation)
         # of its stem: formats without the name of a recording
         if len(annotations) == len(recordings) == 1 and annotations[0].recording == self.path.stem:
             annotations = [replace(annotations[0], recording=recordings[0].as_posix())]
@@ -96,11 +109,19 @@ class Reference:
             for path in recordings
         }
 
-    def _files(self) -> list[Path]:
+    def _files(self, recordings: Sequence[Path]) -> list[Path]:
+        """Return the annotation files; of a folder, without tables of `timeline` and texts of other names."""
         if not self.path.is_dir():
             return [self.path]
         suffixes = {suffix.lower() for suffix in READABLE}
         files = sorted(file for file in self.path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+        # a copy of an output folder, whose files were corrected, has their tables from before
+        tables = {record.with_name(f"{name}.csv") for record in self.path.rglob(RECORD) for name in TABLES}
+        stems = tuple(path.stem for path in recordings)
+        others = [file for file in files if file.suffix.lower() == ".txt" and not file.name.startswith(stems)]
+        if left_out := [str(file) for file in files if file in tables or file in others]:
+            print(f"Files that are not annotations of these recordings: {first_names(left_out)}.", file=sys.stderr)
+        files = [file for file in files if str(file) not in left_out]
         if not files:
             raise UserError(
                 f"expected annotation files ({', '.join(READABLE)}) in the folder {self.path} of --reference, found "

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ..annotations.segment import Segment
 from ..annotations.write import WRITERS, check_format
-from ..checkpoints.timeline_settings import TimelineSettings, timeline_settings
+from ..checkpoints.timeline_settings import TimelineSettings, check_thresholds, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..inference.output import errors_file, terminal_text
 from ..inference.predict import SOME_FAILED
@@ -54,6 +54,7 @@ def run_timeline(
     for suffix in suffixes:
         if suffix in WRITERS:
             check_format(Path(f"x{suffix}"))  # whose library may not be installed
+    check_thresholds(gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = Windows(window, hop, TimelineSettings.gate_db if gate_db is None else gate_db)
     recordings = find_recordings(inputs)
     several = folder is not None or len(recordings) > 1
@@ -75,6 +76,8 @@ def run_timeline(
             check_new(file)
     share = ProcessShard.of_this_process()
     scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
+    # models that take less than the default keep it
+    windows.check_length(max(scorer.longest_input, Windows.seconds))
     thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     windows = replace(windows, gate_db=thresholds.gate_db)
     paths = [recording.path for recording in recordings]

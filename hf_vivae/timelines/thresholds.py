@@ -14,10 +14,13 @@ from transformers import PreTrainedConfig
 from ..annotations.segment import Segment
 from ..checkpoints.resolve import is_folder
 from ..checkpoints.timeline_settings import (
+    CLOSED,
     TimelineSettings,
+    check_thresholds,
     fitted_recordings,
     store_timeline_settings,
 )
+from ..files import check_place
 from ..inference.scorer import Scorer
 from ..inference.shards import ProcessShard
 from ..inference.timeline import (
@@ -122,6 +125,7 @@ def run_fit(
 
     A threshold that is given as a flag is kept.
     """
+    check_thresholds(gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     folder = Path(checkpoint)
     if not is_folder(checkpoint):
         raise UserError(
@@ -134,7 +138,10 @@ def run_fit(
     grid = GRID | {name: (value,) for name, value in flags.items() if value is not None}
     windows = Windows(window, hop, max(grid["gate_db"]))
     paths = [recording.path for recording in find_recordings(inputs)]
+    check_place(folder / "config.json", remedy=CLOSED)
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
+    # models that take less than the default keep it
+    windows.check_length(max(scorer.longest_input, Windows.seconds))
     references = reference.read(paths, scorer.labels[: scorer.unknown])  # no segment is `unknown`, the last
     timelines = []
     for path in tqdm(paths, unit="recording", disable=None):

@@ -239,10 +239,11 @@ def test_recordings_are_found_by_name_and_by_stem():
         (["c"], "expected one recording for the annotation of c, found none of this name among 4; rename or add it."),
         (["c.2"], "expected one recording for the annotation of c.2, found none of this name"),
         (["cat.wav"], r"found none of this name among 4 \(did you mean cal.wav\?\)"),
+        (["\\xfe.wav"], r"found none of this name among 4 \(did you mean \\xff.wav\?\)"),
         (["cal.wav", "cal"], "expected one annotation of cal.wav, found two; remove one."),
     ],
 )
 def test_an_annotation_without_one_recording_is_refused(names, sentence):
-    recordings = [Path(name) for name in ("x/d.wav", "y/d.wav", "c.1.wav", "cal.wav")]
+    recordings = [Path(name) for name in ("x/d.wav", "y/d.wav", "\udcff.wav", "cal.wav")]
     with pytest.raises(UserError, match=sentence):
         match_recordings([Annotation(name, ()) for name in names], recordings)

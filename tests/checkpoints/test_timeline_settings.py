@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, ViTConfig
 
 from hf_vivae.checkpoints.timeline_settings import (
     TimelineSettings,
+    check_thresholds,
     fitted_recordings,
     store_timeline_settings,
     timeline_settings,
@@ -38,6 +39,10 @@ def test_what_is_no_threshold_is_refused(name, value, expected):
     sentence = f"expected {expected} as timeline_{name} in config.json, found {value!r}; correct or remove it."
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         timeline_settings(PreTrainedConfig(**{f"timeline_{name}": value}))
+    if isinstance(value, float):  # as the command line gives it
+        sentence = f"expected {expected} as --{name}, found {value:g}; the default is "
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+            check_thresholds(**{name: value})
 
 
 @pytest.mark.parametrize("record", [[], {}, {"sha256": "ab"}, {"sha256": [1]}])

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from hf_vivae_cli import app
 from hf_vivae_cli.app import RECIPES, recipes_folder
-from hf_vivae_cli.doctor import check_cache, errors_as_findings
+from hf_vivae_cli.doctor import USES, check_cache, errors_as_findings
 
 COMMAND = typer.main.get_command(app)
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("using", "timelines", "embeddings"))]
@@ -269,6 +269,11 @@ def test_doctor_lists_the_installation_and_never_the_token(tmp_path, monkeypatch
     for word in ("torch", "device", "cpu", str(tmp_path / "cache"), "VIVAE", "cc-by-nc-4.0", "a token is stored"):
         assert word in done.stdout
     assert "hf_planted" not in done.stdout + done.stderr
+
+
+def test_the_doctor_knows_a_use_of_each_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert USES.keys() == extras.keys() - {"test"}
 
 
 def test_a_wheel_has_all_that_the_recipes_read():

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from checkpoints_of import write_checkpoint
 from predicting import sound
+from usearch.index import Index
 
 from hf_vivae.embeddings import index as indices
 from hf_vivae.embeddings.embedder import Embedder
@@ -124,6 +125,12 @@ def change_part(folder: Path) -> None:
     pq.write_table(table.set_column(place, table.schema.field(place), vectors), file)
 
 
+def write_smaller_index(folder: Path) -> None:
+    index = Index(ndim=16, metric="ip", dtype="f16")
+    index.add([100], np.ones((1, 16), np.float32))
+    index.save(str(folder / "_index.usearch"))
+
+
 def change_record(folder: Path, **values) -> None:
     record = json.loads((folder / "_index.json").read_text())
     (folder / "_index.json").write_text(json.dumps(record | values))
@@ -140,12 +147,17 @@ def change_record(folder: Path, **values) -> None:
             "^expected the record of an index in .*_index.json, found other",
         ),
         (lambda folder: (folder / "part-000001.parquet").unlink(), "^expected all parts of .*, found no part-000001"),
+        (
+            lambda folder: (folder / "part-000001.parquet").write_bytes(b"PAR1"),
+            "^expected a Parquet file at .*part-000001.parquet, found a damaged one .*; repeat",
+        ),
         (change_part, "^expected the part-000001.parquet of the index in .*emb, found another; repeat"),
         (lambda folder: (folder / "_index.usearch").unlink(), "^expected an index of dimension 16 at .*, found none"),
         (
             lambda folder: (folder / "_index.usearch").write_bytes(b"hello"),
             "^expected an index at .*_index.usearch, found a damaged file",
         ),
+        (write_smaller_index, "^expected an index of 6 embeddings at .*_index.usearch, found one of 1; repeat"),
         (
             lambda folder: change_record(folder, dimension=15),
             "^expected an index of dimension 15 .*, found one of .* 16",
@@ -156,6 +168,15 @@ def test_a_folder_that_is_not_whole_is_refused(damage, sentence, archive, copy):
     damage(copy)
     with pytest.raises(UserError, match=sentence):
         run_similar(str(archive / "clips" / "4.wav"), copy)
+
+
+@pytest.mark.parametrize("name", ["_index.usearch", "_index.json", "part-000001.parquet"])
+def test_a_second_start_repairs_what_is_damaged(name, checkpoint, archive, copy, monkeypatch):
+    whole = (copy / name).read_bytes()
+    (copy / name).write_bytes(whole[:100])
+    monkeypatch.setattr(sources, "FILES_PER_SHARD", 3)
+    assert run_embed(str(checkpoint), [str(archive / "clips")], output=copy) == 3
+    assert (copy / name).read_bytes() == whole
 
 
 def test_an_index_of_another_checkpoint_is_refused(archive, tmp_path):

@@ -1,5 +1,6 @@
 """References of recordings: matched, mapped, and refused where they do not fit, each with one sentence."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,32 @@ def read(path: str, recordings: tuple[str, ...] = ("a.wav", "b.wav"), **options)
 def test_a_folder_has_the_reference_of_each_recording_with_mapped_labels():
     found = read("gold", ("b.wav", "a.wav"), label_map=Path("map.yaml"))
     assert list(found.items()) == [("b.wav", []), ("a.wav", [(0, 1, "fear"), (1, 1.5, "anger")])]
+
+
+def test_a_folder_may_have_notes_and_the_tables_of_a_timeline(capsys):
+    expected = read("gold", label_map=Path("map.yaml"))
+    Path("gold/README.txt").write_text("Coded by two people.\n")
+    for name in ("_timeline.json", "segments.csv", "summary.csv"):
+        Path("gold/deep", name).write_text("file,seconds\n")
+    assert read("gold", label_map=Path("map.yaml")) == expected
+    assert capsys.readouterr().err == (
+        "Files that are not annotations of these recordings: gold/README.txt, gold/deep/segments.csv, "
+        "gold/deep/summary.csv.\n"
+    )
+    Path("gold/summary.csv").write_text("file,seconds\n")
+    with pytest.raises(ValueError, match=r"^gold/summary\.csv: expected one column start, found"):
+        read("gold")
+
+
+def test_recordings_of_one_name_have_references_in_folders_of_their_names():
+    for folder, end in (("mon", 1), ("tue", 2)):
+        Path("study", folder).mkdir(parents=True)
+        shutil.copy("a.wav", f"study/{folder}/a.wav")
+        Path("both", folder).mkdir(parents=True)
+        Path(f"both/{folder}/a.csv").write_text(f"start,end,label\n0,{end},fear\n")
+    paths = [Path("study/tue/a.wav"), Path("study/mon/a.wav")]
+    segments = Reference(Path("both")).read(paths, LABELS)
+    assert [(path, of[0].end) for path, of in segments.items()] == list(zip(paths, (2, 1), strict=True))
 
 
 def test_null_leaves_segments_out():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -155,6 +156,11 @@ def test_what_cannot_be_fitted_is_refused_and_nothing_is_written(checkpoint, tmp
         run_fit("someone/model", ["study/a.wav"], reference)
     with pytest.raises(ValueError, match=r"^expected thresholds with which a segment agrees"):
         run_fit(str(folder), ["study/c.wav"], reference)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", lambda path: os.open(path / "of a folder that is no folder", os.O_CREAT))
+        patch.setattr("hf_vivae.timelines.thresholds.make_timeline", lambda *_: pytest.fail("scored"))
+        with pytest.raises(ValueError, match=r"^expected a folder to write to, .*make the folder of the checkpoint"):
+            run_fit(str(folder), ["study/a.wav"], reference)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"^expected one process with --fit, found several"):
         run_fit(str(folder), ["study/a.wav"], reference)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hf_vivae.annotations.read import read_annotations
 from hf_vivae.timelines import run
 from hf_vivae.timelines.formats import FORMATS
 from hf_vivae.timelines.run import run_timeline
+from hf_vivae.timelines.thresholds import run_fit
 
 RATE = 16000
 
@@ -122,3 +124,12 @@ def test_a_library_that_is_not_installed_is_named_before_anything_is_loaded(monk
     for where in ({"outputs": [Path("x.eaf")]}, {"outputs": [Path("out")], "formats": [".csv", ".eaf"]}):
         with pytest.raises(ValueError, match=r"^expected pympi, which .*; pip install 'hf_vivae\[annotation\]'\.$"):
             run_timeline("nowhere", ["study/a.wav"], **where)
+
+
+@pytest.mark.parametrize("command", [run_timeline, partial(run_fit, reference=None)])
+def test_thresholds_and_windows_that_cannot_be_used_are_refused_first(command, checkpoint):
+    with pytest.raises(ValueError, match=r"^expected a number from 0 to 1 as --min_score, found 1\.5; the default"):
+        command(checkpoint, ["nowhere.wav"], min_score=1.5)
+    # of which a model with an input of 1 s would take the first second for all of them
+    with pytest.raises(ValueError, match=r"^expected --window of at most 1 s, of which the model takes no more"):
+        command(checkpoint, ["study/a.wav"], window=3.0)

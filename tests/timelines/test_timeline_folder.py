@@ -106,6 +106,21 @@ def test_each_recording_has_its_files_and_all_are_in_two_tables():
     assert table("sub/3.csv")[1:] == [["0.000", "0.300", "'=fear", "0.8000"]]
 
 
+def test_a_damaged_part_is_made_again_and_damaged_settings_are_refused():
+    work()
+    before = contents()
+    Path("out", "sub", "3.csv").write_text("kept")
+    part = next(file for file in Path("out/.parts").iterdir() if b"study/0.wav" in file.read_bytes())
+    part.write_bytes(b"PAR1")
+    again = Annotator()
+    assert work(again) == (3, 1)
+    assert again.names == ["0.wav"]
+    assert contents() == before | {"sub/3.csv": b"kept"}
+    Path("out/_timeline.json").write_text("{")
+    with pytest.raises(UserError, match=r"^expected JSON in out/_timeline\.json, found .*; give another --output, or"):
+        work()
+
+
 def test_a_start_that_was_killed_loses_the_recording_at_hand():
     work(output="whole")
     with pytest.raises(KeyboardInterrupt):
