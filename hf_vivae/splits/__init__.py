@@ -106,7 +106,7 @@ def make_folds(
     ]
     _check_folds(folds, protocol, speakers)
     if is_segmented and not keeps_apart:
-        _warn_of_siblings(folds, protocol, dataset["recording"][:])
+        _check_recordings(folds, protocol, dataset["recording"][:])
     if digests is not None:
         _check_copies(folds, files, digests)
     return folds
@@ -203,18 +203,19 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
                 )
 
 
-def _warn_of_siblings(folds: list[Fold], protocol: str, recordings: Sequence[str]) -> None:
-    """Log the number of recordings with segments in the test part of a fold and in another part of it."""
-    pairs = [
-        ({recordings[row] for row in fold.train + fold.validation}, {recordings[row] for row in fold.test})
-        for fold in folds
-    ]
-    if shared := set().union(*(train & test for train, test in pairs)):
-        logger.warning(
-            "%s divides segments without regard to their recordings: %d of the %d tested recordings have segments in "
-            "training too, so that its score is none on new recordings; --protocol speaker-k-fold keeps them apart.",
-            protocol, len(shared), len(set().union(*(test for _, test in pairs))),
-        )  # fmt: skip
+def _check_recordings(folds: list[Fold], protocol: str, recordings: Sequence[str]) -> None:
+    """Refuse folds that divide a recording: its segments share the room, the microphone and mostly the speaker."""
+    for fold in folds:
+        of_parts = [{recordings[row] for row in rows} for rows in (fold.train, fold.validation, fold.test)]
+        divided = sorted(
+            set.intersection(*of_parts[::2]) | set.intersection(*of_parts[:2]) | (of_parts[1] & of_parts[2])
+        )
+        if divided:
+            raise UserError(
+                f"{protocol}: expected all segments of a recording in one part of a fold, found those of {divided[0]} "
+                f"in several ({len(divided)} such recordings in fold {fold.name}); give --protocol speaker-k-fold, which "
+                "keeps recordings apart."
+            )
 
 
 def _check_copies(folds: list[Fold], files: Sequence[str], digests: Sequence[str]) -> None:

@@ -80,16 +80,8 @@ def test_copies_join_recordings_too():
 
 
 @pytest.mark.parametrize("protocol", ["random-80-20", "random-10-fold", "random-70-15-15"])
-def test_a_random_protocol_warns_of_siblings_in_training(protocol, caplog):
-    pairs = [(f"{number % 3}.wav", None) for number in range(40)]
+def test_a_random_protocol_may_not_divide_a_recording(protocol):
     labels = [row % 2 for row in range(40)]
-    with caplog.at_level(logging.WARNING):
-        make_folds(segments_of(pairs), protocol, labels)
-    assert caplog.messages == [
-        f"{protocol} divides segments without regard to their recordings: 3 of the 3 tested recordings have segments "
-        "in training too, so that its score is none on new recordings; --protocol speaker-k-fold keeps them apart."
-    ]
-    caplog.clear()
-    with caplog.at_level(logging.WARNING):  # a recording for each segment
-        make_folds(segments_of([(f"{number}.wav", None) for number in range(40)]), protocol, labels)
-    assert caplog.messages == []
+    with pytest.raises(UserError, match=rf"^{protocol}: expected all segments of a recording in one part .*0\.wav in"):
+        make_folds(segments_of([(f"{number % 3}.wav", None) for number in range(40)]), protocol, labels)
+    make_folds(segments_of([(f"{number}.wav", None) for number in range(40)]), protocol, labels)
