@@ -206,11 +206,10 @@ def _check_folds(folds: list[Fold], protocol: str, dataset: Dataset) -> None:
 def _check_recordings(folds: list[Fold], protocol: str, recordings: Sequence[str]) -> None:
     """Refuse folds that divide a recording: its segments share the room, the microphone and mostly the speaker."""
     for fold in folds:
-        of_parts = [{recordings[row] for row in rows} for rows in (fold.train, fold.validation, fold.test)]
-        divided = sorted(
-            set.intersection(*of_parts[::2]) | set.intersection(*of_parts[:2]) | (of_parts[1] & of_parts[2])
+        train, validation, test = (
+            {recordings[row] for row in rows} for rows in (fold.train, fold.validation, fold.test)
         )
-        if divided:
+        if divided := sorted(train & validation | train & test | validation & test):
             raise UserError(
                 f"{protocol}: expected all segments of a recording in one part of a fold, found those of {divided[0]} "
                 f"in several ({len(divided)} such recordings in fold {fold.name}); give --protocol speaker-k-fold, which "
