@@ -212,8 +212,8 @@ def _check_recordings(folds: list[Fold], protocol: str, recordings: Sequence[str
         if divided := sorted(train & validation | train & test | validation & test):
             raise UserError(
                 f"{protocol}: expected all segments of a recording in one part of a fold, found those of {divided[0]} "
-                f"in several ({len(divided)} such recordings in fold {fold.name}); give --protocol speaker-k-fold, which "
-                "keeps recordings apart."
+                f"in several ({len(divided)} such recordings in fold {fold.name}); give --protocol speaker-k-fold, "
+                "which keeps recordings apart."
             )
 
 
