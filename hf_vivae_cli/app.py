@@ -146,8 +146,19 @@ def timeline(
         list[str] | None,
         typer.Option(help="Format of each recording's file in the folder; repeatable.", show_default=".TextGrid"),
     ] = None,
-    window: Annotated[float, typer.Option(help="Length of a window, in seconds.")] = 1.0,
-    hop: Annotated[float, typer.Option(help="Step from one window to the next, in seconds.")] = 0.25,
+    window: Annotated[
+        float | None,
+        typer.Option(
+            help="Length of a window, in seconds; by default that of the checkpoint, else 1.", show_default=False
+        ),
+    ] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(
+            help="Step from one window to the next, in seconds; by default that of the checkpoint, else 0.25.",
+            show_default=False,
+        ),
+    ] = None,
     gate_db: Annotated[
         float | None,
         typer.Option(
@@ -196,7 +207,7 @@ def timeline(
         typer.Option(
             "--fit",
             help="Fit --gate_db, --min_score and --min_seconds on these recordings with --reference, and store them "
-            "in the checkpoint.",
+            "in the checkpoint, with --window and --hop.",
         ),
     ] = False,
     revision: Revision = None,

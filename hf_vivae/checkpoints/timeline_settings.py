@@ -1,4 +1,4 @@
-"""Thresholds of `hf-vivae timeline` in a checkpoint's config.json, fitted on annotated recordings by `--fit`."""
+"""Settings of `hf-vivae timeline` in a checkpoint's config.json, fitted on annotated recordings by `--fit`."""
 
 import json
 import math
@@ -19,38 +19,42 @@ FITTED_ON = "timeline_fitted_on"  # recordings and settings of the fit
 
 @dataclass(frozen=True)
 class TimelineSettings:
-    """Thresholds of a timeline.
+    """Thresholds of a timeline, and the windows that they are for.
 
     Args:
         gate_db: steps that are quieter than the loud ones of a recording by more than this, in dB, are silence.
         min_score: segments of a lower mean probability are left out.
         min_seconds: shorter segments are left out.
+        window: length of a window, in seconds.
+        hop: seconds from the start of one to that of the next.
     """
 
     gate_db: float = 40.0
     min_score: float = 0.0
     min_seconds: float = 0.0
+    window: float = 1.0
+    hop: float = 0.25
 
 
 VALID: dict[str, tuple[str, Callable[[float], bool]]] = {
     "gate_db": ("a number above 0", lambda value: 0 < value < math.inf),
     "min_score": ("a number from 0 to 1", lambda value: 0 <= value <= 1),
     "min_seconds": ("a number of at least 0", lambda value: 0 <= value < math.inf),
+    "window": ("a number above 0", lambda value: 0 < value < math.inf),
+    "hop": ("a number above 0", lambda value: 0 < value < math.inf),
 }
-
-
 TIMELINE_FIELDS = (*(PREFIX + name for name in VALID), FITTED_ON)  # of a configuration
 
 
 def timeline_settings(config: PreTrainedConfig, **flags: float | None) -> TimelineSettings:
-    """Return the thresholds of a timeline: flags, else those of the checkpoint, else the defaults.
+    """Return the settings of a timeline: flags, else those of the checkpoint, else the defaults.
 
     Args:
         config: configuration of the checkpoint.
         **flags: fields of `TimelineSettings` by name; None where the flag was not given.
 
     Raises:
-        UserError: for a value in config.json that is no threshold.
+        UserError: for a value in config.json that is out of range.
     """
     values = {}
     for name, (expected, valid) in VALID.items():

@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..annotations.segment import Segment
 from ..annotations.write import WRITERS, check_format
-from ..checkpoints.timeline_settings import TimelineSettings, check_thresholds, timeline_settings
+from ..checkpoints.timeline_settings import check_thresholds, timeline_settings
 from ..files import OUTPUT_REMEDY, atomic_file, check_new
 from ..inference.output import errors_file, terminal_text
 from ..inference.predict import SOME_FAILED
@@ -34,8 +34,8 @@ def run_timeline(
     *,
     outputs: Sequence[Path] = (),
     formats: Sequence[str] = (),
-    window: float = 1.0,
-    hop: float = 0.25,
+    window: float | None = None,
+    hop: float | None = None,
     gate_db: float | None = None,
     min_seconds: float | None = None,
     min_score: float | None = None,
@@ -55,7 +55,8 @@ def run_timeline(
         if suffix in WRITERS:
             check_format(Path(f"x{suffix}"))  # whose library may not be installed
     check_thresholds(gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
-    windows = Windows(window, hop, TimelineSettings.gate_db if gate_db is None else gate_db)
+    if window is not None:  # refused before anything is loaded
+        Windows(window, window if hop is None else hop)
     recordings = find_recordings(inputs)
     several = folder is not None or len(recordings) > 1
     if several and not folder and outputs:
@@ -76,10 +77,12 @@ def run_timeline(
             check_new(file)
     share = ProcessShard.of_this_process()
     scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
+    thresholds = timeline_settings(
+        scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds, window=window, hop=hop
+    )
+    windows = Windows(thresholds.window, thresholds.hop, thresholds.gate_db)
     # models that take less than the default keep it
     windows.check_length(max(scorer.longest_input, Windows.seconds))
-    thresholds = timeline_settings(scorer.model.config, gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
-    windows = replace(windows, gate_db=thresholds.gate_db)
     paths = [recording.path for recording in recordings]
     references = reference.read(paths, scorer.labels[: scorer.unknown]) if reference else {}
 
@@ -100,7 +103,7 @@ def run_timeline(
     if folder:
         total = sum(map(share.has, range(len(recordings))))
         with tqdm(total=total, unit="recording", disable=None, smoothing=0.05) as bar:
-            settings = {"checkpoint": scorer.identity, "bf16": bf16, "window": window, "hop": hop}
+            settings = {"checkpoint": scorer.identity, "bf16": bf16}
             numbers = write_timelines(
                 annotate, recordings, folder, formats=suffixes, labels=scorer.labels[: scorer.unknown],
                 rejects=scorer.unknown is not None, settings=settings | asdict(thresholds), share=share, bar=bar,

@@ -79,7 +79,7 @@ def fit_thresholds(
     Raises:
         UserError: where no thresholds of the grid match a segment.
     """
-    trials = [TimelineSettings(*values) for values in product(*(grid[name] for name in asdict(TimelineSettings())))]
+    trials = [TimelineSettings(*values) for values in product(*(grid[name] for name in GRID))]
     counts = np.zeros((len(trials), len(timelines), 3), int)  # matched, reference, predicted
     for column, (timeline, reference) in enumerate(zip(timelines, references, strict=True)):
         segments = {gate: find_segments(_gate(timeline, gate)) for gate in grid["gate_db"]}
@@ -112,8 +112,8 @@ def run_fit(
     inputs: Sequence[str],
     reference: Reference,
     *,
-    window: float = 1.0,
-    hop: float = 0.25,
+    window: float | None = None,
+    hop: float | None = None,
     gate_db: float | None = None,
     min_seconds: float | None = None,
     min_score: float | None = None,
@@ -136,7 +136,10 @@ def run_fit(
         raise UserError("expected one process with --fit, found several; start the command without a launcher.")
     flags = {"gate_db": gate_db, "min_score": min_score, "min_seconds": min_seconds}
     grid = GRID | {name: (value,) for name, value in flags.items() if value is not None}
-    windows = Windows(window, hop, max(grid["gate_db"]))
+    windows = Windows(
+        TimelineSettings.window if window is None else window, TimelineSettings.hop if hop is None else hop,
+        max(grid["gate_db"]),
+    )  # fmt: skip
     paths = [recording.path for recording in find_recordings(inputs)]
     check_place(folder / "config.json", remedy=CLOSED)
     scorer = Scorer(checkpoint, revision, device, bf16=bf16)
@@ -151,21 +154,20 @@ def run_fit(
             timelines.append(silence.timeline)
     fit = fit_thresholds(timelines, [references[path] for path in paths], reference.collar, grid)
     seconds = sum(timeline.recording.seconds for timeline in timelines)
+    settings = replace(fit.settings, window=windows.seconds, hop=windows.hop)
     store_timeline_settings(
         folder,
-        fit.settings,
+        settings,
         {
             "recordings": len(paths),
             "seconds": round(seconds, 3),
             "event_f1": fit.fitted.f1,
             "event_f1_left_out": fit.left_out and fit.left_out.f1,
             "collar": reference.collar,
-            "window": window,
-            "hop": hop,
             "sha256": [_sha256(path) for path in paths],
         },
     )
-    for name, value in asdict(fit.settings).items():
+    for name, value in asdict(settings).items():
         print(f"--{name} {value:g}")
     print(f"event F1 {fit.fitted.f1:.3f} of these {len(paths)} recordings ({seconds:.1f} s), for which it is highest")
     if fit.left_out:

@@ -56,15 +56,17 @@ def test_nothing_but_the_thresholds_is_written(tmp_path):
     file = tmp_path / "config.json"
     before = json.loads(file.read_text()) | {"odd": {"__float__": "Infinity"}, "label": "笑"}
     file.write_text(json.dumps(before))
-    store_timeline_settings(tmp_path, TimelineSettings(20.0, 0.5, 0.25), {"recordings": 1, "sha256": ["ab"]})
+    store_timeline_settings(tmp_path, TimelineSettings(20.0, 0.5, 0.25, 2.0, 0.5), {"recordings": 1, "sha256": ["ab"]})
     after = json.loads(file.read_text())
     assert {key: value for key, value in after.items() if not key.startswith("timeline_")} == before
     config = ViTConfig.from_pretrained(tmp_path)
-    assert timeline_settings(config) == TimelineSettings(20.0, 0.5, 0.25)
+    assert timeline_settings(config) == TimelineSettings(20.0, 0.5, 0.25, 2.0, 0.5)
     assert fitted_recordings(config) == {"ab"}
     assert fitted_recordings(PreTrainedConfig()) == frozenset()
     config.save_pretrained(tmp_path / "copy")  # as a fine-tuning or a push does
-    assert timeline_settings(ViTConfig.from_pretrained(tmp_path / "copy")) == TimelineSettings(20.0, 0.5, 0.25)
+    assert timeline_settings(ViTConfig.from_pretrained(tmp_path / "copy"), hop=0.1) == TimelineSettings(
+        20.0, 0.5, 0.25, 2.0, 0.1
+    )
     assert sorted(path.name for path in tmp_path.iterdir() if "config" in path.name) == [
         "config.json", "preprocessor_config.json",
     ]  # fmt: skip
