@@ -66,7 +66,12 @@ def timeline_figure(
     span = seconds if rows == 1 else row_seconds
     strips = {"labels": segments} if reference is None else {"reference": reference, "labels": segments}
     totals = np.nan_to_num(timeline.probabilities).sum(axis=0)
-    order = [timeline.labels[index] for index in np.argsort(-totals, kind="stable")]
+    # strips do not show `unknown`, of which there are no segments
+    order = [
+        timeline.labels[index]
+        for index in np.argsort(-totals, kind="stable")
+        if rows == 1 or index != timeline.unknown
+    ]
     # labels that only the reference has come last
     order += sorted({segment.label for segment in chain(*strips.values())} - set(order))
     colours = {label: COLOURS[place] if place < len(COLOURS) else GREY for place, label in enumerate(order)}

@@ -213,6 +213,15 @@ def test_pictures_of_recordings_of_any_length(seconds, width, rows, scorer, tmp_
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(20.0, True), (70.0, False)])
+def test_unknown_is_in_the_legend_of_pictures_with_probabilities(seconds, shown, scorer, tmp_path):
+    recording, steps = write(tmp_path / "x.wav", noise(seconds, 8000), 8000), int(4 * seconds)
+    labels = [*scorer.labels[:5], "unknown"]
+    timeline = Timeline(recording, labels, 0.25, np.full((steps, 6), 1 / 6), np.zeros(steps), unknown=5)
+    (legend,) = timeline_figure(timeline, []).legends
+    assert ("unknown" in [text.get_text() for text in legend.get_texts()]) == shown
+
+
 def test_a_recording_of_an_hour_and_more_has_sixty_rows(scorer, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_vivae.inference.timeline_figure.MOST_ROWS", 2)
     recording = write(tmp_path / "x.wav", noise(200, 8000), 8000)
