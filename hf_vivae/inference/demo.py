@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import soundfile
 
+from ..annotations.segment import Segment
+from ..checkpoints.timeline_settings import timeline_settings
 from ..corpus import EMOTIONS
 from ..corpus.manifest import SAMPLING_RATE, read_manifest
 from ..corpus.schema import GENERATED
@@ -23,7 +25,7 @@ from ..models import LogMelFeatureExtractor
 from ..reporting.plots import BLUE, blank_figure
 from ..validation import UserError
 from .scorer import LONGEST_CLIP, Scorer
-from .timeline import BLOCK_SECONDS, Recording, Timeline, Windows, find_segments, make_timeline
+from .timeline import BLOCK_SECONDS, Recording, Windows, find_segments, make_timeline
 from .timeline_figure import timeline_figure
 
 if TYPE_CHECKING:
@@ -150,19 +152,20 @@ def _answer(path: str | None, checkpoint: str) -> tuple[Any, Any, Any, Any]:
         (scores,) = scorer.score([{"array": samples, "sampling_rate": rate}])
         if isinstance(scores, ValueError):
             raise UserError(str(scores)) from scores
-        long = make_timeline(scorer, recording, Windows()) if recording.seconds > LONG else None
-        over_time = (
-            gradio.update(value=timeline_figure(long, find_segments(long), width=NARROW), visible=True)
-            if long
-            else hidden
-        )
+        over_time = as_text = hidden
+        if recording.seconds > LONG:
+            thresholds = timeline_settings(scorer.model.config)
+            windows = Windows(thresholds.window, thresholds.hop, thresholds.gate_db)
+            timeline = make_timeline(scorer, recording, windows)
+            labelled = find_segments(timeline, thresholds.min_seconds, thresholds.min_score)
+            over_time = gradio.update(value=timeline_figure(timeline, labelled, width=NARROW), visible=True)
+            as_text = gradio.update(value=_segments(labelled), visible=True)
     except UserError as error:
         deleted = path is not None and not Path(path).is_file()  # possible at any of the lines above
         return _message(DELETED if deleted else str(error)), hidden, hidden, hidden
     picture = gradio.update(value=clip_figure(samples, rate), visible=True)
-    segments = gradio.update(value=_segments(long), visible=True) if long else hidden
     cut = len(samples) / rate if len(samples) / rate < recording.seconds - 0.05 else None
-    return _bars(scorer, scores, cut), picture, over_time, segments
+    return _bars(scorer, scores, cut), picture, over_time, as_text
 
 
 def _check_size(recording: Recording) -> None:
@@ -220,11 +223,11 @@ def _origin(scorer: Scorer) -> str:
     return _message(text) if corpus in GENERATED else f"<p>{text}</p>"
 
 
-def _segments(timeline: Timeline) -> str:
+def _segments(segments: Sequence[Segment]) -> str:
     """Return the content of the timeline's figure as HTML, for screen readers."""
     rows = "".join(
         f"<li>{segment.start:.2f} s to {segment.end:.2f} s: {escape(segment.label)} ({segment.score:.0%})</li>"
-        for segment in find_segments(timeline)
+        for segment in segments
     )
     return f"<details><summary>Labels over time as text</summary><ol>{rows}</ol></details>"
 

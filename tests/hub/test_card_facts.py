@@ -289,6 +289,10 @@ def test_the_label_map_is_stated(tmp_path):
     [
         ({"background_labels": ["pain"]}, "the probability of its background class (pain); how well"),
         (
+            {"open_set": {"score": "distance", "threshold": 1.3, "scale": 0.1, "rate": 0.05, "clips": 40}},
+            "by a threshold of the distance from the training clips that about 5 % of validation clips are above; how",
+        ),
+        (
             {"open_set": {"score": "max_logit", "threshold": 1.0, "rate": 0.05, "clips": 40}},
             "by a threshold of the largest logit that about 5 % of validation clips are below; how well",
         ),
