@@ -135,7 +135,9 @@ def _known_flags() -> set[str]:
     emogator = script(ROOT / "benchmarks" / "emogator.py").EmogatorBenchmarkArguments
     speed = script(ROOT / "benchmarks" / "speed.py").SpeedArguments
     growth = script(ROOT / "benchmarks" / "growth.py").GrowthArguments
-    benchmarks = (attention, emogator, speed, growth)
+    sounds = script(ROOT / "benchmarks" / "sounds.py").SoundsArguments
+    recordings = script(ROOT / "benchmarks" / "recordings.py").RecordingsArguments
+    benchmarks = (attention, emogator, speed, growth, sounds, recordings)
     classes = (StudyArguments, AblationArguments, CurveArguments, SearchArguments, *benchmarks)
     scripts = [evaluate_parser(), push_parser(), *map(HfArgumentParser, classes)]
     parsers = [run_parser(), *scripts]

@@ -54,6 +54,9 @@ def run_timeline(
     for suffix in suffixes:
         if suffix in WRITERS:
             check_format(Path(f"x{suffix}"))  # whose library may not be installed
+    if not folder:
+        for file in outputs:
+            check_new(file)
     check_thresholds(gate_db=gate_db, min_score=min_score, min_seconds=min_seconds)
     if window is not None:  # refused before anything is loaded
         Windows(window, window if hop is None else hop)
@@ -73,8 +76,6 @@ def run_timeline(
 
     if not several:
         open_recording(recordings[0].path)  # refused before anything is loaded
-        for file in outputs:
-            check_new(file)
     share = ProcessShard.of_this_process()
     scorer = Scorer(checkpoint, revision, device or share.device, bf16=bf16)
     thresholds = timeline_settings(

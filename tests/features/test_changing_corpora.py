@@ -10,7 +10,7 @@ import soundfile
 from runner import flags, run
 
 from hf_vivae import audio
-from hf_vivae.corpus import decoded, read_folder, schema
+from hf_vivae.corpus import decoded, read_folder
 from hf_vivae.corpus.schema import clip_digests
 from hf_vivae.features import cache
 from hf_vivae.features.cache import BATCH, build_features
@@ -144,7 +144,7 @@ def test_length_and_samples_are_of_one_decoding(kind, cut, monkeypatch):
 @pytest.mark.parametrize("limit", [2**30, 0], ids=["kept", "above the limit"])
 def test_files_are_read_and_hashed_as_often_as_they_are_decoded(limit, tiny_vivae, tmp_path, monkeypatch):
     """Once for a whole cold run; clips above the limit are decoded again for features, but not for their peaks."""
-    hashed, decodings, load, sha256 = [], [], audio.load, schema.hashlib.sha256
+    hashed, decodings, load, sha256 = [], [], audio.load, decoded.hashlib.sha256
     names = sorted(path.name for path in (tiny_vivae / "full_set").iterdir())
 
     class Hashes:
@@ -161,7 +161,7 @@ def test_files_are_read_and_hashed_as_often_as_they_are_decoded(limit, tiny_viva
         decodings.append(name)
         return load(source, sampling_rate, name)
 
-    monkeypatch.setattr(schema, "hashlib", Hashes)
+    monkeypatch.setattr(decoded, "hashlib", Hashes)
     monkeypatch.setattr(audio, "load", count)
     monkeypatch.setattr(decoded, "MAX_BYTES", limit)
     monkeypatch.setenv("HF_VIVAE_CACHE", str(tmp_path / "cache"))

@@ -7,13 +7,12 @@ import pytest
 from hf_vivae.files import check_new
 from hf_vivae.inference.explain import run_explain
 from hf_vivae.inference.export import run_export
-from hf_vivae.inference.timeline import Windows
 from hf_vivae.timelines.run import run_timeline
 from hf_vivae.validation import UserError
 
 
 def timeline(output: Path) -> None:
-    run_timeline("nowhere", Path("nothing.wav"), outputs=[output], windows=Windows())
+    run_timeline("nowhere", ["nothing.wav"], outputs=[output])
 
 
 def explain(output: Path) -> None:

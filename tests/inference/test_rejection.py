@@ -108,7 +108,7 @@ def test_unknown_ends_a_segment_as_silence_does():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.7, 0.3], [np.nan, np.nan]])
     recording = Recording(Path("x.wav"), 5.0, RATE)
     for unknown, expected in ((None, ["laugh", "unknown", "laugh"]), (1, ["laugh", "laugh"])):
-        timeline = Timeline(recording, ["laugh", "unknown"], 1.0, probabilities, np.zeros(5), unknown)
+        timeline = Timeline(recording, ["laugh", "unknown"], 1.0, probabilities, np.zeros(5), unknown=unknown)
         assert [segment.label for segment in find_segments(timeline)] == expected
 
 
