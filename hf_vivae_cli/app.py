@@ -86,33 +86,42 @@ Bf16 = Annotated[
     ),
 ]
 
+# of many clips
+Clips = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files, folders, patterns ('*.wav'), tables (.parquet, .arrow), or - for standard input."),
+]
+StreamedDataset = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Dataset to stream: an id on the Hub, or a folder that `datasets` loads."),
+]
+Split = Annotated[str, typer.Option("--split", help="Split of --dataset.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch_size", help="Batch size; by default 8, or 32 with a GPU.", min=1, show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="Number of threads; by default one for each core.", min=1, show_default=False),
+]
+
 
 @_checkpoint_command
 def predict(
     checkpoint: Checkpoint,
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files, folders, patterns ('*.wav'), tables (.parquet, .arrow), or - for standard input."),
-    ] = None,
+    clips: Clips = None,
     output: Annotated[
         Path | None,
         typer.Option(
             help="Output file (x.csv, x.jsonl, x.parquet) or folder of Parquet files; by default labels are printed."
         ),
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset to stream: an id on the Hub, or a folder that `datasets` loads.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of --dataset.")] = "train",
+    dataset: StreamedDataset = None,
+    split: Split = "train",
     revision: Revision = None,
     device: Device = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch_size", help="Batch size; by default 8, or 32 with a GPU.", min=1, show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of threads; by default one for each core.", min=1, show_default=False)
-    ] = None,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     bf16: Bf16 = False,
 ) -> int:
     """Label clips, from one file to an archive of millions.
@@ -241,29 +250,19 @@ def timeline(
 def embed(
     checkpoint: Checkpoint,
     output: Annotated[Path, typer.Option(help="Folder for Parquet files and their index.")],
-    clips: Annotated[
-        list[str] | None,
-        typer.Argument(help="Files, folders, patterns ('*.wav'), tables (.parquet, .arrow), or - for standard input."),
-    ] = None,
+    clips: Clips = None,
     window: Annotated[
         float | None, typer.Option(help="Embed windows of this length, in seconds, of recordings of any length.")
     ] = None,
     hop: Annotated[
         float | None, typer.Option(help="Step from one window to the next, in seconds; by default --window.")
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Dataset to stream: an id on the Hub, or a folder that `datasets` loads.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Split of --dataset.")] = "train",
+    dataset: StreamedDataset = None,
+    split: Split = "train",
     revision: Revision = None,
     device: Device = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch_size", help="Batch size; by default 8, or 32 with a GPU.", min=1, show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Number of threads; by default one for each core.", min=1, show_default=False)
-    ] = None,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     bf16: Bf16 = False,
 ) -> int:
     """Write embeddings of clips or windows, with an index.
