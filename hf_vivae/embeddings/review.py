@@ -17,7 +17,7 @@ from ..validation import UserError
 from .folder import EMBEDDING, EmbeddingFolder, unit_vectors
 from .index import check_usearch, open_index
 
-NEAR_DUPLICATE = 0.95  # cosine; an MP3 of a clip is less similar to it than 0.999
+NEAR_DUPLICATE = 0.95  # cosine; an MP3 of a clip is not quite like it
 VOTERS = 10
 SEARCHED = 50  # nearest rows, of which those of the same speaker have no vote
 TABLES = (".csv", ".jsonl", ".parquet")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .hidden_states import hidden_states
 from .wrapped import WrappedConfig, WrappedForAudioClassification
@@ -125,6 +126,24 @@ class EncoderForAudioClassification(WrappedForAudioClassification):
         if isinstance(module, EncoderHead) and module.layer_weights is not None:
             init.zeros_(module.layer_weights)  # equal weights after softmax
 
-    def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        return self.head(*hidden_states(self.encoder, attention_mask, **inputs))
+    def forward(
+        self,
+        input_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
+
+        Args:
+            input_values: waveforms `(batch, samples)`, for encoders that take waveforms.
+            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
+            input_features: spectrograms, for encoders that take spectrograms, as their feature extractor returns them.
+            labels: label index of each clip, `(batch,)`.
+            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
+        """
+        inputs = {"input_values": input_values, "input_features": input_features}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        logits = self.head(*hidden_states(self.encoder, attention_mask, **inputs))
+        return self._output(logits, labels, **kwargs)

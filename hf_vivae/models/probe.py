@@ -122,13 +122,13 @@ class ProbeForAudioClassification(WrappedForAudioClassification):
         """Return `logits` `(batch, num_labels)`, `distance` `(batch,)`, and `loss` where labels are given.
 
         Args:
-            input_values: see `WrappedForAudioClassification`.
-            attention_mask: see `WrappedForAudioClassification`.
-            input_features: see `WrappedForAudioClassification`.
+            input_values: waveforms `(batch, samples)`, for encoders that take waveforms.
+            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
+            input_features: spectrograms, for encoders that take spectrograms, as their feature extractor returns them.
             labels: label index of each clip, `(batch,)`.
             embeddings: embeddings of all hidden states, `(batch, states, values)`, as `embed` returns them, in place
                 of the encoder's inputs.
-            kwargs: see `WrappedForAudioClassification`.
+            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
         """
         if embeddings is None:
             inputs = {"input_values": input_values, "input_features": input_features}

@@ -1,4 +1,4 @@
-"""Base classes of models that wrap an encoder of transformers: configuration and forward."""
+"""Base classes of models that wrap an encoder of transformers: configuration, encoder and loss."""
 
 from typing import Any, ClassVar
 
@@ -39,10 +39,7 @@ class WrappedConfig(PreTrainedConfig):
 
 
 class WrappedForAudioClassification(PreTrainedModel):
-    """Base class of audio classifiers that wrap an encoder of transformers and mask its padding.
-
-    A subclass computes logits in `score`.
-    """
+    """Base class of audio classifiers that wrap an encoder of transformers and mask its padding."""
 
     main_input_name = "input_values"
     supports_gradient_checkpointing = True
@@ -51,31 +48,6 @@ class WrappedForAudioClassification(PreTrainedModel):
     def __init__(self, config: WrappedConfig) -> None:
         super().__init__(config)
         self.encoder = mask_padding(bare_encoder(AutoModelForAudioClassification.from_config(config.encoder)))
-
-    def forward(
-        self,
-        input_values: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        input_features: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        **kwargs,
-    ) -> SequenceClassifierOutput:
-        """Return `logits` `(batch, num_labels)`, and `loss` where labels are given.
-
-        Args:
-            input_values: waveforms `(batch, samples)`, for encoders that take waveforms.
-            attention_mask: 1 where a sample (frame) belongs to the clip, `(batch, samples or frames)`.
-            input_features: spectrograms, for encoders that take spectrograms, as their feature extractor returns them.
-            labels: label index of each clip, `(batch,)`.
-            kwargs: `num_items_in_batch` from Trainer, by which the loss is divided under gradient accumulation.
-        """
-        inputs = {"input_values": input_values, "input_features": input_features, "attention_mask": attention_mask}
-        logits = self.score(**{name: value for name, value in inputs.items() if value is not None})
-        return self._output(logits, labels, **kwargs)
-
-    def score(self, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
-        """Return logits `(batch, num_labels)`; the arguments are those of `forward`."""
-        raise NotImplementedError  # each subclass has its own
 
     def _output(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs) -> SequenceClassifierOutput:
         loss = None
